@@ -1,0 +1,45 @@
+# `make demo` and `make test` bring what they need into .venv, and work offline from the second time on.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: demo test check install lint types imports format clean
+
+install: $(STAMP)
+
+# uv where there is one, else one of our own in the environment, else pip alone.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python >= 3.11 is needed, $(PYTHON) is older: make PYTHON=python3.12 …"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@set -e; \
+	 uv=$$(command -v uv || true); \
+	 if [ -z "$$uv" ]; then $(BIN)/python -m pip install --quiet --disable-pip-version-check uv && uv=$(BIN)/uv || true; fi; \
+	 if [ -n "$$uv" ]; then "$$uv" pip install --quiet --python $(BIN)/python -e '.[dev]' || { echo "uv could not install, trying pip"; uv=; }; fi; \
+	 if [ -z "$$uv" ]; then $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'; fi
+	@touch $@
+
+demo: install
+	@$(BIN)/python tools/demo.py
+
+test: install
+	@$(BIN)/python -m pytest
+
+check: lint types imports
+
+lint: install
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: install
+	@$(BIN)/mypy
+
+imports: install
+	@$(BIN)/lint-imports
+
+format: install
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

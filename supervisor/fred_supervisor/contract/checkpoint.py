@@ -1,0 +1,251 @@
+"""Checkpoints without torch: the sidecar, publishing one whole, and which is the newest valid one."""
+
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from fred_supervisor.contract.files import read_json, sync_folder, write_json
+
+FORMAT_VERSION: Final = 1
+"""Of the checkpoints that this version writes; a checkpoint with a higher one is from the future."""
+
+PHASES: Final = ("freeze", "unfreeze")
+"""In the order of training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sidecar:
+    """`<checkpoint>.json`: what one may know of a checkpoint without loading it. What is not known is None."""
+
+    size: int
+    """Bytes."""
+    digest: str
+    """`sha256:<hex>` of the whole file."""
+    phase: str | None
+    epoch: int | None
+    """The run's epoch that the state lies in, from 1."""
+    step: int | None
+    """Steps done in that epoch."""
+    samples: int | None
+    """Samples seen since the beginning of the run."""
+    format_version: int = FORMAT_VERSION
+    fingerprint: dict[str, Any] = field(default_factory=dict)
+    """Of code, data index and configuration, by name."""
+    session: int = 0
+    """Number of the trainer process in this run dir: what a later one wrote is newer, wherever it resumed from."""
+    finite: bool | None = None
+    """Whether every weight was finite when it was saved."""
+    epoch_complete: bool = False
+    """The epoch was finished, so training goes on with the next one."""
+    loss: float | None = None
+    map50: float | None = None
+    """mAP at IoU 0.5, of the last evaluation before."""
+    batch: int | None = None
+    """Micro-batch at the time."""
+    accumulate: int | None = None
+    saved_at: str = ""
+    """RFC 3339, UTC."""
+    replaces: dict[str, Any] | None = None
+    """The sidecar of the file that had this name before: valid until the rename has happened."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A checkpoint file and what is known of it."""
+
+    path: Path
+    sidecar: Sidecar | None
+    """None: another tool's, or its sidecar is lost."""
+    phase: str | None
+    epoch: int | None
+    order: tuple[int, int, int, int, int]
+    """Newer is greater."""
+
+
+def sidecar_path(checkpoint: Path) -> Path:
+    return checkpoint.with_name(checkpoint.name + ".json")
+
+
+def digest_of(path: Path) -> str:
+    """`sha256:<hex>` of a file. Raises OSError."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def _sidecar_from(document: dict[str, Any] | None) -> Sidecar | None:
+    if document is None:
+        return None
+    known = {f.name for f in fields(Sidecar)}
+    try:
+        sidecar = Sidecar(**{key: value for key, value in document.items() if key in known})
+    except TypeError:
+        return None
+    numbers = (sidecar.epoch, sidecar.step, sidecar.samples)
+    sound = (
+        isinstance(sidecar.size, int)
+        and isinstance(sidecar.digest, str)
+        and isinstance(sidecar.format_version, int)
+        and isinstance(sidecar.session, int)
+        and all(n is None or isinstance(n, int) for n in numbers)
+    )
+    return sidecar if sound else None
+
+
+def read_sidecar(checkpoint: Path) -> Sidecar | None:
+    """What lies beside `checkpoint`, matched to the file by its size; None when there is nothing that makes sense."""
+    document = read_json(sidecar_path(checkpoint))
+    sidecar = _sidecar_from(document)
+    if sidecar is None or document is None:
+        return None
+    before = _sidecar_from(document.get("replaces"))
+    try:
+        size = checkpoint.stat().st_size
+    except OSError:
+        return sidecar
+    return before if before is not None and size != sidecar.size and size == before.size else sidecar
+
+
+def publish(written: Path, names: list[Path], describe: Callable[[int, str], Sidecar]) -> Sidecar:
+    """Make a completely written file appear under `names` (one folder), each with its sidecar, durably.
+
+    `describe(size, digest)` gives the sidecar. At every instant each name is absent, the old file or the new one,
+    and the sidecar beside it fits. Further names are hard links, or copies where there are none. Raises OSError.
+    """
+    fd = os.open(written, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    sidecar = describe(written.stat().st_size, digest_of(written))
+    for name in names[1:]:
+        link = name.with_name(f".{name.name}.tmp")
+        link.unlink(missing_ok=True)
+        try:
+            os.link(written, link)
+        except OSError:  # FAT, some network file systems
+            import shutil  # noqa: PLC0415 - rare, and slow to import
+
+            shutil.copy2(written, link)
+        _replace(link, name, sidecar)
+    _replace(written, names[0], sidecar)
+    sync_folder(names[0].parent)
+    return sidecar
+
+
+def _replace(written: Path, name: Path, sidecar: Sidecar) -> None:
+    before = read_sidecar(name) if name.exists() else None
+    document = asdict(sidecar)
+    document["replaces"] = None if before is None else {**asdict(before), "replaces": None}
+    write_json(sidecar_path(name), document)
+    os.replace(written, name)
+
+
+_NAMED_EPOCH: Final = re.compile(r"(freeze|unfreeze)_epoch_(\d+)_weights\.pth")
+_NAMED_LAST: Final = re.compile(r"(freeze|unfreeze)_last_epoch_weights\.pth")
+_NAMED_STEP: Final = re.compile(r"step_weights\.(\d+)\.pth")
+_FAR: Final = 1 << 40
+"""Later than any epoch: a `last_epoch` checkpoint without a sidecar."""
+
+
+def list_checkpoints(run_dir: Path) -> list[Found]:
+    """Every checkpoint file of a run dir, newest first, unchecked. Links and files under construction are left out.
+
+    Newest = of the latest trainer process, then furthest in training (phase, epoch, samples). A file without a
+    sidecar is placed by its name, then by its mtime.
+    """
+    found = []
+    try:
+        entries = list(os.scandir(run_dir))
+    except OSError:
+        return []
+    for entry in entries:
+        if not entry.name.endswith(".pth") or entry.name.startswith(".") or not entry.is_file(follow_symlinks=False):
+            continue
+        path = Path(entry.path)
+        try:
+            mtime_ns = entry.stat().st_mtime_ns
+        except OSError:  # gone meanwhile
+            continue
+        sidecar = read_sidecar(path)
+        if sidecar is not None:
+            phase, epoch, samples, session = sidecar.phase, sidecar.epoch, sidecar.samples or 0, sidecar.session
+        else:
+            phase, epoch, samples = _place_by_name(entry.name)
+            session = 0
+        rank = PHASES.index(phase) if phase in PHASES else -1
+        order = (session, rank, -1 if epoch is None else epoch, samples, mtime_ns)
+        epoch = None if epoch == _FAR else epoch
+        found.append(Found(path=path, sidecar=sidecar, phase=phase, epoch=epoch, order=order))
+    return sorted(found, key=lambda f: f.order, reverse=True)
+
+
+def _place_by_name(name: str) -> tuple[str | None, int | None, int]:
+    if named := _NAMED_EPOCH.fullmatch(name):
+        return named[1], int(named[2]), 0
+    if named := _NAMED_LAST.fullmatch(name):
+        return named[1], _FAR, 0
+    if named := _NAMED_STEP.fullmatch(name):
+        return None, None, int(named[1])
+    return None, None, 0
+
+
+def why_invalid(found: Found) -> str | None:
+    """None when the checkpoint is whole, else the reason in words. Reads the file once; never loads it."""
+    path, sidecar = found.path, found.sidecar
+    try:
+        size = path.stat().st_size
+        if size == 0:
+            return "empty"
+        if sidecar is None:
+            return _why_no_zip(path)
+        if sidecar.format_version > FORMAT_VERSION:
+            return f"of format {sidecar.format_version}, newer than {FORMAT_VERSION}"
+        if size != sidecar.size:
+            return f"{size} bytes, its sidecar says {sidecar.size}"
+        if sidecar.finite is False:
+            return "has weights that are not finite"
+        if digest_of(path) != sidecar.digest:
+            before = _sidecar_from((read_json(sidecar_path(path)) or {}).get("replaces"))
+            if before is None or before.size != size or digest_of(path) != before.digest:
+                return "does not match the digest of its sidecar"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return None
+
+
+def _why_no_zip(path: Path) -> str | None:
+    import zipfile  # noqa: PLC0415 - 10 ms that only foreign checkpoints need
+    import zlib  # noqa: PLC0415 - likewise
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if not any(name.endswith("data.pkl") for name in archive.namelist()):
+                return "a zip file, but not one of torch"
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
+        return f"not a whole torch file: {error}"
+    return None if broken is None else f"damaged at {broken}"
+
+
+def find_latest_checkpoint(run_dir: str | os.PathLike[str], phase: str | None = None) -> Path | None:
+    """The newest valid checkpoint of a run dir, or of one of its phases ("freeze", "unfreeze"); None without one.
+
+    Valid means whole: size and digest as in its sidecar, a format version that is known, finite weights; without a
+    sidecar, a torch zip file whose every member passes its CRC. ValueError for another phase.
+    """
+    if phase is not None and phase not in PHASES:
+        raise ValueError(f"phase is freeze or unfreeze, not {phase!r}")
+    for found in list_checkpoints(Path(run_dir).absolute()):
+        if (phase is None or found.phase == phase) and why_invalid(found) is None:
+            return found.path
+    return None
+
+
+def now_text() -> str:
+    """Now, as it is written in every file of a run: RFC 3339, UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

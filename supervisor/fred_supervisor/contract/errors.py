@@ -1,0 +1,125 @@
+"""The error file: what ended a trainer, told by the trainer itself."""
+
+import traceback
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+from fred_supervisor.contract.files import read_json, write_json
+
+
+class ErrorKind(StrEnum):
+    """What went wrong, in one word. It outranks the exit code."""
+
+    CUDA_OOM = "cuda_oom"
+    """The GPU's memory did not suffice (cuBLAS and cuDNN allocation failures included)."""
+    HOST_OOM = "host_oom"
+    """The machine's memory did not suffice."""
+    NAN_LOSS = "nan_loss"
+    """Loss or gradients were not finite."""
+    DATA = "data"
+    """The data set is missing, unreadable or of another form than expected."""
+    CHECKPOINT = "checkpoint"
+    """A checkpoint could not be loaded or written."""
+    CONFIG = "config"
+    """The configuration is impossible."""
+    PREEMPTED = "preempted"
+    """Somebody asked it to leave (SIGTERM)."""
+    NCCL = "nccl"
+    """A collective operation failed."""
+    EXCEPTION = "exception"
+    """Any other exception."""
+
+
+_TEXTS: tuple[tuple[ErrorKind, tuple[str, ...]], ...] = (
+    (
+        ErrorKind.CUDA_OOM,
+        ("CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUDA error: out of memory"),
+    ),
+    (ErrorKind.HOST_OOM, ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory")),
+    (ErrorKind.NCCL, ("NCCL error", "ncclUnhandledCudaError", "ncclSystemError", "NCCL timeout")),
+)
+"""Texts of torch's own errors, which come as a plain RuntimeError as often as under a class of their own."""
+
+
+def classify_text(text: str) -> ErrorKind | None:
+    """The kind that a message or the end of an output log tells, or None."""
+    return next((kind for kind, texts in _TEXTS if any(t in text for t in texts)), None)
+
+
+def classify(error: BaseException) -> ErrorKind:
+    """The kind of an exception: its own `fred_kind` when it has one, else by class, else by what torch writes."""
+    own = getattr(error, "fred_kind", None)
+    if isinstance(own, str) and own in set(ErrorKind):
+        return ErrorKind(own)
+    if isinstance(error, MemoryError):
+        return ErrorKind.HOST_OOM
+    return classify_text(str(error)) or ErrorKind.EXCEPTION
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorRecord:
+    """One error file. What is not known is None."""
+
+    kind: ErrorKind
+    message: str
+    traceback: str = ""
+    section: str | None = None
+    phase: str | None = None
+    epoch: int | None = None
+    step: int | None = None
+    rank: int = 0
+    time: str = ""
+    """RFC 3339, UTC."""
+
+
+def record_error(
+    path: Path,
+    error: BaseException,
+    *,
+    section: str | None = None,
+    phase: str | None = None,
+    epoch: int | None = None,
+    step: int | None = None,
+    rank: int = 0,
+) -> None:
+    """Write `error` to `path`. Raises OSError when it cannot be written."""
+    record = ErrorRecord(
+        kind=classify(error),
+        message=f"{type(error).__name__}: {error}",
+        traceback="".join(traceback.format_exception(error)),
+        section=section,
+        phase=phase,
+        epoch=epoch,
+        step=step,
+        rank=rank,
+        time=datetime.now(UTC).isoformat(),
+    )
+    write_json(path, asdict(record))
+
+
+def read_error(path: Path) -> ErrorRecord | None:
+    """The record in `path`, or None when there is none that makes sense. Unknown keys are ignored."""
+    found = read_json(path)
+    if found is None or found.get("kind") not in set(ErrorKind) or not isinstance(found.get("message"), str):
+        return None
+
+    def text(key: str) -> str | None:
+        return found[key] if isinstance(found.get(key), str) else None
+
+    def number(key: str) -> int | None:
+        value = found.get(key)
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+    return ErrorRecord(
+        kind=ErrorKind(found["kind"]),
+        message=found["message"],
+        traceback=text("traceback") or "",
+        section=text("section"),
+        phase=text("phase"),
+        epoch=number("epoch"),
+        step=number("step"),
+        rank=number("rank") or 0,
+        time=text("time") or "",
+    )

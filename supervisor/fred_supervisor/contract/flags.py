@@ -1,0 +1,178 @@
+"""The flags of `fred-train`, as data: its parser and that of `fred-supervise start` are both built from this table."""
+
+import argparse
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def natural(text: str) -> int:
+    """A whole number from 0."""
+    value = int(text)
+    if value < 0:
+        raise ValueError
+    return value
+
+
+def ratio(text: str) -> float:
+    """A number above 0, up to 1."""
+    value = float(text)
+    if not 0 < value <= 1:
+        raise ValueError
+    return value
+
+
+def rate(text: str) -> float:
+    """A number above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError
+    return value
+
+
+def seconds_or_auto(text: str) -> float | str:
+    """Seconds above 0, or `auto`."""
+    return text if text == "auto" else rate(text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flag:
+    """One flag of the trainer."""
+
+    name: str
+    """With dashes; underscores are accepted too."""
+    help: str
+    default: Any = None
+    kind: Callable[[str], Any] | None = str
+    """Converter of one value; None for a switch."""
+    metavar: str | None = None
+    choices: tuple[str, ...] | None = None
+    recorded: bool = False
+    """Changes the model or the data: a run keeps the value that it was started with."""
+    own: bool = False
+    """Of `fred-train` alone: the supervisor sets it by itself."""
+
+    @property
+    def key(self) -> str:
+        """As an attribute and in TOML."""
+        return self.name.replace("-", "_")
+
+
+FLAGS: Final[tuple[Flag, ...]] = (
+    Flag(
+        name="modality",
+        choices=("dual", "rgb", "event"),
+        default="dual",
+        recorded=True,
+        help="which streams the detector sees",
+    ),
+    Flag(name="data", metavar="DIR", recorded=True, help="data set: a folder with sequences in the FRED layout"),
+    Flag(name="run-dir", metavar="DIR", own=True, help="where everything of the run is written"),
+    Flag(name="resume", metavar="auto|none|PATH", default="auto", own=True, help="checkpoint to go on from"),
+    Flag(
+        name="phase",
+        choices=("auto", "freeze", "unfreeze"),
+        default="auto",
+        own=True,
+        help="with --resume auto: start from the newest checkpoint of this phase",
+    ),
+    Flag(name="skip-freeze", kind=None, default=False, help="straight to the unfreeze phase"),
+    Flag(name="freeze-only", kind=None, default=False, help="end after the freeze phase: that is the goal then"),
+    Flag(name="freeze-epochs", kind=natural, metavar="N", default=50, help="epochs with frozen backbones"),
+    Flag(name="epochs", kind=positive, metavar="N", default=300, help="epochs in all, the frozen ones included"),
+    Flag(name="freeze-batch-size", kind=positive, metavar="N", default=8, help="batch of the freeze phase"),
+    Flag(name="unfreeze-batch-size", kind=positive, metavar="N", default=8, help="batch of the unfreeze phase"),
+    Flag(name="accumulate", kind=positive, metavar="N", default=1, help="batches per optimiser step"),
+    Flag(name="save-every-epochs", kind=positive, metavar="N", default=10, help="epochs between two named checkpoints"),
+    Flag(
+        name="save-every-seconds",
+        kind=seconds_or_auto,
+        metavar="auto|S",
+        default="auto",
+        help="seconds between two mid-epoch states; auto: as often as costs under 1 %% of the time, at most 300",
+    ),
+    Flag(name="eval-every", kind=positive, metavar="N", default=5, help="epochs between two evaluations"),
+    Flag(name="no-eval-map", kind=None, default=False, help="never evaluate"),
+    Flag(name="eval-only", kind=None, default=False, help="evaluate the newest checkpoint and end"),
+    Flag(name="quick-test", kind=None, default=False, help="two epochs of a few batches, one of each phase"),
+    Flag(name="backbone", metavar="NAME", default="regnet_x_400mf", recorded=True, help="torchvision backbone"),
+    Flag(
+        name="compression-ratio",
+        kind=ratio,
+        metavar="R",
+        default=0.75,
+        recorded=True,
+        help="channels after the fusion of the streams, as a share of those of one stream",
+    ),
+    Flag(name="input-size", kind=positive, metavar="PX", default=640, recorded=True, help="longer side of the input"),
+    Flag(name="lr", kind=rate, metavar="LR", default=1e-3, help="peak learning rate (AdamW)"),
+    Flag(
+        name="amp",
+        choices=("auto", "fp16", "bf16", "off"),
+        default="auto",
+        help="mixed precision; auto: bf16 or fp16 on a GPU that has it, off on the CPU",
+    ),
+    Flag(name="device", metavar="NAME", default="auto", help="cpu, cuda, cuda:1; auto: a GPU when there is one"),
+    Flag(name="workers", kind=natural, metavar="N", default=4, help="data loader processes"),
+    Flag(name="seed", kind=natural, metavar="N", default=0, recorded=True, help="of every random choice"),
+)
+"""In the order of `--help`."""
+
+ALIASES: Final[Mapping[str, str]] = {"--freeze-training": "--freeze-only"}
+"""Names that people have in scripts."""
+
+BY_KEY: Final[Mapping[str, Flag]] = {flag.key: flag for flag in FLAGS}
+
+
+def normalise(argv: Sequence[str]) -> list[str]:
+    """Underscore spellings and aliases to the flags' own names, up to a `--`."""
+    result: list[str] = []
+    for at, word in enumerate(argv):
+        if word == "--":
+            return result + list(argv[at:])
+        if word.startswith("--"):
+            name, equals, value = word.partition("=")
+            name = name.replace("_", "-")
+            word = ALIASES.get(name, name) + equals + value  # noqa: PLW2901 - the word is rewritten
+        result.append(word)
+    return result
+
+
+def add_flags(
+    parser: argparse._ArgumentGroup | argparse.ArgumentParser, flags: Iterable[Flag], *, defaults: bool
+) -> None:
+    """Add `flags` to a parser; without `defaults` a flag that was not given is None."""
+    for flag in flags:
+        default = flag.default if defaults else None
+        told = "" if flag.default is None or flag.default is False else f" (default {flag.default})"
+        if flag.kind is None:
+            parser.add_argument(f"--{flag.name}", action="store_true", default=default, help=flag.help)
+        else:
+            kind = flag.kind
+            parser.add_argument(
+                f"--{flag.name}",
+                type=None if flag.choices else kind,
+                choices=flag.choices,
+                default=default,
+                metavar=flag.metavar or ("|".join(flag.choices) if flag.choices else None),
+                help=flag.help + told,
+            )
+
+
+def to_argv(values: Mapping[str, Any]) -> list[str]:
+    """The command line words for `values` (by key); None and False are left out."""
+    words: list[str] = []
+    for flag in FLAGS:
+        value = values.get(flag.key)
+        if value is None or value is False:
+            continue
+        words.append(f"--{flag.name}" if flag.kind is None else f"--{flag.name}={value}")
+    return words

@@ -1,0 +1,1 @@
+"""The two-stream (RGB + event) fusion trainer for FRED."""
