@@ -159,7 +159,7 @@ def add_flags(
             kind = flag.kind
             parser.add_argument(
                 f"--{flag.name}",
-                type=None if flag.choices else kind,
+                type=str if flag.choices else kind,
                 choices=flag.choices,
                 default=default,
                 metavar=flag.metavar or ("|".join(flag.choices) if flag.choices else None),

@@ -235,8 +235,8 @@ class Heartbeat:
         epoch, epochs, step, steps, samples = ["-" if value is None else int(value) for value in values]
         loss = "-" if self._loss is None else f"{float(self._loss):.6g}"
         body = (
-            f"fred-beat/1 seq={self._seq} pid={self._pid} section={self._section} phase={self._phase or '-'} epoch={epoch}"
-            f" epochs={epochs} step={step} steps={steps} samples={samples} loss={loss} done={self._done:d}"
+            f"fred-beat/1 seq={self._seq} pid={self._pid} section={self._section} phase={self._phase or '-'}"
+            f" epoch={epoch} epochs={epochs} step={step} steps={steps} samples={samples} loss={loss} done={self._done:d}"
         ).encode("ascii")
         record = b"%b crc=%08x" % (body, zlib.crc32(body))
         try:
