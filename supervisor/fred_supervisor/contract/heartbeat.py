@@ -151,7 +151,7 @@ class Heartbeat:
                     environment.rank_path(path, self.rank), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600
                 )
             except OSError as error:
-                print(f"fred heartbeat: cannot open {path}: {error}", file=sys.stderr)  # noqa: T201 - the log of the attempt is standard error
+                print(f"fred heartbeat: cannot open {path}: {error}", file=sys.stderr)  # noqa: T201 - its log
         if signals or (signals is None and path):
             self._take_signals()
         self._write()

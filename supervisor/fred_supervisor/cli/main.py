@@ -1,0 +1,90 @@
+"""`fred-supervise`: one command, many verbs. A verb's module is imported only when it is used."""
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import fred_supervisor
+from fred_supervisor.cli.fault import Fault
+from fred_supervisor.contract.exits import CommandExit
+
+COMMANDS: Final[Mapping[str, str]] = {
+    "start": "start a supervised run, or go on with one",
+    "status": "what is going on, from files alone",
+    "stop": "have the trainer save and leave, then end everything of the run",
+    "logs": "the trainer's output",
+    "incidents": "every failure: what, when, why, what was lost, what was done",
+}
+
+_HELP: Final = """\
+usage: fred-supervise COMMAND …
+
+Keeps an overnight training run alive, and explains every failure.
+
+commands:
+{commands}
+
+  fred-supervise start --modality rgb --data /data/FRED
+  fred-supervise start --name mine -- python train.py --resume={{resume}}
+  fred-supervise status rgb --watch
+
+`fred-supervise COMMAND --help` says more. Exit codes: 0 fine, 1 refused, 2 usage, 3 not running, 4 no such run,
+77 no permission, 78 bad configuration or input, 93 the run failed for good.
+"""
+
+
+def main() -> int:
+    """The entry point."""
+    argv = sys.argv[1:]
+    debug = "--debug" in _own(argv)
+    argv = [word for at, word in enumerate(argv) if word != "--debug" or at >= len(_own(argv))]
+    try:
+        return _run(argv)
+    except Fault as fault:
+        if debug:
+            traceback.print_exc()
+        print(f"fred-supervise: {fault}", file=sys.stderr)
+        return fault.code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return CommandExit.OK
+    except OSError as error:
+        if debug:
+            traceback.print_exc()
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"fred-supervise: {where}{error.strerror or error}", file=sys.stderr)
+        denied = isinstance(error, PermissionError)
+        return CommandExit.NO_PERMISSION if denied else CommandExit.BAD_INPUT
+
+
+def _own(argv: Sequence[str]) -> Sequence[str]:
+    """The words that are ours: those before a `--`."""
+    return argv[: argv.index("--")] if "--" in argv else argv
+
+
+def _run(argv: Sequence[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        width = max(map(len, COMMANDS))
+        print(_HELP.format(commands="\n".join(f"  {name:{width}}  {text}" for name, text in COMMANDS.items())), end="")
+        return CommandExit.OK if argv else CommandExit.USAGE
+    if argv[0] == "--version":
+        print(f"fred-supervise {fred_supervisor.__version__}")
+        return CommandExit.OK
+    if argv[0] not in COMMANDS:
+        import difflib  # noqa: PLC0415 - only for people who mistype
+
+        near = difflib.get_close_matches(argv[0], COMMANDS, 1)
+        hint = f"did you mean `{near[0]}`?" if near else f"there are: {', '.join(COMMANDS)}"
+        raise Fault(CommandExit.USAGE, f"no command {argv[0]!r}; {hint}")
+    module = importlib.import_module(f"fred_supervisor.cli.{argv[0]}")
+    code: int = module.main(argv[1:])
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

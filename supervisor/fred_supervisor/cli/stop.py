@@ -1,0 +1,36 @@
+"""`fred-supervise stop`."""
+
+from collections.abc import Sequence
+
+from fred_supervisor.cli.fault import Fault, Parser
+from fred_supervisor.cli.find import add_run, find_run
+from fred_supervisor.cli.start import seconds
+from fred_supervisor.contract.exits import CommandExit
+from fred_supervisor.run.ending import stop
+from fred_supervisor.run.status import LIVE_STATES, status_document
+
+_SLACK_S = 15.0
+"""Beyond the supervisor's own grace: for its SIGKILL and the last files."""
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog="fred-supervise stop",
+        description="Have the trainer save a checkpoint and leave, then end everything of the run.",
+        epilog="Works with the supervisor dead or hung, too. Exit code 0 when nothing of the run is left.",
+    )
+    add_run(parser)
+    parser.add_argument("--timeout", type=seconds, metavar="S", help="from the request to SIGKILL (default: the run's)")
+    given = parser.parse_args(argv)
+    asked = find_run(given.name, given.run_dir)
+    before = status_document(asked)
+    if before["state"] not in LIVE_STATES and before["trainer"] is None and not before["supervisor"]["alive"]:
+        raise Fault(CommandExit.NOT_RUNNING, f"{asked.name} is not running: it is {before['state']}")
+    timeout_s = asked.settings().stop_timeout_s + _SLACK_S if given.timeout is None else given.timeout
+    left = stop(asked, timeout_s)
+    if left:
+        pids = ", ".join(str(who.pid) for who in left)
+        raise Fault(CommandExit.REFUSED, f"{asked.name}: process {pids} does not end on SIGKILL (stuck in the kernel)")
+    after = status_document(asked)
+    print(f"{asked.name}: {after['state']}. {after['detail']}")
+    return CommandExit.OK

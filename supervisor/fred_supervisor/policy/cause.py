@@ -1,0 +1,245 @@
+"""What ended a trainer: from the evidence to a cause, a kind and a sentence."""
+
+import signal as signals
+from dataclasses import dataclass
+from enum import StrEnum
+
+from fred_supervisor.contract.errors import ErrorKind, ErrorRecord
+from fred_supervisor.contract.exits import TrainerExit
+from fred_supervisor.contract.heartbeat import Beat, Section
+
+
+class Kind(StrEnum):
+    """Of an incident, as it is shown."""
+
+    CRASH = "crash"
+    HANG = "hang"
+    OOM = "oom"
+    SILENT_EXIT = "silent_exit"
+    NAN_LOSS = "nan_loss"
+    DATA = "data"
+    CHECKPOINT = "checkpoint"
+    DISK = "disk"
+    GPU = "gpu"
+    CONFIG = "config"
+    SUPERVISOR = "supervisor"
+
+
+class Cause(StrEnum):
+    """One row of the policy's table, in the order in which they are looked for."""
+
+    GOAL = "goal reached"
+    SAVED = "state saved"
+    CONFIG = "configuration error"
+    IMPORT = "import or syntax error"
+    DISK = "disk full"
+    ENVIRONMENT = "environment"
+    CUDA_OOM = "CUDA out of memory"
+    CHECKPOINT = "checkpoint does not load"
+    HOST_OOM = "host out of memory"
+    NAN = "loss not finite"
+    HANG = "hang"
+    SIGNAL = "crash by a signal"
+    KILLED = "killed by hand"
+    SILENT_EXIT = "exit 0 without the goal"
+    CRASH = "crash"
+
+
+class EndedBy(StrEnum):
+    """Why we ended a trainer, if we did."""
+
+    HANG = "hang"
+    STOP = "stop"
+    PAUSE = "pause"
+    RESTART = "restart"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What is known of the end of an attempt. None is "not known", never "no"."""
+
+    attempt: int = 0
+    exit_code: int | None = None
+    signal: int | None = None
+    exec_error: str | None = None
+    """The command could not be executed."""
+    error: ErrorRecord | None = None
+    """What the trainer said of it."""
+    text_kind: ErrorKind | None = None
+    """What the end of its output says."""
+    last_line: str | None = None
+    """Of its output."""
+    beat: Beat | None = None
+    """The newest record of the trainer (of the most telling rank)."""
+    ended_by: EndedBy | None = None
+    unverified: bool = False
+    """A level 1 trainer, or none that beats: its exit code is all there is."""
+    done_file: bool | None = None
+    """With `--done-file`: whether a matching file is newer than the start of the run."""
+    oom_killed: bool | None = None
+    """The kernel's out-of-memory killer was at work in the trainer's tree."""
+    disk_full: bool | None = None
+    data_gone: str | None = None
+    """A path of the data set that is no longer there."""
+    stalled_s: float | None = None
+    """How long it had made no progress, for a hang."""
+    resumed_from: str | None = None
+    """Checkpoint of this attempt."""
+    survivors: tuple[int, ...] = ()
+    """Processes that SIGKILL did not end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """The name of a failure."""
+
+    cause: Cause
+    kind: Kind
+    sentence: str
+    """For a person."""
+    signature: str
+    """Equal for what counts as the same failure at the same place; empty: never the same."""
+
+
+def goal_reached(seen: Evidence) -> bool:
+    """Whether the goal is recorded, or, for a trainer that records none, whether exit 0 counts."""
+    if seen.beat is not None and seen.beat.done:
+        return True
+    if seen.exit_code != TrainerExit.COMPLETE:
+        return False
+    if seen.done_file is not None:
+        return seen.done_file
+    return seen.unverified and not short_of_goal(seen.beat)
+
+
+def short_of_goal(beat: Beat | None) -> bool:
+    """Whether the last record itself says that epochs are missing."""
+    return beat is not None and beat.epoch is not None and beat.epochs is not None and beat.epoch < beat.epochs
+
+
+def diagnose(seen: Evidence) -> Diagnosis:
+    """The cause of an end. What the trainer said of itself outranks the exit code."""
+    error, place = seen.error, place_of(seen)
+    said = error.kind if error else seen.text_kind
+    text = (error.message if error else seen.last_line) or ""
+    first_line = text.splitlines()[0] if text else ""
+    at = f" {place}" if place else ""
+
+    def found(cause: Cause, kind: Kind, sentence: str, *, same: str | None = None) -> Diagnosis:
+        signature = "" if same == "" else f"{cause}|{same or first_line[:200]}|{place}"
+        return Diagnosis(cause=cause, kind=kind, sentence=sentence, signature=signature)
+
+    if goal_reached(seen):
+        return found(Cause.GOAL, Kind.CRASH, "The goal was reached.")
+    if seen.exec_error is not None:
+        return found(Cause.CONFIG, Kind.CONFIG, f"The command could not be executed: {seen.exec_error}.")
+    if seen.ended_by is EndedBy.HANG:
+        silent = "" if seen.stalled_s is None else f" for {seen.stalled_s:.0f} s"
+        return found(Cause.HANG, Kind.HANG, f"The trainer made no progress{silent}{at}.", same=_section(seen))
+    if seen.exit_code == TrainerExit.CONFIG or said is ErrorKind.CONFIG:
+        return found(Cause.CONFIG, Kind.CONFIG, _with("The trainer refused its configuration", first_line))
+    if seen.exit_code == TrainerExit.SAVED or said is ErrorKind.PREEMPTED:
+        return found(Cause.SAVED, Kind.CRASH, "The trainer saved its state and asked to be run again.", same="")
+    if seen.disk_full:
+        return found(Cause.DISK, Kind.DISK, _with("The disk of the run is full", first_line))
+    if seen.data_gone is not None:
+        return found(Cause.ENVIRONMENT, Kind.DATA, f"{seen.data_gone} is no longer there.")
+    if _is_environment(text):
+        return found(Cause.ENVIRONMENT, Kind.CRASH, _with("The machine, not the training, failed", first_line))
+    if said is ErrorKind.CUDA_OOM:
+        return found(Cause.CUDA_OOM, Kind.OOM, f"The GPU's memory did not suffice{at}.", same="cuda_oom")
+    if said is ErrorKind.HOST_OOM or seen.oom_killed:
+        by = "the kernel ended the trainer" if seen.oom_killed else "an allocation failed"
+        return found(Cause.HOST_OOM, Kind.OOM, f"The machine ran out of memory and {by}{at}.", same="host_oom")
+    if said is ErrorKind.CHECKPOINT:
+        return found(Cause.CHECKPOINT, Kind.CHECKPOINT, _with("A checkpoint failed", first_line))
+    if said is ErrorKind.NAN_LOSS:
+        return found(Cause.NAN, Kind.NAN_LOSS, f"The loss was not a finite number{at}.", same="nan")
+    if said is ErrorKind.DATA:
+        return found(Cause.CRASH, Kind.DATA, _with("The data set could not be used", first_line))
+    if _is_import(text) and (seen.beat is None or seen.beat.section is Section.STARTUP):
+        return found(Cause.IMPORT, Kind.CRASH, _with("The trainer could not be loaded", first_line))
+    if seen.signal == signals.SIGKILL:
+        return found(
+            Cause.KILLED,
+            Kind.CRASH,
+            f"Killed by SIGKILL{at}, without a sign of an out-of-memory kill: somebody's hand, or another program's.",
+            same="",
+        )
+    if seen.signal is not None:
+        name = signal_name(seen.signal)
+        return found(Cause.SIGNAL, Kind.CRASH, f"Killed by {name}{at}: {_SIGNALS.get(name, 'a signal')}.", same=name)
+    if seen.exit_code == TrainerExit.COMPLETE:
+        short = f" after epoch {seen.beat.epoch} of {seen.beat.epochs}" if seen.beat and seen.beat.epoch else ""
+        return found(
+            Cause.SILENT_EXIT, Kind.SILENT_EXIT, f"The trainer left with exit code 0{short}, before its goal.", same="0"
+        )
+    if seen.exit_code is None:
+        return found(Cause.CRASH, Kind.CRASH, f"The trainer is gone{at}; how it ended is not known.", same="unknown")
+    if error is not None:
+        return found(Cause.CRASH, Kind.CRASH, f"Exception{at}: {first_line}")
+    return found(Cause.CRASH, Kind.CRASH, _with(f"Exit code {seen.exit_code}{at}", first_line))
+
+
+def place_of(seen: Evidence) -> str:
+    """Where in training it ended, in words; empty when that is not known."""
+    error, beat = seen.error, seen.beat
+    section = _section(seen)
+    epoch = (error.epoch if error else None) or (beat.epoch if beat else None)
+    step = (error.step if error else None) or (beat.step if beat else None)
+    phase = (error.phase if error else None) or (beat.phase if beat else None)
+    words = []
+    if section and section not in (Section.TRAIN, Section.FIRST_STEP):
+        words.append(f"in {section}")
+    if phase:
+        words.append(f"in the {phase} phase")
+    if epoch is not None:
+        words.append(f"at epoch {epoch}" + ("" if step is None else f", step {step}"))
+    return " ".join(words)
+
+
+def _section(seen: Evidence) -> str:
+    if seen.error is not None and seen.error.section:
+        return seen.error.section
+    return seen.beat.section if seen.beat else ""
+
+
+def signal_name(number: int) -> str:
+    """SIGSEGV for 11, and so on."""
+    try:
+        return signals.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+_SIGNALS = {
+    "SIGSEGV": "it touched memory that is not its own (a bug in native code, or bad RAM)",
+    "SIGABRT": "it gave itself up (a failed assertion in native code)",
+    "SIGBUS": "memory it mapped went away (a truncated file, or /dev/shm is full)",
+    "SIGFPE": "arithmetic that the processor refuses",
+    "SIGILL": "an instruction that this processor does not have",
+    "SIGTERM": "somebody asked it to leave, and it did not save",
+    "SIGINT": "somebody interrupted it",
+    "SIGHUP": "its terminal went away",
+}
+
+
+def _with(sentence: str, detail: str) -> str:
+    return f"{sentence}: {detail}." if detail else f"{sentence}."
+
+
+def _is_import(text: str) -> bool:
+    names = ("ModuleNotFoundError", "ImportError", "SyntaxError", "IndentationError", "TabError")
+    return text.startswith(names)
+
+
+def _is_environment(text: str) -> bool:
+    signs = (
+        "Input/output error",
+        "Stale file handle",
+        "Address already in use",
+        "EADDRINUSE",
+        "CUDA driver initialization failed",
+        "cudaErrorSystemNotReady",
+    )
+    return any(sign in text for sign in signs)

@@ -1,0 +1,432 @@
+"""The core: a state and what is seen give the next state and what to do."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import assert_never
+
+from fred_supervisor.policy.cause import Cause, Diagnosis, EndedBy, Evidence, Kind, diagnose
+from fred_supervisor.policy.remedy import Case, Remedy, choose
+from fred_supervisor.policy.settings import Settings
+from fred_supervisor.policy.state import (
+    Book,
+    Ended,
+    Holding,
+    Outcome,
+    Paused,
+    Restarts,
+    Rung,
+    Running,
+    Starting,
+    State,
+    Stopping,
+    Waiting,
+    advance,
+)
+from fred_supervisor.policy.watch import Level, Look, Watch, begin, forgive, look, slowest
+
+
+class Request(StrEnum):
+    """What a person or the service manager asks for."""
+
+    STOP = "stop"
+    PAUSE = "pause"
+    RESUME = "resume"
+    RESTART = "restart"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """One observation. What was not looked at, or could not be seen, is None or empty."""
+
+    now_s: float
+    """CLOCK_MONOTONIC."""
+    late_s: float = 0.0
+    """How much later than asked we woke up: our own starvation."""
+    launched: bool = False
+    """The keeper said that the trainer runs."""
+    looks: tuple[Look, ...] = ()
+    new_checkpoint: bool = False
+    """A new file of `--checkpoints` appeared."""
+    busy: bool | None = None
+    """The trainer's tree burned CPU or did I/O since the look before."""
+    stacks_moved: bool | None = None
+    """Two stack dumps differ."""
+    ended: Evidence | None = None
+    """The trainer and its whole tree are gone."""
+    request: Request | None = None
+    clear: bool | None = None
+    """What is held for has cleared."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Start attempt `book.attempt` of the state that comes with this."""
+
+
+@dataclass(frozen=True)
+class DumpStacks:
+    """Have the trainer's stacks written to its output."""
+
+
+@dataclass(frozen=True)
+class Terminate:
+    """SIGTERM to the trainer alone, and SIGCONT where it may be stopped."""
+
+    wake: bool = False
+
+
+@dataclass(frozen=True)
+class Kill:
+    """SIGKILL to the whole tree."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Write an incident."""
+
+    diagnosis: Diagnosis
+    evidence: Evidence
+    told: str
+    """What was done about it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """A line for the journal, and for `detail` of the status."""
+
+    event: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """Training has passed the furthest point again: incidents before are over."""
+
+
+Action = Launch | DumpStacks | Terminate | Kill | Report | Note | Recovered
+
+
+def decide(settings: Settings, state: State, seen: Seen) -> tuple[State, tuple[Action, ...]]:
+    """What follows from one observation."""
+    match state:
+        case Starting():
+            return _starting(settings, state, seen)
+        case Running():
+            return _running(settings, state, seen)
+        case Stopping():
+            return _stopping(settings, state, seen)
+        case Waiting():
+            return _waiting(state, seen)
+        case Holding():
+            return _holding(settings, state, seen)
+        case Paused():
+            return _paused(state, seen)
+        case Ended():
+            return state, ()
+        case _:
+            assert_never(state)
+
+
+def wake_s(settings: Settings, state: State) -> float | None:
+    """When `decide` wants to be asked again even if nothing happens; None: only then."""
+    match state:
+        case Stopping() | Waiting():
+            return state.until_s
+        case Holding():
+            return state.probe_s
+        case Running():
+            found = slowest(settings, state.book.learned, state.watch)
+            if found is None:
+                return None
+            if state.watch.stalled_s is None or found.exact:
+                return found.deadline_s
+            return found.deadline_s + found.limit_s * (settings.busy_factor - 1)
+        case Starting() | Paused() | Ended():
+            return None
+        case _:
+            assert_never(state)
+
+
+def launch(book: Book, now_s: float) -> tuple[State, tuple[Action, ...]]:
+    """The next attempt."""
+    book = replace(book, attempt=book.attempt + 1, progressed=False)
+    return Starting(book=book, since_s=now_s), (Launch(),)
+
+
+def _starting(settings: Settings, state: Starting, seen: Seen) -> tuple[State, tuple[Action, ...]]:
+    if seen.ended is not None:
+        return _answer(settings, state.book, seen.ended, seen.now_s)
+    running = Running(book=state.book, watch=begin(seen.now_s), since_s=seen.now_s)
+    if seen.request is not None:
+        return _request(settings, running, seen.request, seen.now_s)
+    return (running, ()) if seen.launched else (state, ())
+
+
+def _running(settings: Settings, state: Running, seen: Seen) -> tuple[State, tuple[Action, ...]]:
+    before = state.watch
+    watch = forgive(before, seen.late_s) if seen.late_s else before
+    watch, learned = look(watch, state.book.learned, seen.looks, seen.now_s)
+    book, passed = _progress(settings, replace(state.book, learned=learned), state, watch, seen)
+    state = replace(state, book=book, watch=watch)
+    notes: tuple[Action, ...] = (Recovered(),) if passed else ()
+    if before.stalled_s is not None and watch.stalled_s is None:
+        notes += (Note(event="moves again", text="The trainer makes progress again."),)
+    if seen.ended is not None:
+        after, actions = _answer(settings, book, seen.ended, seen.now_s)
+        return after, notes + actions
+    if seen.request is not None:
+        after, actions = _request(settings, state, seen.request, seen.now_s)
+        return after, notes + actions
+    after, actions = _judge(settings, state, seen)
+    return after, notes + actions
+
+
+def _progress(settings: Settings, book: Book, state: Running, watch: Watch, seen: Seen) -> tuple[Book, bool]:
+    """Refill the budget on new progress; also say whether there was any."""
+    reached = advance(watch.main.beat)
+    first_s = watch.main.first_s
+    if watch.main.level is Level.TOUCHES or reached is None:
+        lasted = watch.main.level is not Level.SILENT and first_s is not None
+        new = seen.new_checkpoint or (
+            not book.progressed and lasted and seen.now_s - (first_s or 0.0) >= settings.level1_progress_s
+        )
+        furthest = book.furthest
+    else:
+        new = reached > (book.furthest if book.furthest is not None else -1.0)
+        # The first record of a run is where it begins, not yet progress.
+        if state.watch.main.beat is None and book.furthest is None:
+            return replace(book, furthest=reached), False
+        furthest = reached if new else book.furthest
+    if not new:
+        return book, False
+    return (
+        replace(
+            book,
+            furthest=furthest,
+            spent=0,
+            backoffs=0,
+            tried=(),
+            failures={},
+            eval_failures={},
+            signal_crashes=0,
+            progressed=True,
+        ),
+        not book.progressed,
+    )
+
+
+def _judge(settings: Settings, state: Running, seen: Seen) -> tuple[State, tuple[Action, ...]]:
+    """Has it gone silent for too long?"""
+    found = slowest(settings, state.book.learned, state.watch)
+    if found is None or seen.now_s < found.deadline_s:
+        return state, ()
+    silent_s = seen.now_s - found.seen.changed_s
+    of = f"rank {found.rank}" if len(state.watch.ranks) > 1 else "the trainer"
+    text = f"No progress of {of} in {found.seen.section} for {silent_s:.0f} s (limit {found.limit_s:.0f} s)."
+    end = Stopping(
+        book=state.book,
+        watch=state.watch,
+        since_s=state.since_s,
+        by=EndedBy.HANG,
+        rung=Rung.DUMP,
+        until_s=seen.now_s + settings.dump_s,
+        stalled_s=silent_s,
+    )
+    if found.exact:
+        return end, (Note(event="hang", text=text), DumpStacks())
+    if state.watch.stalled_s is None:
+        watch = replace(state.watch, stalled_s=seen.now_s)
+        return replace(state, watch=watch), (Note(event="stalled", text=text), DumpStacks())
+    idle = seen.busy is False
+    if idle or seen.now_s >= found.deadline_s + found.limit_s * (settings.busy_factor - 1):
+        why = "its processes do nothing" if idle else f"{settings.busy_factor:.0f} times its limit has passed"
+        return end, (Note(event="hang", text=f"{text} Ended, for {why}."), DumpStacks())
+    return state, ()
+
+
+def _request(
+    settings: Settings, state: Running | Stopping, request: Request, now_s: float
+) -> tuple[State, tuple[Action, ...]]:
+    by: Mapping[Request, EndedBy] = {
+        Request.STOP: EndedBy.STOP,
+        Request.PAUSE: EndedBy.PAUSE,
+        Request.RESTART: EndedBy.RESTART,
+    }
+    if request not in by:  # resume of a run that runs
+        return state, ()
+    after = Stopping(
+        book=state.book,
+        watch=state.watch,
+        since_s=state.since_s,
+        by=by[request],
+        rung=Rung.TERM,
+        until_s=now_s + settings.stop_timeout_s,
+    )
+    return after, (Note(event=request, text=f"Asked to {request}; the trainer saves and leaves."), Terminate(wake=True))
+
+
+def _stopping(settings: Settings, state: Stopping, seen: Seen) -> tuple[State, tuple[Action, ...]]:
+    watch, learned = look(state.watch, state.book.learned, seen.looks, seen.now_s)
+    state = replace(state, watch=watch, book=replace(state.book, learned=learned))
+    if seen.ended is not None:
+        ended = replace(seen.ended, ended_by=state.by, stalled_s=state.stalled_s)
+        return _answer(settings, state.book, ended, seen.now_s)
+    if seen.request is Request.STOP:
+        if state.by is EndedBy.STOP and state.rung is not Rung.KILL:
+            return replace(state, rung=Rung.KILL, until_s=seen.now_s + settings.kill_s), (Kill(),)
+        if state.by is not EndedBy.STOP:
+            state = replace(state, by=EndedBy.STOP)
+    if seen.now_s < state.until_s:
+        return state, ()
+    match state.rung:
+        case Rung.DUMP:
+            grace_s = settings.hang_term_moving_s if seen.stacks_moved else settings.hang_term_s
+            return replace(state, rung=Rung.TERM, until_s=seen.now_s + grace_s), (Terminate(wake=True),)
+        case Rung.TERM:
+            return replace(state, rung=Rung.KILL, until_s=seen.now_s + settings.kill_s), (Kill(),)
+        case Rung.KILL:
+            text = "A process of the trainer does not end on SIGKILL (it waits in the kernel); trying again."
+            return (
+                replace(state, until_s=seen.now_s + settings.kill_s),
+                (Note(event="unkillable", text=text), Kill()),
+            )
+        case _:
+            assert_never(state.rung)
+
+
+def _waiting(state: Waiting, seen: Seen) -> tuple[State, tuple[Action, ...]]:
+    book = state.book
+    match seen.request:
+        case Request.STOP:
+            return _end(book, Outcome.STOPPED, "Stopped while waiting for a relaunch.")
+        case Request.PAUSE:
+            return Paused(book=book), (Note(event="paused", text="Paused."),)
+        case Request.RESTART | Request.RESUME:
+            return launch(book, seen.now_s)
+        case None:
+            return launch(book, seen.now_s) if seen.now_s >= state.until_s else (state, ())
+        case _:
+            assert_never(seen.request)
+
+
+def _holding(settings: Settings, state: Holding, seen: Seen) -> tuple[State, tuple[Action, ...]]:
+    match seen.request:
+        case Request.STOP:
+            return _end(state.book, Outcome.STOPPED, "Stopped while holding.")
+        case Request.PAUSE:
+            return Paused(book=state.book), (Note(event="paused", text="Paused."),)
+        case Request.RESTART | Request.RESUME | None:
+            pass
+        case _:
+            assert_never(seen.request)
+    if seen.clear:
+        after, actions = launch(state.book, seen.now_s)
+        return after, (Note(event="cleared", text=f"Cleared: {state.condition}"), *actions)
+    if seen.now_s - state.since_s >= settings.hold_max_s:
+        return _end(state.book, Outcome.FAILED, f"Held for {settings.hold_max_s / 3600:.0f} h: {state.condition}")
+    if seen.now_s >= state.probe_s:
+        return replace(state, probe_s=seen.now_s + settings.reprobe_s), ()
+    return state, ()
+
+
+def _paused(state: Paused, seen: Seen) -> tuple[State, tuple[Action, ...]]:
+    match seen.request:
+        case Request.STOP:
+            return _end(state.book, Outcome.STOPPED, "Stopped while paused.")
+        case Request.RESUME | Request.RESTART:
+            return launch(state.book, seen.now_s)
+        case Request.PAUSE | None:
+            return state, ()
+        case _:
+            assert_never(seen.request)
+
+
+def _end(book: Book, outcome: Outcome, sentence: str) -> tuple[State, tuple[Action, ...]]:
+    return Ended(book=book, outcome=outcome, sentence=sentence), (Note(event=outcome, text=sentence),)
+
+
+def _answer(settings: Settings, book: Book, ended: Evidence, now_s: float) -> tuple[State, tuple[Action, ...]]:
+    """The trainer is gone: what now?"""
+    found = diagnose(ended)
+    if found.cause is Cause.GOAL:
+        return _end(book, Outcome.COMPLETED, _completed(ended))
+    if ended.ended_by is EndedBy.STOP:
+        return _end(book, Outcome.STOPPED, "Stopped by request.")
+    if ended.ended_by is EndedBy.PAUSE:
+        return Paused(book=book), (Note(event="paused", text="Paused: the GPU is free."),)
+    if ended.ended_by is EndedBy.RESTART:
+        return launch(book, now_s)
+    choice = choose(Case(settings=settings, book=_counted(book, found, ended), diagnosis=found, evidence=ended))
+    book = choice.book
+    if choice.remedy is Remedy.FAIL:
+        told = choice.told
+        return Ended(book=book, outcome=Outcome.FAILED, sentence=f"{found.sentence} {told}"), (
+            Report(diagnosis=found, evidence=ended, told=told),
+            Note(event=Outcome.FAILED, text=f"{found.sentence} {told}"),
+        )
+    if choice.remedy is Remedy.HOLD:
+        held = Holding(
+            book=book, cause=found.cause, condition=found.sentence, since_s=now_s, probe_s=now_s + settings.reprobe_s
+        )
+        return held, (Report(diagnosis=found, evidence=ended, told=choice.told),)
+    free = found.cause is Cause.SAVED and book.progressed
+    if not free and book.spent >= settings.max_restarts:
+        told = f"Given up: {book.spent} relaunches without new progress."
+        return Ended(book=book, outcome=Outcome.FAILED, sentence=f"{found.sentence} {told}"), (
+            Report(diagnosis=found, evidence=ended, told=told),
+            Note(event=Outcome.FAILED, text=f"{found.sentence} {told}"),
+        )
+    if free:
+        after, actions = launch(book, now_s)
+        return after, (Note(event="saved", text=found.sentence), *actions)
+    book = replace(book, spent=book.spent + 1, restarts=_count(book.restarts, found.kind))
+    if choice.remedy is Remedy.BACK_OFF:
+        wait_s = backoff_s(settings, book.backoffs)
+        told = f"Relaunched after a back-off of {wait_s:g} s." if wait_s else "Relaunched at once."
+        report = Report(diagnosis=found, evidence=ended, told=told)
+        if wait_s:
+            return Waiting(book=book, until_s=now_s + wait_s), (report,)
+        after, actions = launch(book, now_s)
+        return after, (*actions, report)
+    after, actions = launch(book, now_s)
+    return after, (*actions, Report(diagnosis=found, evidence=ended, told=choice.told))
+
+
+def backoff_s(settings: Settings, count: int) -> float:
+    """The pause before the `count`-th back-off of a stretch: doubling from the first up to the longest."""
+    return min(settings.backoff_first_s * 2.0 ** min(count - 1, 60), settings.backoff_max_s)
+
+
+def _counted(book: Book, found: Diagnosis, ended: Evidence) -> Book:
+    """The book with this failure counted."""
+    failures = dict(book.failures)
+    if found.signature:
+        failures[found.signature] = failures.get(found.signature, 0) + 1
+    evals = dict(book.eval_failures)
+    error, beat = ended.error, ended.beat
+    if ((error.section if error else None) or (beat.section if beat else None)) == "eval" and beat is not None:
+        evals[str(beat.epoch)] = evals.get(str(beat.epoch), 0) + 1
+    unfreezing = beat is not None and beat.phase == "unfreeze"
+    signals = book.signal_crashes + (found.cause is Cause.SIGNAL and unfreezing)
+    return replace(book, failures=failures, eval_failures=evals, signal_crashes=signals)
+
+
+def _count(restarts: Restarts, kind: Kind) -> Restarts:
+    match kind:
+        case Kind.HANG:
+            return replace(restarts, hang=restarts.hang + 1)
+        case Kind.OOM:
+            return replace(restarts, oom=restarts.oom + 1)
+        case _:
+            return replace(restarts, crash=restarts.crash + 1)
+
+
+def _completed(ended: Evidence) -> str:
+    if ended.beat is not None and ended.beat.done:
+        if ended.exit_code == 0:
+            return "The goal is reached and recorded."
+        return "The goal is reached and recorded; the trainer crashed afterwards, which cost nothing."
+    if ended.done_file:
+        return "The trainer left with exit code 0 and its done file is there."
+    return "The trainer left with exit code 0 (unverified: it records no goal)."

@@ -1,0 +1,306 @@
+"""The failure policy: a cause, and its remedies in order. The first matching row counts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from fred_supervisor.contract.heartbeat import Section
+from fred_supervisor.policy.cause import Cause, Diagnosis, Evidence
+from fred_supervisor.policy.settings import Settings
+from fred_supervisor.policy.state import Book, Orders
+from fred_supervisor.policy.watch import Learned
+
+
+class Remedy(StrEnum):
+    """One way on."""
+
+    AT_ONCE = "relaunch at once"
+    BACK_OFF = "relaunch after a back-off"
+    HOLD = "hold until it clears"
+    EXPANDABLE = "the same batch with expandable segments"
+    HALVE_UNFREEZE = "half the unfreeze batch"
+    HALVE_FREEZE = "half the freeze batch"
+    HALVE_EVAL = "half the evaluation batch"
+    NO_EVAL_MAP = "no evaluation"
+    ONE_OLDER = "one checkpoint older"
+    NEWEST_AGAIN = "the newest checkpoint once more"
+    FEWER_WORKERS = "half the loader workers"
+    FULL_PRECISION = "fp32"
+    LONGER_LIMIT = "twice the limit of the section"
+    FAIL = "give up"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One failure before its answer. `book` already counts it."""
+
+    settings: Settings
+    book: Book
+    diagnosis: Diagnosis
+    evidence: Evidence
+
+    @property
+    def cause(self) -> Cause:
+        return self.diagnosis.cause
+
+    @property
+    def section(self) -> str:
+        error, beat = self.evidence.error, self.evidence.beat
+        return (error.section if error else None) or (beat.section if beat else "")
+
+    @property
+    def phase(self) -> str | None:
+        error, beat = self.evidence.error, self.evidence.beat
+        return (error.phase if error else None) or (beat.phase if beat else None)
+
+    @property
+    def unfreezing(self) -> bool:
+        """Anything but the freeze phase: trainers without phases train everything."""
+        return self.phase != "freeze"
+
+    @property
+    def steps(self) -> int:
+        beat = self.evidence.beat
+        return (beat.step or 0) if beat else 0
+
+    @property
+    def same(self) -> int:
+        return self.book.failures.get(self.diagnosis.signature, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row of the table."""
+
+    name: str
+    matches: Callable[[Case], bool]
+    remedies: tuple[Remedy, ...]
+    """Each tried once per stretch, in order; then the run has failed."""
+    again: bool = False
+    """The last remedy may be tried again and again, as long as it can be applied and the budget lasts."""
+
+
+def _oom(case: Case) -> bool:
+    return case.cause is Cause.CUDA_OOM
+
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        name="state saved",
+        matches=lambda c: c.cause is Cause.SAVED and c.book.progressed,
+        remedies=(Remedy.AT_ONCE,),
+        again=True,
+    ),
+    Row(name="configuration", matches=lambda c: c.cause is Cause.CONFIG, remedies=(Remedy.FAIL,)),
+    Row(
+        name="import",
+        matches=lambda c: c.cause is Cause.IMPORT and c.same < c.settings.same_failure,
+        remedies=(Remedy.BACK_OFF,),
+        again=True,
+    ),
+    Row(name="import, again", matches=lambda c: c.cause is Cause.IMPORT, remedies=(Remedy.FAIL,)),
+    Row(
+        name="environment",
+        matches=lambda c: c.cause in (Cause.DISK, Cause.ENVIRONMENT),
+        remedies=(Remedy.HOLD,),
+        again=True,
+    ),
+    Row(
+        name="CUDA out of memory in evaluation",
+        matches=lambda c: _oom(c) and c.section == Section.EVAL and not c.settings.foreign,
+        remedies=(Remedy.HALVE_EVAL, Remedy.NO_EVAL_MAP),
+    ),
+    Row(
+        name="CUDA out of memory after 100 steps",
+        matches=lambda c: _oom(c) and c.steps > 100 and not c.book.orders.expandable_segments,
+        remedies=(Remedy.EXPANDABLE,),
+    ),
+    Row(
+        name="CUDA out of memory while unfreezing",
+        matches=lambda c: _oom(c) and c.settings.halve and c.unfreezing,
+        remedies=(Remedy.HALVE_UNFREEZE,),
+        again=True,
+    ),
+    Row(
+        name="CUDA out of memory in the freeze phase",
+        matches=lambda c: _oom(c) and c.settings.halve and not c.settings.foreign,
+        remedies=(Remedy.HALVE_FREEZE,),
+        again=True,
+    ),
+    Row(
+        name="checkpoint",
+        matches=lambda c: (
+            c.evidence.resumed_from is not None
+            and (c.cause is Cause.CHECKPOINT or (c.cause is Cause.NAN and not c.book.progressed))
+        ),
+        remedies=(Remedy.ONE_OLDER, Remedy.NEWEST_AGAIN),
+    ),
+    Row(
+        name="host out of memory",
+        matches=lambda c: c.cause is Cause.HOST_OOM,
+        remedies=(Remedy.FEWER_WORKERS, Remedy.HALVE_UNFREEZE),
+    ),
+    Row(name="loss not finite", matches=lambda c: c.cause is Cause.NAN, remedies=(Remedy.FULL_PRECISION,)),
+    Row(
+        name="evaluation, again",
+        matches=lambda c: (
+            c.section == Section.EVAL
+            and not c.settings.foreign
+            and not c.book.orders.no_eval_map
+            and max(c.book.eval_failures.values(), default=0) > 1
+        ),
+        remedies=(Remedy.NO_EVAL_MAP,),
+    ),
+    Row(
+        name="the same failure at the same step",
+        matches=lambda c: c.same >= c.settings.same_failure,
+        remedies=(Remedy.FAIL,),
+    ),
+    Row(
+        name="hang",
+        matches=lambda c: c.cause is Cause.HANG,
+        remedies=(Remedy.AT_ONCE, Remedy.LONGER_LIMIT),
+    ),
+    Row(
+        name="signal while unfreezing, again",
+        matches=lambda c: (
+            c.cause is Cause.SIGNAL
+            and c.settings.halve
+            and c.phase == "unfreeze"
+            and c.book.signal_crashes > 1
+            and _halved(c) is not None
+        ),
+        remedies=(Remedy.HALVE_UNFREEZE,),
+        again=True,
+    ),
+    Row(name="any other", matches=lambda _: True, remedies=(Remedy.BACK_OFF,), again=True),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What is done about a failure."""
+
+    remedy: Remedy
+    book: Book
+    told: str
+    """What was done, for a person."""
+
+
+def choose(case: Case) -> Choice:
+    """The answer to one failure."""
+    row = next(row for row in ROWS if row.matches(case))
+    for at, remedy in enumerate(row.remedies):
+        key = f"{row.name}: {remedy}" if case.cause is not Cause.HANG else f"{row.name} in {case.section}: {remedy}"
+        repeatable = row.again and at == len(row.remedies) - 1
+        if key in case.book.tried and not repeatable:
+            continue
+        applied = _apply(remedy, case)
+        if applied is None:
+            continue
+        book, told = applied
+        if key not in book.tried:
+            book = replace(book, tried=(*book.tried, key))
+        return Choice(remedy=remedy, book=book, told=told)
+    return Choice(remedy=Remedy.FAIL, book=case.book, told=_why_spent(case, row))
+
+
+def _why_spent(case: Case, row: Row) -> str:
+    if row.remedies == (Remedy.FAIL,):
+        times = f" It happened {case.same} times in the same way." if case.same > 1 else ""
+        return f"Given up.{times}"
+    if _oom(case):
+        return "Given up: it does not fit even with the smallest batch."
+    return "Given up: everything that helps against this was tried, without new progress."
+
+
+def _apply(remedy: Remedy, case: Case) -> tuple[Book, str] | None:
+    """The book with the remedy in force, and what to tell; None when it cannot be applied."""
+    book, orders = case.book, case.book.orders
+
+    def order(told: str, **changes: object) -> tuple[Book, str]:
+        return replace(book, orders=replace(orders, **changes)), told  # type: ignore[arg-type] # field by name
+
+    match remedy:
+        case Remedy.FAIL:
+            return None
+        case Remedy.AT_ONCE:
+            return book, "Relaunched at once."
+        case Remedy.BACK_OFF:
+            return replace(book, backoffs=book.backoffs + 1), "Relaunched"
+        case Remedy.HOLD:
+            return book, "Held until it clears."
+        case Remedy.EXPANDABLE:
+            return order("Relaunched with the same batch and expandable segments.", expandable_segments=True)
+        case Remedy.HALVE_UNFREEZE:
+            halved = _halved(case)
+            if halved is None:
+                return None
+            before, batch, accumulate = halved
+            return order(
+                f"Relaunched with half the unfreeze batch, {before} → {batch}, and {accumulate} batches per"
+                " optimiser step: the same effective batch.",
+                unfreeze_batch=batch,
+                accumulate=accumulate,
+            )
+        case Remedy.HALVE_FREEZE:
+            size = orders.freeze_batch or case.settings.freeze_batch
+            if size is None or size < 2:
+                return None
+            return order(f"Relaunched with half the freeze batch, {size} → {size // 2}.", freeze_batch=size // 2)
+        case Remedy.HALVE_EVAL:
+            size = orders.eval_batch or case.settings.unfreeze_batch
+            if size is None or size < 2:
+                return None
+            return order(f"Relaunched with half the evaluation batch, {size} → {size // 2}.", eval_batch=size // 2)
+        case Remedy.NO_EVAL_MAP:
+            return None if case.settings.foreign else order("Relaunched without evaluation.", no_eval_map=True)
+        case Remedy.ONE_OLDER:
+            path = case.evidence.resumed_from
+            if path is None:
+                return None
+            return order(f"Blamed {_name(path)} and relaunched from one older.", blamed=(*orders.blamed, path))
+        case Remedy.NEWEST_AGAIN:
+            return order("Relaunched from the newest checkpoint once more.", blamed=())
+        case Remedy.FEWER_WORKERS:
+            workers = case.settings.workers if orders.workers is None else orders.workers
+            if case.settings.foreign or not workers:
+                return None
+            return order(f"Relaunched with half the loader workers, {workers} → {workers // 2}.", workers=workers // 2)
+        case Remedy.FULL_PRECISION:
+            if case.settings.foreign or orders.full_precision:
+                return None
+            return order("Relaunched from the newest checkpoint in fp32.", full_precision=True)
+        case Remedy.LONGER_LIMIT:
+            section = case.section
+            if section in case.settings.hang_timeout_s:
+                return book, "Relaunched at once; the limit was set by hand and stays."
+            factor = book.learned.factors.get(section, 1.0) * 2
+            learned: Learned = replace(book.learned, factors={**book.learned.factors, section: factor})
+            return replace(book, learned=learned), f"Relaunched with twice the limit for {section}."
+
+
+def _halved(case: Case) -> tuple[int, int, int] | None:
+    """Unfreeze batch before, after, and accumulation after; None at 1, when unknown, or when turned off."""
+    orders, settings = case.book.orders, case.settings
+    before = orders.unfreeze_batch or settings.unfreeze_batch
+    if before is None or before < 2 or not settings.halve:
+        return None
+    effective = before * (orders.accumulate or settings.accumulate)
+    batch = before // 2
+    return before, batch, max(1, round(effective / batch))
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def ordered(settings: Settings, orders: Orders) -> Orders:
+    """The orders with what was set by hand filled in."""
+    if not settings.batch_set:
+        return orders
+    return replace(
+        orders,
+        unfreeze_batch=orders.unfreeze_batch or settings.unfreeze_batch,
+        accumulate=orders.accumulate or settings.accumulate,
+    )

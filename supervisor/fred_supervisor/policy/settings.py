@@ -1,0 +1,62 @@
+"""Every number of the failure policy."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a run is watched and answered. Seconds are of the monotonic clock."""
+
+    foreign: bool = False
+    """The trainer is a COMMAND of somebody else: it records no goal and takes no flags of ours."""
+    expects_beats: bool = True
+    """The trainer is known to beat, so the start-up limit holds before the first beat."""
+
+    hang_timeout_s: Mapping[str, float] = field(default_factory=dict)
+    """Section → limit set by hand; such a limit is exact."""
+    level1_limit_s: float = 3600.0
+    """For trainers that only touch the file."""
+    train_limit_s: float = 1200.0
+    """For `train` until a whole cycle with evaluation and save has been seen."""
+    train_limit_least_s: float = 60.0
+    """The least that a learned `train` limit can be."""
+    section_limit_s: float = 3600.0
+    """For every other section; learned upwards."""
+    learn_factor: float = 10.0
+    """Learned limit = this × the largest gap seen."""
+    busy_factor: float = 3.0
+    """A tree that burns CPU or does I/O is ended at this × its limit only."""
+
+    dump_s: float = 0.1
+    """Time for the stacks to be written."""
+    hang_term_s: float = 0.1
+    """From SIGTERM to SIGKILL after a hang."""
+    hang_term_moving_s: float = 5.0
+    """The same while the stacks still move."""
+    stop_timeout_s: float = 120.0
+    """From SIGTERM to SIGKILL on `stop`."""
+    kill_s: float = 10.0
+    """From SIGKILL until the tree is called unkillable."""
+
+    backoff_first_s: float = 1.0
+    backoff_max_s: float = 300.0
+    max_restarts: int = 10
+    """Relaunches without new progress."""
+    same_failure: int = 3
+    """The same failure at the same step, this often: it is the code or the data."""
+    level1_progress_s: float = 600.0
+    """An attempt that beat for this long at level 1 has made new progress."""
+    reprobe_s: float = 30.0
+    """Between two looks at what a held run waits for."""
+    hold_max_s: float = 86400.0
+
+    halve: bool = True
+    """Half the batch where that helps."""
+    unfreeze_batch: int | None = 8
+    """The unfreeze batch that the command asks for; None: not known."""
+    freeze_batch: int | None = 8
+    accumulate: int = 1
+    workers: int | None = 4
+    batch_set: bool = False
+    """The unfreeze batch was set by hand, so it is an order from the first attempt on."""

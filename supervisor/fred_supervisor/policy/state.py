@@ -1,0 +1,166 @@
+"""What a run remembers, and the states that it can be in."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from fred_supervisor.contract.heartbeat import Beat
+from fred_supervisor.policy.cause import Cause, EndedBy
+from fred_supervisor.policy.watch import Learned, Watch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orders:
+    """What the trainer is launched with beyond what was asked for: learnt from failures, kept for the run."""
+
+    unfreeze_batch: int | None = None
+    accumulate: int | None = None
+    freeze_batch: int | None = None
+    eval_batch: int | None = None
+    workers: int | None = None
+    no_eval_map: bool = False
+    full_precision: bool = False
+    expandable_segments: bool = False
+    blamed: tuple[str, ...] = ()
+    """Checkpoints that come last."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restarts:
+    """Relaunches by kind, for people."""
+
+    crash: int = 0
+    hang: int = 0
+    oom: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.crash + self.hang + self.oom
+
+
+@dataclass(frozen=True, kw_only=True)
+class Book:
+    """What a run remembers over its attempts. A stretch is the time since the last new progress."""
+
+    attempt: int = 0
+    orders: Orders = field(default_factory=Orders)
+    learned: Learned = field(default_factory=Learned)
+    restarts: Restarts = field(default_factory=Restarts)
+    furthest: float | None = None
+    """Furthest point ever trained to, see `advance`."""
+    spent: int = 0
+    """Relaunches in this stretch."""
+    backoffs: int = 0
+    """Back-offs in this stretch."""
+    tried: tuple[str, ...] = ()
+    """Remedies tried in this stretch, as "row: remedy"."""
+    failures: Mapping[str, int] = field(default_factory=dict)
+    """Signature → how often in this stretch."""
+    eval_failures: Mapping[str, int] = field(default_factory=dict)
+    """Epoch → failures during its evaluation, in this stretch."""
+    signal_crashes: int = 0
+    """Crashes by a signal while unfreezing, in this stretch."""
+    progressed: bool = False
+    """This attempt has made new progress."""
+
+
+def advance(beat: Beat | None) -> float | None:
+    """How far a record is in training, comparable over attempts and batch sizes; None when it does not say."""
+    if beat is None:
+        return None
+    if beat.epoch is not None:
+        return beat.epoch + ((beat.step or 0) / beat.steps if beat.steps else (beat.step or 0) * 1e-9)
+    if beat.samples is not None:
+        return float(beat.samples)
+    return None if beat.step is None else float(beat.step)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Starting:
+    """A launch was ordered; the keeper has not yet said that the trainer runs."""
+
+    book: Book
+    since_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """The trainer is alive."""
+
+    book: Book
+    watch: Watch
+    since_s: float
+
+
+class Rung(StrEnum):
+    """Of the ladder by which a trainer is ended."""
+
+    DUMP = "dump"
+    TERM = "term"
+    KILL = "kill"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopping:
+    """The trainer is being ended."""
+
+    book: Book
+    watch: Watch
+    since_s: float
+    """Of the attempt."""
+    by: EndedBy
+    rung: Rung
+    until_s: float
+    """When the next rung follows."""
+    stalled_s: float | None = None
+    """How long it had made no progress, for a hang."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """Back-off before a relaunch."""
+
+    book: Book
+    until_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holding:
+    """Will not relaunch until a condition clears."""
+
+    book: Book
+    cause: Cause
+    condition: str
+    """For a person."""
+    since_s: float
+    probe_s: float
+    """When the condition is looked at next."""
+    pids: tuple[int, ...] = ()
+    """Unkillable processes that are waited for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paused:
+    """Let go of the GPU, by request."""
+
+    book: Book
+
+
+class Outcome(StrEnum):
+    """How a run has ended."""
+
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """Nothing of the run is left."""
+
+    book: Book
+    outcome: Outcome
+    sentence: str
+
+
+State = Starting | Running | Stopping | Waiting | Holding | Paused | Ended

@@ -1,0 +1,189 @@
+"""Is it hung? Progress by our clock, a limit for each section, learned where it may be."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+
+from fred_supervisor.contract.heartbeat import Beat, Section
+from fred_supervisor.policy.settings import Settings
+
+
+class Level(IntEnum):
+    """How well a trainer can be seen."""
+
+    SILENT = 0
+    """It has not beaten: its exit is all there is to see."""
+    TOUCHES = 1
+    """It changes the file."""
+    RECORDS = 2
+    """It writes records."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """One look at one rank's heartbeat file."""
+
+    rank: int = 0
+    stamp: str = ""
+    """Changes whenever the bytes or the mtime of the file do; empty: not readable, or as it was at launch."""
+    beat: Beat | None = None
+    age_s: float = 0.0
+    """How long ago the file changed, as far as that is known: at most the time since the look before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankWatch:
+    """What is known of one rank."""
+
+    stamp: str = ""
+    beat: Beat | None = None
+    changed_s: float
+    """When progress was last seen."""
+    first_s: float | None = None
+    """When it first beat."""
+
+    @property
+    def level(self) -> Level:
+        if self.beat is not None:
+            return Level.RECORDS
+        return Level.TOUCHES if self.stamp else Level.SILENT
+
+    @property
+    def section(self) -> Section:
+        if self.beat is not None:
+            return self.beat.section
+        return Section.TRAIN if self.stamp else Section.STARTUP
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned:
+    """What a run has taught about its own pace; kept over relaunches."""
+
+    gaps_s: Mapping[str, float] = field(default_factory=dict)
+    """Section → largest gap between two signs of progress."""
+    cycle: tuple[str, ...] = ()
+    """Sections of a cycle seen so far: train, eval, checkpoint, and train again."""
+    factors: Mapping[str, float] = field(default_factory=dict)
+    """Section → by how much a hang that repeated itself has stretched its limit."""
+    beats: bool = False
+    """An attempt of this run has beaten."""
+
+    @property
+    def whole_cycle(self) -> bool:
+        return self.cycle[-1:] == (Section.TRAIN,) and {Section.EVAL, Section.CHECKPOINT} <= set(self.cycle)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """All ranks of one attempt."""
+
+    ranks: Mapping[int, RankWatch]
+    stalled_s: float | None = None
+    """Since when it is called stalled."""
+
+    @property
+    def main(self) -> RankWatch:
+        return self.ranks[0]
+
+
+def begin(now_s: float) -> Watch:
+    """The watch of an attempt that was launched now."""
+    return Watch(ranks={0: RankWatch(changed_s=now_s)})
+
+
+def look(watch: Watch, learned: Learned, looks: tuple[Look, ...], now_s: float) -> tuple[Watch, Learned]:
+    """Take in one look at every rank."""
+    ranks = dict(watch.ranks)
+    progressed = False
+    for seen in looks:
+        before = ranks.get(seen.rank) or RankWatch(changed_s=now_s)
+        after = _look_at(before, seen, now_s)
+        if after.changed_s != before.changed_s:
+            progressed = True
+            learned = _learn(learned, before, after)
+        ranks[seen.rank] = after
+    return replace(watch, ranks=ranks, stalled_s=None if progressed else watch.stalled_s), learned
+
+
+def _look_at(before: RankWatch, seen: Look, now_s: float) -> RankWatch:
+    if not seen.stamp or seen.stamp == before.stamp:
+        return before
+    now_s -= seen.age_s
+    first_s = now_s if before.first_s is None else before.first_s
+    if seen.beat is None:
+        if before.beat is not None:  # torn or garbled: no news
+            return before
+        return replace(before, stamp=seen.stamp, changed_s=now_s, first_s=first_s)
+    progress = (
+        before.beat is None
+        or seen.beat.position != before.beat.position
+        or (seen.beat.section in (Section.EVAL, Section.CHECKPOINT) and seen.beat.seq != before.beat.seq)
+    )
+    changed_s = now_s if progress else before.changed_s
+    return RankWatch(stamp=seen.stamp, beat=seen.beat, changed_s=changed_s, first_s=first_s)
+
+
+def _learn(learned: Learned, before: RankWatch, after: RankWatch) -> Learned:
+    section = before.section
+    gap_s = after.changed_s - before.changed_s
+    gaps_s = learned.gaps_s
+    if before.level > Level.SILENT and gap_s > gaps_s.get(section, 0.0):
+        gaps_s = {**gaps_s, section: gap_s}
+    cycle = learned.cycle
+    if after.level is Level.RECORDS and not learned.whole_cycle and after.section != (cycle[-1:] or ("",))[0]:
+        cycle = (*(s for s in cycle if s != after.section), str(after.section))
+    return replace(learned, gaps_s=gaps_s, cycle=cycle, beats=True)
+
+
+def forgive(watch: Watch, late_s: float) -> Watch:
+    """We ourselves were held up (SIGSTOP, swap, suspend): the time is nobody's fault."""
+    ranks = {rank: replace(seen, changed_s=seen.changed_s + late_s) for rank, seen in watch.ranks.items()}
+    return replace(watch, ranks=ranks)
+
+
+def limit_s(settings: Settings, learned: Learned, rank: RankWatch) -> float | None:
+    """How long this rank may show no progress where it is; None: it is watched for its exit only."""
+    section = rank.section
+    by_hand = settings.hang_timeout_s.get(section)
+    if rank.level is Level.SILENT:
+        if by_hand is None and not (settings.expects_beats or learned.beats):
+            return None
+        return settings.section_limit_s if by_hand is None else by_hand
+    if by_hand is not None:
+        return by_hand
+    factor = learned.factors.get(section, 1.0)
+    if rank.level is Level.TOUCHES:
+        return settings.level1_limit_s * factor
+    gap_s = learned.gaps_s.get(section, 0.0) * settings.learn_factor
+    if section is not Section.TRAIN:
+        return max(settings.section_limit_s, gap_s) * factor
+    if not learned.whole_cycle:
+        return max(settings.train_limit_s, gap_s) * factor
+    return max(settings.train_limit_least_s, gap_s) * factor
+
+
+def by_hand(settings: Settings, rank: RankWatch) -> bool:
+    """Whether the limit of this rank was set by hand, and is therefore exact."""
+    return rank.section in settings.hang_timeout_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slowest:
+    """The rank that is nearest to its limit, or furthest beyond."""
+
+    rank: int
+    seen: RankWatch
+    deadline_s: float
+    limit_s: float
+    exact: bool
+
+
+def slowest(settings: Settings, learned: Learned, watch: Watch) -> Slowest | None:
+    """Who will be called hung first, and when; None when nobody can be."""
+    found = []
+    for rank, seen in watch.ranks.items():
+        limit = limit_s(settings, learned, seen)
+        if limit is not None:
+            exact = by_hand(settings, seen)
+            found.append(Slowest(rank=rank, seen=seen, deadline_s=seen.changed_s + limit, limit_s=limit, exact=exact))
+    return min(found, key=lambda s: s.deadline_s, default=None)

@@ -1,0 +1,1 @@
+"""The imperative shell: processes, files, signals and clocks around the pure policy."""

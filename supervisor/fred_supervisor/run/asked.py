@@ -1,0 +1,96 @@
+"""What was asked for when a run was started, and the settings that follow from it."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from fred_supervisor.contract.checkpoint import now_text
+from fred_supervisor.contract.files import read_json, write_json
+from fred_supervisor.contract.flags import BY_KEY
+from fred_supervisor.contract.layout import RunDir
+from fred_supervisor.policy.settings import Settings
+
+FORMAT = 1
+"""Of run.json and state.json."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """`run.json`: everything that a supervisor needs to take up a run."""
+
+    name: str
+    modality: str
+    run_dir: str
+    command: list[str] | None = None
+    """Somebody else's trainer; None: the built-in one."""
+    cwd: str
+    flags: dict[str, Any] = field(default_factory=dict)
+    """Flags of the trainer that were given, by key."""
+    policy: dict[str, Any] = field(default_factory=dict)
+    """Fields of `Settings` that were given."""
+    drill: str = ""
+    resume: str = "auto"
+    """For the next attempt only: auto, none or a path."""
+    phase: str | None = None
+    """For the next attempt only: start from the newest checkpoint of this phase."""
+    done_file: str | None = None
+    checkpoints: str | None = None
+    progress_file: str | None = None
+    run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    created: str = field(default_factory=now_text)
+    format: int = FORMAT
+
+    @property
+    def dir(self) -> RunDir:
+        return RunDir(Path(self.run_dir))
+
+    def flag(self, key: str) -> Any:
+        """The value of a trainer flag in force: as given, else its default."""
+        given = self.flags.get(key)
+        return BY_KEY[key].default if given is None else given
+
+    def save(self) -> None:
+        """Raises OSError."""
+        write_json(self.dir.run, asdict(self))
+
+    def settings(self) -> Settings:
+        foreign = self.command is not None
+        given = {key: value for key, value in self.policy.items() if key in {f.name for f in fields(Settings)}}
+        return Settings(
+            foreign=foreign,
+            expects_beats=not foreign,
+            unfreeze_batch=self.flag("unfreeze_batch_size"),
+            freeze_batch=None if foreign else self.flag("freeze_batch_size"),
+            accumulate=self.flag("accumulate"),
+            workers=None if foreign else self.flag("workers"),
+            batch_set=foreign and self.flags.get("unfreeze_batch_size") is not None,
+            **given,
+        )
+
+
+def load_asked(run_dir: Path) -> Asked | None:
+    """What was asked for in a run dir; None when it holds no run of ours."""
+    document = read_json(RunDir(run_dir).run)
+    if document is None or not isinstance(document.get("run_id"), str):
+        return None
+    known = {f.name for f in fields(Asked)}
+    try:
+        asked = Asked(**{key: value for key, value in document.items() if key in known})
+    except TypeError:
+        return None
+    # A run dir may have been moved or mounted elsewhere: where it is found is where it is.
+    return Asked(**{**asdict(asked), "run_dir": str(run_dir)})
+
+
+def changed_flags(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Recorded flags (of the model and the data) whose value would change, in words."""
+    changes = []
+    for key, flag in BY_KEY.items():
+        if not flag.recorded or after.get(key) is None:
+            continue
+        was = before.get(key, flag.default)
+        if was is not None and was != after[key]:
+            changes.append(f"--{flag.name} was {was}, now {after[key]}")
+    return changes

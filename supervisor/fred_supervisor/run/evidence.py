@@ -1,0 +1,142 @@
+"""After the end of an attempt: everything that tells how it ended, read once."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from fred_supervisor.contract import environment, heartbeat
+from fred_supervisor.contract.errors import ErrorRecord, classify_text, read_error
+from fred_supervisor.contract.files import read_json
+from fred_supervisor.contract.heartbeat import Beat
+from fred_supervisor.policy.cause import Evidence
+from fred_supervisor.run.asked import Asked
+from fred_supervisor.run.journal import tail
+
+_NO_SPACE = ("No space left on device", "Disk quota exceeded")
+_SCARCE_BYTES = 16 << 20
+"""Less room than this cannot hold a checkpoint."""
+
+
+def gather(asked: Asked, attempt: int, *, oom_kills_before: int | None) -> Evidence:
+    """The evidence of one attempt, from its files."""
+    folder = asked.dir.attempt(attempt)
+    left = read_json(folder.exit) or {}
+    launch = read_json(folder.launch) or {}
+    error = first_error(folder.error)
+    beat = newest_beat(folder.heartbeat)
+    text = tail(folder.output)
+    last_line = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), None)
+    signal = left.get("signal")
+    kills = oom_kills()
+    killed = None if kills is None or oom_kills_before is None else signal == 9 and kills > oom_kills_before
+    said = f"{error.message if error else ''}\n{text[-4096:]}"
+    return Evidence(
+        attempt=attempt,
+        exit_code=left.get("exit_code"),
+        signal=signal,
+        exec_error=left.get("exec_error"),
+        error=error,
+        text_kind=None if left.get("exit_code") == 0 else classify_text(text[-8192:]),
+        last_line=printable(last_line) if last_line else None,
+        beat=beat,
+        unverified=asked.command is not None,
+        done_file=done_file(asked),
+        oom_killed=killed,
+        disk_full=scarce(asked) if any(sign in said for sign in _NO_SPACE) else None,
+        data_gone=data_gone(asked),
+        resumed_from=launch.get("resume"),
+    )
+
+
+def first_error(path: Path) -> ErrorRecord | None:
+    """Of all ranks, what was said first: later ones are mostly consequences."""
+    records = [read_error(path)]
+    try:
+        names = os.listdir(path.parent)
+    except OSError:
+        names = []
+    records += [read_error(path.with_name(name)) for name in names if name.startswith(f"{path.name}.rank")]
+    return min((r for r in records if r is not None), key=lambda r: r.time, default=None)
+
+
+def newest_beat(path: Path) -> Beat | None:
+    """The record of rank 0, else of the lowest rank that has one."""
+    for rank in range(_RANKS):
+        try:
+            beat = heartbeat.parse(Path(environment.rank_path(str(path), rank)).read_bytes())
+        except OSError:
+            return None
+        if beat is not None:
+            return beat
+    return None
+
+
+_RANKS = 64
+"""More GPUs than one machine has."""
+
+
+def oom_kills() -> int | None:
+    """How often the kernel's out-of-memory killer was at work since boot; None where it does not say."""
+    try:
+        for line in Path("/proc/vmstat").read_bytes().splitlines():
+            if line.startswith(b"oom_kill "):
+                return int(line.split()[1])
+    except OSError:
+        return None
+    return None
+
+
+def scarce(asked: Asked) -> bool | None:
+    """Whether the run's disk has no room for a checkpoint; None when it cannot be asked."""
+    try:
+        room = os.statvfs(asked.run_dir)
+    except OSError:
+        return None
+    return room.f_bavail * room.f_frsize < _SCARCE_BYTES or (room.f_files > 0 and room.f_favail == 0)
+
+
+def data_gone(asked: Asked) -> str | None:
+    """The data path when it is no longer there."""
+    data = asked.flags.get("data")
+    if asked.command is not None or not data:
+        return None
+    path = Path(asked.cwd, data)
+    return None if path.exists() else str(path)
+
+
+def done_file(asked: Asked) -> bool | None:
+    """Whether a file that matches `--done-file` is newer than the start of the run; None without the flag."""
+    if asked.done_file is None:
+        return None
+    started_ns = asked.dir.run.stat().st_mtime_ns
+    return any(path.stat().st_mtime_ns > started_ns for path in Path(asked.run_dir).glob(asked.done_file))
+
+
+def document(seen: Evidence, output: Path) -> dict[str, Any]:
+    """The evidence for an incident file."""
+    beat, error = seen.beat, seen.error
+    return {
+        "exit_code": seen.exit_code,
+        "signal": seen.signal,
+        "exec_error": seen.exec_error,
+        "exception": error.message if error else None,
+        "traceback": error.traceback if error else None,
+        "output": [printable(line) for line in tail(output).splitlines()[-50:]],
+        "stalled_s": seen.stalled_s,
+        "oom_killed": seen.oom_killed,
+        "last_heartbeat": None
+        if beat is None
+        else {
+            "pid": beat.pid,
+            "section": beat.section,
+            "phase": beat.phase,
+            "epoch": beat.epoch,
+            "step": beat.step,
+            "samples": beat.samples,
+        },
+    }
+
+
+def printable(text: str) -> str:
+    """Without control characters: a trainer's output must not drive the reader's terminal."""
+    return "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in text)

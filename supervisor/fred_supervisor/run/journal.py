@@ -1,0 +1,81 @@
+"""The journal of a run, and its incidents: append-only history for people and programs."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fred_supervisor.contract.checkpoint import now_text
+from fred_supervisor.contract.files import read_json, write_json
+from fred_supervisor.contract.layout import RunDir
+
+
+@dataclass(frozen=True)
+class Journal:
+    """Writes and reads the history of one run. A write that fails is told, and never stops the watching."""
+
+    dir: RunDir
+
+    def append(self, event: str, **facts: Any) -> None:
+        """One line, in one write: concurrent writers never mix."""
+        line = json.dumps({"time": now_text(), "event": event, **facts}, ensure_ascii=False, default=str) + "\n"
+        try:
+            fd = os.open(self.dir.journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(fd, line.encode())
+            finally:
+                os.close(fd)
+        except OSError as error:
+            complain(f"journal: {error}")
+
+    def last(self, event: str) -> dict[str, Any] | None:
+        """The newest line of one event."""
+        try:
+            lines = self.dir.journal.read_bytes().splitlines()
+        except OSError:
+            return None
+        for line in reversed(lines):
+            try:
+                found = json.loads(line)
+            except ValueError:  # torn by a crash
+                continue
+            if isinstance(found, dict) and found.get("event") == event:
+                return found
+        return None
+
+    def incident_numbers(self) -> list[int]:
+        """In order."""
+        try:
+            names = os.listdir(self.dir.incidents)
+        except OSError:
+            return []
+        return sorted(int(n[:-5]) for n in names if n.endswith(".json") and n[:-5].isdigit())
+
+    def incidents(self) -> list[dict[str, Any]]:
+        """Every readable incident, oldest first."""
+        found = (read_json(self.dir.incident(number)) for number in self.incident_numbers())
+        return [incident for incident in found if incident is not None]
+
+    def write_incident(self, number: int, document: dict[str, Any]) -> None:
+        try:
+            self.dir.incidents.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_json(self.dir.incident(number), document)
+        except OSError as error:
+            complain(f"incident {number}: {error}")
+
+
+def complain(text: str) -> None:
+    """To standard error: the terminal of a foreground supervisor, the log of a detached one."""
+    os.write(2, f"fred-supervise: {text}\n".encode(errors="replace"))
+
+
+def tail(path: Path, *, size: int = 65536) -> str:
+    """The last `size` bytes of a file as text; empty when there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - size))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""

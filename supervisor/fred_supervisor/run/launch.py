@@ -1,0 +1,158 @@
+"""Starting one attempt: its folder, its environment, its command, its keeper."""
+
+import json
+import os
+import re
+import socket
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import fred_supervisor
+from fred_supervisor.contract import environment
+from fred_supervisor.contract.checkpoint import now_text
+from fred_supervisor.contract.flags import to_argv
+from fred_supervisor.contract.layout import AttemptDir
+from fred_supervisor.policy.state import Orders
+from fred_supervisor.run.asked import Asked
+from fred_supervisor.run.keeper import READY_FD
+from fred_supervisor.run.proc import Identity, identify
+
+_SOURCE_ROOT = str(Path(fred_supervisor.__file__).parents[1])
+_KEEPER = "import sys; sys.path[:0] = sys.argv[1:]; from fred_supervisor.run.keeper import main; main(sys.argv[1])"
+_PLACEHOLDER = re.compile(r"\{(run_dir|modality|attempt|resume|unfreeze_batch_size|accumulate|heartbeat)\}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launched:
+    """A keeper that was told to start a trainer."""
+
+    attempt: int
+    keeper: Identity
+    ready_fd: int
+    """One JSON line comes here: the trainer's pid, or why there is none."""
+
+
+def spawn(asked: Asked, attempt: int, orders: Orders, resume: Path | None) -> Launched:
+    """Prepare an attempt and start its keeper. Raises OSError."""
+    folder = prepare(asked, attempt)
+    environ = trainer_environment(asked, attempt, orders, resume)
+    facts: dict[str, Any] = {
+        "attempt_dir": str(folder.path),
+        "cwd": asked.cwd,
+        "launch": {
+            "attempt": attempt,
+            "time": now_text(),
+            "command": command(asked, attempt, orders, resume),
+            "cwd": asked.cwd,
+            "resume": None if resume is None else str(resume),
+            "orders": asdict(orders),
+            "environment": {
+                key: value for key, value in environ.items() if key.startswith(("FRED_", "MASTER_", "CUDA_"))
+            },
+        },
+    }
+    facts_read, facts_write = os.pipe2(os.O_CLOEXEC)
+    ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
+    try:
+        pid = os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-I", "-S", "-c", _KEEPER, _SOURCE_ROOT, asked.name],
+            environ,
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, facts_read, 0),
+                (os.POSIX_SPAWN_DUP2, ready_write, READY_FD),
+            ],
+            setsid=True,
+            setsigmask=(),
+        )
+    except OSError:
+        os.close(ready_read)
+        os.close(facts_write)
+        raise
+    finally:
+        os.close(facts_read)
+        os.close(ready_write)
+    with open(facts_write, "wb") as pipe:
+        pipe.write(json.dumps(facts).encode())
+    keeper = identify(pid)
+    assert keeper is not None  # ours, and not reaped: at worst a zombie
+    return Launched(attempt=attempt, keeper=keeper, ready_fd=ready_read)
+
+
+def prepare(asked: Asked, attempt: int) -> AttemptDir:
+    """The folder of an attempt with an empty heartbeat file. Raises OSError."""
+    folder = asked.dir.attempt(attempt)
+    folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path in (folder.heartbeat, folder.output):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
+    return folder
+
+
+def trainer_environment(asked: Asked, attempt: int, orders: Orders, resume: Path | None) -> dict[str, str]:
+    """Our own environment, less what belongs to systemd, and what the contract promises."""
+    folder = asked.dir.attempt(attempt)
+    environ = {key: value for key, value in os.environ.items() if key not in environment.OF_SYSTEMD}
+    environ |= {
+        environment.RUN_ID: asked.run_id,
+        environment.RUN_DIR: asked.run_dir,
+        environment.ATTEMPT: str(attempt),
+        environment.HEARTBEAT: str(folder.heartbeat),
+        environment.ERROR_FILE: str(folder.error),
+        environment.RESUME: "" if resume is None else str(resume),
+        environment.UNFREEZE_BATCH_SIZE: _text(orders.unfreeze_batch),
+        environment.ACCUMULATE: _text(orders.accumulate),
+        "MASTER_PORT": str(_free_port()),
+        "PYTHONUNBUFFERED": os.environ.get("PYTHONUNBUFFERED", "1"),  # its last lines are evidence
+    }
+    if orders.expandable_segments:
+        before = os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "")
+        environ["PYTORCH_CUDA_ALLOC_CONF"] = ",".join(filter(None, (before, "expandable_segments:True")))
+    return environ
+
+
+def command(asked: Asked, attempt: int, orders: Orders, resume: Path | None) -> list[str]:
+    """The argument vector of an attempt."""
+    if asked.command is None:
+        return _own_command(asked, orders)
+    values = {
+        "run_dir": asked.run_dir,
+        "modality": asked.modality,
+        "attempt": str(attempt),
+        "resume": "" if resume is None else str(resume),
+        "unfreeze_batch_size": _text(orders.unfreeze_batch),
+        "accumulate": _text(orders.accumulate),
+        "heartbeat": str(asked.dir.attempt(attempt).heartbeat),
+    }
+    words = []
+    for word in asked.command:
+        names = _PLACEHOLDER.findall(word)
+        if all(values[name] for name in names):
+            words.append(_PLACEHOLDER.sub(lambda found: values[found[1]], word))
+    return words
+
+
+def _own_command(asked: Asked, orders: Orders) -> list[str]:
+    flags = {**asked.flags, "modality": asked.modality, "run_dir": asked.run_dir}
+    learnt = {
+        "freeze_batch_size": orders.freeze_batch,
+        "workers": orders.workers,
+        "no_eval_map": orders.no_eval_map or None,
+        "amp": "off" if orders.full_precision else None,
+    }
+    flags |= {key: value for key, value in learnt.items() if value is not None}
+    words = [sys.executable, "-m", "fred_trainer", *to_argv(flags)]
+    return [*words, f"--drill={asked.drill}"] if asked.drill else words
+
+
+def _text(value: int | None) -> str:
+    return "" if value is None else str(value)
+
+
+def _free_port() -> int:
+    """A port that was free just now: torchrun's default collides with every other run on the machine."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

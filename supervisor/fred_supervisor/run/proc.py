@@ -1,0 +1,205 @@
+"""Processes by identity, read from /proc. Standard library only: the keeper uses it too.
+
+A pid alone names nobody: it is reused. An identity is (boot, pid, start time in clock ticks since boot).
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_PROC = "/proc"
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+
+
+@cache
+def boot_id() -> str:
+    """Differs after every boot."""
+    return Path(f"{_PROC}/sys/kernel/random/boot_id").read_text("ascii").strip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """One process, for ever."""
+
+    pid: int
+    start_ticks: int
+    """Field 22 of /proc/<pid>/stat."""
+    boot: str
+
+    def document(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def identity_from(document: object) -> Identity | None:
+    """The identity in a JSON object, or None."""
+    if not isinstance(document, dict):
+        return None
+    pid, start, boot = document.get("pid"), document.get("start_ticks"), document.get("boot")
+    if not (isinstance(pid, int) and isinstance(start, int) and isinstance(boot, str) and pid > 1):
+        return None
+    return Identity(pid=pid, start_ticks=start, boot=boot)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stat:
+    """What is used of /proc/<pid>/stat."""
+
+    state: str
+    parent: int
+    start_ticks: int
+    cpu_ticks: int
+    """User and system time, its own and of children it has waited for."""
+
+
+def stat(pid: int) -> Stat | None:
+    """None when there is no such process."""
+    try:
+        text = Path(f"{_PROC}/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    fields = text[text.rindex(b")") + 2 :].split()  # the name before may hold spaces and brackets
+    return Stat(
+        state=fields[0].decode(),
+        parent=int(fields[1]),
+        start_ticks=int(fields[19]),
+        cpu_ticks=sum(int(f) for f in fields[11:15]),
+    )
+
+
+def identify(pid: int) -> Identity | None:
+    """The identity of a live process; None when there is none."""
+    found = stat(pid)
+    return None if found is None else Identity(pid=pid, start_ticks=found.start_ticks, boot=boot_id())
+
+
+def alive(who: Identity | None) -> bool:
+    """Whether exactly this process still runs (a zombie does not)."""
+    if who is None or who.boot != boot_id():
+        return False
+    found = stat(who.pid)
+    return found is not None and found.start_ticks == who.start_ticks and found.state not in "ZX"
+
+
+def stopped(who: Identity) -> bool:
+    """Whether it is held by SIGSTOP or a debugger."""
+    found = stat(who.pid)
+    return found is not None and found.start_ticks == who.start_ticks and found.state in "Tt"
+
+
+def open_pidfd(who: Identity) -> int | None:
+    """A pidfd of exactly this process, or None when it is gone."""
+    try:
+        fd = os.pidfd_open(who.pid)
+    except OSError:
+        return None
+    if alive(who):  # opened first, compared after: what the fd means can no longer change
+        return fd
+    os.close(fd)
+    return None
+
+
+def send(who: Identity, number: int) -> bool:
+    """Signal exactly this process; False when it is gone or out of reach. Never a stranger."""
+    fd = open_pidfd(who)
+    if fd is None:
+        return False
+    try:
+        signal.pidfd_send_signal(fd, number)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def catches(pid: int, number: int) -> bool:
+    """Whether a process has a handler of its own for a signal."""
+    try:
+        text = Path(f"{_PROC}/{pid}/status").read_bytes()
+    except OSError:
+        return False
+    mask = next((line.split()[1] for line in text.splitlines() if line.startswith(b"SigCgt:")), b"0")
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
+def children(pid: int) -> list[int]:
+    """Direct children, of every thread."""
+    found: list[int] = []
+    try:
+        threads = os.listdir(f"{_PROC}/{pid}/task")
+    except OSError:
+        return found
+    for thread in threads:
+        with contextlib.suppress(OSError):
+            found += [int(p) for p in Path(f"{_PROC}/{pid}/task/{thread}/children").read_bytes().split()]
+    return found
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """All of them, parents before children; not `pid` itself."""
+    for child in children(pid):
+        yield child
+        yield from descendants(child)
+
+
+def activity(pid: int) -> tuple[int, int] | None:
+    """CPU ticks and bytes of I/O of a process and its descendants so far; None when they cannot be read."""
+    ticks = moved = 0
+    known = False
+    for member in (pid, *descendants(pid)):
+        found = stat(member)
+        if found is None:
+            continue
+        known = True
+        ticks += found.cpu_ticks
+        with contextlib.suppress(OSError):
+            for line in Path(f"{_PROC}/{member}/io").read_bytes().splitlines():
+                if line.startswith((b"rchar:", b"wchar:")):
+                    moved += int(line.split()[1])
+    return (ticks, moved) if known else None
+
+
+def with_environment(name: str, value: str) -> list[Identity]:
+    """Every process that was started with NAME=VALUE in its environment, ourselves excepted."""
+    wanted = f"{name}={value}".encode()
+    found = []
+    for entry in os.listdir(_PROC):
+        if not entry.isdigit() or int(entry) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            if wanted in Path(f"{_PROC}/{entry}/environ").read_bytes().split(b"\0"):
+                who = identify(int(entry))
+                if who is not None and alive(who):
+                    found.append(who)
+    return found
+
+
+def wait_channel(pid: int) -> str | None:
+    """The kernel function that a process sleeps in, where that may be read."""
+    try:
+        return Path(f"{_PROC}/{pid}/wchan").read_text("ascii") or None
+    except OSError:
+        return None
+
+
+def become_subreaper() -> None:
+    """Orphans of our tree become our children, not those of PID 1. Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def kill_children(spare: frozenset[int] = frozenset()) -> None:
+    """SIGKILL to every descendant of ours, except `spare` and what is below them."""
+    for child in children(os.getpid()):
+        if child not in spare:
+            for member in (*descendants(child), child):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(member, signal.SIGKILL)

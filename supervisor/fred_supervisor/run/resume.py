@@ -1,0 +1,87 @@
+"""Which checkpoint the next attempt resumes from, and what that costs."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fred_supervisor.contract.checkpoint import Found, list_checkpoints, why_invalid
+from fred_supervisor.contract.heartbeat import Beat
+from fred_supervisor.run.asked import Asked
+
+
+@dataclass
+class Picker:
+    """Chooses checkpoints; a file that was found whole once is not read again while it stays as it is."""
+
+    asked: Asked
+    tell: Callable[[Path, str], None]
+    """Called for each checkpoint that is passed over, with the reason."""
+    _judged: dict[tuple[str, int, int], str | None] = field(default_factory=dict)
+
+    def newest(self, *, phase: str | None = None, blamed: tuple[str, ...] = ()) -> Found | None:
+        """The newest valid checkpoint; blamed ones come last."""
+        found = self._candidates(phase)
+        order = [f for f in found if str(f.path) not in blamed] + [f for f in found if str(f.path) in blamed]
+        for candidate in order:
+            reason = self._judge(candidate)
+            if reason is None:
+                return candidate
+            self.tell(candidate.path, reason)
+        return None
+
+    def _candidates(self, phase: str | None) -> list[Found]:
+        run_dir, pattern = Path(self.asked.run_dir), self.asked.checkpoints
+        if pattern is None:
+            return [f for f in list_checkpoints(run_dir) if phase is None or f.phase == phase]
+        files = [p for p in run_dir.glob(pattern) if p.is_file() and not p.name.endswith(".json")]
+        found = [
+            Found(path=p, sidecar=None, phase=None, epoch=None, order=(0, 0, 0, 0, p.stat().st_mtime_ns)) for p in files
+        ]
+        return sorted(found, key=lambda f: f.order, reverse=True)
+
+    def _judge(self, candidate: Found) -> str | None:
+        try:
+            now = candidate.path.stat()
+        except OSError as error:
+            return f"cannot be read: {error.strerror}"
+        key = (str(candidate.path), now.st_size, now.st_mtime_ns)
+        if key not in self._judged:
+            foreign = self.asked.checkpoints is not None and not _is_zip(candidate.path)
+            self._judged[key] = ("empty" if now.st_size == 0 else None) if foreign else why_invalid(candidate)
+        return self._judged[key]
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
+
+
+def lost_steps(beat: Beat | None, checkpoint: Found | None) -> int | None:
+    """Steps between a checkpoint and the last beat: what has to be trained again. None when that is not known."""
+    if beat is None:
+        return None
+    sidecar = checkpoint.sidecar if checkpoint else None
+    if sidecar and sidecar.samples is not None and beat.samples is not None and sidecar.batch:
+        return max(0, -(-(beat.samples - sidecar.samples) // sidecar.batch))
+    if beat.epoch is None or beat.step is None:
+        return beat.step if checkpoint is None else None
+    if checkpoint is None:
+        done = 0 if beat.epoch <= 1 else None if beat.steps is None else (beat.epoch - 1) * beat.steps
+        return None if done is None else done + beat.step
+    if sidecar is None or sidecar.epoch is None or sidecar.step is None:
+        return None
+    if beat.epoch == sidecar.epoch:
+        return max(0, beat.step - sidecar.step)
+    return None if beat.steps is None else max(0, (beat.epoch - sidecar.epoch) * beat.steps + beat.step - sidecar.step)
+
+
+def modified_ns(paths: list[Path]) -> tuple[int, ...]:
+    """When each of some files was changed last; vanished ones are left out."""
+    found = []
+    for path in sorted(paths):
+        try:
+            found.append(os.stat(path).st_mtime_ns)
+        except OSError:
+            continue
+    return tuple(found)

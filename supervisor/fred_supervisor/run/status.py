@@ -1,0 +1,167 @@
+"""The status of a run, from its files alone: it works with the supervisor dead, stopped or hung."""
+
+import math
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from fred_supervisor.contract.checkpoint import Found, list_checkpoints, why_invalid
+from fred_supervisor.contract.files import read_json
+from fred_supervisor.contract.heartbeat import Beat
+from fred_supervisor.run import lock, proc, snapshot
+from fred_supervisor.run.asked import Asked
+from fred_supervisor.run.evidence import newest_beat
+from fred_supervisor.run.journal import Journal
+from fred_supervisor.run.supervisor import last_attempt
+
+LIVE_STATES = ("starting", "running", "stopping", "paused", "waiting", "holding")
+
+
+def status_document(asked: Asked) -> dict[str, Any]:
+    """`status --json` of one run. What is not known is None."""
+    before = read_json(asked.dir.state) or {}
+    number = last_attempt(asked.dir)
+    folder = asked.dir.attempt(number)
+    launch = read_json(folder.launch) or {}
+    trainer = proc.identity_from(launch.get("trainer"))
+    trainer_alive = proc.alive(trainer)
+    supervisor = proc.identity_from(before.get("supervisor"))
+    supervised = lock.held(asked.dir)
+    beat = newest_beat(folder.heartbeat)
+    book = snapshot.book_from(before)
+    state, detail = _state(before, supervised=supervised, supervisor=supervisor, trainer_alive=trainer_alive)
+    pace = before.get("pace") if trainer_alive and isinstance(before.get("pace"), dict) else {}
+    assert isinstance(pace, dict)
+    incidents = Journal(asked.dir).incidents()
+    batch = book.orders.unfreeze_batch or asked.flag("unfreeze_batch_size")
+    initial = asked.flag("unfreeze_batch_size")
+    accumulate = book.orders.accumulate or asked.flag("accumulate")
+    if asked.command is not None and asked.flags.get("unfreeze_batch_size") is None and not book.orders.unfreeze_batch:
+        batch = initial = accumulate = None
+    return {
+        "name": asked.name,
+        "run_dir": asked.run_dir,
+        "modality": asked.modality,
+        "state": state,
+        "detail": detail,
+        "drill": bool(asked.drill),
+        "supervisor": {
+            "pid": supervisor.pid if supervisor and supervised else None,
+            "alive": supervised,
+            "version": before.get("supervisor", {}).get("version"),
+        },
+        "trainer": None
+        if not trainer_alive or trainer is None
+        else {
+            "pid": trainer.pid,
+            "attempt": number,
+            "uptime_s": _since_s(launch.get("time")),
+            "section": beat.section if beat else None,
+            "beat_age_s": _beat_age_s(folder.heartbeat, beat),
+        },
+        "progress": _progress(beat, pace),
+        "checkpoint": _checkpoint(asked),
+        "restarts": {
+            "total": book.restarts.total,
+            "crash": book.restarts.crash,
+            "hang": book.restarts.hang,
+            "oom": book.restarts.oom,
+            "budget_left": max(0, before["max_restarts"] - book.spent)
+            if isinstance(before.get("max_restarts"), int)
+            else None,
+        },
+        "batch": {
+            "unfreeze": batch,
+            "accumulate": accumulate,
+            "effective": batch * accumulate if batch and accumulate else None,
+            "initial": initial,
+        },
+        "gpus": [],
+        "last_incident": _incident(incidents[-1]) if incidents else None,
+    }
+
+
+def _state(
+    before: dict[str, Any], *, supervised: bool, supervisor: proc.Identity | None, trainer_alive: bool
+) -> tuple[str, str]:
+    """The recorded state, corrected by what is seen to live."""
+    state, detail = before.get("state", "starting"), before.get("detail", "The supervisor is starting.")
+    if supervised:
+        if supervisor is not None and proc.stopped(supervisor):
+            return state, f"{detail} The supervisor itself is stopped (SIGSTOP)."
+        return state, detail
+    if state not in LIVE_STATES:
+        return state, detail
+    if trainer_alive:
+        return "running", "The supervisor is gone, the trainer trains on; `fred-supervise start` adopts it."
+    return "stopped", "Interrupted: neither supervisor nor trainer lives; `fred-supervise start` goes on."
+
+
+def _progress(beat: Beat | None, pace: dict[str, Any]) -> dict[str, Any]:
+    loss = beat.loss if beat and beat.loss is not None and math.isfinite(beat.loss) else None
+    return {
+        "phase": beat.phase if beat else None,
+        "epoch": beat.epoch if beat else None,
+        "epochs": beat.epochs if beat else None,
+        "step": beat.step if beat else None,
+        "steps": beat.steps if beat else None,
+        "samples": beat.samples if beat else None,
+        "loss": loss,
+        "images_per_s": pace.get("images_per_s"),
+        "eta_s": pace.get("eta_s"),
+    }
+
+
+def newest_checkpoint(asked: Asked) -> tuple[Found, bool] | None:
+    """The newest checkpoint that looks whole (its digest is not computed here), else the newest, and which it is."""
+    if asked.checkpoints is not None:
+        return None
+    found = list_checkpoints(Path(asked.run_dir))
+    whole = next((f for f in found if why_invalid(f, quick=True) is None), None)
+    if whole is not None:
+        return whole, True
+    return (found[0], False) if found else None
+
+
+def _checkpoint(asked: Asked) -> dict[str, Any] | None:
+    newest = newest_checkpoint(asked)
+    if newest is None:
+        return None
+    found, valid = newest
+    try:
+        age_s = max(0.0, time.time() - found.path.stat().st_mtime)
+    except OSError:
+        return None
+    return {
+        "path": str(found.path),
+        "phase": found.phase,
+        "epoch": found.epoch,
+        "step": found.sidecar.step if found.sidecar else None,
+        "age_s": round(age_s, 1),
+        "valid": valid,
+    }
+
+
+def _incident(incident: dict[str, Any]) -> dict[str, Any]:
+    keys = ("id", "kind", "cause", "at", "phase", "epoch", "step", "lost_steps", "action")
+    return {key: incident.get(key) for key in keys}
+
+
+def _since_s(text: object) -> float | None:
+    if not isinstance(text, str):
+        return None
+    try:
+        return round(max(0.0, time.time() - datetime.fromisoformat(text).timestamp()), 1)
+    except ValueError:
+        return None
+
+
+def _beat_age_s(path: Path, beat: Beat | None) -> float | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    if beat is None and found.st_size == 0:
+        return None
+    return round(max(0.0, time.time() - found.st_mtime), 1)
