@@ -165,8 +165,8 @@ def _starting(settings: Settings, state: Starting, seen: Seen) -> tuple[State, t
 
 def _running(settings: Settings, state: Running, seen: Seen) -> tuple[State, tuple[Action, ...]]:
     before = state.watch
-    watch = forgive(before, seen.late_s) if seen.late_s else before
-    watch, learned = look(watch, state.book.learned, seen.looks, seen.now_s)
+    watch, learned = look(before, state.book.learned, seen.looks, seen.now_s)
+    watch = forgive(watch, seen.late_s, seen.now_s) if seen.late_s else watch
     book, passed = _progress(settings, replace(state.book, learned=learned), state, watch, seen)
     state = replace(state, book=book, watch=watch)
     notes: tuple[Action, ...] = (Recovered(),) if passed else ()

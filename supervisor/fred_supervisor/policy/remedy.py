@@ -55,8 +55,12 @@ class Case:
 
     @property
     def unfreezing(self) -> bool:
-        """Anything but the freeze phase: trainers without phases train everything."""
-        return self.phase != "freeze"
+        """Anything but the freeze phase: trainers without phases train everything.
+
+        Of a foreign one only the unfreeze batch can be ordered, and many beat after a step: then the last record
+        before an out-of-memory at the phase boundary is still of the freeze phase.
+        """
+        return self.settings.foreign or self.phase != "freeze"
 
     @property
     def steps(self) -> int:

@@ -52,6 +52,10 @@ class Journal:
             return []
         return sorted(int(n[:-5]) for n in names if n.endswith(".json") and n[:-5].isdigit())
 
+    def next_incident(self) -> int:
+        """The number of the next incident."""
+        return max(self.incident_numbers(), default=0) + 1
+
     def incidents(self) -> list[dict[str, Any]]:
         """Every readable incident, oldest first."""
         found = (read_json(self.dir.incident(number)) for number in self.incident_numbers())

@@ -8,14 +8,15 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fred_supervisor.contract import environment, heartbeat
+from fred_supervisor.contract import environment
 from fred_supervisor.contract.checkpoint import Found, now_text
 from fred_supervisor.contract.files import read_json, write_json
-from fred_supervisor.policy.cause import Cause, Diagnosis, Evidence, Kind, diagnose
+from fred_supervisor.policy.cause import Cause, Evidence
 from fred_supervisor.policy.decide import (
     Action,
     DumpStacks,
@@ -32,13 +33,14 @@ from fred_supervisor.policy.remedy import ordered
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Ended, Holding, Orders, Rung, Running, Starting, State, Stopping
 from fred_supervisor.policy.watch import Look, slowest
-from fred_supervisor.run import evidence, notify, proc, snapshot
+from fred_supervisor.run import evidence, incident, notify, proc, snapshot
 from fred_supervisor.run.asked import Asked
 from fred_supervisor.run.journal import Journal, complain
-from fred_supervisor.run.launch import Launched, spawn
+from fred_supervisor.run.launch import spawn
 from fred_supervisor.run.pace import Pace
 from fred_supervisor.run.proc import Identity
-from fred_supervisor.run.resume import Picker, lost_steps, modified_ns
+from fred_supervisor.run.resume import Picker
+from fred_supervisor.run.sight import LiveAttempt
 
 _LOOK_S = 1.0
 """Between two looks at the heartbeats, or an eighth of the limit where that is less."""
@@ -49,32 +51,6 @@ _REFRESH_S = 5.0
 """Between two snapshots while nothing happens but progress."""
 _STRAY_S = 5.0
 """For the end of what a dead keeper has left behind."""
-_IDLE_TICKS_PER_S = 5
-"""Less CPU than 5 % of a core, and less I/O than the next line, is doing nothing."""
-_IDLE_BYTES_PER_S = 65536
-
-
-@dataclass
-class _Attempt:
-    """The live attempt."""
-
-    number: int
-    keeper: Identity
-    trainer: Identity | None = None
-    resume: Path | None = None
-    ready: Launched | None = None
-    """While the keeper has not answered."""
-    orphaned: bool = False
-    """The keeper is dead, the trainer may live."""
-    status: int | None = None
-    """Wait status of an orphaned trainer that we have reaped."""
-    oom_kills: int | None = None
-    looked_s: float = field(default_factory=time.monotonic)
-    stacks: str = ""
-    dumped: list[int] = field(default_factory=list)
-    """Size of the output before each dump of this hang."""
-    checkpoints: tuple[int, ...] | None = None
-    activity: tuple[float, tuple[int, int]] | None = None
 
 
 class Machine:
@@ -99,9 +75,13 @@ class Machine:
         self._on_spawned: Callable[[str | None], None] | None = on_spawned
         self._picker = Picker(asked, tell=self._passed_over)
         self._told: set[tuple[Path, str]] = set()
-        self._attempt: _Attempt | None = None
+        self._attempt: LiveAttempt | None = None
         self._ended: Evidence | None = None
         self._stacks = ""
+        self._last_looks: tuple[Look, ...] = ()
+        """At the files of an attempt that has just ended."""
+        self._dumps = 0
+        self._recorded = ""
         self._note = ""
         self._pace = Pace()
         self._recorded_s = 0.0
@@ -147,19 +127,19 @@ class Machine:
             elif key.data == "trainer":
                 self._orphan_ended()
         self._reap()
-        if self._attempt is not None and self._attempt.ready is not None:
+        if self._attempt is not None and self._attempt.starting is not None:
             request, self._request = None, request  # there is no trainer yet that could be asked
-        looks: tuple[Look, ...] = ()
+        looks, self._last_looks = self._last_looks, ()
         busy = moved = None
         fresh = False
         if isinstance(state, Running | Stopping) and self._attempt is not None:
-            looks = self._look(self._attempt, now_s)
-            fresh = self._fresh_checkpoint(self._attempt)
+            looks = self._attempt.look(now_s)
+            fresh = self._attempt.fresh_checkpoint()
             self._pace.see(looks, now_s)
             if isinstance(state, Running) and state.watch.stalled_s is not None:
-                busy = self._busy(self._attempt, now_s)
+                busy = self._attempt.busy(now_s)
             if isinstance(state, Stopping) and state.rung is Rung.DUMP:
-                moved = self._second_dump(self._attempt, state, now_s)
+                moved = self._second_dump(self._attempt, state.until_s, now_s)
         clear = self._clear(state) if isinstance(state, Holding) and now_s >= state.probe_s else None
         ended, self._ended = self._ended, None
         return Seen(
@@ -200,17 +180,17 @@ class Machine:
         """The keeper's one line: the trainer runs, or could not be started."""
         attempt = self._attempt
         assert attempt is not None
-        assert attempt.ready is not None
-        fd = attempt.ready.ready_fd
+        assert attempt.starting is not None
+        fd = attempt.starting.ready_fd
         line = os.read(fd, 65536)
         self._selector.unregister(fd)
         os.close(fd)
-        attempt.ready = None
+        attempt.starting = None
         answer = json.loads(line) if line else {}
         if "trainer" not in answer:
             self._spawned(answer.get("error", "the keeper ended before it started the trainer"))
             return None  # the evidence follows with the keeper's end
-        self._adopt_trainer(attempt)
+        attempt.read_trainer()
         self._spawned(None)
         where = "" if attempt.resume is None else f", from {attempt.resume.name}"
         self.note("launched", f"Attempt {attempt.number} runs as pid {answer['trainer']}{where}.")
@@ -221,10 +201,6 @@ class Machine:
             self._on_spawned(error)
             self._on_spawned = None
             notify.tell(READY=1)
-
-    def _adopt_trainer(self, attempt: _Attempt) -> None:
-        launch = read_json(self.asked.dir.attempt(attempt.number).launch) or {}
-        attempt.trainer = proc.identity_from(launch.get("trainer"))
 
     def _watch_process(self, who: Identity, name: str) -> bool:
         fd = proc.open_pidfd(who)
@@ -244,15 +220,14 @@ class Machine:
         attempt = self._attempt
         assert attempt is not None
         self._forget("keeper")
-        folder = self.asked.dir.attempt(attempt.number)
-        if attempt.ready is not None:
+        if attempt.starting is not None:
             self._ready()
-        if read_json(folder.exit) is not None:
+        if read_json(attempt.folder.exit) is not None:
             self._finish(attempt)
             return
-        self._adopt_trainer(attempt)
+        attempt.read_trainer()
         self.note("keeper lost", "The keeper of the trainer was killed; the trainer is watched without it.")
-        attempt.orphaned = True
+        attempt.keeper = None
         if attempt.trainer is None or not self._watch_process(attempt.trainer, "trainer"):
             self._orphan_ended()
 
@@ -268,11 +243,12 @@ class Machine:
             left["exit_code"] = os.WEXITSTATUS(status)
         elif status is not None:
             left["signal"] = os.WTERMSIG(status)
-        write_json(self.asked.dir.attempt(attempt.number).exit, left)
+        write_json(attempt.folder.exit, left)
         self._finish(attempt)
 
-    def _finish(self, attempt: _Attempt) -> None:
+    def _finish(self, attempt: LiveAttempt) -> None:
         self._ended = evidence.gather(self.asked, attempt.number, oom_kills_before=attempt.oom_kills)
+        self._last_looks = attempt.look(time.monotonic())
         self._stacks = attempt.stacks
         self._attempt = None
 
@@ -299,62 +275,6 @@ class Machine:
             self._reap()
             time.sleep(0.005)  # SIGKILL has no event to wait for in processes that are not ours
 
-    # -- look ---------------------------------------------------------------------------------------------------------
-
-    def _look(self, attempt: _Attempt, now_s: float) -> tuple[Look, ...]:
-        folder = self.asked.dir.attempt(attempt.number)
-        since_s, attempt.looked_s = now_s - attempt.looked_s, now_s
-        if self.asked.progress_file is not None:
-            stamp = modified_ns(list(Path(self.asked.run_dir).glob(self.asked.progress_file)))
-            launched_ns = folder.launch.stat().st_mtime_ns
-            newer = tuple(ns for ns in stamp if ns > launched_ns)
-            if newer:
-                return (Look(stamp=str(newer), age_s=_age_s(max(newer), since_s)),)
-        ranks = [0]
-        with contextlib.suppress(OSError):
-            prefix = f"{folder.heartbeat.name}.rank"
-            ranks += [int(n.removeprefix(prefix)) for n in os.listdir(folder.path) if _is_rank(n, prefix)]
-        return tuple(self._look_at(folder.heartbeat, folder.launch, rank, since_s) for rank in sorted(ranks))
-
-    def _look_at(self, path: Path, launch: Path, rank: int, since_s: float) -> Look:
-        name = environment.rank_path(str(path), rank)
-        try:
-            with open(name, "rb") as file:
-                data = file.read(4096)
-                found = os.fstat(file.fileno())
-            untouched = found.st_size == 0 and found.st_mtime_ns <= launch.stat().st_mtime_ns
-        except OSError:  # not readable now: no news
-            return Look(rank=rank)
-        if untouched:
-            return Look(rank=rank)
-        return Look(
-            rank=rank,
-            stamp=f"{found.st_mtime_ns}.{found.st_size}.{hash(data)}",
-            beat=heartbeat.parse(data),
-            age_s=_age_s(found.st_mtime_ns, since_s),
-        )
-
-    def _fresh_checkpoint(self, attempt: _Attempt) -> bool:
-        if self.asked.checkpoints is None:
-            return False
-        now = modified_ns(list(Path(self.asked.run_dir).glob(self.asked.checkpoints)))
-        before, attempt.checkpoints = attempt.checkpoints, now
-        return before is not None and now != before and max(now, default=0) > max(before, default=0)
-
-    def _busy(self, attempt: _Attempt, now_s: float) -> bool | None:
-        """Whether the tree has burned CPU or moved bytes since a moment ago; None when that cannot be told yet."""
-        root = attempt.trainer
-        seen = None if root is None or not proc.alive(root) else proc.activity(root.pid)
-        before, attempt.activity = attempt.activity, None if seen is None else (now_s, seen)
-        if seen is None or before is None:
-            return None
-        span_s = now_s - before[0]
-        if span_s < _LOOK_S / 2:
-            attempt.activity = before
-            return None
-        ticks, moved = seen[0] - before[1][0], seen[1] - before[1][1]
-        return ticks > _IDLE_TICKS_PER_S * span_s or moved > _IDLE_BYTES_PER_S * span_s
-
     # -- act ----------------------------------------------------------------------------------------------------------
 
     def perform(self, action: Action, state: State) -> None:
@@ -362,7 +282,9 @@ class Machine:
             case Launch():
                 self._launch(state)
             case DumpStacks():
-                self._dump()
+                if self._attempt is not None:
+                    self._attempt.dump()
+                    self._dumps = self._attempt.dumps
             case Terminate():
                 self._terminate(wake=action.wake)
             case Kill():
@@ -393,10 +315,11 @@ class Machine:
             self._spawned(reason)
             self._ended = Evidence(attempt=number, exec_error=reason)
             return
-        self._attempt = _Attempt(
+        self._attempt = LiveAttempt(
+            asked=self.asked,
             number=number,
             keeper=launched.keeper,
-            ready=launched,
+            starting=launched,
             resume=None if resume is None else resume.path,
             oom_kills=kills,
         )
@@ -410,9 +333,11 @@ class Machine:
 
     def adopt(self, number: int, keeper: Identity | None, resume: Path | None) -> None:
         """Take over a live attempt of a supervisor that is gone."""
-        attempt = _Attempt(number=number, keeper=keeper or self._own, resume=resume, oom_kills=evidence.oom_kills())
+        attempt = LiveAttempt(
+            asked=self.asked, number=number, keeper=keeper, resume=resume, oom_kills=evidence.oom_kills()
+        )
         self._attempt = attempt
-        self._adopt_trainer(attempt)
+        attempt.read_trainer()
         self._spawned(None)
         if keeper is None or not self._watch_process(keeper, "keeper"):
             self._keeper_ended()
@@ -431,44 +356,16 @@ class Machine:
             self._told.add((path, reason))
             self.note("checkpoint passed over", f"{path.name} is passed over: {reason}.")
 
-    def _targets(self) -> list[Identity]:
-        """Whom to signal: the processes that beat, where they are of the tree, else the command itself."""
-        attempt = self._attempt
-        if attempt is None or attempt.trainer is None:
-            return []
-        root = attempt.trainer
-        tree = {root.pid, *proc.descendants(root.pid)}
-        beats = [look.beat for look in self._look(attempt, time.monotonic()) if look.beat is not None]
-        beating = [proc.identify(beat.pid) for beat in beats if beat.pid in tree]
-        return [who for who in beating if who is not None] or [root]
-
-    def _dump(self) -> None:
-        attempt = self._attempt
-        if attempt is None:
-            return
-        output = self.asked.dir.attempt(attempt.number).output
-        attempt.dumped.append(output.stat().st_size if output.exists() else 0)
-        for who in self._targets():
-            if proc.catches(who.pid, signal.SIGUSR1):
-                proc.send(who, signal.SIGUSR1)
-
-    def _second_dump(self, attempt: _Attempt, state: Stopping, now_s: float) -> bool | None:
+    def _second_dump(self, attempt: LiveAttempt, until_s: float, now_s: float) -> bool | None:
         """Half-way through the time for the dump, ask again; at its end, compare."""
-        output = self.asked.dir.attempt(attempt.number).output
-        if now_s < state.until_s:
-            if now_s >= state.until_s - self.settings.dump_s / 2 and len(attempt.dumped) == 1:
-                self._dump()
-            return None
-        parts = [_from(output, at) for at in attempt.dumped]
-        if not parts or not parts[0]:
-            return None
-        second = parts[-1]
-        first = parts[0].removesuffix(second) if len(parts) > 1 else parts[0]
-        attempt.stacks = second or first
-        return bool(first and second) and len(parts) > 1 and first != second
+        if now_s >= until_s:
+            return attempt.stacks_moved()
+        if now_s >= until_s - self.settings.dump_s / 2 and self._dumps == attempt.dumps:
+            attempt.dump()
+        return None
 
     def _terminate(self, *, wake: bool) -> None:
-        for who in self._targets():
+        for who in self._attempt.targets() if self._attempt is not None else ():
             proc.send(who, signal.SIGTERM)
             if wake:
                 proc.send(who, signal.SIGCONT)
@@ -478,7 +375,7 @@ class Machine:
         attempt = self._attempt
         if attempt is None:
             return
-        if attempt.orphaned:
+        if attempt.keeper is None:
             self._end_strays()
         else:
             proc.send(attempt.keeper, signal.SIGTERM)
@@ -494,9 +391,10 @@ class Machine:
     def record(self, state: State, *, durable: bool) -> None:
         now_s = time.monotonic()
         self._feed(now_s)
-        if not durable and now_s - self._recorded_s < _REFRESH_S:
+        word = f"{snapshot.word(state, self.settings)} {state.book.attempt}"
+        if not durable and word == self._recorded and now_s - self._recorded_s < _REFRESH_S:
             return
-        self._recorded_s = now_s
+        self._recorded, self._recorded_s = word, now_s
         document = snapshot.document(
             state=state,
             settings=self.settings,
@@ -519,68 +417,14 @@ class Machine:
             notify.tell(WATCHDOG=1)
 
     def _report(self, report: Report, state: State) -> None:
-        seen, found = report.evidence, report.diagnosis
         resume = self._resume(ordered(self.settings, state.book.orders))
-        beat, error = seen.beat, seen.error
-        numbers = self.journal.incident_numbers()
-        number = (numbers[-1] if numbers else 0) + 1
-        told = evidence.document(seen, self.asked.dir.attempt(seen.attempt).output)
-        told["stacks"] = self._stacks or None
-        self.journal.write_incident(
-            number,
-            {
-                "id": number,
-                "kind": found.kind,
-                "cause": evidence.printable(found.sentence),
-                "at": now_text(),
-                "attempt": seen.attempt,
-                "exit_code": seen.exit_code,
-                "signal": seen.signal,
-                "section": (error.section if error else None) or (beat.section if beat else None),
-                "phase": (error.phase if error else None) or (beat.phase if beat else None),
-                "epoch": beat.epoch if beat else None,
-                "step": beat.step if beat else None,
-                "lost_steps": lost_steps(beat, resume),
-                "checkpoint": None if resume is None else str(resume.path),
-                "action": evidence.printable(report.told),
-                "recovered_after_s": None,
-                "evidence": told,
-            },
+        document = incident.document(
+            report, number=self.journal.next_incident(), resume=resume, stacks=self._stacks, asked=self.asked
         )
-        self.note("incident", f"{evidence.printable(found.sentence)} {evidence.printable(report.told)}")
+        self.journal.write_incident(document["id"], document)
+        self.note("incident", f"{document['cause']} {document['action']}")
         self._stacks = ""
 
     def _recovered(self) -> None:
-        from datetime import datetime  # noqa: PLC0415 - rare
-
-        now = datetime.fromisoformat(now_text())
-        for incident in self.journal.incidents():
-            if incident.get("recovered_after_s") is None and isinstance(incident.get("at"), str):
-                since = now - datetime.fromisoformat(incident["at"])
-                incident["recovered_after_s"] = round(since.total_seconds(), 1)
-                self.journal.write_incident(incident["id"], incident)
-
-
-def supervisor_incident(asked: Asked, sentence: str, told: str, attempt: int) -> Report:
-    """An incident of our own making, e.g. a supervisor that was found dead."""
-    seen = Evidence(attempt=attempt, beat=evidence.newest_beat(asked.dir.attempt(attempt).heartbeat))
-    found = Diagnosis(cause=diagnose(seen).cause, kind=Kind.SUPERVISOR, sentence=sentence, signature="")
-    return Report(diagnosis=found, evidence=seen, told=told)
-
-
-def _age_s(mtime_ns: int, at_most_s: float) -> float:
-    """How long ago a file changed; the wall clock may have jumped, so at most the time since the look before."""
-    return min(max(0.0, time.time() - mtime_ns / 1e9), max(0.0, at_most_s))
-
-
-def _is_rank(name: str, prefix: str) -> bool:
-    return name.startswith(prefix) and name.removeprefix(prefix).isdigit()
-
-
-def _from(path: Path, start: int) -> str:
-    try:
-        with path.open("rb") as file:
-            file.seek(start)
-            return file.read(65536).decode(errors="replace")
-    except OSError:
-        return ""
+        for changed in incident.recovered(self.journal.incidents(), datetime.now(UTC)):
+            self.journal.write_incident(changed["id"], changed)

@@ -1,0 +1,45 @@
+"""Incident files: what a failure was, and what came of it."""
+
+from datetime import datetime
+from typing import Any
+
+from fred_supervisor.contract.checkpoint import Found, now_text
+from fred_supervisor.policy.decide import Report
+from fred_supervisor.run import evidence
+from fred_supervisor.run.asked import Asked
+from fred_supervisor.run.resume import lost_steps
+
+
+def document(report: Report, *, number: int, resume: Found | None, stacks: str, asked: Asked) -> dict[str, Any]:
+    """One incident, as the contract has it. `resume` is where the next attempt starts from."""
+    seen, found = report.evidence, report.diagnosis
+    beat, error = seen.beat, seen.error
+    told = evidence.document(seen, asked.dir.attempt(seen.attempt).output)
+    return {
+        "id": number,
+        "kind": found.kind,
+        "cause": evidence.printable(found.sentence),
+        "at": now_text(),
+        "attempt": seen.attempt,
+        "exit_code": seen.exit_code,
+        "signal": seen.signal,
+        "section": (error.section if error else None) or (beat.section if beat else None),
+        "phase": (error.phase if error else None) or (beat.phase if beat else None),
+        "epoch": beat.epoch if beat else None,
+        "step": beat.step if beat else None,
+        "lost_steps": lost_steps(beat, resume),
+        "checkpoint": None if resume is None else str(resume.path),
+        "action": evidence.printable(report.told),
+        "recovered_after_s": None,
+        "evidence": {**told, "stacks": stacks or None},
+    }
+
+
+def recovered(incidents: list[dict[str, Any]], now: datetime) -> list[dict[str, Any]]:
+    """The incidents that are over now that training has passed its furthest point again, with the time it took."""
+    changed = []
+    for incident in incidents:
+        if incident.get("recovered_after_s") is None and isinstance(incident.get("at"), str):
+            since = now - datetime.fromisoformat(incident["at"])
+            changed.append({**incident, "recovered_after_s": round(since.total_seconds(), 1)})
+    return changed

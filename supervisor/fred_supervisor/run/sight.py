@@ -1,0 +1,159 @@
+"""Looking at a live attempt: heartbeats, new checkpoints, activity, stacks."""
+
+import contextlib
+import os
+import signal
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fred_supervisor.contract import environment, heartbeat
+from fred_supervisor.contract.files import read_json
+from fred_supervisor.policy.watch import Look
+from fred_supervisor.run import proc
+from fred_supervisor.run.asked import Asked
+from fred_supervisor.run.launch import Launched
+from fred_supervisor.run.proc import Identity
+from fred_supervisor.run.resume import modified_ns
+
+_IDLE_TICKS_PER_S = 5
+"""Less CPU than 5 % of a core, and less I/O than the next line, is doing nothing."""
+_IDLE_BYTES_PER_S = 65536
+_ACTIVITY_S = 0.5
+"""The least span over which activity is judged."""
+
+
+@dataclass
+class LiveAttempt:
+    """The attempt that runs now, and what has been seen of it."""
+
+    asked: Asked
+    number: int
+    keeper: Identity | None
+    """None: dead, while the trainer may live."""
+    trainer: Identity | None = None
+    resume: Path | None = None
+    starting: Launched | None = None
+    """While the keeper has not answered."""
+    status: int | None = None
+    """Wait status of a trainer that we had to reap ourselves."""
+    oom_kills: int | None = None
+    """Of the machine, before the launch."""
+    stacks: str = ""
+    """The newest dump."""
+    _looked_s: float = field(default_factory=time.monotonic)
+    _dumped: list[int] = field(default_factory=list)
+    _checkpoints: tuple[int, ...] | None = None
+    _activity: tuple[float, tuple[int, int]] | None = None
+
+    def __post_init__(self) -> None:
+        self.folder = self.asked.dir.attempt(self.number)
+
+    def read_trainer(self) -> None:
+        """Who the trainer is, from what the keeper wrote."""
+        self.trainer = proc.identity_from((read_json(self.folder.launch) or {}).get("trainer"))
+
+    def look(self, now_s: float) -> tuple[Look, ...]:
+        """One look at every rank's sign of life."""
+        since_s, self._looked_s = now_s - self._looked_s, now_s
+        if self.asked.progress_file is not None:
+            files = list(Path(self.asked.run_dir).glob(self.asked.progress_file))
+            launched_ns = self.folder.launch.stat().st_mtime_ns
+            newer = tuple(ns for ns in modified_ns(files) if ns > launched_ns)
+            if newer:
+                return (Look(stamp=str(newer), age_s=_age_s(max(newer), since_s)),)
+        ranks = [0]
+        with contextlib.suppress(OSError):
+            prefix = f"{self.folder.heartbeat.name}.rank"
+            ranks += [int(n.removeprefix(prefix)) for n in os.listdir(self.folder.path) if _is_rank(n, prefix)]
+        return tuple(self._look_at(rank, since_s) for rank in sorted(ranks))
+
+    def _look_at(self, rank: int, since_s: float) -> Look:
+        name = environment.rank_path(str(self.folder.heartbeat), rank)
+        try:
+            with open(name, "rb") as file:
+                data = file.read(4096)
+                found = os.fstat(file.fileno())
+            untouched = found.st_size == 0 and found.st_mtime_ns <= self.folder.launch.stat().st_mtime_ns
+        except OSError:  # not readable now: no news
+            return Look(rank=rank)
+        if untouched:
+            return Look(rank=rank)
+        return Look(
+            rank=rank,
+            stamp=f"{found.st_mtime_ns}.{found.st_size}.{hash(data)}",
+            beat=heartbeat.parse(data),
+            age_s=_age_s(found.st_mtime_ns, since_s),
+        )
+
+    def fresh_checkpoint(self) -> bool:
+        """Whether a file of `--checkpoints` has appeared or changed since the look before."""
+        if self.asked.checkpoints is None:
+            return False
+        now = modified_ns(list(Path(self.asked.run_dir).glob(self.asked.checkpoints)))
+        before, self._checkpoints = self._checkpoints, now
+        return before is not None and max(now, default=0) > max(before, default=0)
+
+    def busy(self, now_s: float) -> bool | None:
+        """Whether the tree has burned CPU or moved bytes since a moment ago; None when that cannot be told yet."""
+        root = self.trainer
+        seen = None if root is None or not proc.alive(root) else proc.activity(root.pid)
+        before = self._activity
+        if seen is None or before is None:
+            self._activity = None if seen is None else (now_s, seen)
+            return None
+        span_s = now_s - before[0]
+        if span_s < _ACTIVITY_S:
+            return None
+        self._activity = (now_s, seen)
+        ticks, moved = seen[0] - before[1][0], seen[1] - before[1][1]
+        return ticks > _IDLE_TICKS_PER_S * span_s or moved > _IDLE_BYTES_PER_S * span_s
+
+    def targets(self) -> list[Identity]:
+        """Whom to signal: the processes that beat, where they are of the tree, else the command itself."""
+        root = self.trainer
+        if root is None:
+            return []
+        tree = {root.pid, *proc.descendants(root.pid)}
+        beats = [look.beat for look in self.look(time.monotonic()) if look.beat is not None]
+        beating = [proc.identify(beat.pid) for beat in beats if beat.pid in tree]
+        return [who for who in beating if who is not None] or [root]
+
+    def dump(self) -> None:
+        """Ask every process that beats, and catches SIGUSR1, for its stacks; they go to the output."""
+        with contextlib.suppress(OSError):
+            self._dumped.append(self.folder.output.stat().st_size)
+        for who in self.targets():
+            if proc.catches(who.pid, signal.SIGUSR1):
+                proc.send(who, signal.SIGUSR1)
+
+    @property
+    def dumps(self) -> int:
+        """How many were asked for."""
+        return len(self._dumped)
+
+    def stacks_moved(self) -> bool | None:
+        """Whether the last two dumps differ; None when there are no two. Keeps the newest."""
+        parts = [_from(self.folder.output, at) for at in self._dumped[-2:]]
+        self.stacks = next((part for part in reversed(parts) if part), "")
+        if len(parts) < 2 or not parts[1]:
+            return None
+        return parts[0].removesuffix(parts[1]) != parts[1]
+
+
+def _age_s(mtime_ns: int, at_most_s: float) -> float:
+    """How long ago a file changed; the wall clock may have jumped, so at most the time since the look before."""
+    return min(max(0.0, time.time() - mtime_ns / 1e9), max(0.0, at_most_s))
+
+
+def _is_rank(name: str, prefix: str) -> bool:
+    return name.startswith(prefix) and name.removeprefix(prefix).isdigit()
+
+
+def _from(path: Path, start: int) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            return file.read(65536).decode(errors="replace")
+    except OSError:
+        return ""
