@@ -121,7 +121,12 @@ def test_a_grandchild_in_a_session_of_its_own_does_not_survive(fred):
 
 
 def test_back_off_doubles(fred):
-    done = fred(*[w if w != "0:0" else "0.1:0.2" for w in fred.words(2, 3, {"*": ["kill", 1, 2]}, "--foreground", "--max-restarts", "3")])
+    done = fred(
+        *[
+            w if w != "0:0" else "0.1:0.2"
+            for w in fred.words(2, 3, {"*": ["kill", 1, 2]}, "--foreground", "--max-restarts", "3")
+        ]
+    )
     assert done.returncode == 93
     assert [i["action"].split()[-2] for i in fred.incidents()[:3]] == ["0.1", "0.2", "0.2"]
 
@@ -300,8 +305,18 @@ def test_a_progress_file_is_a_sign_of_life(fred):
 def test_placeholders_and_environment(fred):
     program = "import os, sys; print(sys.argv[1:]); print({k: v for k, v in os.environ.items() if 'FRED' in k or 'NOTIFY' in k})"
     fred.environ["NOTIFY_SOCKET"] = "/nowhere"
-    words = ["{run_dir}", "{modality}", "{attempt}", "--resume={resume}", "{other}", "b={unfreeze_batch_size}", "{heartbeat}"]
-    done = fred("start", "--name", "t", "--foreground", "--modality", "rgb", "--", sys.executable, "-c", program, *words)
+    words = [
+        "{run_dir}",
+        "{modality}",
+        "{attempt}",
+        "--resume={resume}",
+        "{other}",
+        "b={unfreeze_batch_size}",
+        "{heartbeat}",
+    ]
+    done = fred(
+        "start", "--name", "t", "--foreground", "--modality", "rgb", "--", sys.executable, "-c", program, *words
+    )
     assert done.returncode == 0
     given, environ = fred.output(1).splitlines()
     beat = f"{fred.run_dir}/supervisor/attempts/0001/heartbeat"
@@ -350,7 +365,9 @@ def test_files_are_private(fred):
 
 def test_the_foreground_leaves_on_sigterm(fred, until):
     process = fred.popen(*fred.words(1000, 1000000, {}, "--foreground"))
-    until(lambda: (fred.run_dir / "supervisor/attempts/0001/launch.json").exists() and fred.status()["progress"]["epoch"])
+    until(
+        lambda: (fred.run_dir / "supervisor/attempts/0001/launch.json").exists() and fred.status()["progress"]["epoch"]
+    )
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=20)
     assert process.returncode == 0, err
@@ -398,7 +415,12 @@ def test_status_json_has_every_key_of_the_contract(fred):
 def test_kill_at_any_moment_never_ends_the_run(fred, until, times):
     """Killed from outside again and again, whatever it is doing: the run ends where it should."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "fred_supervisor.cli.main", *fred.words(3, 400, {}, "--foreground", "--max-restarts", "50")],
+        [
+            sys.executable,
+            "-m",
+            "fred_supervisor.cli.main",
+            *fred.words(3, 400, {}, "--foreground", "--max-restarts", "50"),
+        ],
         cwd=fred.home,
         env=fred.environ,
         stdout=subprocess.DEVNULL,

@@ -61,7 +61,15 @@ def save(run_dir: Path, phase: str, epoch: int, step: int, samples: int) -> None
 
     def describe(size: int, digest: str) -> Sidecar:
         return Sidecar(
-            size=size, digest=digest, phase=phase, epoch=epoch, step=step, samples=samples, batch=8, session=1, finite=True
+            size=size,
+            digest=digest,
+            phase=phase,
+            epoch=epoch,
+            step=step,
+            samples=samples,
+            batch=8,
+            session=1,
+            finite=True,
         )
 
     publish(written, [run_dir / epoch_name(phase, epoch)], describe)

@@ -1,0 +1,485 @@
+"""Scripted histories in, actions out; and what must hold for every history."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fred_supervisor.contract.errors import ErrorKind, ErrorRecord
+from fred_supervisor.contract.heartbeat import Section
+from fred_supervisor.policy.cause import EndedBy, Evidence
+from fred_supervisor.policy.decide import (
+    Action,
+    DumpStacks,
+    Kill,
+    Launch,
+    Report,
+    Request,
+    Seen,
+    Terminate,
+    backoff_s,
+    decide,
+    launch,
+    wake_s,
+)
+from fred_supervisor.policy.settings import Settings
+from fred_supervisor.policy.state import (
+    Book,
+    Ended,
+    Holding,
+    Outcome,
+    Paused,
+    Running,
+    Rung,
+    Starting,
+    State,
+    Stopping,
+    Waiting,
+    advance,
+)
+from fred_supervisor.policy.watch import Look
+from tests.policy.test_cause import beat
+
+OURS = Settings()
+NO_PAUSE = Settings(backoff_first_s=0.0, backoff_max_s=0.0)
+
+
+class History:
+    """Feeds `decide`, and keeps what it did."""
+
+    def __init__(self, with_settings: Settings = NO_PAUSE) -> None:
+        self.settings = with_settings
+        self.now_s = 0.0
+        self.actions: list[Action] = []
+        self.state: State
+        self.state, actions = launch(Book(), 0.0)
+        self.actions += actions
+
+    def see(self, *, after_s: float = 1.0, **seen: object) -> "History":
+        self.now_s += after_s
+        self.state, actions = decide(self.settings, self.state, Seen(now_s=self.now_s, **seen))
+        self.actions += actions
+        return self
+
+    def train(self, epoch: int, step: int, **changes: object) -> "History":
+        if isinstance(self.state, Starting):
+            self.see(launched=True)
+        one = beat(epoch=epoch, step=step, seq=int(self.now_s * 100), samples=epoch * 1000 + step, **changes)
+        return self.see(looks=(Look(stamp=str(self.now_s), beat=one),))
+
+    def end(self, **evidence: object) -> "History":
+        if isinstance(self.state, Starting):
+            self.see(launched=True)
+        last = getattr(self.state, "watch").main.beat if hasattr(self.state, "watch") else None
+        return self.see(ended=Evidence(**{"beat": last, "attempt": self.state.book.attempt, **evidence}))
+
+    @property
+    def told(self) -> list[str]:
+        return [a.told for a in self.actions if isinstance(a, Report)]
+
+    @property
+    def launches(self) -> int:
+        return sum(isinstance(a, Launch) for a in self.actions)
+
+
+def oom(**changes: object) -> dict[str, object]:
+    return {"exit_code": 1, "error": ErrorRecord(kind=ErrorKind.CUDA_OOM, message="oom", **changes)}
+
+
+def test_a_goal_reached_ends_the_run():
+    history = History().train(9, 10).end(exit_code=0, beat=beat(done=True))
+    assert isinstance(history.state, Ended)
+    assert history.state.outcome is Outcome.COMPLETED
+    assert history.told == []
+
+
+def test_a_crash_after_the_goal_is_completed_with_a_warning():
+    history = History().train(9, 10).end(signal=11, beat=beat(done=True))
+    assert isinstance(history.state, Ended)
+    assert "crashed afterwards" in history.state.sentence
+
+
+def test_saved_with_progress_is_relaunched_free_of_charge():
+    history = History(replace(NO_PAUSE, max_restarts=0))
+    for epoch in range(1, 30):
+        history.train(epoch, 1).train(epoch, 2).end(exit_code=75)
+    assert history.launches == 30
+    assert history.told == []
+
+
+def test_saved_without_progress_is_like_a_crash():
+    history = History(replace(NO_PAUSE, max_restarts=2)).train(1, 1)
+    for _ in range(3):
+        history.end(exit_code=75)
+    assert isinstance(history.state, Ended)
+    assert history.state.outcome is Outcome.FAILED
+
+
+def test_the_batch_is_halved_down_to_1_and_the_effective_batch_stays():
+    history = History()
+    seen = []
+    for _ in range(3):
+        history.train(5, 1).end(**oom(phase="unfreeze"))
+        orders = history.state.book.orders
+        seen.append((orders.unfreeze_batch, orders.accumulate))
+    assert seen == [(4, 2), (2, 4), (1, 8)]
+    history.train(5, 1).end(**oom(phase="unfreeze"))
+    assert isinstance(history.state, Ended)
+    assert "smallest batch" in history.state.sentence
+
+
+def test_an_out_of_memory_in_the_freeze_phase_halves_the_freeze_batch():
+    history = History().train(1, 1, phase="freeze").end(**oom(phase="freeze"))
+    assert history.state.book.orders.freeze_batch == 4
+    assert history.state.book.orders.unfreeze_batch is None
+
+
+def test_after_100_steps_fragmentation_is_tried_first():
+    history = History().train(5, 101).end(**oom(phase="unfreeze"))
+    assert history.state.book.orders.expandable_segments
+    assert history.state.book.orders.unfreeze_batch is None
+    history.train(5, 101).end(**oom(phase="unfreeze"))
+    assert history.state.book.orders.unfreeze_batch == 4
+
+
+def test_an_out_of_memory_in_evaluation_halves_that_batch_and_then_does_without():
+    history = History()
+    history.train(5, 9, section=Section.EVAL).end(**oom(section="eval"))
+    assert history.state.book.orders.eval_batch == 4
+    history.end(**oom(section="eval", phase="unfreeze"))
+    assert history.state.book.orders.no_eval_map
+    assert history.state.book.orders.unfreeze_batch is None
+
+
+def test_a_damaged_checkpoint_is_blamed_then_tried_once_more():
+    failed = {
+        "exit_code": 1,
+        "error": ErrorRecord(kind=ErrorKind.CHECKPOINT, message="bad zip"),
+        "resumed_from": "/a.pth",
+    }
+    history = History().end(**failed)
+    assert history.state.book.orders.blamed == ("/a.pth",)
+    history.end(**{**failed, "resumed_from": "/b.pth"})
+    assert history.state.book.orders.blamed == ()
+    history.end(**failed)
+    assert isinstance(history.state, Ended)
+
+
+def test_a_loss_that_is_not_finite_is_tried_in_fp32_once():
+    failed = {"exit_code": 1, "error": ErrorRecord(kind=ErrorKind.NAN_LOSS, message="NonFiniteLoss: samples 3/000001")}
+    history = History().train(1, 1).train(1, 2).end(**failed)
+    assert history.state.book.orders.full_precision
+    history.end(**failed)
+    assert isinstance(history.state, Ended)
+    assert "tried" in history.state.sentence
+
+
+def test_host_memory_costs_workers_first_then_the_batch():
+    history = History().end(signal=9, oom_killed=True)
+    assert history.state.book.orders.workers == 2
+    history.end(signal=9, oom_killed=True)
+    assert history.state.book.orders.unfreeze_batch == 4
+
+
+def test_the_second_crash_by_a_signal_while_unfreezing_halves():
+    history = History().train(5, 1).end(signal=11)
+    assert history.state.book.orders.unfreeze_batch is None
+    history.train(5, 1).end(signal=11)
+    assert history.state.book.orders.unfreeze_batch == 4
+
+
+def test_sigkill_never_halves_and_only_the_budget_counts():
+    history = History(replace(NO_PAUSE, max_restarts=5))
+    for _ in range(6):
+        history.train(5, 1).end(signal=9)
+    assert history.state.book.orders.unfreeze_batch is None
+    assert isinstance(history.state, Ended)
+    assert "5 relaunches" in history.state.sentence
+    assert history.launches == 6
+
+
+def test_the_second_failure_in_one_evaluation_leaves_it_out():
+    history = History()
+    for _ in range(2):
+        history.train(5, 10, section=Section.EVAL).end(exit_code=1, last_line="AssertionError: nonsense")
+    assert history.state.book.orders.no_eval_map
+
+
+@pytest.mark.parametrize("tries", [1, 2, 3, 4])
+def test_an_import_error_is_tried_exactly_as_often_as_set(tries: int):
+    history = History(replace(NO_PAUSE, same_failure=tries))
+    while not isinstance(history.state, Ended):
+        history.end(exit_code=1, last_line="ImportError: cannot import name 'x'")
+    assert history.launches == tries
+
+
+def test_an_environment_that_failed_is_waited_for_without_cost():
+    history = History().end(exit_code=1, disk_full=True)
+    assert isinstance(history.state, Holding)
+    assert history.launches == 1
+    history.see(after_s=31.0, clear=False)
+    assert isinstance(history.state, Holding)
+    history.see(after_s=31.0, clear=True)
+    assert isinstance(history.state, Starting)
+    assert history.state.book.spent == 0
+
+
+def test_holding_has_an_end():
+    history = History().end(exit_code=1, disk_full=True).see(after_s=86401.0, clear=False)
+    assert isinstance(history.state, Ended)
+    assert history.state.outcome is Outcome.FAILED
+
+
+def test_back_off_doubles_up_to_its_longest():
+    assert [backoff_s(OURS, n) for n in (1, 2, 3, 9, 10, 1000)] == [1, 2, 4, 256, 300, 300]
+    history = History(OURS).end(signal=9)
+    assert isinstance(history.state, Waiting)
+    assert wake_s(OURS, history.state) == history.now_s + 1.0
+    history.see(after_s=0.5)
+    assert isinstance(history.state, Waiting)
+    history.see(after_s=0.5)
+    assert isinstance(history.state, Starting)
+
+
+def test_new_progress_refills_everything_that_is_counted():
+    history = History(OURS)
+    for _ in range(3):
+        history.train(2, 1).end(signal=9).see(after_s=400.0)
+    assert history.state.book.spent == 3
+    history.train(2, 2)
+    book = history.state.book
+    assert (book.spent, book.backoffs, book.tried, dict(book.failures)) == (0, 0, (), {})
+
+
+def test_training_again_what_was_trained_before_is_not_progress():
+    history = History(OURS).train(2, 5).end(signal=9).see(after_s=2.0).train(1, 1).train(2, 4).train(2, 5)
+    assert history.state.book.spent == 1
+    assert not history.state.book.progressed
+
+
+def test_the_furthest_point_does_not_depend_on_the_batch():
+    assert advance(beat(epoch=3, step=5, steps=10)) == advance(beat(epoch=3, step=10, steps=20))
+
+
+# -- hangs ------------------------------------------------------------------------------------------------------------
+
+EXACT = replace(NO_PAUSE, hang_timeout_s={"train": 10.0})
+
+
+def test_at_a_limit_set_by_hand_the_ladder_begins_at_once():
+    history = History(EXACT).train(1, 1)
+    history.see(after_s=9.9)
+    assert isinstance(history.state, Running)
+    history.see(after_s=0.1)
+    assert isinstance(history.state, Stopping)
+    assert history.state.rung is Rung.DUMP
+    history.see(after_s=0.1, stacks_moved=False)
+    assert history.state.rung is Rung.TERM
+    assert history.state.until_s == pytest.approx(history.now_s + 0.1)
+    history.see(after_s=0.1)
+    assert history.state.rung is Rung.KILL
+    order = [type(a) for a in history.actions if isinstance(a, DumpStacks | Terminate | Kill)]
+    assert order == [DumpStacks, Terminate, Kill]
+
+
+def test_stacks_that_move_give_it_five_seconds_to_save():
+    history = History(EXACT).train(1, 1).see(after_s=10.0).see(after_s=0.1, stacks_moved=True)
+    assert history.state.until_s == pytest.approx(history.now_s + 5.0)
+
+
+def test_an_idle_tree_is_ended_at_the_limit_and_a_busy_one_at_three_times():
+    idle = History().train(1, 1).see(after_s=1200.0)
+    assert isinstance(idle.state, Running), "stalled first: stacks and an alert"
+    assert idle.state.watch.stalled_s is not None
+    assert isinstance(idle.see(busy=None).state, Running), "not knowing is no reason to kill"
+    assert isinstance(idle.see(busy=False).state, Stopping)
+    busy = History().train(1, 1).see(after_s=1200.0)
+    for _ in range(23):
+        assert isinstance(busy.see(after_s=100.0, busy=True).state, Running)
+    assert isinstance(busy.see(after_s=200.0, busy=True).state, Stopping)
+
+
+def test_what_moves_again_is_no_longer_stalled():
+    history = History().train(1, 1).see(after_s=1200.0).train(1, 2)
+    assert isinstance(history.state, Running)
+    assert history.state.watch.stalled_s is None
+
+
+def test_repeated_hangs_stretch_the_limit_then_fail():
+    history = History(replace(NO_PAUSE, same_failure=99))
+    for _ in range(2):
+        history.train(1, 5).end(signal=9)
+        history.train(1, 5)
+        history.state = Stopping(
+            book=history.state.book, watch=history.state.watch, since_s=0, by=EndedBy.HANG, rung=Rung.KILL, until_s=9e9
+        )
+        history.end(signal=9)
+    assert history.state.book.learned.factors == {"train": 2.0}
+    history.train(1, 5)
+    history.state = Stopping(
+        book=history.state.book, watch=history.state.watch, since_s=0, by=EndedBy.HANG, rung=Rung.KILL, until_s=9e9
+    )
+    history.end(signal=9)
+    assert isinstance(history.state, Ended)
+
+
+def test_a_trainer_that_never_beats_is_never_judged():
+    history = History(replace(NO_PAUSE, foreign=True, expects_beats=False)).see(launched=True)
+    for _ in range(10):
+        history.see(after_s=86400.0)
+    assert isinstance(history.state, Running)
+
+
+# -- requests ---------------------------------------------------------------------------------------------------------
+
+
+def test_stop_asks_waits_and_kills():
+    history = History().train(1, 1).see(request=Request.STOP)
+    assert isinstance(history.state, Stopping)
+    history.see(after_s=119.0)
+    assert history.state.rung is Rung.TERM
+    history.see(after_s=1.0)
+    assert history.state.rung is Rung.KILL
+    history.end(signal=9)
+    assert isinstance(history.state, Ended)
+    assert history.state.outcome is Outcome.STOPPED
+    assert history.told == []
+
+
+def test_stop_twice_is_at_once():
+    history = History().train(1, 1).see(request=Request.STOP).see(request=Request.STOP)
+    assert history.state.rung is Rung.KILL
+
+
+def test_stop_while_a_hang_is_being_ended_means_stop():
+    history = History(EXACT).train(1, 1).see(after_s=10.0).see(after_s=0.01, request=Request.STOP).end(signal=9)
+    assert isinstance(history.state, Ended)
+    assert history.state.outcome is Outcome.STOPPED
+
+
+def test_pause_and_resume_cost_nothing():
+    history = History().train(1, 1).see(request=Request.PAUSE).end(exit_code=75)
+    assert isinstance(history.state, Paused)
+    history.see(after_s=1e6)
+    assert isinstance(history.state, Paused)
+    history.see(request=Request.RESUME)
+    assert isinstance(history.state, Starting)
+    assert history.state.book.spent == 0
+
+
+def test_restart_leaves_the_budget_alone():
+    history = History().train(1, 1).see(request=Request.RESTART).end(exit_code=75)
+    assert isinstance(history.state, Starting)
+    assert history.state.book.spent == 0
+    assert history.state.book.restarts.total == 0
+
+
+@pytest.mark.parametrize("request_", list(Request))
+def test_waiting_obeys(request_: Request):
+    history = History(OURS).end(signal=9).see(after_s=0.1, request=request_)
+    expected = {Request.STOP: Ended, Request.PAUSE: Paused, Request.RESUME: Starting, Request.RESTART: Starting}
+    assert isinstance(history.state, expected[request_])
+
+
+# -- whatever happens -------------------------------------------------------------------------------------------------
+
+ENDS = st.builds(
+    Evidence,
+    attempt=st.just(1),
+    exit_code=st.sampled_from([None, 0, 1, 75, 78]),
+    signal=st.sampled_from([None, 6, 9, 11, 15]),
+    error=st.none()
+    | st.builds(
+        ErrorRecord,
+        kind=st.sampled_from(ErrorKind),
+        message=st.sampled_from(["a", "b: out of memory", "ImportError: x"]),
+        section=st.sampled_from([None, "train", "eval"]),
+        phase=st.sampled_from([None, "freeze", "unfreeze"]),
+    ),
+    beat=st.none() | st.builds(beat, epoch=st.integers(1, 9), section=st.sampled_from(Section), done=st.booleans()),
+    oom_killed=st.sampled_from([None, False, True]),
+    disk_full=st.sampled_from([None, True]),
+    resumed_from=st.sampled_from([None, "/a.pth"]),
+    unverified=st.booleans(),
+)
+LOOKS = st.builds(
+    Look,
+    stamp=st.integers(0, 9).map(str),
+    beat=st.none()
+    | st.builds(beat, epoch=st.integers(1, 9), step=st.integers(1, 10), section=st.sampled_from(Section)),
+)
+STEPS = st.tuples(
+    st.sampled_from([0.01, 1.0, 61.0, 4000.0, 90000.0]),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "launched": st.booleans(),
+            "looks": st.lists(LOOKS, max_size=1).map(tuple),
+            "ended": ENDS,
+            "request": st.sampled_from(Request),
+            "clear": st.booleans(),
+            "busy": st.sampled_from([None, False, True]),
+            "stacks_moved": st.sampled_from([None, False, True]),
+            "late_s": st.sampled_from([0.0, 100.0]),
+        },
+    ),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(STEPS, max_size=60), st.booleans(), st.integers(0, 4))
+def test_whatever_happens(steps, foreign: bool, max_restarts: int):
+    """Never two trainers, no kill of the dead, no launch while holding, no more lives than the budget."""
+    with_settings = Settings(foreign=foreign, expects_beats=not foreign, max_restarts=max_restarts)
+    state, actions = launch(Book(), 0.0)
+    now_s, living, spent = 0.0, False, 0
+    for after_s, seen in [(0.0, {}), *steps]:
+        now_s += after_s
+        alive = isinstance(state, Starting | Running | Stopping)
+        if not alive:
+            seen = {key: value for key, value in seen.items() if key not in ("ended", "launched", "looks")}
+        before = state
+        if after_s or seen:
+            state, actions = decide(with_settings, state, Seen(now_s=now_s, **seen))
+        if "ended" in seen:
+            living = False
+        for action in actions:
+            match action:
+                case Launch():
+                    assert not living, "two trainers at once"
+                    assert isinstance(state, Starting)
+                    living = True
+                case Kill() | Terminate() | DumpStacks():
+                    assert living, "a signal to the dead"
+                case _:
+                    pass
+        if isinstance(before, Holding) and isinstance(state, Starting):
+            assert seen.get("clear"), "a launch while holding"
+        if isinstance(before, Ended):
+            assert state == before
+            assert not after_s or actions == ()
+        spent = state.book.spent
+        assert spent <= max_restarts
+        assert living == isinstance(state, Starting | Running | Stopping)
+        wake = wake_s(with_settings, state)
+        if isinstance(state, Waiting | Holding | Stopping):
+            assert wake is not None, "it would wait for ever"
+
+
+@settings(max_examples=60, deadline=None)
+@given(ENDS.filter(lambda e: e.beat is None or not e.beat.done), st.integers(0, 12))
+def test_no_failure_is_answered_for_ever(ended: Evidence, max_restarts: int):
+    """The same end again and again, without progress, ends the run (holding apart: it has its own end)."""
+    state, _ = launch(Book(), 0.0)
+    with_settings = Settings(max_restarts=max_restarts)
+    now_s = 0.0
+    for _ in range(200):
+        now_s += 1000.0
+        if isinstance(state, Starting | Running | Stopping):
+            state, _ = decide(with_settings, state, Seen(now_s=now_s, ended=ended))
+        else:
+            state, _ = decide(with_settings, state, Seen(now_s=now_s, clear=False))
+        if isinstance(state, Ended):
+            return
+    raise AssertionError(f"still {state}")

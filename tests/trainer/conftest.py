@@ -1,0 +1,136 @@
+"""A tiny data set, and ways to run the trainer on it."""
+
+import multiprocessing
+import os
+import runpy
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+
+from fred_supervisor.contract import environment
+from fred_supervisor.contract.errors import ErrorRecord, read_error
+from fred_supervisor.contract.heartbeat import Beat, parse
+from fred_trainer.cli import train_parser
+from fred_trainer.data import write_sequences
+from fred_trainer.settings import Settings, settings_from
+
+TINY = ("--backbone=mobilenet_v3_large", "--input-size=64", "--workers=0", "--no-eval-map", "--lr=0.001")
+"""A model that trains in no time: what is tested here is the training, not the learning."""
+STARTED_BY_HAND = {name: value for name, value in os.environ.items() if not name.startswith("FRED_")}
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    """Two sequences of 12 frames: 12 to train on, 12 to validate, a few less where the drone is out of sight."""
+    root = tmp_path_factory.mktemp("data") / "fred"
+    write_sequences(root, sequences=2, frames=12, seed=1, width=256, height=144)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def torch_as_it_was():
+    """Training on the CPU switches determinism on for its whole process."""
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["fred_trainer.loop", "fred_trainer.training", "fred_trainer.cli"])
+"""Attempts are forked from a process that has imported everything and done nothing: 8 s less for each."""
+
+
+@dataclass
+class Attempt:
+    """One process of the trainer, as a supervisor would start it."""
+
+    process: multiprocessing.Process
+    folder: Path
+
+    def wait(self, limit_s: float = 60) -> int:
+        """Its exit code, or minus the signal that ended it."""
+        self.process.join(limit_s)
+        assert self.process.exitcode is not None, f"still running after {limit_s} s"
+        return self.process.exitcode
+
+    def wait_for(self, seen, limit_s: float = 60) -> Beat:
+        """Its first beat that `seen` accepts."""
+        end = time.monotonic() + limit_s
+        while time.monotonic() < end:
+            beat = self.beat
+            if beat is not None and seen(beat):
+                return beat
+            assert self.process.exitcode is None, self.err
+            time.sleep(0.005)
+        raise AssertionError(f"not within {limit_s} s; the last beat was {self.beat}")
+
+    @property
+    def beat(self) -> Beat | None:
+        return parse((self.folder / "heartbeat").read_bytes())
+
+    @property
+    def error(self) -> ErrorRecord | None:
+        return read_error(self.folder / "error.json")
+
+    @property
+    def out(self) -> str:
+        return (self.folder / "out").read_text()
+
+    @property
+    def err(self) -> str:
+        return (self.folder / "err").read_text()
+
+
+@dataclass
+class Launcher:
+    """Starts attempts in one run dir."""
+
+    data: Path
+    run_dir: Path
+    attempts: list[Attempt] = field(default_factory=list)
+
+    def start(self, *flags: str, **environ: str) -> Attempt:
+        folder = self.run_dir.with_name(f"attempt{len(self.attempts) + 1}")
+        folder.mkdir(parents=True)
+        (folder / "heartbeat").touch()
+        own = {environment.HEARTBEAT: str(folder / "heartbeat"), environment.ERROR_FILE: str(folder / "error.json")}
+        given = {
+            "ARGV": ["--data", str(self.data), "--run-dir", str(self.run_dir), *TINY, *flags],
+            "ENVIRON": {**STARTED_BY_HAND, **own, **environ},
+            "OUT": str(folder / "out"),
+            "ERR": str(folder / "err"),
+        }
+        script = str(Path(__file__).with_name("attempt.py"))
+        process = _FORKS.Process(target=runpy.run_path, args=(script, given, "attempt"))
+        process.start()
+        attempt = Attempt(process, folder)
+        self.attempts.append(attempt)
+        return attempt
+
+    def run(self, *flags: str, **environ: str) -> Attempt:
+        attempt = self.start(*flags, **environ)
+        attempt.wait()
+        return attempt
+
+
+@pytest.fixture
+def launcher(data, tmp_path):
+    launcher = Launcher(data, tmp_path / "run")
+    yield launcher
+    for attempt in launcher.attempts:
+        attempt.process.kill()
+        attempt.process.join()
+
+
+@pytest.fixture
+def settings_for(data, tmp_path):
+    """Settings of a tiny run, from flags, in this process."""
+
+    def build(*flags: str, environ: dict[str, str] | None = None) -> Settings:
+        words = ["--data", str(data), "--run-dir", str(tmp_path / "run"), *TINY, *flags]
+        (tmp_path / "run").mkdir(exist_ok=True)
+        return settings_from(train_parser().parse_args(words), environ or {})
+
+    return build
