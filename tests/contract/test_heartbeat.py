@@ -96,7 +96,7 @@ def test_a_torn_record_is_no_record(tmp_path_factory, data):
 def test_sections_nest_and_an_exception_is_remembered_where_it_happened(path: Path):
     hb = client(path)
     hb.beat(epoch=1)
-    with pytest.raises(RuntimeError), hb.section("eval"):
+    with pytest.raises(RuntimeError), hb.section("eval"):  # noqa: PT012 - the nesting is what is tested
         assert parse(path.read_bytes()).section is Section.EVAL
         with hb.section("checkpoint"):
             assert parse(path.read_bytes()).section is Section.CHECKPOINT
@@ -113,7 +113,7 @@ def test_the_error_file_says_where_and_what(path: Path):
     hb = client(path, RANK="0")
     hb.beat(epoch=4, step=5, phase="unfreeze")
     try:
-        raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB")  # noqa: TRY301 - it needs a traceback
     except RuntimeError as error:
         hb.error(error)
     record = read_error(path.with_name("error.json"))

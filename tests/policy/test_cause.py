@@ -82,6 +82,6 @@ def test_somebodys_kill_is_never_the_same_failure():
 
 
 def test_the_error_file_outranks_the_exit_code():
-    """torchrun turns every exit code of a worker into 1."""
+    """The launcher of torch turns every exit code of a worker into 1."""
     assert diagnose(Evidence(exit_code=1, error=error(ErrorKind.CONFIG))).cause is Cause.CONFIG
     assert diagnose(Evidence(signal=6, error=error(ErrorKind.CUDA_OOM))).cause is Cause.CUDA_OOM

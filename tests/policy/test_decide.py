@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.policy.test_cause import beat
 
 from fred_supervisor.contract.errors import ErrorKind, ErrorRecord
 from fred_supervisor.contract.heartbeat import Section
@@ -30,8 +31,8 @@ from fred_supervisor.policy.state import (
     Holding,
     Outcome,
     Paused,
-    Running,
     Rung,
+    Running,
     Starting,
     State,
     Stopping,
@@ -39,7 +40,6 @@ from fred_supervisor.policy.state import (
     advance,
 )
 from fred_supervisor.policy.watch import Look
-from tests.policy.test_cause import beat
 
 OURS = Settings()
 NO_PAUSE = Settings(backoff_first_s=0.0, backoff_max_s=0.0)
@@ -71,7 +71,7 @@ class History:
     def end(self, **evidence: object) -> "History":
         if isinstance(self.state, Starting):
             self.see(launched=True)
-        last = getattr(self.state, "watch").main.beat if hasattr(self.state, "watch") else None
+        last = self.state.watch.main.beat if isinstance(self.state, Running | Stopping) else None
         return self.see(ended=Evidence(**{"beat": last, "attempt": self.state.book.attempt, **evidence}))
 
     @property
@@ -434,11 +434,10 @@ def test_whatever_happens(steps, foreign: bool, max_restarts: int):
     with_settings = Settings(foreign=foreign, expects_beats=not foreign, max_restarts=max_restarts)
     state, actions = launch(Book(), 0.0)
     now_s, living, spent = 0.0, False, 0
-    for after_s, seen in [(0.0, {}), *steps]:
+    for after_s, possible in [(0.0, {}), *steps]:
         now_s += after_s
         alive = isinstance(state, Starting | Running | Stopping)
-        if not alive:
-            seen = {key: value for key, value in seen.items() if key not in ("ended", "launched", "looks")}
+        seen = {k: v for k, v in possible.items() if alive or k not in ("ended", "launched", "looks")}
         before = state
         if after_s or seen:
             state, actions = decide(with_settings, state, Seen(now_s=now_s, **seen))

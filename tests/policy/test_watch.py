@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.policy.test_cause import beat
 
 from fred_supervisor.contract.heartbeat import Section
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.watch import Learned, Level, Look, Watch, begin, forgive, limit_s, look, slowest
-from tests.policy.test_cause import beat
 
 FOREIGN = Settings(foreign=True, expects_beats=False)
 OURS = Settings()

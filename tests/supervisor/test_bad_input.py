@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -110,7 +109,7 @@ def test_a_folder_without_permission_as_somebody_else(fred, tmp_path: Path):
         "import os, sys, runpy; os.setgid(65534); os.setuid(65534); sys.argv = ['x', *sys.argv[1:]];"
         "from fred_supervisor.cli.main import main; sys.exit(main())"
     )
-    import fred_supervisor  # noqa: PLC0415 - only for its place
+    import fred_supervisor
 
     root = Path(fred_supervisor.__file__).parents[1]
     environ = {**fred.environ, "PYTHONPATH": str(root), "XDG_STATE_HOME": "/nonexistent"}
@@ -200,4 +199,3 @@ def test_json_stands_alone_on_standard_output(fred):
 def test_no_traceback_but_with_debug(fred):
     done = fred("stop", "rgb", "--debug")
     assert "Traceback" in done.stderr
-    assert sys.executable

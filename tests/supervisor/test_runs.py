@@ -349,9 +349,13 @@ def test_the_trainer_is_cut_loose_from_terminal_and_signals(fred, until):
     assert os.readlink(f"/proc/{trainer}/fd/0") == os.devnull
     assert sorted(os.listdir(f"/proc/{trainer}/fd")) == ["0", "1", "2"], "nothing is inherited that it should not have"
     for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP):
-        ignored = next(l for l in Path(f"/proc/{trainer}/status").read_text().splitlines() if l.startswith("SigIgn"))
+        ignored = next(
+            line for line in Path(f"/proc/{trainer}/status").read_text().splitlines() if line.startswith("SigIgn")
+        )
         assert not int(ignored.split()[1], 16) >> (number - 1) & 1
-    blocked = next(l for l in Path(f"/proc/{trainer}/status").read_text().splitlines() if l.startswith("SigBlk"))
+    blocked = next(
+        line for line in Path(f"/proc/{trainer}/status").read_text().splitlines() if line.startswith("SigBlk")
+    )
     assert int(blocked.split()[1], 16) == 0
 
 

@@ -137,9 +137,7 @@ def _learn(learned: Learned, before: RankWatch, after: RankWatch) -> Learned:
 
 def forgive(watch: Watch, late_s: float, now_s: float) -> Watch:
     """We ourselves were held up (SIGSTOP, swap, suspend): the time is nobody's fault."""
-    ranks = {
-        rank: replace(seen, changed_s=min(now_s, seen.changed_s + late_s)) for rank, seen in watch.ranks.items()
-    }
+    ranks = {rank: replace(seen, changed_s=min(now_s, seen.changed_s + late_s)) for rank, seen in watch.ranks.items()}
     return replace(watch, ranks=ranks)
 
 

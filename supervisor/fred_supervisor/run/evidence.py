@@ -112,8 +112,8 @@ def done_file(asked: Asked) -> bool | None:
     return any(path.stat().st_mtime_ns > started_ns for path in Path(asked.run_dir).glob(asked.done_file))
 
 
-def document(seen: Evidence, output: Path) -> dict[str, Any]:
-    """The evidence for an incident file."""
+def document(seen: Evidence, output: Path, *, end: int | None) -> dict[str, Any]:
+    """The evidence for an incident file; of the output, what stood before position `end`."""
     beat, error = seen.beat, seen.error
     return {
         "exit_code": seen.exit_code,
@@ -121,7 +121,7 @@ def document(seen: Evidence, output: Path) -> dict[str, Any]:
         "exec_error": seen.exec_error,
         "exception": error.message if error else None,
         "traceback": error.traceback if error else None,
-        "output": [printable(line) for line in tail(output).splitlines()[-50:]],
+        "output": [printable(line) for line in tail(output, end=end).splitlines()[-50:]],
         "stalled_s": seen.stalled_s,
         "oom_killed": seen.oom_killed,
         "last_heartbeat": None

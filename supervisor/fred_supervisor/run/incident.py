@@ -8,13 +8,14 @@ from fred_supervisor.policy.decide import Report
 from fred_supervisor.run import evidence
 from fred_supervisor.run.asked import Asked
 from fred_supervisor.run.resume import lost_steps
+from fred_supervisor.run.sight import Dump
 
 
-def document(report: Report, *, number: int, resume: Found | None, stacks: str, asked: Asked) -> dict[str, Any]:
+def document(report: Report, *, number: int, resume: Found | None, dump: Dump, asked: Asked) -> dict[str, Any]:
     """One incident, as the contract has it. `resume` is where the next attempt starts from."""
     seen, found = report.evidence, report.diagnosis
     beat, error = seen.beat, seen.error
-    told = evidence.document(seen, asked.dir.attempt(seen.attempt).output)
+    told = evidence.document(seen, asked.dir.attempt(seen.attempt).output, end=dump.start)
     return {
         "id": number,
         "kind": found.kind,
@@ -31,7 +32,7 @@ def document(report: Report, *, number: int, resume: Found | None, stacks: str, 
         "checkpoint": None if resume is None else str(resume.path),
         "action": evidence.printable(report.told),
         "recovered_after_s": None,
-        "evidence": {**told, "stacks": stacks or None},
+        "evidence": {**told, "stacks": dump.text or None},
     }
 
 

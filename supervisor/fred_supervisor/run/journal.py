@@ -74,12 +74,12 @@ def complain(text: str) -> None:
     os.write(2, f"fred-supervise: {text}\n".encode(errors="replace"))
 
 
-def tail(path: Path, *, size: int = 65536) -> str:
-    """The last `size` bytes of a file as text; empty when there is none."""
+def tail(path: Path, *, size: int = 65536, end: int | None = None) -> str:
+    """The last `size` bytes of a file, or those before position `end`, as text; empty when there is none."""
     try:
         with path.open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - size))
-            return file.read().decode(errors="replace")
+            end = file.seek(0, os.SEEK_END) if end is None else end
+            file.seek(max(0, end - size))
+            return file.read(min(size, end)).decode(errors="replace")
     except OSError:
         return ""

@@ -40,7 +40,7 @@ from fred_supervisor.run.launch import spawn
 from fred_supervisor.run.pace import Pace
 from fred_supervisor.run.proc import Identity
 from fred_supervisor.run.resume import Picker
-from fred_supervisor.run.sight import LiveAttempt
+from fred_supervisor.run.sight import Dump, LiveAttempt
 
 _LOOK_S = 1.0
 """Between two looks at the heartbeats, or an eighth of the limit where that is less."""
@@ -77,7 +77,7 @@ class Machine:
         self._told: set[tuple[Path, str]] = set()
         self._attempt: LiveAttempt | None = None
         self._ended: Evidence | None = None
-        self._stacks = ""
+        self._dump = Dump()
         self._last_looks: tuple[Look, ...] = ()
         """At the files of an attempt that has just ended."""
         self._dumps = 0
@@ -249,7 +249,7 @@ class Machine:
     def _finish(self, attempt: LiveAttempt) -> None:
         self._ended = evidence.gather(self.asked, attempt.number, oom_kills_before=attempt.oom_kills)
         self._last_looks = attempt.look(time.monotonic())
-        self._stacks = attempt.stacks
+        self._dump = attempt.dump
         self._attempt = None
 
     def _reap(self) -> None:
@@ -283,7 +283,7 @@ class Machine:
                 self._launch(state)
             case DumpStacks():
                 if self._attempt is not None:
-                    self._attempt.dump()
+                    self._attempt.ask_stacks()
                     self._dumps = self._attempt.dumps
             case Terminate():
                 self._terminate(wake=action.wake)
@@ -361,7 +361,7 @@ class Machine:
         if now_s >= until_s:
             return attempt.stacks_moved()
         if now_s >= until_s - self.settings.dump_s / 2 and self._dumps == attempt.dumps:
-            attempt.dump()
+            attempt.ask_stacks()
         return None
 
     def _terminate(self, *, wake: bool) -> None:
@@ -419,11 +419,11 @@ class Machine:
     def _report(self, report: Report, state: State) -> None:
         resume = self._resume(ordered(self.settings, state.book.orders))
         document = incident.document(
-            report, number=self.journal.next_incident(), resume=resume, stacks=self._stacks, asked=self.asked
+            report, number=self.journal.next_incident(), resume=resume, dump=self._dump, asked=self.asked
         )
         self.journal.write_incident(document["id"], document)
         self.note("incident", f"{document['cause']} {document['action']}")
-        self._stacks = ""
+        self._dump = Dump()
 
     def _recovered(self) -> None:
         for changed in incident.recovered(self.journal.incidents(), datetime.now(UTC)):

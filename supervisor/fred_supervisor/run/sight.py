@@ -23,6 +23,14 @@ _ACTIVITY_S = 0.5
 """The least span over which activity is judged."""
 
 
+@dataclass(frozen=True)
+class Dump:
+    """Stacks of a trainer, and where in its output they begin."""
+
+    text: str = ""
+    start: int | None = None
+
+
 @dataclass
 class LiveAttempt:
     """The attempt that runs now, and what has been seen of it."""
@@ -39,8 +47,8 @@ class LiveAttempt:
     """Wait status of a trainer that we had to reap ourselves."""
     oom_kills: int | None = None
     """Of the machine, before the launch."""
-    stacks: str = ""
-    """The newest dump."""
+    dump: Dump = field(default_factory=Dump)
+    """The newest one."""
     _looked_s: float = field(default_factory=time.monotonic)
     _dumped: list[int] = field(default_factory=list)
     _checkpoints: tuple[int, ...] | None = None
@@ -119,7 +127,7 @@ class LiveAttempt:
         beating = [proc.identify(beat.pid) for beat in beats if beat.pid in tree]
         return [who for who in beating if who is not None] or [root]
 
-    def dump(self) -> None:
+    def ask_stacks(self) -> None:
         """Ask every process that beats, and catches SIGUSR1, for its stacks; they go to the output."""
         with contextlib.suppress(OSError):
             self._dumped.append(self.folder.output.stat().st_size)
@@ -135,7 +143,7 @@ class LiveAttempt:
     def stacks_moved(self) -> bool | None:
         """Whether the last two dumps differ; None when there are no two. Keeps the newest."""
         parts = [_from(self.folder.output, at) for at in self._dumped[-2:]]
-        self.stacks = next((part for part in reversed(parts) if part), "")
+        self.dump = Dump(next((part for part in reversed(parts) if part), ""), self._dumped[-2:][0])
         if len(parts) < 2 or not parts[1]:
             return None
         return parts[0].removesuffix(parts[1]) != parts[1]

@@ -1,0 +1,128 @@
+"""`make demo`: one small run on the CPU, in which three failures are rehearsed and survived.
+
+Exit code 0 only if the final epoch is recorded and all three incidents were seen and survived.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+HERE: Final = Path("demo")
+DATA: Final = HERE / "data"
+RUN: Final = HERE / "run"
+BIN: Final = Path(sys.executable).parent
+
+EPOCHS: Final = 14
+TRAIN: Final = {
+    "--modality": "dual",
+    "--input-size": "256",
+    "--freeze-epochs": "3",
+    "--epochs": str(EPOCHS),
+    "--freeze-batch-size": "8",
+    "--unfreeze-batch-size": "8",
+    "--lr": "2e-3",
+    "--workers": "2",
+    "--eval-every": "7",
+    "--save-every-epochs": "2",
+    "--save-every-seconds": "5",
+    "--device": "cpu",
+}
+REHEARSED: Final = {
+    "sigkill@freeze:2:6": ("crash", "the trainer killed with SIGKILL in the freeze phase"),
+    "oom@batch>4": ("oom", "an out-of-memory at unfreezing that only a smaller batch cures"),
+    "hang@unfreeze:6:5": ("hang", "a hang in the unfreeze phase"),
+}
+"""Drill → kind of the incident, and what it is."""
+WATCH: Final = {"--hang-timeout": "train=8", "--drill": ",".join(REHEARSED)}
+
+
+def main() -> int:
+    began = time.monotonic()
+    if not DATA.exists():
+        step("Writing a small FRED-layout data set: synthetic sky and drones, RGB and event frames")
+        subprocess.run([BIN / "fred-train", "data", "synth", DATA], check=True)
+    if RUN.exists():  # of an earlier demo
+        fred("stop", "--run-dir", str(RUN), quiet=True)
+        shutil.rmtree(RUN)
+    step("Starting one supervised run, in which this will be rehearsed:")
+    for drill, (_, text) in REHEARSED.items():
+        print(f"    {drill:20} {text}")
+    words = [f"{key}={value}" for key, value in (TRAIN | WATCH).items()]
+    if fred("start", "--name", "demo", "--run-dir", str(RUN), "--data", str(DATA), *words) != 0:
+        return 1
+    try:
+        fred("status", "--run-dir", str(RUN), "--watch")
+    except KeyboardInterrupt:
+        fred("stop", "--run-dir", str(RUN))
+        return 130
+    return summary(time.monotonic() - began)
+
+
+def step(text: str) -> None:
+    print(f"\n{text}", flush=True)
+
+
+def fred(*words: str, quiet: bool = False) -> int:
+    """Run `fred-supervise` as a person would."""
+    hidden = subprocess.DEVNULL if quiet else None
+    return subprocess.run([BIN / "fred-supervise", *words], check=False, stdout=hidden, stderr=hidden).returncode
+
+
+def ask(verb: str) -> Any:
+    done = subprocess.run(
+        [BIN / "fred-supervise", verb, "--run-dir", RUN, "--json"], check=False, stdout=subprocess.PIPE
+    )
+    return json.loads(done.stdout)
+
+
+def summary(took_s: float) -> int:
+    """What came of it; 0 if everything did that should."""
+    status, incidents = ask("status"), ask("incidents")
+    progress, batch = status["progress"], status["batch"]
+    final = final_checkpoint()
+    reached = status["state"] == "completed" and final.get("epoch") == EPOCHS
+    print(f"\n  {status['state'].upper()}   epoch {progress['epoch']} of {progress['epochs']}   {score(final)}", end="")
+    print(f"   {took_s:.0f} s in all, {len(incidents) + 1} attempts")
+    for incident in incidents:
+        print(f"\n  {incident['id']}  {incident['kind']:6} {incident['cause']}")
+        print(f"            {incident['action']}")
+        back = incident["recovered_after_s"]
+        again = "never reached that point again" if back is None else f"past that point again after {back:.0f} s"
+        lost = incident["lost_steps"]
+        print(f"            lost: {'not known' if lost is None else f'{lost} steps'}; {again}")
+    print(
+        f"\n  unfreeze batch: began with {batch['initial']}, ended with {batch['unfreeze']}"
+        f" × {batch['accumulate']} accumulated = {batch['effective']} per optimiser step"
+    )
+    survived = {i["kind"] for i in incidents if i["recovered_after_s"] is not None}
+    missing = [text for kind, text in REHEARSED.values() if kind not in survived]
+    strangers = [i["id"] for i in incidents if i["kind"] not in {kind for kind, _ in REHEARSED.values()}]
+    if not reached:
+        print(f"\n  NOT as it should be: the final epoch, {EPOCHS}, is not recorded")
+    for text in missing:
+        print(f"\n  NOT as it should be: {text} was not seen and survived")
+    if strangers:
+        print(f"\n  NOT as it should be: incident {strangers} was not rehearsed")
+    print(f"\n  look around: {BIN / 'fred-supervise'} incidents demo 1   ·   tensorboard --logdir {RUN}\n")
+    return 0 if reached and not missing and not strangers else 1
+
+
+def final_checkpoint() -> dict[str, Any]:
+    """The sidecar of what the run was for."""
+    try:
+        found: dict[str, Any] = json.loads((RUN / "fred_fusion_final.pth.json").read_text())
+    except FileNotFoundError:
+        return {}
+    return found
+
+
+def score(final: dict[str, Any]) -> str:
+    return "no mAP" if final.get("map50") is None else f"mAP50 {final['map50']:.3f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
