@@ -1,129 +1,29 @@
 """`fred-supervise start`."""
 
-import importlib.util
 import os
 import re
-import shutil
 import sys
 import time
-from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
+from fred_supervisor.cli.checks import check_changes, check_command, check_flags_of, check_run_dir
 from fred_supervisor.cli.config import load_config
-from fred_supervisor.cli.fault import Fault, Parser
-from fred_supervisor.contract.drill import parse_drills
+from fred_supervisor.cli.fault import Fault
+from fred_supervisor.cli.options import parser
 from fred_supervisor.contract.exits import CommandExit
 from fred_supervisor.contract.files import read_json
-from fred_supervisor.contract.flags import BY_KEY, FLAGS, add_flags, natural, normalise, positive
-from fred_supervisor.contract.heartbeat import Section
+from fred_supervisor.contract.flags import BY_KEY, normalise
 from fred_supervisor.policy.state import Ended, Outcome
 from fred_supervisor.run import lock
-from fred_supervisor.run.asked import Asked, changed_flags, load_asked
+from fred_supervisor.run.asked import Asked, load_asked
 from fred_supervisor.run.known import remember
 
-_EPILOG: Final = """\
-examples:
-  fred-supervise start --modality rgb --data /data/FRED
-  fred-supervise start --modality dual --data /data/FRED --epochs 300 --hang-timeout train=600
-  fred-supervise start --name mine -- python train.py --resume={resume} --batch={unfreeze_batch_size}
-
-Behind `--` stands any program. In its words {run_dir} {modality} {attempt} {resume} {unfreeze_batch_size}
-{accumulate} {heartbeat} are replaced; a word whose placeholder is empty is left out.
-"""
 _SPAWN_S: Final = 60.0
 """The keeper answers within milliseconds; after this something is badly wrong."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_OF_ANY_COMMAND: Final = ("modality", "data", "unfreeze_batch_size", "accumulate")
-"""Trainer flags that mean something for somebody else's COMMAND."""
-_OURS: Final = re.compile(
-    r"\..*\.tmp|.*\.pth(\.json)?|loss_.*|events\.out\.tfevents\..*|supervisor|previous|.*epoch.*loss\.(txt|png)|eval_.*"
-)
-"""What a run dir of ours, or of the trainer before, may hold."""
-
-
-def hang_timeout(text: str) -> tuple[str, float]:
-    """SECTION=SECONDS, or SECONDS for `train`."""
-    section, equals, seconds = text.rpartition("=")
-    section = section if equals else Section.TRAIN
-    if section not in set(Section):
-        raise ArgumentTypeError(f"no section {section!r}; there are {', '.join(Section)}")
-    try:
-        value = float(seconds)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise ArgumentTypeError(f"{text!r} is not SECTION=SECONDS, e.g. train=600")
-    return section, value
-
-
-def backoff(text: str) -> tuple[float, float]:
-    """FIRST:MAX in seconds."""
-    try:
-        first, longest = (float(part) for part in text.split(":"))
-    except ValueError:
-        first = longest = -1.0
-    if not 0 <= first <= longest < float("inf"):
-        raise ArgumentTypeError(f"{text!r} is not FIRST:MAX in seconds, e.g. 1:300, or 0:0 for none")
-    return first, longest
-
-
-def seconds(text: str) -> float:
-    """Seconds from 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return value
-
-
-def drills(text: str) -> str:
-    """Checked here, carried out by the trainer."""
-    try:
-        parse_drills(text)
-    except ValueError as error:
-        raise ArgumentTypeError(str(error)) from error
-    return text
-
-
-def parser() -> Parser:
-    """The whole command line of `start`."""
-    new = Parser(
-        prog="fred-supervise start", description="Start one supervised run, or go on with one.", epilog=_EPILOG
-    )
-    run = new.add_argument_group("the run")
-    run.add_argument("--name", metavar="N", help="of the run (default: the modality)")
-    run.add_argument("--run-dir", metavar="D", help="where everything is written (default logs/fred_<name>)")
-    run.add_argument("--config", metavar="F", help="TOML file with the sections [supervisor] and [trainer]")
-    run.add_argument("--foreground", action="store_true", help="stay until the end; speaks sd_notify")
-    run.add_argument("--resume", metavar="auto|none|PATH", help="for the first attempt (default auto: newest valid)")
-    run.add_argument("--phase", choices=("freeze", "unfreeze"), help="start from the newest checkpoint of this phase")
-    run.add_argument("--new", action="store_true", help="a fresh run dir beside the one that is there")
-    run.add_argument("--accept-changes", action="store_true", help="go on with other model or data flags than recorded")
-    watch = new.add_argument_group("watching and answering")
-    watch.add_argument(
-        "--hang-timeout",
-        type=hang_timeout,
-        action="append",
-        metavar="SECTION=S",
-        help="exact limit without progress; a bare number is for train; repeatable",
-    )
-    watch.add_argument("--backoff", type=backoff, metavar="FIRST:MAX", help="pause before a relaunch (default 1:300)")
-    watch.add_argument("--max-restarts", type=natural, metavar="N", help="without new progress (default 10)")
-    watch.add_argument("--same-failure", type=positive, metavar="N", help="then it is the code (default 3)")
-    watch.add_argument("--stop-timeout", type=seconds, metavar="S", help="from SIGTERM to SIGKILL (default 120)")
-    watch.add_argument("--no-halve", action="store_true", default=None, help="never change a batch size")
-    watch.add_argument("--done-file", metavar="PATTERN", help="exit 0 counts only with a newer file like this")
-    watch.add_argument("--checkpoints", metavar="PATTERN", help="where a COMMAND keeps its checkpoints")
-    watch.add_argument("--progress-file", metavar="PATTERN", help="a change of such a file is a sign of life")
-    watch.add_argument("--drill", type=drills, metavar="FAULTS", help="rehearse failures, e.g. sigkill@freeze:2:5")
-    own = [flag for flag in FLAGS if not flag.own]
-    add_flags(new.add_argument_group("passed on to fred-train"), own, defaults=False)
-    return new
 
 
 def main(argv: Sequence[str]) -> int:
@@ -139,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     if given["config"] is not None:
         given = load_config(Path(given["config"]), given, parser())
     asked, before = _asked(given, command)
-    _check_run_dir(asked, before)
+    check_run_dir(asked, before)
     if lock.held(asked.dir):
         raise Fault(CommandExit.REFUSED, _live(asked))
     if before is not None and (refusal := _completed(asked, before)) is not None:
@@ -147,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
             print(refusal)
             return CommandExit.OK
         raise Fault(CommandExit.REFUSED, refusal)
-    _check_command(asked)
+    check_command(asked)
     held = _make_dir(asked)
     if asked.resume == "none":
         _put_away(asked)
@@ -173,9 +73,9 @@ def _asked(given: dict[str, Any], command: list[str] | None) -> tuple[Asked, Ask
     if command is None and before is not None:
         command = before.command
     if command is not None:
-        _check_flags_of(command, flags)
+        check_flags_of(command, flags)
     if before is not None and given["resume"] != "none" and not given["accept_changes"]:
-        _check_changes(before, flags, given)
+        check_changes(before, flags, given)
     if "data" in flags:
         flags["data"] = os.path.abspath(flags["data"])
     resume = given["resume"] or "auto"
@@ -218,27 +118,6 @@ def _policy(given: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _check_flags_of(command: list[str], flags: dict[str, Any]) -> None:
-    lost = [BY_KEY[key].name for key in flags if key not in _OF_ANY_COMMAND]
-    if lost:
-        raise Fault(
-            CommandExit.USAGE,
-            f"--{lost[0]} is a flag of fred-train and would not reach {command[0]}; write it behind `--`",
-        )
-
-
-def _check_changes(before: Asked, flags: dict[str, Any], given: dict[str, Any]) -> None:
-    now = {**flags, "data": os.path.abspath(flags["data"])} if "data" in flags else flags
-    changes = changed_flags({**before.flags, "modality": before.modality}, now)
-    if changes:
-        where = given["run_dir"] or before.run_dir
-        raise Fault(
-            CommandExit.REFUSED,
-            f"{where}: {'; '.join(changes)}; the model or the data would change: give the recorded value,"
-            " --new for a fresh run, or --accept-changes",
-        )
-
-
 def _fresh(name: str, run_dir: Path) -> tuple[str, Path]:
     """The first free name and run dir beside a given one."""
     if not run_dir.exists():
@@ -247,35 +126,6 @@ def _fresh(name: str, run_dir: Path) -> tuple[str, Path]:
     while run_dir.with_name(f"{run_dir.name}-{number}").exists():
         number += 1
     return f"{name}-{number}", run_dir.with_name(f"{run_dir.name}-{number}")
-
-
-def _check_run_dir(asked: Asked, before: Asked | None) -> None:
-    path = Path(asked.run_dir)
-    try:
-        entries = sorted(os.listdir(path))
-    except FileNotFoundError:
-        return
-    except NotADirectoryError as error:
-        raise Fault(CommandExit.BAD_INPUT, f"{path} is a file; --run-dir names a folder") from error
-    except PermissionError as error:
-        raise Fault(CommandExit.NO_PERMISSION, f"{path} cannot be read: {error.strerror}") from error
-    if before is not None:
-        return
-    if "supervisor" in entries and not _is_ours(path / "supervisor"):
-        raise Fault(
-            CommandExit.BAD_INPUT, f"{path / 'supervisor'} is of another program; choose another --run-dir, or move it"
-        )
-    strangers = [entry for entry in entries if not _OURS.fullmatch(entry)]
-    if asked.command is None and strangers:
-        raise Fault(
-            CommandExit.BAD_INPUT,
-            f"{path} is of another program: it holds {', '.join(strangers[:3])} and no run; choose another --run-dir",
-        )
-
-
-def _is_ours(folder: Path) -> bool:
-    """An empty folder, or one in which a start was interrupted."""
-    return folder.is_dir() and set(os.listdir(folder)) <= {"lock", "supervisor.log", "attempts", "incidents", "drills"}
 
 
 def _live(asked: Asked) -> str:
@@ -299,45 +149,6 @@ def _completed(asked: Asked, before: Asked) -> str | None:
         f"the run {asked.name!r} in {asked.run_dir} is completed; --epochs with more than {asked.flag('epochs')}"
         " goes on, --new starts a fresh run beside it"
     )
-
-
-def _check_command(asked: Asked) -> None:
-    """What can be known before anything is started."""
-    if asked.command is not None:
-        program = asked.command[0]
-        if shutil.which(program) is None:
-            there = os.path.exists(program)
-            why = "is not executable; chmod +x it, or name its interpreter" if there else "is not found"
-            raise Fault(CommandExit.BAD_INPUT, f"{program}: the command {why}; nothing was started")
-        return
-    missing = next(
-        (m for m in ("fred_trainer", "torch", "torchvision", "cv2") if importlib.util.find_spec(m) is None), None
-    )
-    if missing:
-        raise Fault(CommandExit.BAD_INPUT, f"{missing} is not installed; pip install 'fred-supervise[train]'")
-    data = asked.flags.get("data")
-    if data is None:
-        raise Fault(CommandExit.BAD_INPUT, "--data is missing: the folder with the FRED sequences")
-    path = Path(data)
-    if not path.exists():
-        raise Fault(CommandExit.BAD_INPUT, f"--data {data}: no such folder")
-    if not path.is_dir():
-        raise Fault(CommandExit.BAD_INPUT, f"--data {data}: is a file; give the folder that holds the sequences")
-    if not any(path.iterdir()):
-        raise Fault(
-            CommandExit.BAD_INPUT, f"--data {data}: the folder is empty; `fred-train data check` shows a data set"
-        )
-    if not _holds_sequences(path):
-        raise Fault(
-            CommandExit.BAD_INPUT,
-            f"--data {data}: no sequence in it; a sequence is a folder named by a number, with RGB/ and Event/,"
-            " in the folder itself or in train/ and test/",
-        )
-
-
-def _holds_sequences(data: Path) -> bool:
-    folders = [data, data / "train", data / "test"]
-    return any(entry.name.isdigit() and entry.is_dir() for f in folders if f.is_dir() for entry in f.iterdir())
 
 
 def _make_dir(asked: Asked) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from fred_supervisor.cli.fault import Fault, Parser
 from fred_supervisor.cli.find import add_run, find_run
-from fred_supervisor.cli.start import seconds
+from fred_supervisor.cli.options import seconds
 from fred_supervisor.contract.exits import CommandExit
 from fred_supervisor.run.ending import stop
 from fred_supervisor.run.status import LIVE_STATES, status_document

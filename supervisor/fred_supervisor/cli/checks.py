@@ -1,0 +1,109 @@
+"""What can be known to be wrong before anything is started."""
+
+import importlib.util
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any, Final
+
+from fred_supervisor.cli.fault import Fault
+from fred_supervisor.contract.exits import CommandExit
+from fred_supervisor.contract.flags import BY_KEY
+from fred_supervisor.run.asked import Asked, changed_flags
+
+_OF_ANY_COMMAND: Final = ("modality", "data", "unfreeze_batch_size", "accumulate")
+"""Trainer flags that mean something for somebody else's COMMAND."""
+_OURS: Final = re.compile(
+    r"\..*\.tmp|.*\.pth(\.json)?|loss_.*|events\.out\.tfevents\..*|supervisor|previous|.*epoch.*loss\.(txt|png)|eval_.*"
+)
+"""What a run dir of ours, or of the trainer before, may hold."""
+
+
+def check_flags_of(command: list[str], flags: dict[str, Any]) -> None:
+    lost = [BY_KEY[key].name for key in flags if key not in _OF_ANY_COMMAND]
+    if lost:
+        raise Fault(
+            CommandExit.USAGE,
+            f"--{lost[0]} is a flag of fred-train and would not reach {command[0]}; write it behind `--`",
+        )
+
+
+def check_changes(before: Asked, flags: dict[str, Any], given: dict[str, Any]) -> None:
+    now = {**flags, "data": os.path.abspath(flags["data"])} if "data" in flags else flags
+    changes = changed_flags({**before.flags, "modality": before.modality}, now)
+    if changes:
+        where = given["run_dir"] or before.run_dir
+        raise Fault(
+            CommandExit.REFUSED,
+            f"{where}: {'; '.join(changes)}; the model or the data would change: give the recorded value,"
+            " --new for a fresh run, or --accept-changes",
+        )
+
+
+def check_run_dir(asked: Asked, before: Asked | None) -> None:
+    path = Path(asked.run_dir)
+    try:
+        entries = sorted(os.listdir(path))
+    except FileNotFoundError:
+        return
+    except NotADirectoryError as error:
+        raise Fault(CommandExit.BAD_INPUT, f"{path} is a file; --run-dir names a folder") from error
+    except PermissionError as error:
+        raise Fault(CommandExit.NO_PERMISSION, f"{path} cannot be read: {error.strerror}") from error
+    if before is not None:
+        return
+    if "supervisor" in entries and not _is_ours(path / "supervisor"):
+        raise Fault(
+            CommandExit.BAD_INPUT, f"{path / 'supervisor'} is of another program; choose another --run-dir, or move it"
+        )
+    strangers = [entry for entry in entries if not _OURS.fullmatch(entry)]
+    if asked.command is None and strangers:
+        raise Fault(
+            CommandExit.BAD_INPUT,
+            f"{path} is of another program: it holds {', '.join(strangers[:3])} and no run; choose another --run-dir",
+        )
+
+
+def _is_ours(folder: Path) -> bool:
+    """An empty folder, or one in which a start was interrupted."""
+    return folder.is_dir() and set(os.listdir(folder)) <= {"lock", "supervisor.log", "attempts", "incidents", "drills"}
+
+
+def check_command(asked: Asked) -> None:
+    """What can be known before anything is started."""
+    if asked.command is not None:
+        program = asked.command[0]
+        if shutil.which(program) is None:
+            there = os.path.exists(program)
+            why = "is not executable; chmod +x it, or name its interpreter" if there else "is not found"
+            raise Fault(CommandExit.BAD_INPUT, f"{program}: the command {why}; nothing was started")
+        return
+    missing = next(
+        (m for m in ("fred_trainer", "torch", "torchvision", "cv2") if importlib.util.find_spec(m) is None), None
+    )
+    if missing:
+        raise Fault(CommandExit.BAD_INPUT, f"{missing} is not installed; pip install 'fred-supervise[train]'")
+    data = asked.flags.get("data")
+    if data is None:
+        raise Fault(CommandExit.BAD_INPUT, "--data is missing: the folder with the FRED sequences")
+    path = Path(data)
+    if not path.exists():
+        raise Fault(CommandExit.BAD_INPUT, f"--data {data}: no such folder")
+    if not path.is_dir():
+        raise Fault(CommandExit.BAD_INPUT, f"--data {data}: is a file; give the folder that holds the sequences")
+    if not any(path.iterdir()):
+        raise Fault(
+            CommandExit.BAD_INPUT, f"--data {data}: the folder is empty; `fred-train data check` shows a data set"
+        )
+    if not _holds_sequences(path):
+        raise Fault(
+            CommandExit.BAD_INPUT,
+            f"--data {data}: no sequence in it; a sequence is a folder named by a number, with RGB/ and Event/,"
+            " in the folder itself or in train/ and test/",
+        )
+
+
+def _holds_sequences(data: Path) -> bool:
+    folders = [data, data / "train", data / "test"]
+    return any(entry.name.isdigit() and entry.is_dir() for f in folders if f.is_dir() for entry in f.iterdir())

@@ -1,0 +1,101 @@
+"""The command line of `start`: its flags and their converters."""
+
+from argparse import ArgumentTypeError
+from typing import Final
+
+from fred_supervisor.cli.fault import Parser
+from fred_supervisor.contract.drill import parse_drills
+from fred_supervisor.contract.flags import FLAGS, add_flags, natural, positive
+from fred_supervisor.contract.heartbeat import Section
+
+_EPILOG: Final = """\
+examples:
+  fred-supervise start --modality rgb --data /data/FRED
+  fred-supervise start --modality dual --data /data/FRED --epochs 300 --hang-timeout train=600
+  fred-supervise start --name mine -- python train.py --resume={resume} --batch={unfreeze_batch_size}
+
+Behind `--` stands any program. In its words {run_dir} {modality} {attempt} {resume} {unfreeze_batch_size}
+{accumulate} {heartbeat} are replaced; a word whose placeholder is empty is left out.
+"""
+
+
+def hang_timeout(text: str) -> tuple[str, float]:
+    """SECTION=SECONDS, or SECONDS for `train`."""
+    section, equals, seconds = text.rpartition("=")
+    section = section if equals else Section.TRAIN
+    if section not in set(Section):
+        raise ArgumentTypeError(f"no section {section!r}; there are {', '.join(Section)}")
+    try:
+        value = float(seconds)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ArgumentTypeError(f"{text!r} is not SECTION=SECONDS, e.g. train=600")
+    return section, value
+
+
+def backoff(text: str) -> tuple[float, float]:
+    """FIRST:MAX in seconds."""
+    try:
+        first, longest = (float(part) for part in text.split(":"))
+    except ValueError:
+        first = longest = -1.0
+    if not 0 <= first <= longest < float("inf"):
+        raise ArgumentTypeError(f"{text!r} is not FIRST:MAX in seconds, e.g. 1:300, or 0:0 for none")
+    return first, longest
+
+
+def seconds(text: str) -> float:
+    """Seconds from 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return value
+
+
+def drills(text: str) -> str:
+    """Checked here, carried out by the trainer."""
+    try:
+        parse_drills(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from error
+    return text
+
+
+def parser() -> Parser:
+    """The whole command line of `start`."""
+    new = Parser(
+        prog="fred-supervise start", description="Start one supervised run, or go on with one.", epilog=_EPILOG
+    )
+    run = new.add_argument_group("the run")
+    run.add_argument("--name", metavar="N", help="of the run (default: the modality)")
+    run.add_argument("--run-dir", metavar="D", help="where everything is written (default logs/fred_<name>)")
+    run.add_argument("--config", metavar="F", help="TOML file with the sections [supervisor] and [trainer]")
+    run.add_argument("--foreground", action="store_true", help="stay until the end; speaks sd_notify")
+    run.add_argument("--resume", metavar="auto|none|PATH", help="for the first attempt (default auto: newest valid)")
+    run.add_argument("--phase", choices=("freeze", "unfreeze"), help="start from the newest checkpoint of this phase")
+    run.add_argument("--new", action="store_true", help="a fresh run dir beside the one that is there")
+    run.add_argument("--accept-changes", action="store_true", help="go on with other model or data flags than recorded")
+    watch = new.add_argument_group("watching and answering")
+    watch.add_argument(
+        "--hang-timeout",
+        type=hang_timeout,
+        action="append",
+        metavar="SECTION=S",
+        help="exact limit without progress; a bare number is for train; repeatable",
+    )
+    watch.add_argument("--backoff", type=backoff, metavar="FIRST:MAX", help="pause before a relaunch (default 1:300)")
+    watch.add_argument("--max-restarts", type=natural, metavar="N", help="without new progress (default 10)")
+    watch.add_argument("--same-failure", type=positive, metavar="N", help="then it is the code (default 3)")
+    watch.add_argument("--stop-timeout", type=seconds, metavar="S", help="from SIGTERM to SIGKILL (default 120)")
+    watch.add_argument("--no-halve", action="store_true", default=None, help="never change a batch size")
+    watch.add_argument("--done-file", metavar="PATTERN", help="exit 0 counts only with a newer file like this")
+    watch.add_argument("--checkpoints", metavar="PATTERN", help="where a COMMAND keeps its checkpoints")
+    watch.add_argument("--progress-file", metavar="PATTERN", help="a change of such a file is a sign of life")
+    watch.add_argument("--drill", type=drills, metavar="FAULTS", help="rehearse failures, e.g. sigkill@freeze:2:5")
+    own = [flag for flag in FLAGS if not flag.own]
+    add_flags(new.add_argument_group("passed on to fred-train"), own, defaults=False)
+    return new
