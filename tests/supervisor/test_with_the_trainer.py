@@ -1,0 +1,77 @@
+"""The whole thing, end to end: the real trainer on real files under the real supervisor."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from fred_supervisor.contract import find_latest_checkpoint
+
+TRAIN = [
+    *("--modality=dual", "--backbone=mobilenet_v3_large", "--input-size=64", "--workers=1", "--eval-every=2"),
+    *("--freeze-epochs=2", "--epochs=4", "--freeze-batch-size=4", "--unfreeze-batch-size=4", "--save-every-epochs=1"),
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "fred"
+    words = ["--sequences=2", "--frames=12", "--seed=1"]
+    subprocess.run([sys.executable, "-m", "fred_trainer", "data", "synth", str(root), *words], check=True)
+    return root
+
+
+@pytest.mark.timeout(240)
+def test_three_failures_in_one_run(fred, data: Path):
+    """Killed in the freeze phase, out of memory at unfreezing, hung in the unfreeze phase: it reaches the end."""
+    fred.environ["OMP_NUM_THREADS"] = "1"
+    drills = "sigkill@freeze:2:2,oom@batch>2,hang@unfreeze:4:2"
+    words = ["start", "--name", "t", "--foreground", "--data", str(data), *TRAIN]
+    done = fred(*words, "--hang-timeout=train=6", "--backoff=0:0", f"--drill={drills}", timeout=230)
+    assert done.returncode == 0, done.stderr + done.stdout
+    incidents = fred.incidents()
+    assert [i["kind"] for i in incidents] == ["crash", "oom", "hang"]
+    assert all(i["recovered_after_s"] is not None for i in incidents)
+    killed, oom, hung = incidents
+    assert (killed["phase"], killed["epoch"]) == ("freeze", 2)
+    assert killed["lost_steps"] <= 1
+    assert killed["checkpoint"].endswith("freeze_epoch_1_weights.pth")
+    assert (oom["phase"], oom["lost_steps"]) == ("unfreeze", 0)
+    assert "OutOfMemoryError" in oom["evidence"]["traceback"]
+    assert "faults.py" in hung["evidence"]["stacks"]
+    status = fred.status()
+    assert status["state"] == "completed"
+    assert status["drill"] is True
+    assert status["batch"] == {"unfreeze": 2, "accumulate": 2, "effective": 4, "initial": 4}
+    assert (status["progress"]["epoch"], status["progress"]["epochs"]) == (4, 4)
+    assert fred.left() == []
+    names = {path.name for path in fred.run_dir.glob("*.pth")}
+    assert {"freeze_epoch_1_weights.pth", "freeze_last_epoch_weights.pth", "unfreeze_epoch_3_weights.pth"} <= names
+    assert {"unfreeze_last_epoch_weights.pth", "fred_fusion_best.pth", "fred_fusion_final.pth"} <= names
+    state = torch.load(find_latest_checkpoint(fred.run_dir), weights_only=True)
+    assert {"epoch", "model", "ema", "optimizer", "loss"} <= set(state)
+    assert list(fred.run_dir.glob("loss_*/events.out.tfevents.*"))
+    again = fred(*[word for word in words if word != "--foreground"])
+    assert again.returncode == 1
+    assert "completed" in again.stderr
+
+
+def test_a_configuration_that_the_trainer_refuses(fred, data: Path):
+    done = fred("start", "--name", "t", "--foreground", "--data", str(data), "--device=cpu", "--amp=fp16", *TRAIN)
+    assert done.returncode == 93
+    (incident,) = fred.incidents()
+    assert incident["kind"] == "config"
+    assert "fp16" in incident["cause"]
+    assert not (fred.run_dir / "supervisor/attempts/0002").exists()
+
+
+def test_its_flags_are_recorded_and_guarded(fred, data: Path):
+    words = ["start", "--name", "t", "--foreground", "--data", str(data), "--device=cpu", "--amp=fp16"]
+    fred(*words, *TRAIN)
+    changed = fred(*words, "--input-size=128")
+    assert changed.returncode == 1
+    assert "--input-size was 64, now 128" in changed.stderr
+    assert json.loads((fred.run_dir / "supervisor/run.json").read_text())["flags"]["input_size"] == 64
