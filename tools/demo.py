@@ -16,7 +16,7 @@ DATA: Final = HERE / "data"
 RUN: Final = HERE / "run"
 BIN: Final = Path(sys.executable).parent
 
-EPOCHS: Final = 14
+EPOCHS: Final = 11
 TRAIN: Final = {
     "--modality": "dual",
     "--input-size": "256",
@@ -26,25 +26,25 @@ TRAIN: Final = {
     "--unfreeze-batch-size": "8",
     "--lr": "2e-3",
     "--workers": "2",
-    "--eval-every": "7",
+    "--eval-every": "3",
     "--save-every-epochs": "2",
-    "--save-every-seconds": "5",
+    "--save-every-seconds": "8",
     "--device": "cpu",
 }
 REHEARSED: Final = {
     "sigkill@freeze:2:6": ("crash", "the trainer killed with SIGKILL in the freeze phase"),
     "oom@batch>4": ("oom", "an out-of-memory at unfreezing that only a smaller batch cures"),
-    "hang@unfreeze:6:5": ("hang", "a hang in the unfreeze phase"),
+    "hang@unfreeze:5:7": ("hang", "a hang in the unfreeze phase"),
 }
 """Drill → kind of the incident, and what it is."""
-WATCH: Final = {"--hang-timeout": "train=8", "--drill": ",".join(REHEARSED)}
+WATCH: Final = {"--hang-timeout": "train=12", "--drill": ",".join(REHEARSED)}
 
 
 def main() -> int:
     began = time.monotonic()
     if not DATA.exists():
         step("Writing a small FRED-layout data set: synthetic sky and drones, RGB and event frames")
-        subprocess.run([BIN / "fred-train", "data", "synth", DATA], check=True)
+        subprocess.run([BIN / "fred-train", "data", "synth", DATA, "--sequences=6", "--frames=24"], check=True)
     if RUN.exists():  # of an earlier demo
         fred("stop", "--run-dir", str(RUN), quiet=True)
         shutil.rmtree(RUN)

@@ -37,6 +37,9 @@ def torch_as_it_was():
     torch.use_deterministic_algorithms(False)
 
 
+os.environ["OMP_NUM_THREADS"] = "1"  # for the attempts
+torch.set_num_threads(1)  # on busy cores, threads that wait for each other made tiny steps ten times slower
+
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["fred_trainer.loop", "fred_trainer.training", "fred_trainer.cli"])
 """Attempts are forked from a process that has imported everything and done nothing: 8 s less for each."""

@@ -10,7 +10,7 @@ from fred_trainer.curves import Curves
 def read(folder):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tensorboard's own
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: PLC0415
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
         accumulator = EventAccumulator(str(folder))
         accumulator.Reload()

@@ -267,6 +267,21 @@ def test_another_model_is_refused_by_name(settings_for):
     run(settings_for(*SHORT, "--lr=0.01"), Quiet())  # no matter of the model
 
 
+def test_a_forced_resume_goes_as_far_as_the_weights_fit(settings_for, caplog):
+    run(settings_for(*SHORT), Quiet(stop_after=1))
+    with pytest.raises(CheckpointError, match="does not fit the model"):
+        run(settings_for(*SHORT, "--compression-ratio=0.5", "--force-resume"), Quiet())
+    hb = Quiet()
+    assert run(settings_for(*SHORT, "--seed=7", "--force-resume"), hb) == 0
+    assert hb.is_done
+    assert "seed 0 there, 7 here" in caplog.text
+
+
+def test_all_epochs_frozen_is_said(settings_for, caplog):
+    run(settings_for("--epochs=1", "--freeze-batch-size=4", "--unfreeze-batch-size=4"), Quiet())
+    assert "nothing is left to unfreeze" in caplog.text
+
+
 def test_a_checkpoint_that_does_not_load_says_so(settings_for, tmp_path):
     broken = tmp_path / "broken.pth"
     broken.write_bytes(b"PK\x03\x04 nonsense")

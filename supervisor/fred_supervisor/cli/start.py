@@ -40,8 +40,6 @@ def main(argv: Sequence[str]) -> int:
         given = load_config(Path(given["config"]), given, parser())
     asked, before = _asked(given, command)
     check_run_dir(asked, before)
-    if lock.held(asked.dir):
-        raise Fault(CommandExit.REFUSED, _live(asked))
     if before is not None and (refusal := _completed(asked, before)) is not None:
         if given["foreground"]:
             print(refusal)
@@ -74,6 +72,8 @@ def _asked(given: dict[str, Any], command: list[str] | None) -> tuple[Asked, Ask
         command = before.command
     if command is not None:
         check_flags_of(command, flags)
+    if before is not None and lock.held(before.dir):
+        raise Fault(CommandExit.REFUSED, _live(before))
     if before is not None and given["resume"] != "none" and not given["accept_changes"]:
         check_changes(before, flags, given)
     if "data" in flags:
@@ -98,6 +98,7 @@ def _asked(given: dict[str, Any], command: list[str] | None) -> tuple[Asked, Ask
         done_file=given["done_file"] or kept.get("done_file"),
         checkpoints=given["checkpoints"] or kept.get("checkpoints"),
         progress_file=given["progress_file"] or kept.get("progress_file"),
+        accepted=bool(given["accept_changes"]) or bool(kept.get("accepted")),
     )
     if before is not None:
         fresh = replace(fresh, run_id=before.run_id, created=before.created)

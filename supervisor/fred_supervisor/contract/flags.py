@@ -84,12 +84,22 @@ FLAGS: Final[tuple[Flag, ...]] = (
         own=True,
         help="with --resume auto: start from the newest checkpoint of this phase",
     ),
+    Flag(
+        name="force-resume",
+        kind=None,
+        default=False,
+        own=True,
+        help="go on from a checkpoint of another data set or of other settings, as far as the weights fit",
+    ),
     Flag(name="skip-freeze", kind=None, default=False, help="straight to the unfreeze phase"),
     Flag(name="freeze-only", kind=None, default=False, help="end after the freeze phase: that is the goal then"),
     Flag(name="freeze-epochs", kind=natural, metavar="N", default=50, help="epochs with frozen backbones"),
     Flag(name="epochs", kind=positive, metavar="N", default=300, help="epochs in all, the frozen ones included"),
     Flag(name="freeze-batch-size", kind=positive, metavar="N", default=8, help="batch of the freeze phase"),
     Flag(name="unfreeze-batch-size", kind=positive, metavar="N", default=8, help="batch of the unfreeze phase"),
+    Flag(
+        name="eval-batch-size", kind=positive, metavar="N", help="batch of the evaluation (default: that of the phase)"
+    ),
     Flag(name="accumulate", kind=positive, metavar="N", default=1, help="batches per optimiser step"),
     Flag(name="save-every-epochs", kind=positive, metavar="N", default=10, help="epochs between two named checkpoints"),
     Flag(

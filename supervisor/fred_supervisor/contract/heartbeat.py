@@ -236,7 +236,8 @@ class Heartbeat:
         loss = "-" if self._loss is None else f"{float(self._loss):.6g}"
         body = (
             f"fred-beat/1 seq={self._seq} pid={self._pid} section={self._section} phase={self._phase or '-'}"
-            f" epoch={epoch} epochs={epochs} step={step} steps={steps} samples={samples} loss={loss} done={self._done:d}"
+            f" epoch={epoch} epochs={epochs} step={step} steps={steps} samples={samples}"
+            f" loss={loss} done={self._done:d}"
         ).encode("ascii")
         record = b"%b crc=%08x" % (body, zlib.crc32(body))
         try:

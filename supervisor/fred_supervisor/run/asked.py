@@ -38,6 +38,8 @@ class Asked:
     done_file: str | None = None
     checkpoints: str | None = None
     progress_file: str | None = None
+    accepted: bool = False
+    """A person has accepted changes of the model or the data: older checkpoints are resumed all the same."""
     run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: str = field(default_factory=now_text)
     format: int = FORMAT

@@ -134,9 +134,10 @@ def command(asked: Asked, attempt: int, orders: Orders, resume: Path | None) -> 
 
 
 def _own_command(asked: Asked, orders: Orders) -> list[str]:
-    flags = {**asked.flags, "modality": asked.modality, "run_dir": asked.run_dir}
+    flags = {**asked.flags, "modality": asked.modality, "run_dir": asked.run_dir, "force_resume": asked.accepted}
     learnt = {
         "freeze_batch_size": orders.freeze_batch,
+        "eval_batch_size": orders.eval_batch,
         "workers": orders.workers,
         "no_eval_map": orders.no_eval_map or None,
         "amp": "off" if orders.full_precision else None,

@@ -1,0 +1,163 @@
+"""`fred-train`: the trainer's command line."""
+
+import argparse
+import faulthandler
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from fred_supervisor.contract import Heartbeat
+from fred_supervisor.contract.exits import TrainerExit
+from fred_supervisor.contract.flags import FLAGS, add_flags, natural, normalise, positive
+from fred_trainer.settings import ConfigError, Settings, settings_from
+
+if TYPE_CHECKING:
+    import torch
+
+# torch takes seconds to import: only what is imported above may be needed to refuse a command line.
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, and leaves as the contract has it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. Exit codes: 0 the goal is reached, 75 state saved, 78 configuration error, 1 any failure."""
+    faulthandler.enable(file=2)  # a crash by a signal leaves the stack in the log
+    words = normalise(sys.argv[1:] if argv is None else argv)
+    own = words[:1] == ["data"]
+    hb = Heartbeat(signals=not own)
+    try:
+        if own:
+            return data_command(words[1:])
+        signal.signal(signal.SIGINT, lambda *_: on_interrupt(hb))
+        settings = settings_from(train_parser().parse_args(words))
+        make_run_dir(settings.run_dir)
+        return run(settings, hb)
+    except Exception as error:  # noqa: BLE001 - the one place where every failure gets its exit code
+        hb.error(error)
+        kind = getattr(error, "fred_kind", None)
+        if kind not in ("config", "data", "checkpoint"):  # these explain themselves in a line
+            traceback.print_exception(error)
+        print(f"fred-train: {error or type(error).__name__}", file=sys.stderr)
+        return TrainerExit.CONFIG if kind == "config" else TrainerExit.FAILURE
+    finally:
+        for worker in multiprocessing.active_children():  # one that is stuck in a read must not keep us
+            worker.kill()
+
+
+def train_parser() -> argparse.ArgumentParser:
+    """The parser of the training command, from the contract's table of flags."""
+    parser = Parser(
+        prog="fred-train",
+        allow_abbrev=False,
+        description="Trains the RGB + event drone detector. Also: fred-train data synth|check DIR.",
+    )
+    add_flags(parser, FLAGS, defaults=True)
+    parser.add_argument(
+        "--drill", metavar="KIND@WHERE[,…]", default="", help="fail on purpose, e.g. sigkill@unfreeze:3:2"
+    )
+    return parser
+
+
+def make_run_dir(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--run-dir {path}: {error.strerror}; name a folder that can be written") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise ConfigError(f"--run-dir {path}: not writable; name a folder that can be written")
+
+
+def on_interrupt(hb: Heartbeat) -> None:
+    """Ctrl-C is like SIGTERM; a second one does not wait."""
+    hb.stopping = True
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def run(settings: Settings, hb: Heartbeat) -> int:
+    """Train, or only evaluate, as the settings say."""
+    logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO)
+
+    from fred_supervisor.contract.layout import RunDir  # noqa: PLC0415
+    from fred_trainer.checkpoint import Checkpoints  # noqa: PLC0415
+    from fred_trainer.curves import Curves  # noqa: PLC0415
+    from fred_trainer.faults import Faults  # noqa: PLC0415
+    from fred_trainer.loop import Around, End, score, train  # noqa: PLC0415
+    from fred_trainer.progress import Progress  # noqa: PLC0415
+    from fred_trainer.training import prepare  # noqa: PLC0415
+
+    device = choose_device(settings.device)
+    faults = Faults(settings.drills, RunDir(settings.run_dir), device)
+    faults.startup()
+    checkpoints = Checkpoints(settings.run_dir, every_s=settings.save_every_seconds, faults=faults, hb=hb)
+    training = prepare(settings, device)
+    checkpoints.saved_samples = training.samples
+    curves = Curves(settings.run_dir, samples=training.samples)
+    around = Around(hb=hb, checkpoints=checkpoints, faults=faults, progress=Progress(curves))
+    try:
+        if settings.eval_only:
+            hb.beat(epoch=training.position.epoch, epochs=settings.goal_epoch, phase=training.phase)
+            end = End.STOPPED if score(training, around) is None else End.DONE
+            if end is End.DONE:
+                hb.done()
+        else:
+            end = train(training, around)
+    except Exception as error:
+        hb.error(error)  # first: what follows may take its time
+        around.rescue(training)
+        raise
+    finally:
+        curves.close()
+    with hb.section("shutdown"):
+        return TrainerExit.COMPLETE if end is End.DONE else TrainerExit.SAVED
+
+
+def choose_device(name: str) -> "torch.device":
+    """The device that `--device` means. Raises ConfigError when there is none."""
+    import torch  # noqa: PLC0415 - see the top
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"--device {name}: no such device; use cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"--device {name}: not supported; use cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"--device {name}: torch sees {torch.cuda.device_count()} GPUs; use --device cpu or auto")
+    return device
+
+
+def data_command(words: Sequence[str]) -> int:
+    """`fred-train data synth|check DIR`."""
+    parser = Parser(prog="fred-train data", allow_abbrev=False, description="Makes up or checks a data set.")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
+    synth = commands.add_parser("synth", help="write synthetic sequences in the FRED layout")
+    synth.add_argument("dir", type=Path, metavar="DIR", help="new or empty folder")
+    synth.add_argument("--sequences", type=positive, metavar="N", default=5)
+    synth.add_argument("--frames", type=positive, metavar="N", default=40, help="of each sequence (default 40)")
+    synth.add_argument("--seed", type=natural, metavar="N", default=0)
+    check = commands.add_parser("check", help="report on a data set")
+    check.add_argument("dir", type=Path, metavar="DIR")
+    given = parser.parse_args(words)
+
+    from fred_trainer.data import read_index, report, split, write_sequences  # noqa: PLC0415 - see the top
+
+    if given.command == "synth":
+        write_sequences(given.dir, sequences=given.sequences, frames=given.frames, seed=given.seed)
+        print(f"{given.dir}: {given.sequences} sequences of {given.frames} pairs")
+    else:
+        index = read_index(given.dir)
+        print(report(index, split(index)))
+    return 0

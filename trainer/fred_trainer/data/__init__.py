@@ -1,0 +1,31 @@
+"""FRED on disk → index → paired RGB + event samples; and synthetic sequences in the same layout."""
+
+from fred_trainer.data.check import report
+from fred_trainer.data.dataset import Batch, PairDataset, Sample, collate, init_worker
+from fred_trainer.data.errors import DataError
+from fred_trainer.data.geometry import boxes_to_source, canvas
+from fred_trainer.data.index import Index, Pair, read_index
+from fred_trainer.data.sampler import EpochBatches, EpochOrder
+from fred_trainer.data.splits import MODALITIES, Split, split
+from fred_trainer.data.synth import write_sequences
+
+__all__ = [
+    "MODALITIES",
+    "Batch",
+    "DataError",
+    "EpochBatches",
+    "EpochOrder",
+    "Index",
+    "Pair",
+    "PairDataset",
+    "Sample",
+    "Split",
+    "boxes_to_source",
+    "canvas",
+    "collate",
+    "init_worker",
+    "read_index",
+    "report",
+    "split",
+    "write_sequences",
+]

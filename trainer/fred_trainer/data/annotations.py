@@ -1,0 +1,66 @@
+"""FRED's annotation lines: one parser for every published form."""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+Box = tuple[float, float, float, float]
+"""x1, y1, x2, y2 in pixels of the source frame, continuous: a pixel i covers i to i + 1."""
+
+FRAME_PERIOD_S: Final = 0.033333
+"""Frame k, from 1, is annotated at k times this: the clock of FRED's official loader."""
+CLOCK_TOLERANCE_S: Final = 1e-3
+"""An annotation further from its frame than this belongs to none: a thirtieth of a period, far above rounding."""
+_LONGEST_S: Final = 86_400.0
+"""A day: a time beyond is a slip, and would overflow when it is turned into a frame number."""
+DEFAULT_DRONE: Final = 1
+DEFAULT_MODEL: Final = "drone"
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One drone in one frame."""
+
+    time_s: float
+    """Since the start of the sequence."""
+    box: Box
+    """As written: may cross the border or be degenerate."""
+    drone: int
+    """Identity within the sequence."""
+    model: str
+    """Such as `DJI Mini 2`."""
+
+
+def parse_line(line: str) -> Annotation | None:
+    """`time: x1, y1, x2, y2[, id[, class]]`, or None for anything else. Never raises.
+
+    All published forms: six fields (Hugging Face), four (`coordinates.txt` of the Drive release) and five with the
+    id as a float (`interpolated_coordinates.txt`). The class may hold spaces, commas and trailing blanks.
+    """
+    time, colon, rest = line.partition(":")
+    fields = [field.strip() for field in rest.split(",")]
+    if not colon or len(fields) < 4:
+        return None
+    try:
+        numbers = [float(word) for word in (time, *fields[:5])]
+    except ValueError:
+        return None
+    if not all(map(math.isfinite, numbers)):
+        return None
+    return Annotation(
+        time_s=numbers[0],
+        box=(numbers[1], numbers[2], numbers[3], numbers[4]),
+        drone=int(numbers[5]) if len(numbers) > 5 else DEFAULT_DRONE,
+        model=", ".join(fields[5:]) or DEFAULT_MODEL,
+    )
+
+
+def frame_number(time_s: float) -> int | None:
+    """The frame annotated at `time_s`, from 1 (0 and below lie before the first frame); None when it is between two.
+
+    Integers, because the text drops trailing zeros and frame periods do not add up exactly in floating point.
+    """
+    if not abs(time_s) < _LONGEST_S:
+        return None
+    number = round(time_s / FRAME_PERIOD_S)
+    return number if abs(time_s - number * FRAME_PERIOD_S) < CLOCK_TOLERANCE_S else None

@@ -1,0 +1,334 @@
+"""The state of a training run: what is built at the start, kept in a checkpoint and taken up again."""
+
+import hashlib
+import json
+import logging
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from fred_supervisor.contract import find_latest_checkpoint
+from fred_supervisor.contract.checkpoint import FORMAT_VERSION
+from fred_trainer import checkpoint
+from fred_trainer.data import DataError, EpochOrder, PairDataset, collate, read_index, split
+from fred_trainer.ema import Ema
+from fred_trainer.model import Detector, build, calibrate, norms
+from fred_trainer.precision import Precision, choose_precision
+from fred_trainer.settings import QUICK_BATCHES, ConfigError, Phase, Settings
+
+log = logging.getLogger("fred_trainer")
+
+WEIGHT_DECAY: Final = 0.01
+CALIBRATION_SAMPLES: Final = 16
+"""Enough for statistics over thousands of pixels each, and a second or two at 640 px."""
+
+
+class NonFiniteError(Exception):
+    """Loss, gradients or weights are not finite."""
+
+    fred_kind = "nan_loss"
+
+
+@dataclass(kw_only=True)
+class Position:
+    """How far training is."""
+
+    epoch: int = 1
+    """The run's epoch, from 1."""
+    in_epoch: int = 0
+    """Samples of it done."""
+    updates: int = 0
+    """Optimiser steps since the beginning of the run."""
+    evaluated: int = 0
+    """The last epoch that was evaluated."""
+    loss: float | None = None
+    """Of the last optimiser step."""
+    loss_sum: float = 0.0
+    """Over this epoch's samples."""
+    map50: float | None = None
+    """Of the last evaluation."""
+    best_map50: float | None = None
+    history: list[list[float]] = field(default_factory=list)
+    """[epoch, mean loss] of every epoch."""
+
+
+class Rewind:
+    """Batch-norm statistics and random state as they were before the optimiser step under way.
+
+    Weights change in the optimiser's update only; with these copies an exception before it leaves a state that can be
+    saved. In the update there is none.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        self._device = device
+        self._live = [buffer for norm in norms(model) for buffer in norm.buffers()]
+        self._kept: list[Tensor] | None = None
+        self._random: dict[str, Tensor] = {}
+        self.torn = False
+        """An update was begun and not ended."""
+
+    def keep(self) -> None:
+        """Before the forward passes of a step."""
+        self._kept = [buffer.clone() for buffer in self._live]
+        self._random = random_state(self._device)
+
+    def forget(self) -> None:
+        """After the update."""
+        self._kept = None
+        self.torn = False
+
+    def restore(self) -> None:
+        """Back to where `keep` was called, when a step is under way."""
+        if self._kept is not None:
+            for live, kept in zip(self._live, self._kept, strict=True):
+                live.copy_(kept)
+            set_random_state(self._random, self._device)
+            self._kept = None
+
+
+@dataclass(kw_only=True)
+class Training:
+    """Everything that one process trains with."""
+
+    settings: Settings
+    precision: Precision
+    model: Detector
+    ema: Ema[Detector]
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    position: Position
+    rewind: Rewind
+    train_set: PairDataset
+    validation_set: PairDataset
+    order: EpochOrder
+    fingerprints: dict[str, str]
+
+    @property
+    def device(self) -> torch.device:
+        return self.precision.device
+
+    @property
+    def phase(self) -> Phase:
+        return self.settings.phase_of(self.position.epoch)
+
+    @property
+    def samples(self) -> int:
+        """Seen since the beginning of the run."""
+        return (self.position.epoch - 1) * len(self.train_set) + self.position.in_epoch
+
+    @property
+    def epoch_complete(self) -> bool:
+        return self.position.in_epoch == len(self.train_set)
+
+    @property
+    def goal_reached(self) -> bool:
+        epoch, goal = self.position.epoch, self.settings.goal_epoch
+        return epoch > goal or (epoch == goal and self.epoch_complete)
+
+    @property
+    def step(self) -> int:
+        """Micro-batches of this epoch done, in batches of the present size."""
+        return -(-self.position.in_epoch // self.settings.batch_size(self.phase))
+
+    def snapshot(self) -> dict[str, Any]:
+        """The state as plain types and tensors. Raises NonFiniteError rather than keep weights that are not finite."""
+        model, ema = self.model.state_dict(), self.ema.model.state_dict()
+        for values in (model, ema):
+            broken = [name for name, value in values.items() if not torch.isfinite(value).all()]
+            if broken:
+                raise NonFiniteError(f"{len(broken)} weights are not finite, {broken[0]} first: nothing is saved")
+        return {
+            "format_version": FORMAT_VERSION,
+            "epoch": self.position.epoch,
+            "model": model,
+            "ema": ema,
+            "ema_updates": self.ema.updates,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "loss": self.position.loss,
+            "map50": self.position.map50,
+            "phase": self.phase,
+            "step": self.step,
+            "samples": self.samples,
+            "epoch_complete": self.epoch_complete,
+            "batch": self.settings.batch_size(self.phase),
+            "accumulate": self.settings.accumulate(self.phase),
+            "position": asdict(self.position),
+            "random": random_state(self.device),
+            "config": self.settings.recorded,
+            "fingerprints": self.fingerprints,
+        }
+
+    def restore(self, state: dict[str, Any], path: Path) -> None:
+        """Take up `state`, which was loaded from `path`. Raises ConfigError when it belongs to another training."""
+        refuse_another(self, state, path)
+        try:
+            self.model.load_state_dict(state["model"])
+            self.ema.model.load_state_dict(state["ema"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise checkpoint.CheckpointError(f"{path} does not fit the model: {reason}") from error
+        self.ema.updates = state["ema_updates"]
+        if self.scaler.is_enabled() and state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+        self.position = Position(**state["position"])
+        set_random_state(state["random"], self.device)
+
+
+def prepare(settings: Settings, device: torch.device) -> Training:
+    """Data, model and state: from the checkpoint that the settings name, else fresh.
+
+    Raises ConfigError, DataError or CheckpointError.
+    """
+    precision = choose_precision(settings.amp, device)
+    if device.type == "cpu":
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a slow debugging aid
+    index = read_index(settings.data)
+    parts = split(index, modality=settings.modality)
+    train_pairs, validation_pairs = parts.train, parts.validation
+    largest_batch = max(settings.batch_size(settings.phase_of(epoch)) for epoch in (1, settings.goal_epoch))
+    if settings.quick_test:
+        train_pairs = train_pairs[: QUICK_BATCHES * largest_batch]
+        validation_pairs = validation_pairs[: QUICK_BATCHES * largest_batch]
+    if len(train_pairs) < largest_batch:
+        raise DataError(
+            f"{settings.data} has {len(train_pairs)} training samples, fewer than one batch of {largest_batch}:"
+            " add data or lower the batch size"
+        )
+    train_set, validation_set = (
+        PairDataset(
+            pairs,
+            modality=settings.modality,
+            input_size=settings.input_size,
+            augment=pairs is train_pairs,
+            seed=settings.seed,
+        )
+        for pairs in (train_pairs, validation_pairs)
+    )
+
+    torch.manual_seed(settings.seed)
+    model = build(
+        modality=settings.modality,
+        backbone=settings.backbone,
+        compression_ratio=settings.compression_ratio,
+        input_size=settings.input_size,
+    ).to(device)
+    ema = Ema(model)
+    training = Training(
+        settings=settings,
+        precision=precision,
+        model=model,
+        ema=ema,
+        optimizer=torch.optim.AdamW(_parameter_groups(model), lr=settings.lr, fused=True),
+        scaler=precision.scaler,
+        position=Position(),
+        rewind=Rewind(model, device),
+        train_set=train_set,
+        validation_set=validation_set,
+        order=EpochOrder(len(train_set), settings.seed),
+        fingerprints={
+            "code": code_fingerprint(),
+            "data": index.fingerprint,
+            "config": _digest(json.dumps(settings.recorded, sort_keys=True).encode()),
+        },
+    )
+    if not settings.freeze_only and settings.freeze_epochs >= settings.epochs and not settings.skip_freeze:
+        log.warning(
+            "all %d epochs are frozen ones: nothing is left to unfreeze; raise --epochs or lower --freeze-epochs",
+            settings.epochs,
+        )
+    path = choose_checkpoint(settings)
+    if path is not None:
+        state = checkpoint.load(path)
+        training.restore(state, path)
+        log.info(
+            "resumed from %s: epoch %d, %d samples into it",
+            path.name,
+            training.position.epoch,
+            training.position.in_epoch,
+        )
+        if state["fingerprints"].get("code") != training.fingerprints["code"]:
+            log.warning("the code of the trainer has changed since %s was saved", path.name)
+    elif settings.eval_only:
+        raise ConfigError(f"--eval-only: no checkpoint in {settings.run_dir} to evaluate; name one with --resume PATH")
+    else:
+        if settings.phase_of(1) == "freeze" and not model.backbone.pretrained:
+            log.warning("the backbones start from random weights: freezing them trains little but the head")
+        keys = [(1, index) for index in training.order.order(1)[:CALIBRATION_SAMPLES]]
+        batches = (collate([train_set[key] for key in keys[at : at + 4]]).images for at in range(0, len(keys), 4))
+        calibrate(model, (images.to(device) for images in batches))
+        ema.model.load_state_dict(model.state_dict())
+    return training
+
+
+def choose_checkpoint(settings: Settings) -> Path | None:
+    """What to resume from; None to start afresh. Raises ConfigError when a phase is asked for and has none."""
+    if isinstance(settings.resume, Path):
+        return settings.resume
+    if settings.resume == "none":
+        return None
+    phase = None if settings.phase == "auto" else settings.phase
+    path = find_latest_checkpoint(settings.run_dir, phase)
+    if path is None and phase is not None:
+        raise ConfigError(f"--phase {phase}: no valid checkpoint of it in {settings.run_dir}; leave --phase out")
+    return path
+
+
+def refuse_another(training: Training, state: dict[str, Any], path: Path) -> None:
+    """Raise ConfigError, naming every difference, when `state` is of another model or another data set.
+
+    `--force-resume` only warns; weights that do not fit are refused all the same, when they are loaded.
+    """
+    then, now = state["config"], training.settings.recorded
+    differences = [
+        f"{key} {then.get(key)} there, {now.get(key)} here"
+        for key in sorted({*then, *now})
+        if then.get(key) != now.get(key)
+    ]
+    if state["fingerprints"].get("data") != training.fingerprints["data"]:
+        differences.append("another data set")
+    if differences and training.settings.force_resume:
+        log.warning("%s was made with other settings (%s); taken up all the same", path.name, "; ".join(differences))
+    elif differences:
+        raise ConfigError(
+            f"{path} was made with other settings ({'; '.join(differences)}): repeat them, start afresh with"
+            " --resume none or another --run-dir, or insist with --force-resume"
+        )
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """Of every generator that training draws from; samples are made from (seed, epoch, index) alone."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def code_fingerprint() -> str:
+    """Of the trainer's own sources."""
+    root = Path(__file__).parent
+    return _digest(b"".join(path.read_bytes() for path in sorted(root.rglob("*.py"))))
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
+    """Weight decay for matrices and kernels only. Frozen ones are members from the start: one optimiser, one run."""
+    parameters = list(model.parameters())
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": WEIGHT_DECAY},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
