@@ -8,8 +8,10 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
+from fred_supervisor.contract.files import read_json
 from fred_supervisor.run import proc
 
 
@@ -391,6 +393,27 @@ def test_our_own_pause_is_not_the_trainers_hang(fred, until):
     (fred.run_dir / "go").touch()
     until(lambda: fred.status()["state"] == "completed")
     assert fred.incidents() == []
+
+
+def test_the_monitor_comes_after_the_trainer_and_leaves_with_the_run(fred, until):
+    assert fred("start", "--name", "t", "--", "sleep", "600").returncode == 0
+    sample = until(lambda: read_json(fred.run_dir / "supervisor/monitor.json"))
+    monitor = sample["pid"]
+    until(lambda: (s := read_json(fred.run_dir / "supervisor/monitor.json")) and s["host"]["memory_available_mib"])
+    assert isinstance(fred.status()["gpus"], list)
+    os.kill(monitor, signal.SIGKILL)
+    until(lambda: proc.stat(monitor) is None)
+    assert fred.status()["state"] == "running", "a dead monitor is no reason for anything"
+    assert fred("stop", "t").returncode == 0
+    assert not [p for p in psutil.process_iter(["cmdline"]) if str(fred.run_dir) in " ".join(p.info["cmdline"] or [])]
+
+
+def test_a_monitor_that_hangs_holds_nobody_up(fred, until):
+    assert fred("start", "--name", "t", "--", "sleep", "600").returncode == 0
+    monitor = until(lambda: read_json(fred.run_dir / "supervisor/monitor.json"))["pid"]
+    os.kill(monitor, signal.SIGSTOP)
+    assert fred("stop", "t").returncode == 0
+    until(lambda: proc.stat(monitor) is None)
 
 
 def test_status_json_has_every_key_of_the_contract(fred):

@@ -15,11 +15,11 @@ from fred_supervisor.contract.checkpoint import (
     FORMAT_VERSION,
     Sidecar,
     list_checkpoints,
-    now_text,
     publish,
     read_sidecar,
     sidecar_path,
 )
+from fred_supervisor.contract.files import now_text
 from fred_supervisor.contract.layout import STEP_STATE_LINK, TEMPORARY_SUFFIX, step_name
 from fred_trainer.faults import Faults
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fred_supervisor.contract.checkpoint import now_text
+from fred_supervisor.contract.files import now_text
 
 
 class Curves:

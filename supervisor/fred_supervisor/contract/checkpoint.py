@@ -5,7 +5,6 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -247,8 +246,3 @@ def find_latest_checkpoint(run_dir: str | os.PathLike[str], phase: str | None = 
         if (phase is None or found.phase == phase) and why_invalid(found) is None:
             return found.path
     return None
-
-
-def now_text() -> str:
-    """Now, as it is written in every file of a run: RFC 3339, UTC."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from fred_supervisor.contract.checkpoint import now_text
-from fred_supervisor.contract.files import read_json, write_json
+from fred_supervisor.contract.files import now_text, read_json, write_json
 from fred_supervisor.contract.flags import BY_KEY
 from fred_supervisor.contract.layout import RunDir
 from fred_supervisor.policy.settings import Settings

@@ -8,8 +8,7 @@ from dataclasses import asdict
 
 import fred_supervisor
 from fred_supervisor.contract import environment
-from fred_supervisor.contract.checkpoint import now_text
-from fred_supervisor.contract.files import read_json, write_json
+from fred_supervisor.contract.files import now_text, read_json, write_json
 from fred_supervisor.run import lock, proc, snapshot
 from fred_supervisor.run.asked import Asked
 from fred_supervisor.run.evidence import newest_beat

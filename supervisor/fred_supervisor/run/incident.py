@@ -3,7 +3,8 @@
 from datetime import datetime
 from typing import Any
 
-from fred_supervisor.contract.checkpoint import Found, now_text
+from fred_supervisor.contract.checkpoint import Found
+from fred_supervisor.contract.files import now_text
 from fred_supervisor.policy.decide import Report
 from fred_supervisor.run import evidence
 from fred_supervisor.run.asked import Asked
@@ -11,8 +12,13 @@ from fred_supervisor.run.resume import lost_steps
 from fred_supervisor.run.sight import Dump
 
 
-def document(report: Report, *, number: int, resume: Found | None, dump: Dump, asked: Asked) -> dict[str, Any]:
-    """One incident, as the contract has it. `resume` is where the next attempt starts from."""
+def document(
+    report: Report, *, number: int, resume: Found | None, dump: Dump, sample: dict[str, Any] | None, asked: Asked
+) -> dict[str, Any]:
+    """One incident, as the contract has it.
+
+    `resume` is where the next attempt starts from, `sample` what the monitor has seen last.
+    """
     seen, found = report.evidence, report.diagnosis
     beat, error = seen.beat, seen.error
     told = evidence.document(seen, asked.dir.attempt(seen.attempt).output, end=dump.start)
@@ -32,7 +38,7 @@ def document(report: Report, *, number: int, resume: Found | None, dump: Dump, a
         "checkpoint": None if resume is None else str(resume.path),
         "action": evidence.printable(report.told),
         "recovered_after_s": None,
-        "evidence": {**told, "stacks": dump.text or None},
+        "evidence": {**told, "stacks": dump.text or None, "memory": _memory(sample)},
     }
 
 
@@ -44,3 +50,16 @@ def recovered(incidents: list[dict[str, Any]], now: datetime) -> list[dict[str, 
             since = now - datetime.fromisoformat(incident["at"])
             changed.append({**incident, "recovered_after_s": round(since.total_seconds(), 1)})
     return changed
+
+
+def _memory(sample: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Of host and GPUs, as it was shortly before the end; None when nobody has looked."""
+    if sample is None:
+        return None
+    host = sample.get("host") or {}
+    gpus = [
+        {key: gpu.get(key) for key in ("uuid", "used_mib", "total_mib", "trainer_mib")}
+        for gpu in sample.get("gpus") or []
+    ]
+    keys = ("memory_available_mib", "memory_total_mib", "cgroup_memory_mib", "cgroup_limit_mib", "trainer_rss_mib")
+    return {"time": sample.get("time"), "host": {key: host.get(key) for key in keys}, "gpus": gpus}

@@ -11,12 +11,9 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
 from typing import Any, Final, Never
 
-from fred_supervisor.contract.checkpoint import now_text
-from fred_supervisor.contract.files import write_json
-from fred_supervisor.contract.layout import AttemptDir
+from fred_supervisor.contract.files import now_text, write_json
 from fred_supervisor.run import proc
 
 READY_FD: Final = 3
@@ -33,25 +30,24 @@ def main(root: str) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
-    attempt = AttemptDir(Path(facts["attempt_dir"]))
     proc.become_subreaper()
     started = time.monotonic()
-    pid, error = _start(facts, attempt)
+    pid, error = _start(facts)
     if error is not None:
-        write_json(attempt.exit, {"exec_error": error, "time": now_text()})
+        write_json(facts["exit"], {"exec_error": error, "time": now_text()})
         _answer({"error": error})
         return
     _answer({"trainer": pid})
     os.close(READY_FD)
     status = _wait(pid)
-    _end_tree(attempt, _exit_document(status, started))
+    _end_tree(facts["exit"], _exit_document(status, started))
 
 
-def _start(facts: dict[str, Any], attempt: AttemptDir) -> tuple[int, str | None]:
+def _start(facts: dict[str, Any]) -> tuple[int, str | None]:
     """Fork the trainer, note who it is, then let it go: no trainer ever runs that `launch.json` does not name."""
     go_read, go_write = os.pipe2(os.O_CLOEXEC)
     exec_read, exec_write = os.pipe2(os.O_CLOEXEC)
-    output = os.open(attempt.output, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    output = os.open(facts["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     pid = os.fork()
     if pid == 0:
         os.close(go_write)  # ours, or a dead keeper would leave us waiting for ever
@@ -63,7 +59,7 @@ def _start(facts: dict[str, Any], attempt: AttemptDir) -> tuple[int, str | None]
     assert keeper is not None
     assert trainer is not None
     facts["launch"] |= {"keeper": keeper.document(), "trainer": trainer.document()}
-    write_json(attempt.launch, facts["launch"])
+    write_json(facts["launch_file"], facts["launch"])
     os.write(go_write, b"go")
     os.close(go_write)
     with open(exec_read, "rb") as answer:
@@ -143,7 +139,7 @@ def _exit_document(status: int | None, started: float) -> dict[str, Any]:
     return document
 
 
-def _end_tree(attempt: AttemptDir, document: dict[str, Any]) -> None:
+def _end_tree(exit_file: str, document: dict[str, Any]) -> None:
     """SIGKILL what is left of the tree until nothing is; then say how the trainer ended."""
     deadline = time.monotonic() + _SURVIVOR_S
     pause_s = 0.0
@@ -156,6 +152,6 @@ def _end_tree(attempt: AttemptDir, document: dict[str, Any]) -> None:
             document["survivors"] = [
                 {"pid": pid, "wchan": proc.wait_channel(pid)} for pid in proc.descendants(os.getpid())
             ]
-            write_json(attempt.exit, document)
+            write_json(exit_file, document)
     document["survivors"] = []
-    write_json(attempt.exit, document)
+    write_json(exit_file, document)

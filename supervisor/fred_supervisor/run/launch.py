@@ -11,7 +11,7 @@ from typing import Any
 
 import fred_supervisor
 from fred_supervisor.contract import environment
-from fred_supervisor.contract.checkpoint import now_text
+from fred_supervisor.contract.files import now_text
 from fred_supervisor.contract.flags import to_argv
 from fred_supervisor.contract.layout import AttemptDir
 from fred_supervisor.policy.state import Orders
@@ -39,7 +39,9 @@ def spawn(asked: Asked, attempt: int, orders: Orders, resume: Path | None) -> La
     folder = prepare(asked, attempt)
     environ = trainer_environment(asked, attempt, orders, resume)
     facts: dict[str, Any] = {
-        "attempt_dir": str(folder.path),
+        "output": str(folder.output),
+        "launch_file": str(folder.launch),
+        "exit": str(folder.exit),
         "cwd": asked.cwd,
         "launch": {
             "attempt": attempt,

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from fred_supervisor.contract import environment
-from fred_supervisor.contract.checkpoint import Found, now_text
-from fred_supervisor.contract.files import read_json, write_json
+from fred_supervisor.contract.checkpoint import Found
+from fred_supervisor.contract.files import now_text, read_json, write_json
 from fred_supervisor.policy.cause import Cause, Evidence
 from fred_supervisor.policy.decide import (
     Action,
@@ -40,6 +40,7 @@ from fred_supervisor.run.launch import spawn
 from fred_supervisor.run.pace import Pace
 from fred_supervisor.run.proc import Identity
 from fred_supervisor.run.resume import Picker
+from fred_supervisor.run.sidecar import Monitor, newest_sample
 from fred_supervisor.run.sight import Dump, LiveAttempt
 
 _LOOK_S = 1.0
@@ -87,6 +88,7 @@ class Machine:
         self._recorded_s = 0.0
         self._fed_s = 0.0
         self._watchdog_s = notify.watchdog_s()
+        self._monitor = Monitor(asked)
         own = proc.identify(os.getpid())
         assert own is not None
         self._own = own
@@ -126,7 +128,12 @@ class Machine:
                 self._keeper_ended()
             elif key.data == "trainer":
                 self._orphan_ended()
+            elif key.data == "monitor":
+                self._forget("monitor")
+                self._monitor.ended(now_s)
         self._reap()
+        if self._monitor.due_s is not None and now_s >= self._monitor.due_s:
+            self._start_monitor()
         if self._attempt is not None and self._attempt.starting is not None:
             request, self._request = None, request  # there is no trainer yet that could be asked
         looks, self._last_looks = self._last_looks, ()
@@ -164,6 +171,8 @@ class Machine:
         elif isinstance(state, Stopping):
             half_s = self.settings.dump_s / 2 if state.rung is Rung.DUMP else _LOOK_S
             ends.append(now_s + half_s)
+        if self._monitor.due_s is not None:
+            ends.append(self._monitor.due_s)
         if self._watchdog_s is not None:
             ends.append(self._fed_s + self._watchdog_s)
         return None if not ends else max(0.0, min(ends) - now_s)
@@ -192,6 +201,8 @@ class Machine:
             return None  # the evidence follows with the keeper's end
         attempt.read_trainer()
         self._spawned(None)
+        self._monitor.expect(time.monotonic())
+        self._monitor.order(trainer=answer["trainer"])
         where = "" if attempt.resume is None else f", from {attempt.resume.name}"
         self.note("launched", f"Attempt {attempt.number} runs as pid {answer['trainer']}{where}.")
         return True
@@ -201,6 +212,21 @@ class Machine:
             self._on_spawned(error)
             self._on_spawned = None
             notify.tell(READY=1)
+
+    def _start_monitor(self) -> None:
+        try:
+            who = self._monitor.start()
+        except OSError as error:
+            complain(f"the monitor could not be started: {error}")
+            who = None
+        if who is None or not self._watch_process(who, "monitor"):
+            self._monitor.ended(time.monotonic())
+        elif self._attempt is not None and self._attempt.trainer is not None:
+            self._monitor.order(trainer=self._attempt.trainer.pid)
+
+    def close(self) -> None:
+        """After the end of the run: nothing of ours stays behind."""
+        self._monitor.leave()
 
     def _watch_process(self, who: Identity, name: str) -> bool:
         fd = proc.open_pidfd(who)
@@ -249,6 +275,7 @@ class Machine:
     def _finish(self, attempt: LiveAttempt) -> None:
         self._ended = evidence.gather(self.asked, attempt.number, oom_kills_before=attempt.oom_kills)
         self._last_looks = attempt.look(time.monotonic())
+        self._monitor.order(event="near", trainer=None)
         self._dump = attempt.dump
         self._attempt = None
 
@@ -339,6 +366,7 @@ class Machine:
         self._attempt = attempt
         attempt.read_trainer()
         self._spawned(None)
+        self._monitor.expect(time.monotonic())
         if keeper is None or not self._watch_process(keeper, "keeper"):
             self._keeper_ended()
 
@@ -404,6 +432,7 @@ class Machine:
             pace=self._pace.document(),
             incidents=len(self.journal.incident_numbers()),
         )
+        self._monitor.order(facts={**self._pace.document(), "restarts": state.book.restarts.total})
         try:
             write_json(self.asked.dir.state, document, durable=durable)
         except OSError as error:
@@ -419,7 +448,12 @@ class Machine:
     def _report(self, report: Report, state: State) -> None:
         resume = self._resume(ordered(self.settings, state.book.orders))
         document = incident.document(
-            report, number=self.journal.next_incident(), resume=resume, dump=self._dump, asked=self.asked
+            report,
+            number=self.journal.next_incident(),
+            resume=resume,
+            dump=self._dump,
+            sample=newest_sample(self.asked.dir),
+            asked=self.asked,
         )
         self.journal.write_incident(document["id"], document)
         self.note("incident", f"{document['cause']} {document['action']}")

@@ -8,23 +8,25 @@ import ctypes
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from functools import cache
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 _PROC = "/proc"
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
+def _read(name: str) -> bytes:
+    with open(f"{_PROC}/{name}", "rb") as file:
+        return file.read()
+
+
 @cache
 def boot_id() -> str:
     """Differs after every boot."""
-    return Path(f"{_PROC}/sys/kernel/random/boot_id").read_text("ascii").strip()
+    return _read("sys/kernel/random/boot_id").decode("ascii").strip()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Identity:
+class Identity(NamedTuple):
     """One process, for ever."""
 
     pid: int
@@ -33,7 +35,7 @@ class Identity:
     boot: str
 
     def document(self) -> dict[str, Any]:
-        return asdict(self)
+        return self._asdict()
 
 
 def identity_from(document: object) -> Identity | None:
@@ -46,8 +48,7 @@ def identity_from(document: object) -> Identity | None:
     return Identity(pid=pid, start_ticks=start, boot=boot)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Stat:
+class Stat(NamedTuple):
     """What is used of /proc/<pid>/stat."""
 
     state: str
@@ -60,7 +61,7 @@ class Stat:
 def stat(pid: int) -> Stat | None:
     """None when there is no such process."""
     try:
-        text = Path(f"{_PROC}/{pid}/stat").read_bytes()
+        text = _read(f"{pid}/stat")
     except OSError:
         return None
     fields = text[text.rindex(b")") + 2 :].split()  # the name before may hold spaces and brackets
@@ -121,7 +122,7 @@ def send(who: Identity, number: int) -> bool:
 def catches(pid: int, number: int) -> bool:
     """Whether a process has a handler of its own for a signal."""
     try:
-        text = Path(f"{_PROC}/{pid}/status").read_bytes()
+        text = _read(f"{pid}/status")
     except OSError:
         return False
     mask = next((line.split()[1] for line in text.splitlines() if line.startswith(b"SigCgt:")), b"0")
@@ -137,7 +138,7 @@ def children(pid: int) -> list[int]:
         return found
     for thread in threads:
         with contextlib.suppress(OSError):
-            found += [int(p) for p in Path(f"{_PROC}/{pid}/task/{thread}/children").read_bytes().split()]
+            found += [int(p) for p in _read(f"{pid}/task/{thread}/children").split()]
     return found
 
 
@@ -159,7 +160,7 @@ def activity(pid: int) -> tuple[int, int] | None:
         known = True
         ticks += found.cpu_ticks
         with contextlib.suppress(OSError):
-            for line in Path(f"{_PROC}/{member}/io").read_bytes().splitlines():
+            for line in _read(f"{member}/io").splitlines():
                 if line.startswith((b"rchar:", b"wchar:")):
                     moved += int(line.split()[1])
     return (ticks, moved) if known else None
@@ -173,7 +174,7 @@ def with_environment(name: str, value: str) -> list[Identity]:
         if not entry.isdigit() or int(entry) == os.getpid():
             continue
         with contextlib.suppress(OSError):
-            if wanted in Path(f"{_PROC}/{entry}/environ").read_bytes().split(b"\0"):
+            if wanted in _read(f"{entry}/environ").split(b"\0"):
                 who = identify(int(entry))
                 if who is not None and alive(who):
                     found.append(who)
@@ -183,7 +184,7 @@ def with_environment(name: str, value: str) -> list[Identity]:
 def wait_channel(pid: int) -> str | None:
     """The kernel function that a process sleeps in, where that may be read."""
     try:
-        return Path(f"{_PROC}/{pid}/wchan").read_text("ascii") or None
+        return _read(f"{pid}/wchan").decode("ascii") or None
     except OSError:
         return None
 

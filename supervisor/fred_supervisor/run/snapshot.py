@@ -5,7 +5,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 import fred_supervisor
-from fred_supervisor.contract.checkpoint import now_text
+from fred_supervisor.contract.files import now_text
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import (
     Book,

@@ -13,6 +13,7 @@ from fred_supervisor.run import lock, proc, snapshot
 from fred_supervisor.run.asked import Asked
 from fred_supervisor.run.evidence import newest_beat
 from fred_supervisor.run.journal import Journal
+from fred_supervisor.run.sidecar import newest_sample
 from fred_supervisor.run.supervisor import last_attempt
 
 LIVE_STATES = ("starting", "running", "stopping", "paused", "waiting", "holding")
@@ -77,7 +78,7 @@ def status_document(asked: Asked) -> dict[str, Any]:
             "effective": batch * accumulate if batch and accumulate else None,
             "initial": initial,
         },
-        "gpus": [],
+        "gpus": _gpus(newest_sample(asked.dir)),
         "last_incident": _incident(incidents[-1]) if incidents else None,
     }
 
@@ -141,6 +142,12 @@ def _checkpoint(asked: Asked) -> dict[str, Any] | None:
         "age_s": round(age_s, 1),
         "valid": valid,
     }
+
+
+def _gpus(sample: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """What the monitor saw of the GPUs; empty when there is none, or nobody who looks."""
+    keys = ("uuid", "index", "name", "used_mib", "total_mib", "trainer_mib", "temperature_c", "health")
+    return [{key: gpu.get(key) for key in keys} for gpu in (sample or {}).get("gpus") or []]
 
 
 def _incident(incident: dict[str, Any]) -> dict[str, Any]:

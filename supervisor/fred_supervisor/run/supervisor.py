@@ -28,8 +28,11 @@ def run(asked: Asked, *, on_spawned: Callable[[str | None], None], on_note: Call
     machine.take_signals()
     for folder in (asked.dir.attempts, asked.dir.incidents):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    state, actions = _take_up(asked, settings, machine)
-    return supervise(settings, state, actions, machine)
+    try:
+        state, actions = _take_up(asked, settings, machine)
+        return supervise(settings, state, actions, machine)
+    finally:
+        machine.close()
 
 
 def last_attempt(run_dir: RunDir) -> int:

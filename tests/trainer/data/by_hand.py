@@ -42,8 +42,8 @@ def write_sequence(
     folder = root / str(number)
     folder.mkdir(parents=True, exist_ok=True)
     for frame in rgb:
-        write_image(folder / rgb_folder / rgb_name(number, frame, starts_s), 4 * frame)
+        write_image(folder / rgb_folder / rgb_name(number, frame, starts_s), 4 * frame % 256)
     for frame in event:
-        write_image(folder / "Event" / "Frames" / f"Video_{number}_{word}{33_333 * frame}.png", 4 * frame)
+        write_image(folder / "Event" / "Frames" / f"Video_{number}_{word}{33_333 * frame}.png", 4 * frame % 256)
     (folder / file).write_text("".join(map(line, range(1, 6))) if text is None else text)
     return folder

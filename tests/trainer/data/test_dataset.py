@@ -124,6 +124,19 @@ def test_one_geometry_moves_both_images_and_the_boxes(pairs):
     assert mirrored > 5
 
 
+def test_a_drone_stays_within_a_tenth_of_the_canvas_from_where_it_was(pairs):
+    """Or from its mirror image; also where the letterbox scales."""
+    dataset, plain = make(pairs, input_size=640), make(pairs, input_size=640, augment=False)
+    for index in range(len(pairs)):
+        (x1, y1, x2, y2), (a1, b1, a2, b2) = (d[4, index].boxes[0].tolist() for d in (plain, dataset))
+        if min(a1, b1) <= 0 or a2 >= 640 or b2 >= 384:
+            continue  # cut
+        before, after = (x1 + x2) / 2, (a1 + a2) / 2
+        assert min(abs(after - before), abs(after - (640 - before))) <= 64.01
+        assert abs((b1 + b2 - y1 - y2) / 2) <= 38.41
+        assert 0.69 < (a2 - a1) / (x2 - x1) < 1.51
+
+
 def test_the_light_of_one_modality_does_not_touch_the_other(pairs):
     dual, rgb, event = (make(pairs, modality) for modality in ("dual", "rgb", "event"))
     plain = make(pairs, augment=False)

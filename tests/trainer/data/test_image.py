@@ -32,7 +32,7 @@ def test_one_event_is_not_lost_by_shrinking(tmp_path):
 
 @pytest.mark.parametrize("kept", [0, 20, 0.5, -4])
 def test_a_torn_file_is_an_error_that_names_it(path, kept):
-    """Of half a JPEG, OpenCV makes a whole image with a grey lower half."""
+    """Of half a JPEG, `cv2.imread` makes a whole image with a grey lower half."""
     data = path.read_bytes()
     path.write_bytes(data[: int(kept * len(data)) if isinstance(kept, float) else kept])
     with pytest.raises(DataError, match=rf"cannot decode image {path} \(\d+ bytes\): torn or no image"):

@@ -11,7 +11,7 @@ from fred_trainer.data.index import _natural
 
 
 def level(path) -> int | None:
-    """Which frame an image of `write_sequence` was made as."""
+    """As which frame `write_sequence` made an image."""
     return None if path is None else round(float(cv2.imread(str(path)).mean()) / 4)
 
 
@@ -104,6 +104,13 @@ def test_a_missing_event_frame_leaves_the_others_where_they_are(tmp_path):
     index = read_index(tmp_path)
     assert seen(index) == [(1, 1, 1), (2, 2, 2), (3, 3, None), (4, 4, 4), (5, 5, 5)]
     assert index.irregularities == {"RGB frames without an event frame": 1}
+
+
+def test_the_number_of_an_event_frame_is_exact_hours_later(tmp_path):
+    write_sequence(tmp_path, rgb=(), event=(1, 3759, 100_000), text="".join(map(line, (1, 3759, 100_000))))
+    index = read_index(tmp_path)
+    assert [(pair.frame, len(pair.boxes)) for pair in index.pairs] == [(1, 1), (3759, 1), (100_000, 1)]
+    assert not index.irregularities
 
 
 def test_event_frames_that_share_a_number_or_come_too_early(tmp_path):

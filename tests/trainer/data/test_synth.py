@@ -48,6 +48,11 @@ def test_drones_are_where_their_boxes_say_in_both_images(root):
             assert rgb[y1:y2, x1:x2].min() < np.nanmin(outside) - 10
             assert events[y1:y2, x1:x2].mean() > 0.03
             assert events[y1:y2, x1:x2].mean() > 20 * events[y1 - 60 : y1 - 20, x1:x2].mean()
+            colours = cv2.imread(str(pair.event))[y1:y2, x1:x2].reshape(-1, 3)
+            positive, negative = (
+                (colours == colour).all(axis=1).mean() for colour in ((255, 255, 255), (201, 126, 64))
+            )
+            assert min(positive, negative) > 0.01  # the drone moved: edges of both polarities
             dark = rgb < np.nanmin(outside) - 10
             rows, columns = (np.flatnonzero(dark[around].any(axis=axis)) for axis in (1, 0))
             found = (x1 - 8 + columns[0], y1 - 8 + rows[0], x1 - 7 + columns[-1], y1 - 7 + rows[-1])
