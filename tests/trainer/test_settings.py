@@ -4,6 +4,7 @@ import pytest
 
 from fred_supervisor.contract.exits import TrainerExit
 from fred_trainer.cli import main, train_parser
+from fred_trainer.data import write_sequences
 from fred_trainer.settings import ConfigError, settings_from
 
 
@@ -85,3 +86,11 @@ def test_a_bad_command_line_is_one_clear_line_and_78(words, capsys):
 def test_orders_that_are_no_numbers_are_refused():
     with pytest.raises(ConfigError, match="FRED_ACCUMULATE"):
         parse(environ={"FRED_ACCUMULATE": "two"})
+
+
+def test_a_data_set_that_cannot_be_split_is_still_reported(tmp_path, capsys):
+    write_sequences(tmp_path / "one", sequences=1, frames=4, width=256, height=144)
+    assert main(["data", "check", str(tmp_path / "one")]) == 0
+    out = capsys.readouterr().out
+    assert "cannot be split" in out
+    assert "RGB" in out

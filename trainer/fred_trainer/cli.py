@@ -152,12 +152,16 @@ def data_command(words: Sequence[str]) -> int:
     check.add_argument("dir", type=Path, metavar="DIR")
     given = parser.parse_args(words)
 
-    from fred_trainer.data import read_index, report, split, write_sequences  # noqa: PLC0415 - see the top
+    from fred_trainer.data import DataError, read_index, report, split, write_sequences  # noqa: PLC0415 - see the top
 
     if given.command == "synth":
         write_sequences(given.dir, sequences=given.sequences, frames=given.frames, seed=given.seed)
         print(f"{given.dir}: {given.sequences} sequences of {given.frames} pairs")
     else:
         index = read_index(given.dir)
-        print(report(index, split(index)))
+        try:
+            print(report(index, split(index)))
+        except DataError as error:  # one sequence, or one stream only: still worth a report
+            print(report(index, None))
+            print(f"It cannot be split for training with both streams: {error}")
     return 0
