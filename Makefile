@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check install lint types imports format clean
+.PHONY: demo test check install lint types imports format clean bench-monitor
 
 install: $(STAMP)
 
@@ -24,6 +24,9 @@ demo: install
 
 test: install
 	@$(BIN)/python -m pytest
+
+bench-monitor: install
+	@$(BIN)/python tools/bench_monitor.py
 
 check: lint types imports
 

@@ -4,9 +4,11 @@ Exit code 0 only if the final epoch is recorded and all three incidents were see
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -14,9 +16,9 @@ from typing import Any, Final
 HERE: Final = Path("demo")
 DATA: Final = HERE / "data"
 RUN: Final = HERE / "run"
-BIN: Final = Path(sys.executable).parent
+BIN: Final = Path(os.path.relpath(Path(sys.executable).parent))
 
-EPOCHS: Final = 11
+EPOCHS: Final = 13
 TRAIN: Final = {
     "--modality": "dual",
     "--input-size": "256",
@@ -24,7 +26,7 @@ TRAIN: Final = {
     "--epochs": str(EPOCHS),
     "--freeze-batch-size": "8",
     "--unfreeze-batch-size": "8",
-    "--lr": "2e-3",
+    "--lr": "3e-3",
     "--workers": "2",
     "--eval-every": "3",
     "--save-every-epochs": "2",
@@ -33,7 +35,7 @@ TRAIN: Final = {
 }
 REHEARSED: Final = {
     "sigkill@freeze:2:6": ("crash", "the trainer killed with SIGKILL in the freeze phase"),
-    "oom@batch>4": ("oom", "an out-of-memory at unfreezing that only a smaller batch cures"),
+    "oom@batch>4": ("oom", "an out-of-memory that only a smaller batch cures"),
     "hang@unfreeze:5:7": ("hang", "a hang in the unfreeze phase"),
 }
 """Drill → kind of the incident, and what it is."""
@@ -44,7 +46,9 @@ def main() -> int:
     began = time.monotonic()
     if not DATA.exists():
         step("Writing a small FRED-layout data set: synthetic sky and drones, RGB and event frames")
-        subprocess.run([BIN / "fred-train", "data", "synth", DATA, "--sequences=6", "--frames=24"], check=True)
+        subprocess.run(
+            [BIN.absolute() / "fred-train", "data", "synth", DATA, "--sequences=6", "--frames=24"], check=True
+        )
     if RUN.exists():  # of an earlier demo
         fred("stop", "--run-dir", str(RUN), quiet=True)
         shutil.rmtree(RUN)
@@ -69,12 +73,14 @@ def step(text: str) -> None:
 def fred(*words: str, quiet: bool = False) -> int:
     """Run `fred-supervise` as a person would."""
     hidden = subprocess.DEVNULL if quiet else None
-    return subprocess.run([BIN / "fred-supervise", *words], check=False, stdout=hidden, stderr=hidden).returncode
+    return subprocess.run(
+        [BIN.absolute() / "fred-supervise", *words], check=False, stdout=hidden, stderr=hidden
+    ).returncode
 
 
 def ask(verb: str) -> Any:
     done = subprocess.run(
-        [BIN / "fred-supervise", verb, "--run-dir", RUN, "--json"], check=False, stdout=subprocess.PIPE
+        [BIN.absolute() / "fred-supervise", verb, "--run-dir", RUN, "--json"], check=False, stdout=subprocess.PIPE
     )
     return json.loads(done.stdout)
 
@@ -88,12 +94,12 @@ def summary(took_s: float) -> int:
     print(f"\n  {status['state'].upper()}   epoch {progress['epoch']} of {progress['epochs']}   {score(final)}", end="")
     print(f"   {took_s:.0f} s in all, {len(incidents) + 1} attempts")
     for incident in incidents:
-        print(f"\n  {incident['id']}  {incident['kind']:6} {incident['cause']}")
-        print(f"            {incident['action']}")
-        back = incident["recovered_after_s"]
+        back, lost = incident["recovered_after_s"], incident["lost_steps"]
         again = "never reached that point again" if back is None else f"past that point again after {back:.0f} s"
-        lost = incident["lost_steps"]
-        print(f"            lost: {'not known' if lost is None else f'{lost} steps'}; {again}")
+        print()
+        paragraph(f"  {incident['id']}  {incident['kind']:6}", incident["cause"])
+        paragraph("", incident["action"])
+        paragraph("", f"Lost: {'not known' if lost is None else f'{lost} steps'}; {again}.")
     print(
         f"\n  unfreeze batch: began with {batch['initial']}, ended with {batch['unfreeze']}"
         f" × {batch['accumulate']} accumulated = {batch['effective']} per optimiser step"
@@ -107,8 +113,13 @@ def summary(took_s: float) -> int:
         print(f"\n  NOT as it should be: {text} was not seen and survived")
     if strangers:
         print(f"\n  NOT as it should be: incident {strangers} was not rehearsed")
-    print(f"\n  look around: {BIN / 'fred-supervise'} incidents demo 1   ·   tensorboard --logdir {RUN}\n")
+    print(f"\n  look around: {BIN}/fred-supervise incidents demo 1\n               {BIN}/tensorboard --logdir {RUN}\n")
     return 0 if reached and not missing and not strangers else 1
+
+
+def paragraph(label: str, text: str) -> None:
+    """`text` in a column of its own, 80 wide."""
+    print(textwrap.fill(text, width=80, initial_indent=f"{label:13}", subsequent_indent=" " * 13))
 
 
 def final_checkpoint() -> dict[str, Any]:

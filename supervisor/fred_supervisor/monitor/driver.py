@@ -30,7 +30,7 @@ _START_PATIENCE_S: Final = 30.0
 _MOST_STUCK: Final = 2
 _FIRST_RETRY_S: Final = 1.0
 _LAST_RETRY_S: Final = 300.0
-"""Between two probes while NVML cannot be opened, doubled from the first to the last."""
+"""Between two probes while none gets an answer, doubled from the first to the last."""
 _LEAVE_S: Final = 1.0
 """For a probe that was asked to leave, before each stronger word."""
 
@@ -160,8 +160,9 @@ class Driver:
         with contextlib.suppress(OSError):
             probe.stdin.close()
         hung = self._asked_s is not None
-        for step in (lambda: None, probe.terminate, probe.kill):
-            step()
+        for number in (None, signal.SIGTERM, signal.SIGKILL):
+            if number is not None:
+                probe.send_signal(number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 probe.wait(0.1 if hung else _LEAVE_S)
                 break
@@ -227,6 +228,7 @@ class Driver:
 
     def _silent(self, probe: subprocess.Popen[bytes], silent_s: float) -> Answer:
         patience_s = self._patience_s if self._answered else self._start_patience_s
+        text = f"The NVIDIA driver has not answered for {silent_s:.1f} s; GPU values are unknown."
         if silent_s >= patience_s:
             self._probe = None
             self._asked_s = None
@@ -236,11 +238,10 @@ class Driver:
             self._close_pipes(probe)
             if probe.poll() is None:
                 self._stuck.append(probe)
-        if not self._answered and silent_s < patience_s:
+            return self._fail(NvmlState.HUNG, text)
+        if not self._answered:
             return self._say(NvmlState.STARTING, f"The NVIDIA driver is being opened, for {silent_s:.0f} s so far.")
-        return self._say(
-            NvmlState.HUNG, f"The NVIDIA driver has not answered for {silent_s:.1f} s; GPU values are unknown."
-        )
+        return self._say(NvmlState.HUNG, text)
 
     def _died(self, probe: subprocess.Popen[bytes]) -> Answer:
         self._probe = None

@@ -69,6 +69,9 @@ def open_nvml() -> "tuple[Nvml | None, dict[str, Any]]":
         return None, {"code": NO_BINDINGS, "text": str(error)}
     if not hasattr(pynvml, "_nvmlGetFunctionPointer"):
         return None, {"code": NO_BINDINGS, "text": f"{pynvml.__file__} is not NVIDIA's nvidia-ml-py"}
+    give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if give_back is not None:  # half of what we hold, when the bindings had to be compiled first
+        give_back(0)
     nvml = Nvml(pynvml)
     _, code = nvml.ask(pynvml.nvmlInit)
     return (nvml, {}) if code is None else (None, {"code": code})
@@ -79,6 +82,7 @@ class Nvml:
 
     def __init__(self, pynvml: Any) -> None:
         self._n = pynvml
+        self._count: int | None = None
         # The second is raised for a symbol that the driver lacks, and is no NVMLError.
         self._errors: tuple[type[Exception], ...] = (pynvml.NVMLError, pynvml.NVMLLibraryMismatchError)
         self._known: dict[int, dict[str, Any]] = {}
@@ -112,6 +116,12 @@ class Nvml:
         count, code = self.ask(self._n.nvmlDeviceGetCount)
         if code is not None:
             return {"code": code, "driver": driver}
+        if count != self._count:  # a GPU came or went: indices may have moved
+            self._count = count
+            self._known.clear()
+            self._handles.clear()
+            self._uuid_of.clear()
+            self._forget_events()
         gpus = [self._gpu(index) for index in range(count)]
         return {"code": None, "driver": driver, "gpus": gpus, "xids": self._xids(count)}
 
@@ -242,9 +252,13 @@ class Nvml:
                 found.append({"uuid": self._uuid_of.get(_address(event.device)), "code": int(event.eventData)})
         return found
 
-    def close(self) -> None:
+    def _forget_events(self) -> None:
         if self._event_set is not None:
             self.ask(self._n.nvmlEventSetFree, self._event_set)
+            self._event_set = None
+
+    def close(self) -> None:
+        self._forget_events()
         self.ask(self._n.nvmlShutdown)
 
 

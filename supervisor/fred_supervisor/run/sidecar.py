@@ -21,8 +21,8 @@ _AGAIN_S: Final = (5.0, 300.0)
 """Pause before a dead monitor is started again: doubling from the first to the last."""
 _LEAVE_S: Final = 1.0
 """From the end of its input until it is killed."""
-_STALE_PERIODS: Final = 3
-"""A sample older than this many periods says nothing."""
+_STALE: Final = (3, 5.0)
+"""A sample older than this many periods and seconds says nothing."""
 
 
 class Monitor:
@@ -106,4 +106,5 @@ def newest_sample(run: RunDir) -> dict[str, Any] | None:
     seen_s, period_s = sample.get("mono_s"), sample.get("period_s")
     if not isinstance(seen_s, int | float) or not isinstance(period_s, int | float):
         return None
-    return sample if time.monotonic() - seen_s <= _STALE_PERIODS * period_s else None
+    periods, more_s = _STALE
+    return sample if time.monotonic() - seen_s <= periods * period_s + more_s else None

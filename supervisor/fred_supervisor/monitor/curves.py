@@ -1,0 +1,90 @@
+"""TensorBoard scalars without tensorboard, which the base install lacks: event files are a few fixed byte patterns.
+
+A file is a row of records: length (8 bytes, little endian), masked CRC-32C of it, data, masked CRC-32C of the data.
+The data is a protobuf message Event: wall_time (field 1, double), step (2, varint), file_version (3, string) or
+summary (5), which repeats value (1): tag (1, string), simple_value (2, float32). GiB and not bytes: float32.
+"""
+
+import os
+import socket
+import struct
+from pathlib import Path
+from typing import Final
+
+
+def _table() -> tuple[int, ...]:
+    rows = []
+    for byte in range(256):
+        crc = byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+        rows.append(crc)
+    return tuple(rows)
+
+
+_CRC32C: Final = _table()
+
+
+def _masked_crc(data: bytes) -> int:
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = _CRC32C[(crc ^ byte) & 0xFF] ^ (crc >> 8)
+    crc ^= 0xFFFFFFFF
+    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def _record(data: bytes) -> bytes:
+    length = struct.pack("<Q", len(data))
+    return length + struct.pack("<I", _masked_crc(length)) + data + struct.pack("<I", _masked_crc(data))
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def _bytes_field(number: int, data: bytes) -> bytes:
+    return bytes((number << 3 | 2,)) + _varint(len(data)) + data
+
+
+class Curves:
+    """One event file, begun with the first flush. Steps are seconds since the first file of the folder."""
+
+    def __init__(self, folder: Path, *, wall_s: float, mono_s: float) -> None:
+        self._folder = folder
+        self._name = f"events.out.tfevents.{int(wall_s):010d}.{socket.gethostname()}.{os.getpid()}.supervisor"
+        self._offset_s = max(0.0, wall_s - _first_start_s(folder, wall_s)) - mono_s
+        self._buffer = b""
+
+    def add(self, wall_s: float, mono_s: float, scalars: dict[str, float]) -> None:
+        """Keep scalars, by tag, for the next flush; the monotonic clock counts, so that steps only grow."""
+        values = b"".join(
+            _bytes_field(1, _bytes_field(1, tag.encode()) + b"\x15" + struct.pack("<f", value))
+            for tag, value in scalars.items()
+        )
+        step = max(0, int(mono_s + self._offset_s))
+        event = b"\x09" + struct.pack("<d", wall_s) + b"\x10" + _varint(step) + _bytes_field(5, values)
+        self._buffer += _record(event)
+
+    def flush(self, wall_s: float) -> None:
+        """Append what was kept, in one write. Raises OSError, and then it is lost."""
+        data, self._buffer = self._buffer, b""
+        if not data:
+            return
+        fd = os.open(self._folder / self._name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            if os.fstat(fd).st_size == 0:
+                version = b"\x09" + struct.pack("<d", wall_s) + _bytes_field(3, b"brain.Event:2")
+                data = _record(version) + data
+            os.write(fd, data)
+        finally:
+            os.close(fd)
+
+
+def _first_start_s(folder: Path, otherwise_s: float) -> float:
+    starts = [name.name.split(".")[3] for name in folder.glob("events.out.tfevents.*.supervisor")]
+    return min((float(start) for start in starts if start.isdigit()), default=otherwise_s)

@@ -1,0 +1,261 @@
+"""From the probe's raw numbers to what `monitor.json` says of each GPU. What is not known is None, with a text."""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import psutil
+
+from fred_supervisor.monitor import health
+from fred_supervisor.monitor.devices import Chosen, Device, resolve
+from fred_supervisor.monitor.driver import Answer
+from fred_supervisor.monitor.forecast import Trend
+from fred_supervisor.monitor.processes import Processes
+from fred_supervisor.monitor.xids import Xids, bus_key
+
+_MIB: Final = 1 << 20
+_FORECAST_S: Final = 900.0
+_FORECAST_LEAST_S: Final = 240.0
+_NOT_SUPPORTED: Final = 3
+_PID_LIMIT: Final = 1 << 22
+"""Of the kernel on 64-bit machines: a greater pid is no pid."""
+
+_VALUES: Final = (
+    "used_mib",
+    "free_mib",
+    "total_mib",
+    "trainer_mib",
+    "temperature_c",
+    "power_w",
+    "utilization",
+    "throttle",
+    "ecc_uncorrected",
+    "remap_pending",
+    "recovery_action",
+    "recovery_number",
+    "processes",
+)
+"""Keys that are None when they are not known."""
+
+_FROM_MEMORY: Final = ("used_mib", "free_mib", "total_mib")
+_ERROR_KEYS: Final = {
+    "memory": _FROM_MEMORY,
+    "temperature": ("temperature_c",),
+    "power_mw": ("power_w",),
+    "utilization": ("utilization",),
+    "reasons": ("throttle",),
+    "ecc_uncorrected": ("ecc_uncorrected",),
+    "remap": ("remap_pending",),
+    "recovery": ("recovery_action", "recovery_number"),
+    "processes": ("processes", "trainer_mib"),
+    "device": _VALUES,
+}
+"""Which keys are unknown when the probe reports an error under a name."""
+
+
+@dataclass
+class Gpus:
+    """Remembers what a lost or silent GPU no longer tells: who it is, and what was free before the trainer came."""
+
+    cuda_visible_devices: str | None
+    pci_order: bool
+    xids: Xids
+    chosen: Chosen = field(default_factory=lambda: Chosen(None, "The driver has not answered yet."))
+    _resolved: bool = False
+    _last: list[dict[str, Any]] = field(default_factory=list)
+    _before_mib: dict[str, int] = field(default_factory=dict)
+    """Used on each GPU when no trainer ran."""
+    _trends: dict[str, Trend] = field(default_factory=dict)
+    _trend_of: int | None = None
+    """The trainer that the trends belong to."""
+
+    def choose_again(self, cuda_visible_devices: str | None) -> None:
+        """The next trainer is given other GPUs."""
+        self.cuda_visible_devices = cuda_visible_devices
+        self._resolved = False
+
+    def uuid_at(self, bus: tuple[int, int, int] | None) -> str | None:
+        """The GPU at a place of the PCI bus."""
+        found = (gpu["uuid"] for gpu in self._last if bus is not None and bus_key(gpu["bus_id"]) == bus)
+        return next(found, None)
+
+    def documents(self, answer: Answer, processes: Processes, mono_s: float) -> list[dict[str, Any]]:
+        """One document a GPU, MIG devices behind their GPU."""
+        if answer.sample is None:
+            return [self._silent(gpu, answer.text) for gpu in self._last]
+        raws = [raw | {"uuid": raw.get("uuid") or f"GPU-unknown-{raw['index']}"} for raw in answer.sample["gpus"]]
+        flat = [(raw, part) for raw in raws for part in (None, *raw.get("mig", ()))]
+        self._choose(raws)
+        if processes.trainer_pid != self._trend_of:
+            self._trends.clear()
+            self._trend_of = processes.trainer_pid
+        pids = {pid for raw, part in flat for pid, _ in (part or raw).get("processes", ())}
+        owners = processes.owners(pids)
+        documents = []
+        for raw, part in flat:
+            document = self._document(raw, part)
+            self._attribute(document, part or raw, owners, processes)
+            self._forecast(document, mono_s)
+            documents.append(document)
+        self._last = documents
+        return documents
+
+    def _choose(self, raws: list[dict[str, Any]]) -> None:
+        if self._resolved:
+            return
+        devices: list[Device] = []
+        for raw in raws:
+            devices.append(Device(uuid=raw["uuid"], name=raw.get("name")))
+            devices += [Device(uuid=p["uuid"], name=p.get("name"), parent=raw["uuid"]) for p in raw.get("mig", ())]
+        self.chosen = resolve(self.cuda_visible_devices, devices, pci_order=self.pci_order)
+        self._resolved = self.chosen.uuids is not None
+
+    def _is_chosen(self, uuid: str, parent: str | None) -> bool:
+        uuids = self.chosen.uuids
+        return uuids is None or uuid in uuids or (parent is not None and parent in uuids)
+
+    def _document(self, raw: dict[str, Any], part: dict[str, Any] | None) -> dict[str, Any]:
+        values = part or raw
+        uuid = values["uuid"]
+        errors: dict[str, int] = values["errors"]
+        unknown = {
+            key: health.nvml_error(code) for name, code in errors.items() for key in _ERROR_KEYS.get(name, (name,))
+        }
+        used, total, unified = values.get("used"), values.get("total"), False
+        free = values.get("free")
+        if errors.get("memory") == _NOT_SUPPORTED and part is None:
+            host = psutil.virtual_memory()
+            used, total, free, unified = host.total - host.available, host.total, host.available, True
+            for key in _FROM_MEMORY:
+                unknown.pop(key, None)
+        recovery = values.get("recovery")
+        remap = values.get("remap")
+        document: dict[str, Any] = {
+            "uuid": uuid,
+            "index": raw["index"],
+            "mig": None if part is None else part["mig_index"],
+            "parent": None if part is None else raw["uuid"],
+            "name": values.get("name"),
+            "bus_id": raw.get("bus_id"),
+            "chosen": self._is_chosen(uuid, None if part is None else raw["uuid"]),
+            "used_mib": None if used is None else used // _MIB,
+            "free_mib": None if free is None else free // _MIB,
+            "total_mib": None if total is None else total // _MIB,
+            "memory_version": values.get("memory_version"),
+            "unified": unified,
+            "trainer_mib": None,
+            "trainer_estimated": False,
+            "trainer_full_in_s": None,
+            "temperature_c": values.get("temperature"),
+            "power_w": None if "power_mw" not in values else round(values["power_mw"] / 1000, 1),
+            "utilization": values.get("utilization"),
+            "throttle": None if "reasons" not in values else health.throttle_words(values["reasons"]),
+            "ecc_uncorrected": values.get("ecc_uncorrected"),
+            "remap_pending": None if remap is None else bool(remap[2]),
+            "recovery_action": None if recovery is None else health.recovery(recovery).word,
+            "recovery_number": recovery,
+            "processes": None,
+            "xids": self.xids.of(raw["uuid"]),
+            "unknown": unknown,
+        }
+        if part is not None:
+            for key in _VALUES:
+                if document[key] is None and key not in ("processes", "trainer_mib"):
+                    unknown.setdefault(key, "told of the whole GPU only")
+        verdict = health.judge(
+            uuid=raw["uuid"],
+            errors=frozenset(raw["errors"].values()),
+            recovery_action=raw.get("recovery"),
+            xids=[(entry["code"], entry["age_s"]) for entry in document["xids"]],
+            remap_pending=None if raw.get("remap") is None else bool(raw["remap"][2]),
+            reasons=raw.get("reasons"),
+        )
+        document |= {
+            "health": verdict.text,
+            "remedy": str(verdict.remedy),
+            "hold": verdict.hold,
+            "command": verdict.command,
+        }
+        return document
+
+    def _attribute(
+        self, document: dict[str, Any], raw: dict[str, Any], owners: dict[int, Any], processes: Processes
+    ) -> None:
+        """Who holds the memory, and how much of it is the trainer's."""
+        unknown, listed = document["unknown"], raw.get("processes")
+        if listed is None:
+            self._estimate(document, processes)
+            return
+        total = raw.get("total")
+        if any(pid >= _PID_LIMIT or (used and total and used > total) for pid, used in listed):
+            unknown["processes"] = unknown["trainer_mib"] = "the driver's list of processes makes no sense"
+            self._estimate(document, processes)
+            return
+        document["processes"] = [
+            {
+                "pid": pid,
+                "user": owners[pid].user,
+                "command": owners[pid].command,
+                "mib": None if used is None else used // _MIB,
+                "ours": owners[pid].ours,
+            }
+            for pid, used in listed
+        ]
+        ours = [process["mib"] for process in document["processes"] if process["ours"]]
+        visible = any(process["ours"] is not None for process in document["processes"])
+        if listed and not visible:
+            unknown["trainer_mib"] = "the driver's pids are not visible from here, as in a container"
+            self._estimate(document, processes)
+        elif None in ours:
+            unknown["trainer_mib"] = "the driver does not tell memory by process"
+            self._estimate(document, processes)
+        else:
+            document["trainer_mib"] = sum(ours)
+            if not ours and not listed and processes.trainer_pid is not None and document["chosen"]:
+                self._estimate(document, processes)  # a container may hide the pids altogether
+            elif not ours:
+                self._remember(document)
+
+    def _remember(self, document: dict[str, Any]) -> None:
+        if document["used_mib"] is not None:
+            self._before_mib[document["uuid"]] = document["used_mib"]
+
+    def _estimate(self, document: dict[str, Any], processes: Processes) -> None:
+        """The growth since there was no trainer, when the driver does not tell whose memory it is."""
+        if processes.trainer_pid is None:
+            self._remember(document)
+            return
+        before, used = self._before_mib.get(document["uuid"]), document["used_mib"]
+        if before is None or used is None or not document["chosen"]:
+            return
+        grown = max(0, used - before)
+        if document["trainer_mib"] is None or grown > 0:
+            document["trainer_mib"], document["trainer_estimated"] = grown, True
+            document["unknown"].pop("trainer_mib", None)
+
+    def _forecast(self, document: dict[str, Any], mono_s: float) -> None:
+        """When the trainer's share, rising as it does, will have filled the GPU."""
+        share, free = document["trainer_mib"], document["free_mib"]
+        if self._trend_of is None or not share or free is None:
+            return
+        trend = self._trends.setdefault(document["uuid"], Trend(_FORECAST_S, _FORECAST_LEAST_S))
+        trend.add(mono_s, share)
+        left_s = trend.reaches_in_s(share + free)
+        document["trainer_full_in_s"] = None if left_s is None else round(left_s)
+
+    def _silent(self, last: dict[str, Any], why: str) -> dict[str, Any]:
+        """A GPU that we know and that says nothing now."""
+        document = last | dict.fromkeys(_VALUES) | {"unknown": dict.fromkeys(_VALUES, why)}
+        document |= {"trainer_full_in_s": None, "trainer_estimated": False, "memory_version": None}
+        xids = self.xids.of(last["parent"] or last["uuid"])
+        verdict = health.judge(
+            uuid=last["parent"] or last["uuid"],
+            errors=frozenset(),
+            recovery_action=None,
+            xids=[(entry["code"], entry["age_s"]) for entry in xids],
+            remap_pending=None,
+            reasons=None,
+        )
+        text = f"Unknown: {why}" if verdict.text == "ok" else verdict.text
+        document |= {"xids": xids, "health": text, "remedy": str(verdict.remedy)}
+        document |= {"hold": verdict.hold, "command": verdict.command}
+        return document

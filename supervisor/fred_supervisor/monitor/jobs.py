@@ -1,0 +1,153 @@
+"""Housekeeping by APScheduler, kept alive over steps of the wall clock.
+
+APScheduler's deadlines are wall-clock times, so a clock set back stops every job for as long as it was set back.
+`Clock` notices that on the monotonic clock, and `Jobs.mend` gives every job a new deadline.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, JobExecutionEvent
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.cron import CronTrigger
+
+_STEP_S: Final = 1.0
+"""A clock that moves further than this against the monotonic one was set."""
+_GRACE_S: Final = 2.0
+"""For a job that takes its time."""
+_WORKERS: Final = 3
+"""A job that hangs (a dead network disk) leaves two for the others."""
+
+
+class Every(BaseTrigger):  # type: ignore[misc]  # apscheduler ships no types
+    """Every so many seconds from now on, and what was missed is missed.
+
+    APScheduler's own interval trigger lists each missed run: after a clock that jumps a year that takes minutes.
+    """
+
+    def __init__(self, period_s: float) -> None:
+        self.period = timedelta(seconds=period_s)
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+        due = now if previous_fire_time is None else previous_fire_time + self.period
+        return due if previous_fire_time is None or due > now else now + self.period
+
+
+@dataclass
+class Done:
+    """The last run of a job."""
+
+    mono_s: float
+    error: str | None
+
+
+class Jobs:
+    """The scheduler and its jobs, by name: UTC, coalesced, one instance each."""
+
+    def __init__(self) -> None:
+        logging.getLogger("apscheduler").setLevel(logging.CRITICAL)  # its news are in `done`
+        self.done: dict[str, Done] = {}
+        self._periods: dict[str, float] = {}
+        self._mended_s = time.monotonic()
+        self._scheduler: Any = BackgroundScheduler(
+            timezone=UTC,
+            executors={"default": ThreadPoolExecutor(_WORKERS)},
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+        )
+        self._scheduler.add_listener(self._note, EVENT_JOB_EXECUTED | EVENT_JOB_ERROR)
+
+    def every(self, name: str, period_s: float, call: Callable[[], None]) -> None:
+        """Run `call` now, and every `period_s` seconds."""
+        self._periods[name] = period_s
+        self._scheduler.add_job(call, Every(period_s), id=name)
+
+    def daily(self, name: str, call: Callable[[], None]) -> None:
+        """Run `call` at every midnight, UTC."""
+        self._scheduler.add_job(call, CronTrigger(hour=0, timezone=UTC), id=name)
+
+    def start(self) -> None:
+        self._scheduler.start()
+
+    def set_period(self, name: str, period_s: float) -> None:
+        """From now on another rhythm, beginning now."""
+        if self._periods[name] != period_s:
+            self._periods[name] = period_s
+            self._scheduler.reschedule_job(name, trigger=Every(period_s))
+
+    def mend(self) -> None:
+        """New deadlines for all, after a step of the clock: periodic jobs run now, the daily one at its hour."""
+        self._mended_s = time.monotonic()
+        for job in self._scheduler.get_jobs():
+            period_s = self._periods.get(job.id)
+            job.reschedule(job.trigger if period_s is None else Every(period_s))
+
+    def overdue(self) -> bool:
+        """A periodic job has not run for two periods: it hangs, or a clock was set forth and back between two looks."""
+        now_s = time.monotonic()
+        return any(
+            now_s - max(self._mended_s, done.mono_s) > 2 * self._periods[name] + _GRACE_S
+            for name, done in self.done.items()
+            if name in self._periods
+        )
+
+    def _note(self, event: JobExecutionEvent) -> None:
+        error = None if event.exception is None else f"{type(event.exception).__name__}: {event.exception}"
+        self.done[event.job_id] = Done(time.monotonic(), error)
+
+    def document(self) -> dict[str, Any]:
+        """For `monitor.json`."""
+        now_s = time.monotonic()
+        return {
+            name: {"age_s": round(now_s - done.mono_s, 1), "error": done.error}
+            for name, done in sorted(self.done.items())
+        }
+
+
+@dataclass
+class Clock:
+    """Compares the wall clock with the monotonic one, between one look and the next."""
+
+    steps: int = 0
+    last_step_s: float | None = None
+    """How far the wall clock was set, forward or, negative, back."""
+    stopped_s: float = 0.0
+    """In which this process did not run (SIGSTOP, a paused virtual machine) though it wanted to."""
+    suspended_s: float = 0.0
+    """In which the machine slept."""
+    _offset_s: float = field(default_factory=lambda: time.time() - time.monotonic())
+    _asleep_s: float = field(default_factory=lambda: _boot_s() - time.monotonic())
+
+    def look(self, late_s: float) -> bool:
+        """Whether the wall clock moved since the last look; `late_s`: how much later than wanted that look comes."""
+        offset_s, asleep_s = time.time() - time.monotonic(), _boot_s() - time.monotonic()
+        step_s, slept_s = offset_s - self._offset_s, asleep_s - self._asleep_s
+        self._offset_s, self._asleep_s = offset_s, asleep_s
+        if late_s > _STEP_S:
+            self.stopped_s += late_s
+        if slept_s > _STEP_S:
+            self.suspended_s += slept_s
+        if abs(step_s) <= _STEP_S:
+            return False
+        if abs(step_s - slept_s) > _STEP_S:  # more than the sleep explains
+            self.steps += 1
+            self.last_step_s = round(step_s - slept_s, 1)
+        return True
+
+    def document(self) -> dict[str, Any]:
+        """For `monitor.json`."""
+        return {
+            "steps": self.steps,
+            "last_step_s": self.last_step_s,
+            "stopped_s": round(self.stopped_s, 1),
+            "suspended_s": round(self.suspended_s, 1),
+        }
+
+
+def _boot_s() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -1,0 +1,75 @@
+"""What the supervisor writes to the monitor's standard input: one JSON line to begin with, then orders."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from fred_supervisor.contract.layout import RunDir
+from fred_supervisor.monitor.quiet import Window, parse_window
+
+_LEAST_PERIOD_S: Final = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The first line."""
+
+    dir: RunDir
+    run_id: str
+    name: str
+    period_s: float = 10.0
+    """Between two samples while nothing happens."""
+    quiet: tuple[Window, ...] = ()
+    cuda_visible_devices: str | None = None
+    """What the trainer is given; None: not set."""
+    pci_order: bool = False
+    """CUDA_DEVICE_ORDER=PCI_BUS_ID holds for the trainer."""
+    checkpoint_bytes: int | None = None
+    """Size of the next checkpoint; None: that of the newest one in the run dir."""
+    kernel_log: Path = Path("/dev/kmsg")
+
+
+def parse_config(line: bytes) -> Config:
+    """Raises ValueError, which says what is wrong with the line."""
+    document = json.loads(line)
+    if not isinstance(document, dict):
+        raise ValueError("the first line is no JSON object")  # noqa: TRY004 - one kind of error for one kind of reader
+    missing = [key for key in ("run_dir", "run_id", "name") if not isinstance(document.get(key), str)]
+    if missing:
+        raise ValueError(f"the first line lacks {', '.join(missing)}")
+    period_s = document.get("period_s", 10.0)
+    if not isinstance(period_s, int | float) or not period_s >= _LEAST_PERIOD_S:
+        raise ValueError(f"period_s is {period_s!r}, at least {_LEAST_PERIOD_S} s make sense")
+    devices, size = document.get("cuda_visible_devices"), document.get("checkpoint_bytes")
+    return Config(
+        dir=RunDir(Path(document["run_dir"])),
+        run_id=document["run_id"],
+        name=document["name"],
+        period_s=float(period_s),
+        quiet=tuple(parse_window(text) for text in document.get("quiet") or ()),
+        cuda_visible_devices=devices if isinstance(devices, str) else None,
+        pci_order=document.get("cuda_device_order") == "PCI_BUS_ID",
+        checkpoint_bytes=size if isinstance(size, int) else None,
+        kernel_log=Path(document.get("kernel_log") or "/dev/kmsg"),
+    )
+
+
+class Lines:
+    """Whole lines out of the parts that a pipe delivers."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, part: bytes) -> list[bytes]:
+        *whole, self._rest = (self._rest + part).split(b"\n")
+        return [line for line in whole if line.strip()]
+
+
+def parse_order(line: bytes) -> dict[str, Any]:
+    """An order; empty when it is none, for the monitor must outlive a garbled line."""
+    try:
+        document = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}

@@ -1,0 +1,145 @@
+"""Metrics as a text file for node_exporter's textfile collector: link or copy it into the collector's folder.
+
+Every series carries the run's id, because two files must not hold the same series, and GPUs are told apart by UUID.
+What is not known is left out: there is no number for it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+_MIB: Final = 1 << 20
+
+_HELP: Final = {
+    "fred_gpu_info": ("gauge", "The GPU: index, name and driver"),
+    "fred_gpu_memory_used_bytes": ("gauge", "GPU memory in use, by anybody"),
+    "fred_gpu_memory_free_bytes": ("gauge", "GPU memory free"),
+    "fred_gpu_memory_total_bytes": ("gauge", "GPU memory there is"),
+    "fred_gpu_trainer_memory_bytes": ("gauge", "GPU memory in use by this run's trainer"),
+    "fred_gpu_temperature_celsius": ("gauge", "Temperature of the GPU"),
+    "fred_gpu_power_watts": ("gauge", "Power draw of the GPU"),
+    "fred_gpu_utilization_ratio": ("gauge", "Share of time in which the GPU did anything"),
+    "fred_gpu_ecc_uncorrectable_total": ("counter", "Uncorrectable memory errors since the driver was loaded"),
+    "fred_gpu_rows_remap_pending": ("gauge", "1: a bad memory row is replaced at the next reset"),
+    "fred_gpu_recovery_action": (
+        "gauge",
+        "What the driver recommends: 0 nothing, 1 reset, 2 reboot, 3 and up see NVML",
+    ),
+    "fred_gpu_hold": ("gauge", "1: nothing should be started on the GPU before a reset or reboot"),
+    "fred_gpu_xid_errors_total": ("counter", "Xid errors since the monitor started, by code"),
+    "fred_gpu_xid_last_timestamp_seconds": ("gauge", "When the last Xid error of the GPU was seen"),
+    "fred_gpu_probe_up": ("gauge", "1: the NVIDIA driver answers"),
+    "fred_gpu_probe_duration_seconds": ("gauge", "Time that the last sample spent in the driver"),
+    "fred_host_memory_available_bytes": ("gauge", "Memory that programs can still have"),
+    "fred_host_swap_used_bytes": ("gauge", "Swap space in use"),
+    "fred_run_disk_free_bytes": ("gauge", "Free space on the run's disk"),
+    "fred_run_trainer_resident_bytes": (
+        "gauge",
+        "Resident memory of the trainer's processes, shared pages counted in each",
+    ),
+    "fred_run_oom_kills_total": ("counter", "Kills by the kernel for want of memory in the trainer's cgroup"),
+    "fred_run_restarts_total": ("counter", "Relaunches of the trainer"),
+    "fred_run_images_per_second": ("gauge", "How fast training goes"),
+    "fred_run_beat_age_seconds": ("gauge", "Age of the trainer's last heartbeat"),
+    "fred_run_quiet": ("gauge", "1: quiet hours, training is to pause"),
+    "fred_run_info": ("gauge", "The run: name and run dir"),
+    "fred_monitor_sample_timestamp_seconds": ("gauge", "When this file was written"),
+}
+"""Type and help, by name, in the order of the file."""
+
+_GPU: Final = (
+    ("used_mib", "fred_gpu_memory_used_bytes", _MIB),
+    ("free_mib", "fred_gpu_memory_free_bytes", _MIB),
+    ("total_mib", "fred_gpu_memory_total_bytes", _MIB),
+    ("trainer_mib", "fred_gpu_trainer_memory_bytes", _MIB),
+    ("temperature_c", "fred_gpu_temperature_celsius", 1),
+    ("power_w", "fred_gpu_power_watts", 1),
+    ("utilization", "fred_gpu_utilization_ratio", 0.01),
+    ("ecc_uncorrected", "fred_gpu_ecc_uncorrectable_total", 1),
+    ("remap_pending", "fred_gpu_rows_remap_pending", 1),
+    ("recovery_number", "fred_gpu_recovery_action", 1),
+    ("hold", "fred_gpu_hold", 1),
+)
+_HOST: Final = (
+    ("memory_available_mib", "fred_host_memory_available_bytes", _MIB),
+    ("swap_used_mib", "fred_host_swap_used_bytes", _MIB),
+    ("disk_free_mib", "fred_run_disk_free_bytes", _MIB),
+    ("trainer_rss_mib", "fred_run_trainer_resident_bytes", _MIB),
+    ("cgroup_oom_kills", "fred_run_oom_kills_total", 1),
+)
+_FACTS: Final = (
+    ("restarts", "fred_run_restarts_total"),
+    ("images_per_s", "fred_run_images_per_second"),
+    ("beat_age_s", "fred_run_beat_age_seconds"),
+)
+"""Key in the document, metric, factor to base units."""
+
+
+@dataclass
+class _Text:
+    run: Mapping[str, str]
+    series: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, metric: str, value: object, **labels: object) -> None:
+        if not isinstance(value, int | float):
+            return
+        every = {**self.run, **{key: str(label) for key, label in labels.items()}}
+        text = ",".join(f'{key}="{escape(label)}"' for key, label in every.items())
+        self.series.setdefault(metric, []).append(f"{metric}{{{text}}} {float(value):.17g}")
+
+    def text(self) -> str:
+        lines: list[str] = []
+        for name, (kind, words) in _HELP.items():
+            if name in self.series:
+                lines += [f"# HELP {name} {words}.", f"# TYPE {name} {kind}", *self.series[name]]
+        return "\n".join(lines) + "\n"
+
+
+def escape(label: str) -> str:
+    """A label value as the text format wants it."""
+    return label.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+
+
+def exposition(
+    document: Mapping[str, Any],
+    *,
+    run_id: str,
+    name: str,
+    run_dir: str,
+    facts: Mapping[str, Any],
+    xid_counts: Mapping[tuple[str, int], int],
+    wall_s: float,
+) -> str:
+    """The text of `fred_supervise.prom` for one `monitor.json`."""
+    out = _Text({"run": name, "run_id": run_id})
+    out.add("fred_run_info", 1, run_dir=run_dir)
+    out.add("fred_monitor_sample_timestamp_seconds", round(wall_s, 3))
+    nvml = document["nvml"]
+    out.add("fred_gpu_probe_up", nvml["state"] in ("ok", "no GPU"))
+    out.add("fred_gpu_probe_duration_seconds", nvml["took_s"])
+    for gpu in document["gpus"]:
+        uuid = gpu["uuid"]
+        driver = document["driver"] or ""
+        out.add(
+            "fred_gpu_info",
+            1,
+            uuid=uuid,
+            index=gpu["index"],
+            name=gpu["name"] or "",
+            bus_id=gpu["bus_id"] or "",
+            driver=driver,
+        )
+        for key, metric, factor in _GPU:
+            value = gpu[key]
+            out.add(metric, None if value is None else value * factor, uuid=uuid)
+        if gpu["xids"]:
+            out.add("fred_gpu_xid_last_timestamp_seconds", gpu["xids"][-1]["wall_s"], uuid=uuid)
+    for (uuid, code), count in sorted(xid_counts.items()):
+        out.add("fred_gpu_xid_errors_total", count, uuid=uuid, xid=code)
+    for key, metric, factor in _HOST:
+        value = document["host"].get(key)
+        out.add(metric, None if value is None else value * factor)
+    for key, metric in _FACTS:
+        out.add(metric, facts.get(key))
+    out.add("fred_run_quiet", document["quiet"]["now"])
+    return out.text()

@@ -1,0 +1,247 @@
+"""A machine with GPUs, without any: our own NVML library and a wall clock that can be set, for real processes."""
+
+import functools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from fred_supervisor.contract.files import read_json
+from fred_supervisor.contract.layout import RunDir
+from fred_supervisor.monitor.driver import Answer, Driver
+from fred_supervisor.monitor.ring import read_ring, ring_path
+
+HERE = Path(__file__).parent
+WAIT_S = 20.0
+"""For what happens at once on an idle machine."""
+
+
+def wait_until(condition: Callable[[], Any], timeout_s: float = WAIT_S) -> Any:
+    """Wait for a condition to become true, and return its value."""
+    end_s = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert time.monotonic() < end_s, "it did not happen in time"
+        time.sleep(0.01)
+    return value
+
+
+@pytest.fixture
+def until() -> Callable[..., Any]:
+    return wait_until
+
+
+@pytest.fixture(scope="session")
+def native(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with `new/` and `old/libnvidia-ml.so.1` and `wall_clock.so`."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler for the fake NVML library")
+    folder = tmp_path_factory.mktemp("native")
+    flags = ["-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    hidden = [*flags, "-fvisibility=hidden", "-Wl,-soname,libnvidia-ml.so.1"]
+    (folder / "new").mkdir()
+    (folder / "old").mkdir()
+    builds = [
+        [compiler, *hidden, "-o", folder / "new/libnvidia-ml.so.1", HERE / "fake_nvml.c"],
+        [compiler, *hidden, "-DOLD_DRIVER", "-o", folder / "old/libnvidia-ml.so.1", HERE / "fake_nvml.c"],
+        [compiler, *flags, "-o", folder / "wall_clock.so", HERE / "wall_clock.c", "-ldl"],
+    ]
+    running = [subprocess.Popen(build) for build in builds]
+    assert [process.wait() for process in running] == [0, 0, 0]
+    return folder
+
+
+@dataclass
+class Nvidia:
+    """The driver of one test."""
+
+    folder: Path
+    native: Path
+    age: str = "new"
+    environ: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("FRED_", "CUDA_"))}
+        self.environ = {
+            **inherited,
+            "LD_LIBRARY_PATH": str(self.native / self.age),
+            "FRED_FAKE_NVML": str(self.folder / "nvml"),
+            "FRED_FAKE_NVML_CLOSED": str(self.folder / "closed"),
+        }
+        self.say("gpus 1")
+
+    def say(self, *lines: str) -> None:
+        """From now on the driver says this."""
+        beside = self.folder / "nvml.new"
+        beside.write_text("\n".join(lines) + "\n")
+        beside.replace(self.folder / "nvml")
+
+    @property
+    def closed(self) -> bool:
+        """NVML was closed properly."""
+        return (self.folder / "closed").exists()
+
+    def spawn(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "fred_supervisor.monitor.probe", str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            env=self.environ,
+        )
+
+
+@pytest.fixture
+def nvidia(native: Path, tmp_path: Path) -> Nvidia:
+    return Nvidia(tmp_path, native)
+
+
+@pytest.fixture
+def old_nvidia(native: Path, tmp_path: Path) -> Nvidia:
+    return Nvidia(tmp_path, native, age="old")
+
+
+@pytest.fixture
+def driver_of() -> Iterator[Callable[..., Driver]]:
+    """Drivers that are closed when the test ends; 10 s of patience with a first answer on a busy machine."""
+    made: list[Driver] = []
+
+    def make(nvidia: Nvidia, **limits: Any) -> Driver:
+        made.append(Driver(spawn=limits.pop("spawn", nvidia.spawn), **{"limit_s": 10.0, **limits}))
+        return made[-1]
+
+    yield make
+    for driver in made:
+        driver.close()
+
+
+@pytest.fixture
+def ask(nvidia: Nvidia, driver_of: Callable[..., Driver]) -> Callable[..., Answer]:
+    """One sample of a driver that says this."""
+    driver = functools.cache(lambda: driver_of(nvidia))
+
+    def sample(*lines: str) -> Answer:
+        nvidia.say(*lines)
+        return driver().sample()
+
+    return sample
+
+
+@dataclass
+class Monitor:
+    """A real monitor process, as the supervisor runs it."""
+
+    nvidia: Nvidia
+    dir: RunDir
+    process: subprocess.Popen[bytes]
+
+    def order(self, **order: Any) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(order).encode() + b"\n")
+
+    def document(self) -> dict[str, Any]:
+        return read_json(self.dir.monitor) or {}
+
+    def shows(self, condition: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+        """The first `monitor.json` for which the condition holds."""
+
+        def found() -> dict[str, Any] | None:
+            document = self.document()
+            return document if document.get("pid") == self.process.pid and condition(document) else None
+
+        return wait_until(found)
+
+    def ring(self) -> list[dict[str, Any]]:
+        return read_ring(ring_path(self.dir.monitor))
+
+    def probes(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def leave(self) -> int:
+        """End of input, as when the supervisor dies."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        return self.process.wait(WAIT_S)
+
+    def set_clock(self, offset_s: int) -> None:
+        """The wall clock of the monitor is off by this much."""
+        path = Path(self.nvidia.environ["FRED_WALL_CLOCK"])
+        beside = path.with_suffix(".new")
+        beside.write_text(str(offset_s))
+        beside.replace(path)
+
+    def wall(self) -> datetime:
+        """What its wall clock says."""
+        path = Path(self.nvidia.environ.get("FRED_WALL_CLOCK", "/nonexistent"))
+        offset_s = int(path.read_text()) if path.exists() else 0
+        return datetime.fromtimestamp(time.time() + offset_s, UTC)
+
+
+@pytest.fixture
+def monitor_of(tmp_path: Path) -> Iterator[Callable[..., Monitor]]:
+    """Start monitors; when the test ends they are ended, and so are their probes."""
+    started: list[Monitor] = []
+
+    def start(nvidia: Nvidia, *, clock: int | None = None, **config: Any) -> Monitor:
+        folder = RunDir(tmp_path / "fred_t")
+        folder.supervisor.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if clock is not None:
+            nvidia.environ |= {
+                "LD_PRELOAD": str(nvidia.native / "wall_clock.so"),
+                "FRED_WALL_CLOCK": str(tmp_path / "wall_clock"),
+            }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fred_supervisor.monitor"], stdin=subprocess.PIPE, env=nvidia.environ, bufsize=0
+        )
+        monitor = Monitor(nvidia, folder, process)
+        started.append(monitor)
+        if clock is not None:
+            monitor.set_clock(clock)
+        first = {"run_dir": str(folder.path), "run_id": "run-1", "name": "t", "period_s": 0.2}
+        monitor.order(**{**first, "kernel_log": str(tmp_path / "no-kernel-log"), **config})
+        return monitor
+
+    yield start
+    for monitor in started:
+        if monitor.process.poll() is None:
+            probes = monitor.probes()
+            monitor.process.send_signal(signal.SIGCONT)
+            monitor.leave()
+            assert psutil.wait_procs(probes, timeout=WAIT_S)[1] == []
+        assert monitor.process.stdin is not None
+        monitor.process.stdin.close()
+
+
+@pytest.fixture
+def idle() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Processes that only wait, with an environment of their own."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(**environ: str) -> subprocess.Popen[bytes]:
+        code = "import os; os.write(1, b'.'); os.read(0, 1)"
+        process = subprocess.Popen(
+            [sys.executable, "-IS", "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={"PATH": os.environ["PATH"], **environ},
+        )
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"."
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()

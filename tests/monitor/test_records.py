@@ -1,0 +1,194 @@
+"""Ring, curves and metrics: written by us, read back by whoever reads them."""
+
+import json
+import math
+import os
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from fred_supervisor.monitor.curves import Curves
+from fred_supervisor.monitor.daily import Day, append_event
+from fred_supervisor.monitor.prometheus import exposition
+from fred_supervisor.monitor.ring import Ring, read_ring
+
+
+def record(mono_s: float, boot: str = "b", time: str = "2026-11-22T00:00:00.000Z", **more: Any) -> dict[str, Any]:
+    return {"time": time, "mono_s": mono_s, "boot": boot, **more}
+
+
+# -- ring -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_ring_gives_the_last_seconds(tmp_path: Path) -> None:
+    ring = Ring(tmp_path / "ring")
+    for second in range(100):
+        ring.append(record(float(second)))
+    assert [r["mono_s"] for r in read_ring(ring.path, 3)] == [96.0, 97.0, 98.0, 99.0]
+    assert len(read_ring(ring.path)) == 100
+    assert ring.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_torn_last_line_is_passed_over_and_the_next_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "ring"
+    path.write_bytes(json.dumps(record(1.0)).encode() + b'\n{"time": "2026-11-22T00:0')
+    assert [r["mono_s"] for r in read_ring(path)] == [1.0]
+    Ring(path).append(record(2.0))
+    assert [r["mono_s"] for r in read_ring(path)] == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("junk", [b"", b"\0" * 4096, b"[1]\n7\nnull\n", b'{"mono_s": "x", "time": 3}\n', b"[" * 9999])
+def test_junk_is_no_record(tmp_path: Path, junk: bytes) -> None:
+    path = tmp_path / "ring"
+    path.write_bytes(junk)
+    assert read_ring(path) == []
+    Ring(path).append(record(2.0))
+    assert [r["mono_s"] for r in read_ring(path)] == [2.0]
+
+
+def test_no_ring_is_an_empty_one(tmp_path: Path) -> None:
+    assert read_ring(tmp_path / "none") == []
+
+
+def test_the_ring_keeps_half_an_hour_and_stays_small(tmp_path: Path) -> None:
+    ring = Ring(tmp_path / "ring")
+    largest = 0
+    for second in range(8000):
+        ring.append(record(float(second), filler="x" * 100))
+        largest = max(largest, ring.path.stat().st_size)
+    assert largest < 800_000
+    kept = [r["mono_s"] for r in read_ring(ring.path)]
+    assert kept == [float(s) for s in range(7999 - 1800, 8000)]
+    assert [p.name for p in tmp_path.iterdir()] == ["ring"]
+
+
+def test_before_a_reboot_the_wall_clock_tells_the_age(tmp_path: Path) -> None:
+    ring = Ring(tmp_path / "ring")
+    ring.append(record(90000.0, boot="old", time="2026-11-22T00:00:00.000Z"))
+    ring.append(record(90001.0, boot="old", time="2026-11-22T01:00:00.000Z"))
+    ring.append(record(20.0, boot="new", time="2026-11-22T01:02:00.000Z"))
+    assert [r["mono_s"] for r in read_ring(ring.path, 300)] == [90001.0, 20.0]
+
+
+# -- TensorBoard ------------------------------------------------------------------------------------------------------
+
+
+def test_tensorboard_reads_the_curves(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    curves = Curves(tmp_path, wall_s=1000.0, mono_s=50.0)
+    for second in range(300):
+        tags = {"supervisor/gpu0_memory_used_gib": second / 7, "supervisor/restarts": 2.0}
+        curves.add(1000.0 + second, 50.0 + second, tags)
+        if second % 100 == 99:
+            curves.flush(1000.0)
+    curves.flush(1300.0)
+    later = Curves(tmp_path, wall_s=2000.0, mono_s=5.0)  # another monitor of the same run
+    later.add(2000.0, 5.0, {"supervisor/restarts": 3.0})
+    later.flush(2000.0)
+    read = accumulator.EventAccumulator(str(tmp_path), size_guidance={"scalars": 0})
+    read.Reload()
+    assert set(read.Tags()["scalars"]) == {"supervisor/gpu0_memory_used_gib", "supervisor/restarts"}
+    used = read.Scalars("supervisor/gpu0_memory_used_gib")
+    assert [event.step for event in used] == list(range(300))
+    assert all(math.isclose(event.value, event.step / 7, rel_tol=1e-6) for event in used)
+    assert used[299].wall_time == 1299.0
+    last = read.Scalars("supervisor/restarts")[-1]
+    assert (last.step, last.value) == (1000, 3.0)
+
+
+def test_nothing_kept_is_no_file(tmp_path: Path) -> None:
+    Curves(tmp_path, wall_s=1.0, mono_s=1.0).flush(1.0)
+    assert os.listdir(tmp_path) == []
+
+
+# -- Prometheus -------------------------------------------------------------------------------------------------------
+
+GPU = {
+    "uuid": "GPU-1",
+    "index": 0,
+    "name": 'odd "name" \\ with\nlines',
+    "bus_id": "00000000:10:00.0",
+    "used_mib": 1024,
+    "free_mib": 0,
+    "total_mib": None,
+    "trainer_mib": 512,
+    "temperature_c": 71,
+    "power_w": 250.5,
+    "utilization": 50,
+    "ecc_uncorrected": None,
+    "remap_pending": True,
+    "recovery_number": 1,
+    "hold": True,
+    "xids": [{"wall_s": 1700000000.5}],
+}
+
+
+def families(**changes: Any) -> dict[str, Any]:
+    document = {
+        "nvml": {"state": "ok", "took_s": 0.004},
+        "driver": "580.95.05",
+        "gpus": [GPU],
+        "host": {"memory_available_mib": 7, "swap_used_mib": None, "disk_free_mib": 3},
+        "quiet": {"now": False},
+        **changes,
+    }
+    text = exposition(
+        document,
+        run_id="id",
+        name='r"g\\b',
+        run_dir="/tmp/ä",
+        facts={"restarts": 2, "images_per_s": None},
+        xid_counts={("GPU-1", 79): 2, ("GPU-1", 13): 1},
+        wall_s=1234.5,
+    )
+    return {family.name: family for family in text_string_to_metric_families(text)}
+
+
+def test_prometheus_reads_the_metrics() -> None:
+    found = families()
+    used = found["fred_gpu_memory_used_bytes"]
+    assert (used.type, used.samples[0].value) == ("gauge", 1024 * 2**20)
+    assert used.samples[0].labels == {"run": 'r"g\\b', "run_id": "id", "uuid": "GPU-1"}
+    assert found["fred_gpu_info"].samples[0].labels["name"] == GPU["name"]
+    assert found["fred_gpu_memory_free_bytes"].samples[0].value == 0
+    assert found["fred_gpu_utilization_ratio"].samples[0].value == 0.5
+    assert found["fred_gpu_rows_remap_pending"].samples[0].value == 1
+    xids = {s.labels["xid"]: s.value for s in found["fred_gpu_xid_errors"].samples}
+    assert xids == {"13": 1, "79": 2}
+    assert found["fred_gpu_xid_errors"].type == "counter"
+    assert found["fred_gpu_xid_last_timestamp_seconds"].samples[0].value == 1700000000.5
+    assert found["fred_run_restarts"].samples[0].value == 2
+    assert found["fred_run_info"].samples[0].labels["run_dir"] == "/tmp/ä"
+
+
+def test_what_is_unknown_has_no_number() -> None:
+    found = families()
+    absent = ("fred_gpu_memory_total_bytes", "fred_host_swap_used_bytes", "fred_run_images_per_second")
+    assert not set(absent) & set(found)
+    assert families(nvml={"state": "hung", "took_s": None})["fred_gpu_probe_up"].samples[0].value == 0
+
+
+# -- daily summary ----------------------------------------------------------------------------------------------------
+
+
+def test_the_day_is_summarised_once(tmp_path: Path) -> None:
+    gpu = {"uuid": "GPU-1", "index": 0, "chosen": True, "xids": [], "throttle": ["hardware thermal"]}
+    day = Day(0.0)
+    for mib, celsius in ((10, 50), (None, None), (30, 40)):
+        seen = [gpu | {"trainer_mib": mib, "temperature_c": celsius}]
+        day.see(gpus=seen, host={"memory_available_mib": mib}, answered=mib is not None, span_s=10.0)
+    line = day.summary(date(2026, 11, 22), "now", None)
+    assert line is not None
+    assert line["gpus"][0] | {"trainer_most_mib": 30, "hottest_c": 50, "throttled_s": 30} == line["gpus"][0]
+    assert (line["blind_s"], line["watched_s"], line["memory_least_mib"], line["disk_least_mib"]) == (10, 30, 10, None)
+    assert "disk at least unknown free" in line["text"]
+    append_event(tmp_path / "journal", line)
+    append_event(tmp_path / "journal", line)
+    assert [json.loads(text)["event"] for text in (tmp_path / "journal").read_text().splitlines()] == [
+        "daily summary"
+    ] * 2
+    day.last_day = date(2026, 11, 22)
+    assert day.summary(date(2026, 11, 22), "now", None) is None

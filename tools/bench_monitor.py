@@ -1,0 +1,191 @@
+"""`make bench-monitor`: what the monitor costs, on eight GPUs of a fake NVML library, against its targets.
+
+Exit code 0 when every target is met. Needs a C compiler.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from fred_supervisor.contract.files import read_json
+from fred_supervisor.contract.layout import RunDir
+from fred_supervisor.monitor.ring import read_ring, ring_path
+
+SOURCE: Final = Path(__file__).parents[1] / "tests/monitor/fake_nvml.c"
+GPUS: Final = 8
+MIB: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    what: str
+    target: float
+    measured: float
+    unit: str
+
+
+@dataclass
+class Bench:
+    """A monitor over a fake library."""
+
+    folder: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def dir(self) -> RunDir:
+        return RunDir(self.folder / "run")
+
+    def document(self) -> dict[str, Any]:
+        return read_json(self.dir.monitor) or {}
+
+    def family(self) -> list[psutil.Process]:
+        """The monitor and its probe."""
+        own = psutil.Process(self.process.pid)
+        return [own, *own.children(recursive=True)]
+
+    def cpu_s(self) -> float:
+        return sum(_cpu_s(process.pid) for process in self.family())
+
+    def samples(self) -> int:
+        return len(read_ring(ring_path(self.dir.monitor)))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long the monitor is watched at rest")
+    seconds: float = parser.parse_args().seconds
+    compiler = shutil.which("cc")
+    if compiler is None:
+        print("bench_monitor: needs a C compiler (cc)", file=sys.stderr)
+        return 1
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        flags = ["-O1", "-shared", "-fPIC", "-fvisibility=hidden", "-Wl,-soname,libnvidia-ml.so.1"]
+        subprocess.run([compiler, *flags, "-o", folder / "libnvidia-ml.so.1", SOURCE], check=True)
+        rows = [*at_work(folder / "work"), *at_rest(folder / "rest", seconds), *in_trouble(folder / "trouble")]
+    print(f"{'':58} {'target':>10} {'measured':>10}")
+    for row in rows:
+        mark = "" if row.measured <= row.target else "  missed"
+        print(f"{row.what:58} {row.target:>10g} {row.measured:>10.3g} {row.unit}{mark}")
+    return 0 if all(row.measured <= row.target for row in rows) else 1
+
+
+def at_work(folder: Path) -> Iterator[Row]:
+    """Many samples, so that one can be told from the noise."""
+    with monitor(folder, period_s=0.1) as bench:
+        wait(lambda: bench.samples() >= 5)
+        before, cpu_s = bench.samples(), bench.cpu_s()
+        time.sleep(5.0)
+        took_s = (bench.cpu_s() - cpu_s) / (bench.samples() - before)
+        yield Row(f"CPU of one sample of {GPUS} GPUs, all of monitor and probe", 20, 1000 * took_s, "ms")
+        in_driver_s = bench.document()["nvml"]["took_s"]
+        yield Row("  of that in the (fake) driver, by the clock", 20, 1000 * in_driver_s, "ms")
+
+
+def at_rest(folder: Path, seconds: float) -> Iterator[Row]:
+    """As it runs all night."""
+    with monitor(folder, period_s=10.0) as bench:
+        wait(lambda: bench.samples() >= 1)
+        time.sleep(1.0)
+        cpu_s, began_s = bench.cpu_s(), time.monotonic()
+        time.sleep(seconds)
+        share = (bench.cpu_s() - cpu_s) / (time.monotonic() - began_s)
+        yield Row("share of a core, one sample in 10 s, monitor and probe", 0.3, 100 * share, "%")
+        own, *probes = (process.memory_info().rss / 1e6 for process in bench.family())
+        yield Row("resident, monitor and probe", 60, own + sum(probes), "MB")
+        yield Row("  of that the monitor", 60, own, "MB")
+        killed_s = time.monotonic()
+        bench.process.kill()
+        bench.process.wait()
+        newest = read_ring(ring_path(bench.dir.monitor))[-1]
+        yield Row("age of the newest record after kill -9", 10.5, killed_s - newest["mono_s"], "s")
+
+
+def in_trouble(folder: Path) -> Iterator[Row]:
+    """A call that does not return."""
+    with monitor(folder, period_s=0.1) as bench:
+        wait(lambda: bench.document().get("nvml", {}).get("state") == "ok")
+        wait(lambda: bench.samples() >= 3)
+        say(folder, "hang nvmlDeviceGetTemperature")
+        hung_s = time.monotonic()
+        wait(lambda: bench.document()["nvml"]["state"] == "hung")
+        yield Row("from a call that hangs to the file that says so", 2, time.monotonic() - hung_s, "s")
+        probes = bench.family()[1:]
+        ended_s = time.monotonic()
+        bench.process.send_signal(signal.SIGTERM)
+        bench.process.wait()
+        left = len(psutil.wait_procs(probes, timeout=5)[1])
+        yield Row("end of a monitor whose probe hangs", 2, time.monotonic() - ended_s, "s")
+        yield Row("processes left behind", 0, left, "")
+
+
+@contextmanager
+def monitor(folder: Path, *, period_s: float) -> Iterator[Bench]:
+    """A real one, with a trainer of three processes."""
+    (folder / "run/supervisor").mkdir(parents=True)
+    environ = {**os.environ, "LD_LIBRARY_PATH": str(folder.parent), "FRED_FAKE_NVML": str(folder / "nvml")}
+    worker = [sys.executable, "-c", "import os; os.read(0, 1)"]
+    trainers = [subprocess.Popen(worker, stdin=subprocess.PIPE) for _ in range(3)]
+    say(folder, pid=trainers[0].pid)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fred_supervisor.monitor"], stdin=subprocess.PIPE, env=environ, bufsize=0
+    )
+    assert process.stdin is not None
+    first = {"run_dir": str(folder / "run"), "run_id": "bench", "name": "bench", "period_s": period_s}
+    for order in ({**first, "quiet": ["mon-fri 08:00-19:00 Europe/Rome"]}, {"trainer": trainers[0].pid}):
+        process.stdin.write(json.dumps(order).encode() + b"\n")
+    try:
+        yield Bench(folder, process)
+    finally:
+        process.kill()
+        process.communicate()
+        for trainer in trainers:
+            trainer.kill()
+            trainer.communicate()
+
+
+def say(folder: Path, *lines: str, pid: int = 1) -> None:
+    """What the driver says from now on: eight GPUs with two processes each."""
+    every = [f"gpus {GPUS}", *lines]
+    for gpu in range(GPUS):
+        every += [f"{gpu}.used {(1000 + gpu) * MIB}", f"{gpu}.process {pid} {900 * MIB}", f"{gpu}.process 1 {MIB}"]
+    beside = folder / "nvml.new"
+    beside.write_text("\n".join(every) + "\n")
+    beside.replace(folder / "nvml")
+
+
+def wait(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
+    end_s = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > end_s:
+            raise TimeoutError("the monitor did not get that far")
+        time.sleep(0.005)
+
+
+def _cpu_s(pid: int) -> float:
+    """Of all threads, to the nanosecond; psutil counts in ticks of 10 ms."""
+    try:
+        tasks = [Path(f"/proc/{pid}/task/{task}/schedstat") for task in os.listdir(f"/proc/{pid}/task")]
+        return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+    except OSError:
+        times = psutil.Process(pid).cpu_times()
+        return float(times.user + times.system)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
