@@ -122,6 +122,16 @@ def test_the_error_file_says_where_and_what(path: Path):
     assert "test_heartbeat.py" in record.traceback
 
 
+def test_a_value_that_is_no_number_costs_nothing_but_itself(path: Path, capsys):
+    hb = client(path)
+    hb.beat(epoch=float("nan"))
+    hb.beat(loss="x")
+    assert "no number" in capsys.readouterr().err
+    hb.beat(epoch=3, loss=0.5)
+    beat = parse(path.read_bytes())
+    assert (beat.epoch, beat.loss) == (3, 0.5)
+
+
 def test_other_ranks_have_files_of_their_own(path: Path):
     hb = client(path, RANK="2")
     hb.beat(step=1)

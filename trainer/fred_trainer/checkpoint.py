@@ -38,6 +38,8 @@ class CheckpointError(Exception):
     """A checkpoint cannot be loaded or written. One line: which, why, what to do."""
 
     fred_kind = "checkpoint"
+    at_start: bool = False
+    """Before training began."""
 
 
 class Checkpoints:

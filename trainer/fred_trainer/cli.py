@@ -46,10 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the one place where every failure gets its exit code
         hb.error(error)
         kind = getattr(error, "fred_kind", None)
-        if kind not in ("config", "data", "checkpoint"):  # these explain themselves in a line
+        of_input = own and isinstance(error, OSError)
+        if kind not in ("config", "data", "checkpoint") and not of_input:  # these explain themselves in a line
             traceback.print_exception(error)
         print(f"fred-train: {error or type(error).__name__}", file=sys.stderr)
-        return TrainerExit.CONFIG if kind == "config" else TrainerExit.FAILURE
+        refused = kind == "config" or own or getattr(error, "at_start", False)
+        return TrainerExit.CONFIG if refused else TrainerExit.FAILURE
     finally:
         for worker in multiprocessing.active_children():  # one that is stuck in a read must not keep us
             worker.kill()
@@ -89,8 +91,9 @@ def run(settings: Settings, hb: Heartbeat) -> int:
     logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO)
 
     from fred_supervisor.contract.layout import RunDir  # noqa: PLC0415
-    from fred_trainer.checkpoint import Checkpoints  # noqa: PLC0415
+    from fred_trainer.checkpoint import CheckpointError, Checkpoints  # noqa: PLC0415
     from fred_trainer.curves import Curves  # noqa: PLC0415
+    from fred_trainer.data import DataError  # noqa: PLC0415
     from fred_trainer.faults import Faults  # noqa: PLC0415
     from fred_trainer.loop import Around, End, score, train  # noqa: PLC0415
     from fred_trainer.progress import Progress  # noqa: PLC0415
@@ -100,7 +103,11 @@ def run(settings: Settings, hb: Heartbeat) -> int:
     faults = Faults(settings.drills, RunDir(settings.run_dir), device)
     faults.startup()
     checkpoints = Checkpoints(settings.run_dir, every_s=settings.save_every_seconds, faults=faults, hb=hb)
-    training = prepare(settings, device)
+    try:
+        training = prepare(settings, device)
+    except (DataError, CheckpointError) as error:
+        error.at_start = True  # bad input: the exit code says so to people, the error file says more to a supervisor
+        raise
     checkpoints.saved_samples = training.samples
     curves = Curves(settings.run_dir, samples=training.samples)
     around = Around(hb=hb, checkpoints=checkpoints, faults=faults, progress=Progress(curves))

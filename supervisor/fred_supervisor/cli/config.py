@@ -13,8 +13,9 @@ from fred_supervisor.policy.settings import Settings
 
 _DERIVED = frozenset(
     {"foreign", "expects_beats", "batch_set", "unfreeze_batch", "freeze_batch", "accumulate", "workers"}
+    | {"hang_timeout_s"}
 )
-"""Fields of `Settings` that follow from other things."""
+"""Fields of `Settings` that follow from other things, or have a flag of another form."""
 _NOT_IN_FILE = frozenset({"config", "foreground", "new", "accept_changes"})
 
 
@@ -27,7 +28,7 @@ def load_config(path: Path, given: dict[str, Any], parser: Parser) -> dict[str, 
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Fault(CommandExit.BAD_INPUT, f"--config {path}: not TOML: {error}") from error
     policy_keys = {f.name for f in fields(Settings)} - _DERIVED
-    own_keys = set(given) - set(BY_KEY) - _NOT_IN_FILE
+    own_keys = {key for key in given if key not in BY_KEY or BY_KEY[key].own} - _NOT_IN_FILE
     allowed = {"supervisor": own_keys | policy_keys, "trainer": {k for k, f in BY_KEY.items() if not f.own}}
     merged, policy = dict(given), {}
     for section, values in document.items():
@@ -41,7 +42,7 @@ def load_config(path: Path, given: dict[str, Any], parser: Parser) -> dict[str, 
                 raise Fault(CommandExit.BAD_INPUT, f"--config {path}: [{section}] has no key {written!r}{hint}")
             if section == "supervisor" and key in policy_keys and key not in own_keys:
                 policy[key] = _number(path, written, value, getattr(Settings(), key))
-            elif given.get(key) in (None, False):
+            elif given.get(key) is None or given[key] is False:
                 merged[key] = _as_flag(path, parser, key, value)
     merged["policy"] = policy
     return merged
@@ -49,9 +50,7 @@ def load_config(path: Path, given: dict[str, Any], parser: Parser) -> dict[str, 
 
 def _number(path: Path, key: str, value: object, default: object) -> object:
     fits = isinstance(value, bool) if isinstance(default, bool) else isinstance(value, int | float)
-    if isinstance(default, dict):
-        fits = isinstance(value, dict) and all(isinstance(v, int | float) for v in value.values())
-    if not fits or (isinstance(value, int | float) and value < 0):
+    if not fits or (isinstance(value, int | float) and not 0 <= value < float("inf")):
         raise Fault(CommandExit.BAD_INPUT, f"--config {path}: {key} = {value!r} is not of the right kind")
     return value
 

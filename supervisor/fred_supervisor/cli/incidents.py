@@ -56,8 +56,9 @@ def _name_and_number(words: list[str], *, named: bool) -> tuple[str | None, int 
 
 def short(incident: dict[str, Any]) -> list[str]:
     """Three lines or so."""
-    head = f"{incident['id']:>3}  {str(incident['at'])[:19].replace('T', ' ')}  {incident['kind']}"
-    body = f"{incident['cause']} {incident['action']} {lost_text(incident['lost_steps'])}"
+    at = str(incident.get("at"))[:19].replace("T", " ")
+    head = f"{incident['id']:>3}  {at}  {incident.get('kind')}"
+    body = f"{incident.get('cause')} {incident.get('action')} {lost_text(incident.get('lost_steps'))}"
     return [head, *textwrap.wrap(body, width=92, initial_indent="     ", subsequent_indent="     ")]
 
 
@@ -65,8 +66,8 @@ def whole(incident: dict[str, Any]) -> list[str]:
     """Everything, for a person."""
     lines = short(incident)
     where = [f"{key} {incident[key]}" for key in ("phase", "epoch", "step", "section") if incident.get(key) is not None]
-    lines.append(f"     attempt {incident['attempt']}, {', '.join(where) or 'before the first beat'}")
-    lines.append(f"     resumed from {incident['checkpoint'] or 'the beginning'}")
+    lines.append(f"     attempt {incident.get('attempt')}, {', '.join(where) or 'before the first beat'}")
+    lines.append(f"     resumed from {incident.get('checkpoint') or 'the beginning'}")
     recovered = incident.get("recovered_after_s")
     lines.append(f"     training passed this point again {f'after {span(recovered)}' if recovered else 'not yet'}")
     evidence = incident.get("evidence") or {}

@@ -12,7 +12,7 @@ from fred_supervisor.contract.exits import CommandExit
 from fred_supervisor.contract.flags import positive
 from fred_supervisor.run import lock
 from fred_supervisor.run.asked import Asked
-from fred_supervisor.run.supervisor import last_attempt
+from fred_supervisor.run.attempts import last_attempt
 
 _POLL_S = 0.25
 """Between two looks of `-f`; a file that grows has no event that works on every file system."""

@@ -1,6 +1,7 @@
 """`fred-supervise`: one command, many verbs. A verb's module is imported only when it is used."""
 
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -38,6 +39,7 @@ commands:
 
 def main() -> int:
     """The entry point."""
+    _fill_standard_streams()
     argv = sys.argv[1:]
     debug = "--debug" in _own(argv)
     argv = [word for at, word in enumerate(argv) if word != "--debug" or at >= len(_own(argv))]
@@ -60,6 +62,16 @@ def main() -> int:
         print(f"fred-supervise: {where}{error.strerror or error}", file=sys.stderr)
         denied = isinstance(error, PermissionError)
         return CommandExit.NO_PERMISSION if denied else CommandExit.BAD_INPUT
+
+
+def _fill_standard_streams() -> None:
+    """A closed one would be taken by the next file that we open, e.g. a lock, and then written over."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) < 3:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names need not be text
 
 
 def _own(argv: Sequence[str]) -> Sequence[str]:

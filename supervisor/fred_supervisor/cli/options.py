@@ -1,6 +1,8 @@
 """The command line of `start`: its flags and their converters."""
 
+import os
 from argparse import ArgumentTypeError
+from pathlib import Path
 from typing import Final
 
 from fred_supervisor.cli.fault import Parser
@@ -56,6 +58,17 @@ def seconds(text: str) -> float:
     return value
 
 
+def pattern(text: str) -> str:
+    """A file name pattern relative to the run dir."""
+    if os.path.isabs(text) or ".." in text.split("/"):
+        raise ArgumentTypeError(f"{text!r} leaves the run dir; patterns are relative to it")
+    try:
+        next(iter(Path(os.devnull).glob(text)), None)
+    except (ValueError, NotImplementedError) as error:
+        raise ArgumentTypeError(f"{text!r} is no file name pattern: {error}") from error
+    return text
+
+
 def drills(text: str) -> str:
     """Checked here, carried out by the trainer."""
     try:
@@ -92,9 +105,9 @@ def parser() -> Parser:
     watch.add_argument("--same-failure", type=positive, metavar="N", help="then it is the code (default 3)")
     watch.add_argument("--stop-timeout", type=seconds, metavar="S", help="from SIGTERM to SIGKILL (default 120)")
     watch.add_argument("--no-halve", action="store_true", default=None, help="never change a batch size")
-    watch.add_argument("--done-file", metavar="PATTERN", help="exit 0 counts only with a newer file like this")
-    watch.add_argument("--checkpoints", metavar="PATTERN", help="where a COMMAND keeps its checkpoints")
-    watch.add_argument("--progress-file", metavar="PATTERN", help="a change of such a file is a sign of life")
+    watch.add_argument("--done-file", type=pattern, metavar="PATTERN", help="exit 0 counts only with such a new file")
+    watch.add_argument("--checkpoints", type=pattern, metavar="PATTERN", help="of a COMMAND, to resume from")
+    watch.add_argument("--progress-file", type=pattern, metavar="PATTERN", help="whose change is a sign of life")
     watch.add_argument("--drill", type=drills, metavar="FAULTS", help="rehearse failures, e.g. sigkill@freeze:2:5")
     own = [flag for flag in FLAGS if not flag.own]
     add_flags(new.add_argument_group("passed on to fred-train"), own, defaults=False)

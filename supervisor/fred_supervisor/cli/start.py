@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,12 +15,14 @@ from fred_supervisor.cli.config import load_config
 from fred_supervisor.cli.fault import Fault
 from fred_supervisor.cli.options import parser
 from fred_supervisor.contract.exits import CommandExit
-from fred_supervisor.contract.files import read_json
+from fred_supervisor.contract.files import read_json, write_json
 from fred_supervisor.contract.flags import BY_KEY, normalise
 from fred_supervisor.policy.state import Ended, Outcome
 from fred_supervisor.run import lock
 from fred_supervisor.run.asked import Asked, load_asked
-from fred_supervisor.run.known import remember
+from fred_supervisor.run.attempts import last_attempt
+from fred_supervisor.run.journal import Journal
+from fred_supervisor.run.known import forget, remember
 
 _SPAWN_S: Final = 60.0
 """The keeper answers within milliseconds; after this something is badly wrong."""
@@ -49,20 +52,50 @@ def main(argv: Sequence[str]) -> int:
     held = _make_dir(asked)
     if asked.resume == "none":
         _put_away(asked)
+    undo = _Undo(asked, before)
     asked.save()
     remember(asked)
-    if given["foreground"]:
-        return _foreground(asked)
-    return _detach(asked, held)
+    try:
+        return _foreground(asked, held) if given["foreground"] else _detach(asked, held)
+    except Fault as fault:
+        if fault.code is CommandExit.BAD_INPUT:
+            undo()
+        raise
+
+
+class _Undo:
+    """Puts back what was there when the command turns out not to be executable: nothing was started."""
+
+    def __init__(self, asked: Asked, before: Asked | None) -> None:
+        self._asked, self._before = asked, before
+        self._state = read_json(asked.dir.state)
+        self._attempt = last_attempt(asked.dir)
+        self._incidents = Journal(asked.dir).incident_numbers()
+
+    def __call__(self) -> None:
+        run = self._asked.dir
+        for number in range(self._attempt + 1, last_attempt(run) + 1):
+            shutil.rmtree(run.attempt(number).path, ignore_errors=True)
+        for number in set(Journal(run).incident_numbers()) - set(self._incidents):
+            run.incident(number).unlink(missing_ok=True)
+        if self._before is None:
+            forget(self._asked)
+            for path in (run.run, run.state):
+                path.unlink(missing_ok=True)
+            return
+        self._before.save()
+        if self._state is not None:
+            write_json(run.state, self._state)
 
 
 def _asked(given: dict[str, Any], command: list[str] | None) -> tuple[Asked, Asked | None]:
     """What is asked for, on top of what a run in the same place was asked before."""
     if given["name"] is not None and not _NAME.fullmatch(given["name"]):
         raise Fault(CommandExit.USAGE, f"--name {given['name']!r}: letters, digits, '.', '_' and '-', at most 64")
-    flags = {key: given[key] for key in BY_KEY if given.get(key) not in (None, False) and not BY_KEY[key].own}
+    flags = {key: given[key] for key in BY_KEY if given.get(key) is not None and not BY_KEY[key].own}
     name = given["name"] or flags.get("modality") or BY_KEY["modality"].default
-    run_dir = Path(os.path.abspath(given["run_dir"] or f"logs/fred_{name}"))
+    run_dir = Path(_here(), given["run_dir"] or f"logs/fred_{name}")
+    run_dir = Path(os.path.normpath(run_dir))
     if given["run_dir"] is not None and given["name"] is None and (there := load_asked(run_dir)) is not None:
         name = there.name
     if given["new"]:
@@ -89,7 +122,7 @@ def _asked(given: dict[str, Any], command: list[str] | None) -> tuple[Asked, Ask
         modality=flags.get("modality") or (before.modality if before else BY_KEY["modality"].default),
         run_dir=str(run_dir),
         command=command,
-        cwd=str(Path.cwd()),
+        cwd=_here(),
         flags={**kept.get("flags", {}), **flags},
         policy={**kept.get("policy", {}), **_policy(given)},
         drill=given["drill"] or "",
@@ -103,6 +136,13 @@ def _asked(given: dict[str, Any], command: list[str] | None) -> tuple[Asked, Ask
     if before is not None:
         fresh = replace(fresh, run_id=before.run_id, created=before.created)
     return fresh, before
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError as error:
+        raise Fault(CommandExit.BAD_INPUT, "the current folder no longer exists; cd to one that does") from error
 
 
 def _policy(given: dict[str, Any]) -> dict[str, Any]:
@@ -146,10 +186,8 @@ def _completed(asked: Asked, before: Asked) -> str | None:
     goals = ("freeze_only", "eval_only")
     if any(before.flag(goal) and not asked.flag(goal) for goal in goals):
         return None
-    return (
-        f"the run {asked.name!r} in {asked.run_dir} is completed; --epochs with more than {asked.flag('epochs')}"
-        " goes on, --new starts a fresh run beside it"
-    )
+    more = "" if asked.command is not None else f"--epochs with more than {asked.flag('epochs')} goes on, "
+    return f"the run {asked.name!r} in {asked.run_dir} is completed; {more}--new starts a fresh run beside it"
 
 
 def _make_dir(asked: Asked) -> int:
@@ -175,22 +213,40 @@ def _make_dir(asked: Asked) -> int:
 def _put_away(asked: Asked) -> None:
     """`--resume none`: what is there is kept under `previous/<time>/`."""
     path = Path(asked.run_dir)
-    entries = [entry for entry in sorted(os.listdir(path)) if entry not in ("supervisor", "previous")]
-    if not entries or asked.command is not None:
+    if asked.command is None:
+        entries = [entry for entry in sorted(os.listdir(path)) if entry not in ("supervisor", "previous")]
+    else:  # of somebody else's files, only what the next attempt could resume from
+        entries = [found.relative_to(path).as_posix() for found in path.glob(asked.checkpoints or "*.pth")]
+        entries += [f"{entry}.json" for entry in entries if (path / f"{entry}.json").is_file()]
+    asked.dir.state.unlink(missing_ok=True)
+    if not entries:
         return
     there = path / "previous" / time.strftime("%Y-%m-%dT%H-%M-%SZ", time.gmtime())
     there.mkdir(parents=True)
     for entry in entries:
+        (there / entry).parent.mkdir(parents=True, exist_ok=True)
         os.rename(path / entry, there / entry)
-    asked.dir.state.unlink(missing_ok=True)
     print(f"What was there is kept in {there}.")
 
 
-def _foreground(asked: Asked) -> int:
+def _foreground(asked: Asked, held: int) -> int:
     from fred_supervisor.run import supervisor  # noqa: PLC0415 - policy and shell, only where they run
 
-    ended = supervisor.run(asked, on_spawned=lambda _: None, on_note=lambda text: print(text, flush=True))
+    failed: list[str] = []
+    ended = supervisor.run(asked, lock_fd=held, on_spawned=lambda error: failed.append(error or ""), on_note=_say)
+    if failed and failed[0]:
+        raise Fault(CommandExit.BAD_INPUT, f"{failed[0]}; nothing was started")
     return _exit_code(ended)
+
+
+def _say(text: str) -> None:
+    """To a terminal or pipe that may have gone away: that is no reason to leave the trainer alone."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.close(null)
 
 
 def _exit_code(ended: Ended) -> CommandExit:
@@ -200,10 +256,12 @@ def _exit_code(ended: Ended) -> CommandExit:
 def _detach(asked: Asked, held: int) -> int:
     """Fork the supervisor into a session of its own; return when its first trainer is spawned."""
     answer_read, answer_write = os.pipe2(os.O_CLOEXEC)
-    sys.stdout.flush()
-    if os.fork() == 0:
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
         os.close(answer_read)
-        _supervise_detached(asked, answer_write)
+        _supervise_detached(asked, held, answer_write)
     os.close(answer_write)
     os.close(held)  # the child holds it on
     with open(answer_read, "rb") as answer:
@@ -215,11 +273,12 @@ def _detach(asked: Asked, held: int) -> int:
         print(f"{asked.name}: started; `fred-supervise status {asked.name}` shows it, run dir {asked.run_dir}")
         return CommandExit.OK
     if text:
+        os.waitpid(child, 0)  # it has nothing left to do but to leave
         raise Fault(CommandExit.BAD_INPUT, f"{text}; nothing was started")
     raise Fault(CommandExit.REFUSED, f"the supervisor ended before it started the trainer; see {asked.dir.log}")
 
 
-def _supervise_detached(asked: Asked, answer: int) -> None:
+def _supervise_detached(asked: Asked, held: int, answer: int) -> None:
     """The supervisor's process; never returns."""
     code = 1
     try:
@@ -235,17 +294,16 @@ def _supervise_detached(asked: Asked, answer: int) -> None:
             os.write(answer, (error or "ok").encode())
             os.close(answer)
 
-        code = _run_detached(asked, spawned)
+        code = _run_detached(asked, held, spawned)
     except BaseException:  # noqa: BLE001 - the last resort of a process of its own: its log says why it died
         import traceback  # noqa: PLC0415
 
         traceback.print_exc()
     finally:
-        sys.stderr.flush()
         os._exit(code)
 
 
-def _run_detached(asked: Asked, spawned: Callable[[str | None], None]) -> int:
+def _run_detached(asked: Asked, held: int, spawned: Callable[[str | None], None]) -> int:
     from fred_supervisor.run import supervisor  # noqa: PLC0415 - see _foreground
 
-    return _exit_code(supervisor.run(asked, on_spawned=spawned, on_note=lambda _: None))
+    return _exit_code(supervisor.run(asked, lock_fd=held, on_spawned=spawned, on_note=lambda _: None))

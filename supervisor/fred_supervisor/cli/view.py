@@ -104,7 +104,14 @@ def _row(status: dict[str, Any]) -> tuple[str, ...]:
     progress, checkpoint = status["progress"], status["checkpoint"]
     epoch = "-" if progress["epoch"] is None else f"epoch {progress['epoch']}/{progress['epochs'] or '?'}"
     age = "-" if checkpoint is None else f"{span(checkpoint['age_s'])} old"
-    return (status["name"], status["state"], epoch, age, str(status["restarts"]["total"]), status["run_dir"])
+    return (
+        status["name"],
+        status["state"],
+        epoch,
+        age,
+        str(status["restarts"]["total"]),
+        ascii(status["run_dir"])[1:-1],  # one row, whatever the folder is called
+    )
 
 
 def span(seconds: float) -> str:

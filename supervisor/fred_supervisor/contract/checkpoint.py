@@ -204,7 +204,7 @@ def why_invalid(found: Found, *, quick: bool = False) -> str | None:
         if size == 0:
             return "empty"
         if sidecar is None:
-            return _why_no_zip(path, quick=quick)
+            return why_no_zip(path, quick=quick)
         if sidecar.format_version > FORMAT_VERSION:
             return f"of format {sidecar.format_version}, newer than {FORMAT_VERSION}"
         if size != sidecar.size:
@@ -220,17 +220,18 @@ def why_invalid(found: Found, *, quick: bool = False) -> str | None:
     return None
 
 
-def _why_no_zip(path: Path, *, quick: bool) -> str | None:
+def why_no_zip(path: Path, *, quick: bool = False, of_torch: bool = True) -> str | None:
+    """None when a file is a whole zip archive, of torch or of any other tool, else the reason. Raises OSError."""
     import zipfile  # noqa: PLC0415 - 10 ms that only foreign checkpoints need
     import zlib  # noqa: PLC0415 - likewise
 
     try:
         with zipfile.ZipFile(path) as archive:
-            if not any(name.endswith("data.pkl") for name in archive.namelist()):
+            if of_torch and not any(name.endswith("data.pkl") for name in archive.namelist()):
                 return "a zip file, but not one of torch"
             broken = None if quick else archive.testzip()
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
-        return f"not a whole torch file: {error}"
+        return f"not a whole {'torch' if of_torch else 'zip'} file: {error}"
     return None if broken is None else f"damaged at {broken}"
 
 

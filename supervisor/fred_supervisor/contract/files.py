@@ -1,8 +1,10 @@
 """Files that another process reads: written beside, then renamed; and the time as it is written in them."""
 
 import contextlib
+import errno
 import json
 import os
+import stat
 import time
 from typing import Any
 
@@ -36,15 +38,27 @@ def write_atomic(path: AnyPath, data: bytes, *, mode: int = 0o600, durable: bool
 
 def write_json(path: AnyPath, document: object, *, durable: bool = True) -> None:
     """`write_atomic` of a JSON document; NaN and Infinity are refused with ValueError, for they are not JSON."""
-    data = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
+    data = json.dumps(document, allow_nan=False, separators=(",", ":")) + "\n"
     write_atomic(path, data.encode(), durable=durable)
+
+
+def read_file(path: AnyPath, size: int = -1) -> tuple[bytes, os.stat_result]:
+    """The first `size` bytes (all by default) of a regular file, and its stat. Raises OSError for anything else.
+
+    Never waits: what should be a file may have become a FIFO.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(fd, "rb") as file:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+        return file.read(size), found
 
 
 def read_json(path: AnyPath) -> dict[str, Any] | None:
     """The JSON object in `path`; None when there is none to be had (absent, unreadable, torn, another type)."""
     try:
-        with open(path, "rb") as file:
-            document = json.loads(file.read())
+        document = json.loads(read_file(path)[0])
     except (OSError, ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None

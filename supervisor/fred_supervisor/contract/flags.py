@@ -8,34 +8,38 @@ from typing import Any, Final
 
 def positive(text: str) -> int:
     """A whole number from 1."""
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
 
 
 def natural(text: str) -> int:
     """A whole number from 0."""
-    value = int(text)
-    if value < 0:
-        raise ValueError
-    return value
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return int(text)
+
+
+def _real(text: str) -> float:
+    """A number; NaN, which fits no range, when it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
 
 
 def ratio(text: str) -> float:
     """A number above 0, up to 1."""
-    value = float(text)
-    if not 0 < value <= 1:
-        raise ValueError
-    return value
+    if not 0 < _real(text) <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0, up to 1")
+    return float(text)
 
 
 def rate(text: str) -> float:
     """A number above 0."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise ValueError
-    return value
+    if not 0 < _real(text) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return float(text)
 
 
 def seconds_or_auto(text: str) -> float | str:

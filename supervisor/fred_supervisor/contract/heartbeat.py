@@ -231,6 +231,18 @@ class Heartbeat:
         if self._fd is None or os.getpid() != self._pid:  # a forked loader worker is not the trainer
             return
         self._seq += 1
+        try:
+            record = self._record()
+        except (TypeError, ValueError, OverflowError) as error:
+            print(f"fred heartbeat: a value that is no number is left out: {error}", file=sys.stderr)  # noqa: T201 - its log
+            self._epoch = self._epochs = self._step = self._steps = self._samples = self._loss = None
+            record = self._record()
+        try:
+            os.pwrite(self._fd, record.ljust(RECORD_BYTES - 1) + b"\n", 0)
+        except OSError:  # no room, or a stale handle: the supervisor sees silence, and says so
+            return
+
+    def _record(self) -> bytes:
         values = (self._epoch, self._epochs, self._step, self._steps, self._samples)
         epoch, epochs, step, steps, samples = ["-" if value is None else int(value) for value in values]
         loss = "-" if self._loss is None else f"{float(self._loss):.6g}"
@@ -239,11 +251,7 @@ class Heartbeat:
             f" epoch={epoch} epochs={epochs} step={step} steps={steps} samples={samples}"
             f" loss={loss} done={self._done:d}"
         ).encode("ascii")
-        record = b"%b crc=%08x" % (body, zlib.crc32(body))
-        try:
-            os.pwrite(self._fd, record.ljust(RECORD_BYTES - 1) + b"\n", 0)
-        except OSError:  # no room, or a stale handle: the supervisor sees silence, and says so
-            return
+        return b"%b crc=%08x" % (body, zlib.crc32(body))
 
     def _take_signals(self) -> None:
         try:

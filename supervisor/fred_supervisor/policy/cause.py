@@ -136,7 +136,8 @@ def diagnose(seen: Evidence) -> Diagnosis:
     if seen.ended_by is EndedBy.HANG:
         silent = "" if seen.stalled_s is None else f" for {seen.stalled_s:.0f} s"
         return found(Cause.HANG, Kind.HANG, f"The trainer made no progress{silent}{at}.", same=_section(seen))
-    if seen.exit_code == TrainerExit.CONFIG or said is ErrorKind.CONFIG:
+    of_input = said in (ErrorKind.DATA, ErrorKind.CHECKPOINT)  # the error file outranks the exit code
+    if said is ErrorKind.CONFIG or (seen.exit_code == TrainerExit.CONFIG and not of_input):
         return found(Cause.CONFIG, Kind.CONFIG, _with("The trainer refused its configuration", first_line))
     if seen.exit_code == TrainerExit.SAVED or said is ErrorKind.PREEMPTED:
         return found(Cause.SAVED, Kind.CRASH, "The trainer saved its state and asked to be run again.", same="")

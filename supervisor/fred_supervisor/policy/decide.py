@@ -357,6 +357,7 @@ def _answer(settings: Settings, book: Book, ended: Evidence, now_s: float) -> tu
         return Paused(book=book), (Note(event="paused", text="Paused: the GPU is free."),)
     if ended.ended_by is EndedBy.RESTART:
         return launch(book, now_s)
+    orders = book.orders
     choice = choose(Case(settings=settings, book=_counted(book, found, ended), diagnosis=found, evidence=ended))
     book = choice.book
     if choice.remedy is Remedy.FAIL:
@@ -373,6 +374,7 @@ def _answer(settings: Settings, book: Book, ended: Evidence, now_s: float) -> tu
     free = found.cause is Cause.SAVED and book.progressed
     if not free and book.spent >= settings.max_restarts:
         told = f"Given up: {book.spent} relaunches without new progress."
+        book = replace(book, orders=orders)  # what was chosen is never tried
         return Ended(book=book, outcome=Outcome.FAILED, sentence=f"{found.sentence} {told}"), (
             Report(diagnosis=found, evidence=ended, told=told),
             Note(event=Outcome.FAILED, text=f"{found.sentence} {told}"),

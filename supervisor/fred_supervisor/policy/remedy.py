@@ -241,8 +241,10 @@ def _apply(remedy: Remedy, case: Case) -> tuple[Book, str] | None:
             if halved is None:
                 return None
             before, batch, accumulate = halved
+            assumed = case.settings.foreign and not case.settings.batch_set and orders.unfreeze_batch is None
+            was = f"{before} (assumed; --unfreeze-batch-size says it)" if assumed else str(before)
             return order(
-                f"Relaunched with half the unfreeze batch, {before} → {batch}, and {accumulate} batches per"
+                f"Relaunched with half the unfreeze batch, {was} → {batch}, and {accumulate} batches per"
                 " optimiser step: the same effective batch.",
                 unfreeze_batch=batch,
                 accumulate=accumulate,

@@ -27,6 +27,8 @@ class Look:
     stamp: str = ""
     """Changes whenever the bytes or the mtime of the file do; empty: not readable, or as it was at launch."""
     beat: Beat | None = None
+    readable: bool = True
+    """False: the file is gone or out of reach, so nothing can be said of this rank."""
     age_s: float = 0.0
     """How long ago the file changed, as far as that is known: at most the time since the look before."""
 
@@ -41,6 +43,8 @@ class RankWatch:
     """When progress was last seen."""
     first_s: float | None = None
     """When it first beat."""
+    blind: bool = False
+    """Its file cannot be read at present: it is not judged meanwhile."""
 
     @property
     def level(self) -> Level:
@@ -98,7 +102,7 @@ def look(watch: Watch, learned: Learned, looks: tuple[Look, ...], now_s: float) 
     for seen in looks:
         before = ranks.get(seen.rank) or RankWatch(changed_s=now_s)
         after = _look_at(before, seen, now_s)
-        if after.changed_s != before.changed_s:
+        if after.changed_s != before.changed_s and not after.blind:
             progressed = True
             learned = _learn(learned, before, after)
         ranks[seen.rank] = after
@@ -106,6 +110,9 @@ def look(watch: Watch, learned: Learned, looks: tuple[Look, ...], now_s: float) 
 
 
 def _look_at(before: RankWatch, seen: Look, now_s: float) -> RankWatch:
+    if not seen.readable:
+        return replace(before, changed_s=now_s, blind=True)
+    before = replace(before, blind=False)
     if not seen.stamp or seen.stamp == before.stamp:
         return before
     now_s -= seen.age_s

@@ -81,6 +81,11 @@ def load_asked(run_dir: Path) -> Asked | None:
         asked = Asked(**{key: value for key, value in document.items() if key in known})
     except TypeError:
         return None
+    texts, tables = (asked.name, asked.modality, asked.cwd, asked.drill), (asked.flags, asked.policy)
+    if not all(isinstance(t, str) for t in texts) or not all(isinstance(t, dict) for t in tables):
+        return None
+    if asked.command is not None and not all(isinstance(word, str) for word in asked.command):
+        return None
     # A run dir may have been moved or mounted elsewhere: where it is found is where it is.
     return Asked(**{**asdict(asked), "run_dir": str(run_dir)})
 

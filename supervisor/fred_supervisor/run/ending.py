@@ -11,10 +11,10 @@ from fred_supervisor.contract import environment
 from fred_supervisor.contract.files import now_text, read_json, write_json
 from fred_supervisor.run import lock, proc, snapshot
 from fred_supervisor.run.asked import Asked
+from fred_supervisor.run.attempts import last_attempt
 from fred_supervisor.run.evidence import newest_beat
 from fred_supervisor.run.journal import Journal
 from fred_supervisor.run.proc import Identity
-from fred_supervisor.run.supervisor import last_attempt
 
 _ANSWER_S = 5.0
 """A supervisor that lives takes a request within this."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from fred_supervisor.contract import environment, heartbeat
 from fred_supervisor.contract.errors import ErrorRecord, classify_text, read_error
-from fred_supervisor.contract.files import read_json
+from fred_supervisor.contract.files import read_file, read_json
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.policy.cause import Evidence
 from fred_supervisor.run.asked import Asked
@@ -63,7 +63,7 @@ def newest_beat(path: Path) -> Beat | None:
     """The record of rank 0, else of the lowest rank that has one."""
     for rank in range(_RANKS):
         try:
-            beat = heartbeat.parse(Path(environment.rank_path(str(path), rank)).read_bytes())
+            beat = heartbeat.parse(read_file(environment.rank_path(str(path), rank), 4096)[0])
         except OSError:
             return None
         if beat is not None:

@@ -1,7 +1,9 @@
 """The journal of a run, and its incidents: append-only history for people and programs."""
 
+import contextlib
 import json
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ class Journal:
 
     def append(self, event: str, **facts: Any) -> None:
         """One line, in one write: concurrent writers never mix."""
-        line = json.dumps({"time": now_text(), "event": event, **facts}, ensure_ascii=False, default=str) + "\n"
+        line = json.dumps({"time": now_text(), "event": event, **facts}, default=str) + "\n"
         try:
             fd = os.open(self.dir.journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             try:
@@ -58,7 +60,7 @@ class Journal:
     def incidents(self) -> list[dict[str, Any]]:
         """Every readable incident, oldest first."""
         found = (read_json(self.dir.incident(number)) for number in self.incident_numbers())
-        return [incident for incident in found if incident is not None]
+        return [incident for incident in found if incident is not None and isinstance(incident.get("id"), int)]
 
     def write_incident(self, number: int, document: dict[str, Any]) -> None:
         try:
@@ -70,12 +72,15 @@ class Journal:
 
 def complain(text: str) -> None:
     """To standard error: the terminal of a foreground supervisor, the log of a detached one."""
-    os.write(2, f"fred-supervise: {text}\n".encode(errors="replace"))
+    with contextlib.suppress(OSError):  # the terminal may have gone away
+        os.write(2, f"fred-supervise: {text}\n".encode(errors="replace"))
 
 
 def tail(path: Path, *, size: int = 65536, end: int | None = None) -> str:
     """The last `size` bytes of a file, or those before position `end`, as text; empty when there is none."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return ""
         with path.open("rb") as file:
             end = file.seek(0, os.SEEK_END) if end is None else end
             file.seek(max(0, end - size))

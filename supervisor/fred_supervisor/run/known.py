@@ -24,13 +24,22 @@ def state_dir() -> Path:
 
 def remember(asked: Asked) -> None:
     """Put a run on the list; a list that cannot be written is no reason not to train."""
-    folder = state_dir() / "runs"
-    key = hashlib.sha256(asked.run_dir.encode()).hexdigest()[:16]
+    entry = _entry(asked)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_json(folder / f"{key}.json", {"name": asked.name, "run_dir": asked.run_dir}, durable=False)
+        entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_json(entry, {"name": asked.name, "run_dir": asked.run_dir}, durable=False)
     except OSError as error:
         complain(f"this run will not be on the list of runs: {error}")
+
+
+def forget(asked: Asked) -> None:
+    """Take a run off the list again."""
+    _entry(asked).unlink(missing_ok=True)
+
+
+def _entry(asked: Asked) -> Path:
+    key = hashlib.sha256(os.fsencode(asked.run_dir)).hexdigest()[:16]
+    return state_dir() / "runs" / f"{key}.json"
 
 
 def known_runs() -> Iterator[Asked]:

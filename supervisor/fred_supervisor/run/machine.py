@@ -33,7 +33,7 @@ from fred_supervisor.policy.remedy import ordered
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Ended, Holding, Orders, Rung, Running, Starting, State, Stopping
 from fred_supervisor.policy.watch import Look, slowest
-from fred_supervisor.run import evidence, incident, notify, proc, snapshot
+from fred_supervisor.run import evidence, incident, lock, notify, proc, snapshot
 from fred_supervisor.run.asked import Asked
 from fred_supervisor.run.journal import Journal, complain
 from fred_supervisor.run.launch import spawn
@@ -62,6 +62,7 @@ class Machine:
         asked: Asked,
         settings: Settings,
         *,
+        lock_fd: int,
         on_spawned: Callable[[str | None], None],
         on_note: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -70,6 +71,7 @@ class Machine:
         `on_note` is called with each sentence for a person.
         """
         self._on_note = on_note
+        self._lock_fd = lock_fd
         self.asked = asked
         self.settings = settings
         self.journal = Journal(asked.dir)
@@ -295,10 +297,11 @@ class Machine:
         deadline_s = time.monotonic() + _STRAY_S
         while time.monotonic() < deadline_s:
             strays = proc.with_environment(environment.RUN_ID, self.asked.run_id)
-            if not strays:
+            if not strays and set(proc.children(os.getpid())) <= self._monitor.pids:
                 return
             for stray in strays:
                 proc.send(stray, signal.SIGKILL)
+            proc.kill_children(self._monitor.pids)
             self._reap()
             time.sleep(0.005)  # SIGKILL has no event to wait for in processes that are not ours
 
@@ -419,10 +422,13 @@ class Machine:
     def record(self, state: State, *, durable: bool) -> None:
         now_s = time.monotonic()
         self._feed(now_s)
-        word = f"{snapshot.word(state, self.settings)} {state.book.attempt}"
+        level = state.watch.main.level if isinstance(state, Running) else ""
+        word = f"{snapshot.word(state, self.settings)} {level} {state.book.attempt}"
         if not durable and word == self._recorded and now_s - self._recorded_s < _REFRESH_S:
             return
         self._recorded, self._recorded_s = word, now_s
+        if not lock.is_at(self._lock_fd, self.asked.dir):
+            self._mend_run_dir()
         document = snapshot.document(
             state=state,
             settings=self.settings,
@@ -439,6 +445,25 @@ class Machine:
             complain(f"state.json: {error}")
         if isinstance(state, Ended):
             notify.tell(STATUS=state.sentence)
+
+    def _mend_run_dir(self) -> None:
+        """The run dir was deleted under us: make what `status`, `stop` and the next supervisor need."""
+        try:
+            self.asked.dir.supervisor.mkdir(mode=0o700, parents=True, exist_ok=True)
+            taken = lock.take(self.asked.dir)
+            if taken is None:
+                self.note("superseded", "Another supervisor has taken the run dir's place; this one leaves.")
+                self._request = Request.STOP
+                return
+            os.close(self._lock_fd)
+            self._lock_fd = taken
+            self.asked.save()
+            if self._attempt is not None:
+                self._attempt.write_launch()
+        except OSError as error:
+            complain(f"the run dir is gone, and cannot be made again: {error}")
+            return
+        self.note("run dir lost", "The run dir was deleted while the run was live; checkpoints before that are lost.")
 
     def _feed(self, now_s: float) -> None:
         if self._watchdog_s is not None and now_s - self._fed_s >= self._watchdog_s / 2:

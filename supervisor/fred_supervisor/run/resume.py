@@ -1,11 +1,13 @@
 """Which checkpoint the next attempt resumes from, and what that costs."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fred_supervisor.contract.checkpoint import Found, list_checkpoints, why_invalid
+from fred_supervisor.contract.checkpoint import Found, list_checkpoints, why_invalid, why_no_zip
+from fred_supervisor.contract.files import read_file
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.run.asked import Asked
 
@@ -34,11 +36,7 @@ class Picker:
         run_dir, pattern = Path(self.asked.run_dir), self.asked.checkpoints
         if pattern is None:
             return [f for f in list_checkpoints(run_dir) if phase is None or f.phase == phase]
-        files = [p for p in run_dir.glob(pattern) if p.is_file() and not p.name.endswith(".json")]
-        found = [
-            Found(path=p, sidecar=None, phase=None, epoch=None, order=(0, 0, 0, 0, p.stat().st_mtime_ns)) for p in files
-        ]
-        return sorted(found, key=lambda f: f.order, reverse=True)
+        return foreign_checkpoints(run_dir, pattern)
 
     def _judge(self, candidate: Found) -> str | None:
         try:
@@ -47,14 +45,31 @@ class Picker:
             return f"cannot be read: {error.strerror}"
         key = (str(candidate.path), now.st_size, now.st_mtime_ns)
         if key not in self._judged:
-            foreign = self.asked.checkpoints is not None and not _is_zip(candidate.path)
-            self._judged[key] = ("empty" if now.st_size == 0 else None) if foreign else why_invalid(candidate)
+            foreign = self.asked.checkpoints is not None
+            self._judged[key] = why_not_whole(candidate.path) if foreign else why_invalid(candidate)
         return self._judged[key]
 
 
-def _is_zip(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == b"PK"
+def why_not_whole(path: Path, *, quick: bool = False) -> str | None:
+    """None when another tool's file looks whole, checked as a file and, if it is one, as a zip; else the reason."""
+    try:
+        start, found = read_file(path, 2)
+        if found.st_size == 0:
+            return "empty"
+        return why_no_zip(path, quick=quick, of_torch=False) if start == b"PK" else None
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+def foreign_checkpoints(run_dir: Path, pattern: str) -> list[Found]:
+    """The files that match `--checkpoints`, newest first."""
+    found = []
+    for path in run_dir.glob(pattern):
+        with contextlib.suppress(OSError):
+            if path.is_file() and not path.name.endswith(".json"):
+                order = (0, 0, 0, 0, path.stat().st_mtime_ns)
+                found.append(Found(path=path, sidecar=None, phase=None, epoch=None, order=order))
+    return sorted(found, key=lambda f: f.order, reverse=True)
 
 
 def lost_steps(beat: Beat | None, checkpoint: Found | None) -> int | None:

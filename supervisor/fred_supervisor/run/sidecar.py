@@ -36,6 +36,11 @@ class Monitor:
         self.due_s: float | None = None
         """When it is to be started."""
 
+    @property
+    def pids(self) -> frozenset[int]:
+        """Its own, while it lives."""
+        return frozenset() if self._who is None else frozenset({self._who.pid})
+
     def expect(self, now_s: float) -> None:
         """A trainer was launched: have a monitor soon, unless there is one."""
         if self._who is None and self.due_s is None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fred_supervisor.contract import environment, heartbeat
-from fred_supervisor.contract.files import read_json
+from fred_supervisor.contract.files import now_text, read_file, read_json, write_json
 from fred_supervisor.policy.watch import Look
 from fred_supervisor.run import proc
 from fred_supervisor.run.asked import Asked
@@ -61,12 +61,19 @@ class LiveAttempt:
         """Who the trainer is, from what the keeper wrote."""
         self.trainer = proc.identity_from((read_json(self.folder.launch) or {}).get("trainer"))
 
+    def write_launch(self) -> None:
+        """Who they are, anew, after the folder was deleted. Raises OSError."""
+        self.folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        who = {"keeper": self.keeper, "trainer": self.trainer}
+        known = {key: identity.document() for key, identity in who.items() if identity is not None}
+        write_json(self.folder.launch, {"attempt": self.number, "time": now_text(), **known})
+
     def look(self, now_s: float) -> tuple[Look, ...]:
         """One look at every rank's sign of life."""
         since_s, self._looked_s = now_s - self._looked_s, now_s
         if self.asked.progress_file is not None:
             files = list(Path(self.asked.run_dir).glob(self.asked.progress_file))
-            launched_ns = self.folder.launch.stat().st_mtime_ns
+            launched_ns = next(iter(modified_ns([self.folder.launch])), 0)
             newer = tuple(ns for ns in modified_ns(files) if ns > launched_ns)
             if newer:
                 return (Look(stamp=str(newer), age_s=_age_s(max(newer), since_s)),)
@@ -79,12 +86,10 @@ class LiveAttempt:
     def _look_at(self, rank: int, since_s: float) -> Look:
         name = environment.rank_path(str(self.folder.heartbeat), rank)
         try:
-            with open(name, "rb") as file:
-                data = file.read(4096)
-                found = os.fstat(file.fileno())
+            data, found = read_file(name, 4096)
             untouched = found.st_size == 0 and found.st_mtime_ns <= self.folder.launch.stat().st_mtime_ns
-        except OSError:  # not readable now: no news
-            return Look(rank=rank)
+        except OSError:
+            return Look(rank=rank, readable=False)
         if untouched:
             return Look(rank=rank)
         return Look(

@@ -66,6 +66,8 @@ def detail(state: State, settings: Settings, now_s: float, last_note: str) -> st
 
 def _running(watch: Watch, book: Book, settings: Settings, now_s: float) -> str:
     level, section = watch.main.level, watch.main.section
+    if watch.main.blind:
+        return "Running; its heartbeat cannot be read, so it is watched for its exit only."
     found = slowest(settings, book.learned, watch)
     if found is not None and watch.stalled_s is not None:
         silent_s = now_s - found.seen.changed_s
@@ -119,5 +121,18 @@ def book_from(document: Mapping[str, Any]) -> Book:
 def _known(kind: type[Book | Orders | Restarts | Learned], document: object) -> dict[str, Any]:
     if not isinstance(document, dict):
         return {}
-    names = {f.name for f in fields(kind)}
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in document.items() if k in names}
+    sound = kind()
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
+    names = {f.name for f in fields(kind)} & given.keys()
+    return {name: given[name] for name in names if _fits(given[name], getattr(sound, name))}
+
+
+def _fits(value: object, default: object) -> bool:
+    """Whether a value may stand where `default` stands; fields without a default hold numbers."""
+    if default is None:
+        return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    if isinstance(default, dict):
+        return isinstance(value, dict) and all(isinstance(v, int | float) for v in value.values())
+    if isinstance(default, tuple):
+        return isinstance(value, tuple) and all(isinstance(v, str) for v in value)
+    return type(value) is type(default)

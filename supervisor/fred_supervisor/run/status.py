@@ -9,12 +9,14 @@ from typing import Any
 from fred_supervisor.contract.checkpoint import Found, list_checkpoints, why_invalid
 from fred_supervisor.contract.files import read_json
 from fred_supervisor.contract.heartbeat import Beat
+from fred_supervisor.policy.state import Outcome
 from fred_supervisor.run import lock, proc, snapshot
 from fred_supervisor.run.asked import Asked
+from fred_supervisor.run.attempts import last_attempt
 from fred_supervisor.run.evidence import newest_beat
 from fred_supervisor.run.journal import Journal
+from fred_supervisor.run.resume import foreign_checkpoints, why_not_whole
 from fred_supervisor.run.sidecar import newest_sample
-from fred_supervisor.run.supervisor import last_attempt
 
 LIVE_STATES = ("starting", "running", "stopping", "paused", "waiting", "holding")
 
@@ -32,8 +34,7 @@ def status_document(asked: Asked) -> dict[str, Any]:
     beat = newest_beat(folder.heartbeat)
     book = snapshot.book_from(before)
     state, detail = _state(before, supervised=supervised, supervisor=supervisor, trainer_alive=trainer_alive)
-    pace = before.get("pace") if trainer_alive and isinstance(before.get("pace"), dict) else {}
-    assert isinstance(pace, dict)
+    pace = _mapping(before.get("pace")) if trainer_alive else {}
     incidents = Journal(asked.dir).incidents()
     batch = book.orders.unfreeze_batch or asked.flag("unfreeze_batch_size")
     initial = asked.flag("unfreeze_batch_size")
@@ -50,7 +51,7 @@ def status_document(asked: Asked) -> dict[str, Any]:
         "supervisor": {
             "pid": supervisor.pid if supervisor and supervised else None,
             "alive": supervised,
-            "version": before.get("supervisor", {}).get("version"),
+            "version": _mapping(before.get("supervisor")).get("version"),
         },
         "trainer": None
         if not trainer_alive or trainer is None
@@ -87,7 +88,9 @@ def _state(
     before: dict[str, Any], *, supervised: bool, supervisor: proc.Identity | None, trainer_alive: bool
 ) -> tuple[str, str]:
     """The recorded state, corrected by what is seen to live."""
-    state, detail = before.get("state", "starting"), before.get("detail", "The supervisor is starting.")
+    state, detail = str(before.get("state")), before.get("detail")
+    if state not in (*LIVE_STATES, *Outcome) or not isinstance(detail, str):
+        state, detail = "starting", "The supervisor is starting."
     if supervised:
         if supervisor is not None and proc.stopped(supervisor):
             return state, f"{detail} The supervisor itself is stopped (SIGSTOP)."
@@ -97,6 +100,11 @@ def _state(
     if trainer_alive:
         return "running", "The supervisor is gone, the trainer trains on; `fred-supervise start` adopts it."
     return "stopped", "Interrupted: neither supervisor nor trainer lives; `fred-supervise start` goes on."
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    """A JSON object, or an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
 
 
 def _progress(beat: Beat | None, pace: dict[str, Any]) -> dict[str, Any]:
@@ -116,10 +124,13 @@ def _progress(beat: Beat | None, pace: dict[str, Any]) -> dict[str, Any]:
 
 def newest_checkpoint(asked: Asked) -> tuple[Found, bool] | None:
     """The newest checkpoint that looks whole (its digest is not computed here), else the newest, and which it is."""
+    run_dir = Path(asked.run_dir)
     if asked.checkpoints is not None:
-        return None
-    found = list_checkpoints(Path(asked.run_dir))
-    whole = next((f for f in found if why_invalid(f, quick=True) is None), None)
+        found = foreign_checkpoints(run_dir, asked.checkpoints)
+        whole = next((f for f in found if why_not_whole(f.path, quick=True) is None), None)
+    else:
+        found = list_checkpoints(run_dir)
+        whole = next((f for f in found if why_invalid(f, quick=True) is None), None)
     if whole is not None:
         return whole, True
     return (found[0], False) if found else None

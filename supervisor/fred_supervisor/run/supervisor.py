@@ -8,23 +8,25 @@ from pathlib import Path
 
 from fred_supervisor.contract import environment
 from fred_supervisor.contract.files import read_json
-from fred_supervisor.contract.layout import RunDir
 from fred_supervisor.policy.decide import Action, Seen, decide, launch
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Book, Ended, Running, State
 from fred_supervisor.policy.watch import begin
 from fred_supervisor.run import evidence, proc, snapshot
 from fred_supervisor.run.asked import Asked
+from fred_supervisor.run.attempts import last_attempt
 from fred_supervisor.run.loop import supervise
 from fred_supervisor.run.machine import Machine
 
 _LIVE = ("starting", "running", "stopping")
 
 
-def run(asked: Asked, *, on_spawned: Callable[[str | None], None], on_note: Callable[[str], None]) -> Ended:
-    """Supervise until the run has ended. The caller holds the lock. Raises OSError for a run dir out of reach."""
+def run(
+    asked: Asked, *, lock_fd: int, on_spawned: Callable[[str | None], None], on_note: Callable[[str], None]
+) -> Ended:
+    """Supervise until the run has ended; `lock_fd` holds the lock. Raises OSError for a run dir out of reach."""
     settings = asked.settings()
-    machine = Machine(asked, settings, on_spawned=on_spawned, on_note=on_note)
+    machine = Machine(asked, settings, lock_fd=lock_fd, on_spawned=on_spawned, on_note=on_note)
     machine.take_signals()
     for folder in (asked.dir.attempts, asked.dir.incidents):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -33,15 +35,6 @@ def run(asked: Asked, *, on_spawned: Callable[[str | None], None], on_note: Call
         return supervise(settings, state, actions, machine)
     finally:
         machine.close()
-
-
-def last_attempt(run_dir: RunDir) -> int:
-    """The number of the newest attempt; 0 before the first."""
-    try:
-        names = [int(path.name) for path in run_dir.attempts.iterdir() if path.name.isdigit()]
-    except OSError:
-        return 0
-    return max(names, default=0)
 
 
 def _take_up(asked: Asked, settings: Settings, machine: Machine) -> tuple[State, tuple[Action, ...]]:

@@ -8,3 +8,5 @@ class DataError(Exception):
 
     fred_kind: ClassVar[str] = "data"
     """Kind in the error file of the contract."""
+    at_start: bool = False
+    """Before training began: bad input, and not a disk that failed under way."""
