@@ -118,9 +118,9 @@ def test_sigusr1_dumps_the_stacks_and_training_goes_on(launcher):
         (("--backbone=nothing",), {}, TrainerExit.CONFIG, ErrorKind.CONFIG),
         (("--eval-only",), {}, TrainerExit.CONFIG, ErrorKind.CONFIG),
         (("--phase=unfreeze",), {}, TrainerExit.CONFIG, ErrorKind.CONFIG),
-        (("--data=/nowhere",), {}, TrainerExit.FAILURE, ErrorKind.DATA),
-        (("--freeze-batch-size=500",), {}, TrainerExit.FAILURE, ErrorKind.DATA),
-        ((), {"FRED_RESUME": "/nowhere.pth"}, TrainerExit.FAILURE, ErrorKind.CHECKPOINT),
+        (("--data=/nowhere",), {}, TrainerExit.CONFIG, ErrorKind.DATA),
+        (("--freeze-batch-size=500",), {}, TrainerExit.CONFIG, ErrorKind.DATA),
+        ((), {"FRED_RESUME": "/nowhere.pth"}, TrainerExit.CONFIG, ErrorKind.CHECKPOINT),
     ],
 )
 def test_what_cannot_work_is_said_in_one_line(launcher, flags, environ, code, kind):

@@ -242,9 +242,9 @@ def _apply(remedy: Remedy, case: Case) -> tuple[Book, str] | None:
                 return None
             before, batch, accumulate = halved
             assumed = case.settings.foreign and not case.settings.batch_set and orders.unfreeze_batch is None
-            was = f"{before} (assumed; --unfreeze-batch-size says it)" if assumed else str(before)
+            note = f" ({before} is assumed; --unfreeze-batch-size says it)" if assumed else ""
             return order(
-                f"Relaunched with half the unfreeze batch, {was} → {batch}, and {accumulate} batches per"
+                f"Relaunched with half the unfreeze batch, {before} → {batch}{note}, and {accumulate} batches per"
                 " optimiser step: the same effective batch.",
                 unfreeze_batch=batch,
                 accumulate=accumulate,

@@ -9,7 +9,6 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +30,17 @@ from fred_supervisor.policy.decide import (
 )
 from fred_supervisor.policy.remedy import ordered
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.state import Ended, Holding, Orders, Rung, Running, Starting, State, Stopping
+from fred_supervisor.policy.state import Holding, Orders, Rung, Running, Starting, State, Stopping
 from fred_supervisor.policy.watch import Look, slowest
-from fred_supervisor.run import evidence, incident, lock, notify, proc, snapshot
+from fred_supervisor.run import evidence, lock, notify, proc
 from fred_supervisor.run.asked import Asked
-from fred_supervisor.run.journal import Journal, complain
+from fred_supervisor.run.journal import complain
 from fred_supervisor.run.launch import spawn
 from fred_supervisor.run.pace import Pace
 from fred_supervisor.run.proc import Identity
+from fred_supervisor.run.records import Records
 from fred_supervisor.run.resume import Picker
-from fred_supervisor.run.sidecar import Monitor, newest_sample
+from fred_supervisor.run.sidecar import Monitor
 from fred_supervisor.run.sight import Dump, LiveAttempt
 
 _LOOK_S = 1.0
@@ -48,8 +48,6 @@ _LOOK_S = 1.0
 _LEAST_LOOK_S = 0.05
 _LATE_S = 1.0
 """Woken this much later than asked: we were held up, and so may the trainer have been."""
-_REFRESH_S = 5.0
-"""Between two snapshots while nothing happens but progress."""
 _STRAY_S = 5.0
 """For the end of what a dead keeper has left behind."""
 
@@ -70,11 +68,9 @@ class Machine:
 
         `on_note` is called with each sentence for a person.
         """
-        self._on_note = on_note
         self._lock_fd = lock_fd
         self.asked = asked
         self.settings = settings
-        self.journal = Journal(asked.dir)
         self._on_spawned: Callable[[str | None], None] | None = on_spawned
         self._picker = Picker(asked, tell=self._passed_over)
         self._told: set[tuple[Path, str]] = set()
@@ -84,16 +80,13 @@ class Machine:
         self._last_looks: tuple[Look, ...] = ()
         """At the files of an attempt that has just ended."""
         self._dumps = 0
-        self._recorded = ""
-        self._note = ""
         self._pace = Pace()
-        self._recorded_s = 0.0
         self._fed_s = 0.0
         self._watchdog_s = notify.watchdog_s()
         self._monitor = Monitor(asked)
         own = proc.identify(os.getpid())
         assert own is not None
-        self._own = own
+        self._records = Records(asked, settings, own, on_note)
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
@@ -320,18 +313,16 @@ class Machine:
             case Kill():
                 self._kill()
             case Report():
-                self._report(action, state)
+                self._records.incident(action, self._resume(ordered(self.settings, state.book.orders)), self._dump)
+                self._dump = Dump()
             case Recovered():
-                self._recovered()
+                self._records.recovered()
             case Note():
                 self.note(action.event, action.text)
 
     def note(self, event: str, text: str) -> None:
-        """Into the journal and the status."""
-        self._note = text
-        self.journal.append(event, text=text)
-        self._on_note(text)
-        notify.tell(STATUS=text)
+        """For people: into the journal and the status."""
+        self._records.note(event, text)
 
     def _launch(self, state: State) -> None:
         assert isinstance(state, Starting)
@@ -420,31 +411,13 @@ class Machine:
     # -- record -------------------------------------------------------------------------------------------------------
 
     def record(self, state: State, *, durable: bool) -> None:
-        now_s = time.monotonic()
-        self._feed(now_s)
-        level = state.watch.main.level if isinstance(state, Running) else ""
-        word = f"{snapshot.word(state, self.settings)} {level} {state.book.attempt}"
-        if not durable and word == self._recorded and now_s - self._recorded_s < _REFRESH_S:
+        self._feed(time.monotonic())
+        if not self._records.due(state, durable=durable):
             return
-        self._recorded, self._recorded_s = word, now_s
         if not lock.is_at(self._lock_fd, self.asked.dir):
             self._mend_run_dir()
-        document = snapshot.document(
-            state=state,
-            settings=self.settings,
-            now_s=now_s,
-            last_note=self._note,
-            supervisor=self._own,
-            pace=self._pace.document(),
-            incidents=len(self.journal.incident_numbers()),
-        )
+        self._records.snapshot(state, self._pace, durable=durable)
         self._monitor.order(facts={**self._pace.document(), "restarts": state.book.restarts.total})
-        try:
-            write_json(self.asked.dir.state, document, durable=durable)
-        except OSError as error:
-            complain(f"state.json: {error}")
-        if isinstance(state, Ended):
-            notify.tell(STATUS=state.sentence)
 
     def _mend_run_dir(self) -> None:
         """The run dir was deleted under us: make what `status`, `stop` and the next supervisor need."""
@@ -469,21 +442,3 @@ class Machine:
         if self._watchdog_s is not None and now_s - self._fed_s >= self._watchdog_s / 2:
             self._fed_s = now_s
             notify.tell(WATCHDOG=1)
-
-    def _report(self, report: Report, state: State) -> None:
-        resume = self._resume(ordered(self.settings, state.book.orders))
-        document = incident.document(
-            report,
-            number=self.journal.next_incident(),
-            resume=resume,
-            dump=self._dump,
-            sample=newest_sample(self.asked.dir),
-            asked=self.asked,
-        )
-        self.journal.write_incident(document["id"], document)
-        self.note("incident", f"{document['cause']} {document['action']}")
-        self._dump = Dump()
-
-    def _recovered(self) -> None:
-        for changed in incident.recovered(self.journal.incidents(), datetime.now(UTC)):
-            self.journal.write_incident(changed["id"], changed)

@@ -1,0 +1,86 @@
+"""What is written of a run while it lives: notes, snapshots, incidents. A write that fails never stops the watching."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from fred_supervisor.contract.checkpoint import Found
+from fred_supervisor.contract.files import write_json
+from fred_supervisor.policy.decide import Report
+from fred_supervisor.policy.settings import Settings
+from fred_supervisor.policy.state import Running, State
+from fred_supervisor.run import incident, notify, snapshot
+from fred_supervisor.run.asked import Asked
+from fred_supervisor.run.journal import Journal, complain
+from fred_supervisor.run.pace import Pace
+from fred_supervisor.run.proc import Identity
+from fred_supervisor.run.sidecar import newest_sample
+from fred_supervisor.run.sight import Dump
+
+_REFRESH_S: Final = 5.0
+"""Between two snapshots while nothing happens but progress."""
+
+
+class Records:
+    """The files of `supervisor/` that tell people and programs what happens."""
+
+    def __init__(self, asked: Asked, settings: Settings, own: Identity, on_note: Callable[[str], None]) -> None:
+        self._asked = asked
+        self._settings = settings
+        self._own = own
+        self._on_note = on_note
+        self._journal = Journal(asked.dir)
+        self._last_note = ""
+        self._written = ""
+        self._written_s = 0.0
+
+    def note(self, event: str, text: str) -> None:
+        """Into the journal, the status and the service manager's."""
+        self._last_note = text
+        self._journal.append(event, text=text)
+        self._on_note(text)
+        notify.tell(STATUS=text)
+
+    def due(self, state: State, *, durable: bool) -> bool:
+        """Whether a snapshot is to be written: a person would see something new, or the last one is old."""
+        level = state.watch.main.level if isinstance(state, Running) else ""
+        seen = f"{snapshot.word(state, self._settings)} {level} {state.book.attempt}"
+        now_s = time.monotonic()
+        if not durable and seen == self._written and now_s - self._written_s < _REFRESH_S:
+            return False
+        self._written, self._written_s = seen, now_s
+        return True
+
+    def snapshot(self, state: State, pace: Pace, *, durable: bool) -> None:
+        document = snapshot.document(
+            state=state,
+            settings=self._settings,
+            now_s=time.monotonic(),
+            last_note=self._last_note,
+            supervisor=self._own,
+            pace=pace.document(),
+            incidents=len(self._journal.incident_numbers()),
+        )
+        try:
+            write_json(self._asked.dir.state, document, durable=durable)
+        except OSError as error:
+            complain(f"state.json: {error}")
+
+    def incident(self, report: Report, resume: Found | None, dump: Dump) -> None:
+        """A new incident; `resume` is where the next attempt starts from."""
+        document = incident.document(
+            report,
+            number=self._journal.next_incident(),
+            resume=resume,
+            dump=dump,
+            sample=newest_sample(self._asked.dir),
+            asked=self._asked,
+        )
+        self._journal.write_incident(document["id"], document)
+        self.note("incident", f"{document['cause']} {document['action']}")
+
+    def recovered(self) -> None:
+        """Training has passed its furthest point again: the incidents before are over."""
+        for changed in incident.recovered(self._journal.incidents(), datetime.now(UTC)):
+            self._journal.write_incident(changed["id"], changed)
