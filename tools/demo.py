@@ -101,7 +101,7 @@ def summary(took_s: float) -> int:
         print()
         paragraph(f"  {incident['id']}  {incident['kind']:6}", incident["cause"])
         paragraph("", incident["action"])
-        paragraph("", f"Lost: {'not known' if lost is None else f'{lost} steps'}; {again}.")
+        paragraph("", f"Lost: {'not known' if lost is None else f'{lost} step' + 's' * (lost != 1)}; {again}.")
     print(
         f"\n  unfreeze batch: began with {batch['initial']}, ended with {batch['unfreeze']}"
         f" × {batch['accumulate']} accumulated = {batch['effective']} per optimiser step"
