@@ -16,8 +16,13 @@ COMMANDS: Final[Mapping[str, str]] = {
     "start": "start a supervised run, or go on with one",
     "status": "what is going on, from files alone",
     "stop": "have the trainer save and leave, then end everything of the run",
+    "restart": "have the trainer save and leave, and relaunch it",
+    "pause": "save and let go of the GPU",
+    "resume": "go on with a paused run",
     "logs": "the trainer's output",
     "incidents": "every failure: what, when, why, what was lost, what was done",
+    "checkpoints": "every checkpoint, and the one that a relaunch would use",
+    "dump": "the stacks of the live trainer, now",
 }
 
 _HELP: Final = """\

@@ -95,9 +95,13 @@ def lost_text(steps: int | None) -> str:
 def table_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Every known run, one row each."""
     head = ("name", "state", "progress", "checkpoint", "restarts", "run dir")
-    cells = [head, *(_row(row) for row in rows)]
-    widths = [max(len(row[at]) for row in cells) for at in range(len(head))]
-    return ["  ".join(cell.ljust(widths[at]) for at, cell in enumerate(row)).rstrip() for row in cells]
+    return aligned([head, *(_row(row) for row in rows)])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns as wide as their widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(widths[at]) for at, cell in enumerate(row)).rstrip() for row in rows]
 
 
 def _row(status: dict[str, Any]) -> tuple[str, ...]:

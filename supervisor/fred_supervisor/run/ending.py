@@ -15,6 +15,7 @@ from fred_supervisor.run.attempts import last_attempt
 from fred_supervisor.run.evidence import newest_beat
 from fred_supervisor.run.journal import Journal
 from fred_supervisor.run.proc import Identity
+from fred_supervisor.run.requests import live_supervisor
 
 _ANSWER_S = 5.0
 """A supervisor that lives takes a request within this."""
@@ -28,7 +29,7 @@ def stop(asked: Asked, timeout_s: float) -> list[Identity]:
     `timeout_s` is from the request until SIGKILL.
     """
     deadline_s = time.monotonic() + timeout_s
-    supervisor = _supervisor(asked)
+    supervisor = live_supervisor(asked, _ANSWER_S)
     if supervisor is not None and not proc.stopped(supervisor):
         proc.send(supervisor, signal.SIGTERM)
         if _obeys(asked, supervisor):
@@ -44,19 +45,6 @@ def stop(asked: Asked, timeout_s: float) -> list[Identity]:
     left = _kill_all(asked)
     _record(asked, left)
     return left
-
-
-def _supervisor(asked: Asked) -> Identity | None:
-    """The live supervisor; one that has just been started may not have said who it is."""
-    end_s = time.monotonic() + _ANSWER_S
-    while lock.held(asked.dir):
-        found = proc.identity_from((read_json(asked.dir.state) or {}).get("supervisor"))
-        if found is not None and proc.alive(found):
-            return found
-        if time.monotonic() > end_s:
-            return None
-        time.sleep(0.02)
-    return None
 
 
 def _obeys(asked: Asked, supervisor: Identity) -> bool:

@@ -39,6 +39,7 @@ from fred_supervisor.run.launch import spawn
 from fred_supervisor.run.pace import Pace
 from fred_supervisor.run.proc import Identity
 from fred_supervisor.run.records import Records
+from fred_supervisor.run.requests import SIGNALS
 from fred_supervisor.run.resume import Picker
 from fred_supervisor.run.sidecar import Monitor
 from fred_supervisor.run.sight import Dump, LiveAttempt
@@ -96,10 +97,10 @@ class Machine:
         """Put off until the keeper has answered."""
 
     def take_signals(self) -> None:
-        """SIGTERM and SIGINT ask to stop; the handler only records, the loop acts."""
+        """Signals are requests; the handler only records, the loop acts."""
         proc.become_subreaper()
         signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in SIGNALS:
             signal.signal(number, lambda *_: None)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -176,9 +177,8 @@ class Machine:
         numbers: bytes = b""
         with contextlib.suppress(BlockingIOError):
             numbers = self._wake_read.recv(4096)
-        if any(number in (signal.SIGTERM, signal.SIGINT) for number in numbers):
-            return Request.STOP
-        return None
+        asked = [SIGNALS[number] for number in numbers if number in SIGNALS]
+        return Request.STOP if Request.STOP in asked else asked[-1] if asked else None
 
     def _ready(self) -> bool | None:
         """The keeper's one line: the trainer runs, or could not be started."""

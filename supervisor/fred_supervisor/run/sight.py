@@ -132,13 +132,20 @@ class LiveAttempt:
         beating = [proc.identify(beat.pid) for beat in beats if beat.pid in tree]
         return [who for who in beating if who is not None] or [root]
 
-    def ask_stacks(self) -> None:
-        """Ask every process that beats, and catches SIGUSR1, for its stacks; they go to the output."""
+    def ask_stacks(self) -> bool:
+        """Ask every process that beats, and catches SIGUSR1, for its stacks; False when there is none.
+
+        They go to the output.
+        """
         with contextlib.suppress(OSError):
             self._dumped.append(self.folder.output.stat().st_size)
-        for who in self.targets():
-            if proc.catches(who.pid, signal.SIGUSR1):
-                proc.send(who, signal.SIGUSR1)
+        catching = [who for who in self.targets() if proc.catches(who.pid, signal.SIGUSR1)]
+        sent = [proc.send(who, signal.SIGUSR1) for who in catching]
+        return any(sent)
+
+    def stacks(self) -> str:
+        """What was written since they were asked for last."""
+        return _from(self.folder.output, self._dumped[-1]) if self._dumped else ""
 
     @property
     def dumps(self) -> int:

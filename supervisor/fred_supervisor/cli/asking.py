@@ -1,0 +1,47 @@
+"""What `restart`, `pause` and `resume` share: ask the live supervisor, and wait until it is so."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fred_supervisor.cli.fault import Fault, Parser
+from fred_supervisor.cli.find import add_run, find_run
+from fred_supervisor.contract.exits import CommandExit
+from fred_supervisor.policy.decide import Request
+from fred_supervisor.run.requests import ask, live_supervisor, wait_for
+from fred_supervisor.run.status import status_document
+
+_ANSWER_S = 5.0
+_SLACK_S = 15.0
+"""Beyond the grace for the trainer's save."""
+
+
+def request(
+    argv: Sequence[str],
+    request: Request,
+    *,
+    description: str,
+    refuse: Callable[[dict[str, Any]], str | None],
+    reached: Callable[[dict[str, Any], dict[str, Any]], bool],
+) -> int:
+    """`refuse(status)` says why not, or None; `reached(before, now)` whether it is so."""
+    parser = Parser(prog=f"fred-supervise {request}", description=description)
+    add_run(parser)
+    given = parser.parse_args(argv)
+    asked = find_run(given.name, given.run_dir)
+    supervisor = live_supervisor(asked, _ANSWER_S)
+    before = status_document(asked)
+    if supervisor is None:
+        raise Fault(
+            CommandExit.NOT_RUNNING, f"{asked.name} has no live supervisor: it is {before['state']}; `start` goes on"
+        )
+    if (reason := refuse(before)) is not None:
+        raise Fault(CommandExit.REFUSED, f"{asked.name} {reason}")
+    if not ask(supervisor, request):
+        raise Fault(CommandExit.REFUSED, f"{asked.name}: its supervisor, pid {supervisor.pid}, does not take requests")
+    limit_s = asked.settings().stop_timeout_s + _SLACK_S
+    if not wait_for(lambda: reached(before, status_document(asked)), limit_s):
+        now = status_document(asked)
+        raise Fault(CommandExit.REFUSED, f"{asked.name} did not {request} within {limit_s:.0f} s: it is {now['state']}")
+    after = status_document(asked)
+    print(f"{asked.name}: {after['state']}. {after['detail']}")
+    return CommandExit.OK

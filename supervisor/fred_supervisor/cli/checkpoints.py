@@ -1,0 +1,98 @@
+"""`fred-supervise checkpoints`."""
+
+import contextlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fred_supervisor.cli.fault import Parser
+from fred_supervisor.cli.find import add_run, find_run
+from fred_supervisor.cli.view import aligned, span
+from fred_supervisor.contract.checkpoint import Found, list_checkpoints, why_invalid
+from fred_supervisor.contract.exits import CommandExit
+from fred_supervisor.contract.files import read_json
+from fred_supervisor.run.asked import Asked
+from fred_supervisor.run.resume import foreign_checkpoints, why_not_whole
+from fred_supervisor.run.snapshot import book_from
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog="fred-supervise checkpoints",
+        description="Every checkpoint, newest first; the one that a relaunch would use is marked with >.",
+        epilog="example:\n  fred-supervise checkpoints rgb --verify --phase unfreeze",
+    )
+    add_run(parser)
+    parser.add_argument("--verify", action="store_true", help="read every file and compare its digest")
+    parser.add_argument("--phase", choices=("freeze", "unfreeze"), help="of this phase only")
+    parser.add_argument("--json", action="store_true", help="one JSON document, for programs")
+    given = parser.parse_args(argv)
+    asked = find_run(given.name, given.run_dir)
+    rows = checkpoint_rows(asked, phase=given.phase, verify=given.verify)
+    if given.json:
+        print(json.dumps(rows, allow_nan=False))
+    elif not rows:
+        print(f"{asked.name}: no checkpoint.")
+    else:
+        head = ("", "checkpoint", "phase", "epoch", "step", "age", "MiB", "loss", "mAP50", "state")
+        print("\n".join(aligned([head, *(_cells(row) for row in rows)])))
+    return CommandExit.OK
+
+
+def checkpoint_rows(asked: Asked, *, phase: str | None, verify: bool) -> list[dict[str, Any]]:
+    """Newest first. `valid` without `verify` means that size and sidecar fit; digests are not computed."""
+    run_dir = Path(asked.run_dir)
+    foreign = asked.checkpoints
+    every = list_checkpoints(run_dir) if foreign is None else foreign_checkpoints(run_dir, foreign)
+    blamed = book_from(read_json(asked.dir.state) or {}).orders.blamed
+    rows = [_row(f, blamed=blamed, verify=verify, foreign=foreign is not None) for f in every]
+    chosen = next((r for r in rows if r["valid"] and not r["blamed"]), next((r for r in rows if r["valid"]), None))
+    if chosen is not None:
+        chosen["chosen"] = True
+    return [row for row in rows if phase is None or row["phase"] == phase]
+
+
+def _row(found: Found, *, blamed: tuple[str, ...], verify: bool, foreign: bool) -> dict[str, Any]:
+    sidecar = found.sidecar
+    reason = why_not_whole(found.path, quick=not verify) if foreign else why_invalid(found, quick=not verify)
+    size: int | None = None
+    age_s: float | None = None
+    with contextlib.suppress(OSError):
+        now = found.path.stat()
+        size, age_s = now.st_size, round(max(0.0, time.time() - now.st_mtime), 1)
+    return {
+        "path": str(found.path),
+        "phase": found.phase,
+        "epoch": found.epoch,
+        "step": sidecar.step if sidecar else None,
+        "samples": sidecar.samples if sidecar else None,
+        "age_s": age_s,
+        "size": size,
+        "loss": sidecar.loss if sidecar else None,
+        "map50": sidecar.map50 if sidecar else None,
+        "valid": reason is None,
+        "reason": reason,
+        "blamed": str(found.path) in blamed,
+        "chosen": False,
+    }
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    def text(value: object, form: str = "") -> str:
+        return "-" if value is None else format(value, form)
+
+    state = row["reason"] or ("blamed" if row["blamed"] else "valid")
+    return (
+        ">" if row["chosen"] else "",
+        row["path"].rpartition("/")[2],
+        text(row["phase"]),
+        text(row["epoch"]),
+        text(row["step"]),
+        "-" if row["age_s"] is None else span(row["age_s"]),
+        "-" if row["size"] is None else f"{row['size'] / 2**20:.1f}",
+        text(row["loss"], ".4g"),
+        text(row["map50"], ".3f"),
+        state,
+    )

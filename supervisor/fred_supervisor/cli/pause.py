@@ -1,0 +1,16 @@
+"""`fred-supervise pause`."""
+
+from collections.abc import Sequence
+
+from fred_supervisor.cli.asking import request
+from fred_supervisor.policy.decide import Request
+
+
+def main(argv: Sequence[str]) -> int:
+    return request(
+        argv,
+        Request.PAUSE,
+        description="Have the trainer save a checkpoint and let go of the GPU; `resume` goes on from there.",
+        refuse=lambda status: "is paused already" if status["state"] == "paused" else None,
+        reached=lambda _, now: now["state"] in ("paused", "completed", "failed"),
+    )

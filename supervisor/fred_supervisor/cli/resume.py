@@ -1,0 +1,18 @@
+"""`fred-supervise resume`."""
+
+from collections.abc import Sequence
+
+from fred_supervisor.cli.asking import request
+from fred_supervisor.policy.decide import Request
+
+
+def main(argv: Sequence[str]) -> int:
+    return request(
+        argv,
+        Request.RESUME,
+        description="Go on with a paused run from its newest checkpoint (and with a waiting one at once).",
+        refuse=lambda status: (
+            None if status["state"] in ("paused", "waiting") else f"is not paused: it is {status['state']}"
+        ),
+        reached=lambda _, now: now["trainer"] is not None or now["state"] in ("completed", "failed"),
+    )
