@@ -53,7 +53,7 @@ class History:
         self.now_s = 0.0
         self.actions: list[Action] = []
         self.state: State
-        self.state, actions = launch(Book(), 0.0)
+        self.state, actions = launch(Book())
         self.actions += actions
 
     def see(self, *, after_s: float = 1.0, **seen: object) -> "History":
@@ -312,13 +312,13 @@ def test_repeated_hangs_stretch_the_limit_then_fail():
         history.train(1, 5).end(signal=9)
         history.train(1, 5)
         history.state = Stopping(
-            book=history.state.book, watch=history.state.watch, since_s=0, by=EndedBy.HANG, rung=Rung.KILL, until_s=9e9
+            book=history.state.book, watch=history.state.watch, by=EndedBy.HANG, rung=Rung.KILL, until_s=9e9
         )
         history.end(signal=9)
     assert history.state.book.learned.factors == {"train": 2.0}
     history.train(1, 5)
     history.state = Stopping(
-        book=history.state.book, watch=history.state.watch, since_s=0, by=EndedBy.HANG, rung=Rung.KILL, until_s=9e9
+        book=history.state.book, watch=history.state.watch, by=EndedBy.HANG, rung=Rung.KILL, until_s=9e9
     )
     history.end(signal=9)
     assert isinstance(history.state, Ended)
@@ -432,7 +432,7 @@ STEPS = st.tuples(
 def test_whatever_happens(steps, foreign: bool, max_restarts: int):
     """Never two trainers, no kill of the dead, no launch while holding, no more lives than the budget."""
     with_settings = Settings(foreign=foreign, expects_beats=not foreign, max_restarts=max_restarts)
-    state, actions = launch(Book(), 0.0)
+    state, actions = launch(Book())
     now_s, living, spent = 0.0, False, 0
     for after_s, possible in [(0.0, {}), *steps]:
         now_s += after_s
@@ -470,7 +470,7 @@ def test_whatever_happens(steps, foreign: bool, max_restarts: int):
 @given(ENDS.filter(lambda e: e.beat is None or not e.beat.done), st.integers(0, 12))
 def test_no_failure_is_answered_for_ever(ended: Evidence, max_restarts: int):
     """The same end again and again, without progress, ends the run (holding apart: it has its own end)."""
-    state, _ = launch(Book(), 0.0)
+    state, _ = launch(Book())
     with_settings = Settings(max_restarts=max_restarts)
     now_s = 0.0
     for _ in range(200):

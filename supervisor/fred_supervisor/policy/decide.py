@@ -148,16 +148,16 @@ def wake_s(settings: Settings, state: State) -> float | None:
             assert_never(state)
 
 
-def launch(book: Book, now_s: float) -> tuple[State, tuple[Action, ...]]:
+def launch(book: Book) -> tuple[State, tuple[Action, ...]]:
     """The next attempt."""
     book = replace(book, attempt=book.attempt + 1, progressed=False)
-    return Starting(book=book, since_s=now_s), (Launch(),)
+    return Starting(book=book), (Launch(),)
 
 
 def _starting(settings: Settings, state: Starting, seen: Seen) -> tuple[State, tuple[Action, ...]]:
     if seen.ended is not None:
         return _answer(settings, state.book, seen.ended, seen.now_s)
-    running = Running(book=state.book, watch=begin(seen.now_s), since_s=seen.now_s)
+    running = Running(book=state.book, watch=begin(seen.now_s))
     if seen.request is not None:
         return _request(settings, running, seen.request, seen.now_s)
     return (running, ()) if seen.launched else (state, ())
@@ -227,7 +227,6 @@ def _judge(settings: Settings, state: Running, seen: Seen) -> tuple[State, tuple
     end = Stopping(
         book=state.book,
         watch=state.watch,
-        since_s=state.since_s,
         by=EndedBy.HANG,
         rung=Rung.DUMP,
         until_s=seen.now_s + settings.dump_s,
@@ -258,7 +257,6 @@ def _request(
     after = Stopping(
         book=state.book,
         watch=state.watch,
-        since_s=state.since_s,
         by=by[request],
         rung=Rung.TERM,
         until_s=now_s + settings.stop_timeout_s,
@@ -303,9 +301,9 @@ def _waiting(state: Waiting, seen: Seen) -> tuple[State, tuple[Action, ...]]:
         case Request.PAUSE:
             return Paused(book=book), (Note(event="paused", text="Paused."),)
         case Request.RESTART | Request.RESUME:
-            return launch(book, seen.now_s)
+            return launch(book)
         case None:
-            return launch(book, seen.now_s) if seen.now_s >= state.until_s else (state, ())
+            return launch(book) if seen.now_s >= state.until_s else (state, ())
         case _:
             assert_never(seen.request)
 
@@ -321,7 +319,7 @@ def _holding(settings: Settings, state: Holding, seen: Seen) -> tuple[State, tup
         case _:
             assert_never(seen.request)
     if seen.clear:
-        after, actions = launch(state.book, seen.now_s)
+        after, actions = launch(state.book)
         return after, (Note(event="cleared", text=f"Cleared: {state.condition}"), *actions)
     if seen.now_s - state.since_s >= settings.hold_max_s:
         return _end(state.book, Outcome.FAILED, f"Held for {settings.hold_max_s / 3600:.0f} h: {state.condition}")
@@ -335,7 +333,7 @@ def _paused(state: Paused, seen: Seen) -> tuple[State, tuple[Action, ...]]:
         case Request.STOP:
             return _end(state.book, Outcome.STOPPED, "Stopped while paused.")
         case Request.RESUME | Request.RESTART:
-            return launch(state.book, seen.now_s)
+            return launch(state.book)
         case Request.PAUSE | None:
             return state, ()
         case _:
@@ -356,16 +354,12 @@ def _answer(settings: Settings, book: Book, ended: Evidence, now_s: float) -> tu
     if ended.ended_by is EndedBy.PAUSE:
         return Paused(book=book), (Note(event="paused", text="Paused: the GPU is free."),)
     if ended.ended_by is EndedBy.RESTART:
-        return launch(book, now_s)
+        return launch(book)
     orders = book.orders
     choice = choose(Case(settings=settings, book=_counted(book, found, ended), diagnosis=found, evidence=ended))
     book = choice.book
     if choice.remedy is Remedy.FAIL:
-        told = choice.told
-        return Ended(book=book, outcome=Outcome.FAILED, sentence=f"{found.sentence} {told}"), (
-            Report(diagnosis=found, evidence=ended, told=told),
-            Note(event=Outcome.FAILED, text=f"{found.sentence} {told}"),
-        )
+        return _give_up(book, found, ended, choice.told)
     if choice.remedy is Remedy.HOLD:
         held = Holding(
             book=book, cause=found.cause, condition=found.sentence, since_s=now_s, probe_s=now_s + settings.reprobe_s
@@ -373,14 +367,10 @@ def _answer(settings: Settings, book: Book, ended: Evidence, now_s: float) -> tu
         return held, (Report(diagnosis=found, evidence=ended, told=choice.told),)
     free = found.cause is Cause.SAVED and book.progressed
     if not free and book.spent >= settings.max_restarts:
-        told = f"Given up: {book.spent} relaunches without new progress."
-        book = replace(book, orders=orders)  # what was chosen is never tried
-        return Ended(book=book, outcome=Outcome.FAILED, sentence=f"{found.sentence} {told}"), (
-            Report(diagnosis=found, evidence=ended, told=told),
-            Note(event=Outcome.FAILED, text=f"{found.sentence} {told}"),
-        )
+        unchanged = replace(book, orders=orders)  # what was chosen is never tried
+        return _give_up(unchanged, found, ended, f"Given up: {book.spent} relaunches without new progress.")
     if free:
-        after, actions = launch(book, now_s)
+        after, actions = launch(book)
         return after, (Note(event="saved", text=found.sentence), *actions)
     book = replace(book, spent=book.spent + 1, restarts=_count(book.restarts, found.kind))
     if choice.remedy is Remedy.BACK_OFF:
@@ -389,10 +379,16 @@ def _answer(settings: Settings, book: Book, ended: Evidence, now_s: float) -> tu
         report = Report(diagnosis=found, evidence=ended, told=told)
         if wait_s:
             return Waiting(book=book, until_s=now_s + wait_s), (report,)
-        after, actions = launch(book, now_s)
+        after, actions = launch(book)
         return after, (*actions, report)
-    after, actions = launch(book, now_s)
+    after, actions = launch(book)
     return after, (*actions, Report(diagnosis=found, evidence=ended, told=choice.told))
+
+
+def _give_up(book: Book, found: Diagnosis, ended: Evidence, told: str) -> tuple[State, tuple[Action, ...]]:
+    report = Report(diagnosis=found, evidence=ended, told=told)
+    after, actions = _end(book, Outcome.FAILED, f"{found.sentence} {told}")
+    return after, (report, *actions)
 
 
 def backoff_s(settings: Settings, count: int) -> float:

@@ -80,7 +80,6 @@ class Starting:
     """A launch was ordered; the keeper has not yet said that the trainer runs."""
 
     book: Book
-    since_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +88,6 @@ class Running:
 
     book: Book
     watch: Watch
-    since_s: float
 
 
 class Rung(StrEnum):
@@ -106,8 +104,6 @@ class Stopping:
 
     book: Book
     watch: Watch
-    since_s: float
-    """Of the attempt."""
     by: EndedBy
     rung: Rung
     until_s: float

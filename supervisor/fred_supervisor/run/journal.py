@@ -30,21 +30,6 @@ class Journal:
         except OSError as error:
             complain(f"journal: {error}")
 
-    def last(self, event: str) -> dict[str, Any] | None:
-        """The newest line of one event."""
-        try:
-            lines = self.dir.journal.read_bytes().splitlines()
-        except OSError:
-            return None
-        for line in reversed(lines):
-            try:
-                found = json.loads(line)
-            except ValueError:  # torn by a crash
-                continue
-            if isinstance(found, dict) and found.get("event") == event:
-                return found
-        return None
-
     def incident_numbers(self) -> list[int]:
         """In order."""
         try:
