@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check install lint types imports format clean bench-monitor
+.PHONY: demo test test-slow check install lint types imports format clean bench-monitor
 
 install: $(STAMP)
 
@@ -24,6 +24,10 @@ demo: install
 
 test: install
 	@$(BIN)/python -m pytest
+
+# What takes longer than the suite may.
+test-slow: install
+	@$(BIN)/python -m pytest -m slow
 
 bench-monitor: install
 	@$(BIN)/python tools/bench_monitor.py

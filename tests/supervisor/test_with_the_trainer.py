@@ -1,14 +1,21 @@
 """The whole thing, end to end: the real trainer on real files under the real supervisor."""
 
+import contextlib
 import json
+import os
+import random
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from fred_supervisor.contract import find_latest_checkpoint
+from fred_supervisor.contract.checkpoint import read_sidecar
+from fred_supervisor.run import proc
 
 TRAIN = [
     *("--modality=dual", "--backbone=mobilenet_v3_large", "--input-size=64", "--workers=1", "--eval-every=2"),
@@ -57,6 +64,35 @@ def test_three_failures_in_one_run(fred, data: Path):
     again = fred(*[word for word in words if word != "--foreground"])
     assert again.returncode == 1
     assert "completed" in again.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_killed_from_outside_at_random_moments(fred, until, data: Path):
+    """At any moment: start-up, a step, a save, evaluation. No worker stays, and nothing saved is lost."""
+    fred.environ["OMP_NUM_THREADS"] = "1"
+    words = ["start", "--name", "t", "--data", str(data), *TRAIN, "--save-every-seconds=1", "--backoff=0:0"]
+    assert fred(*words, "--max-restarts=50").returncode == 0
+    chance = random.Random(0)
+    for attempt in range(1, 9):
+        launch = fred.run_dir / f"supervisor/attempts/{attempt:04d}/launch.json"
+        until(lambda launch=launch: launch.exists() or fred.status()["state"] == "completed", 60)
+        if not launch.exists():
+            break
+        trainer = json.loads(launch.read_text())["trainer"]["pid"]
+        tree = {trainer, json.loads(launch.read_text())["keeper"]["pid"]}
+        assert {proc.stat(pid).parent for pid in fred.left() if pid not in tree} <= tree, "a worker was left behind"
+        time.sleep(chance.choice([0.2, 4.0, 6.0, 8.0, 12.0]))
+        newest = find_latest_checkpoint(fred.run_dir)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(trainer, signal.SIGKILL)
+        after = launch.parents[1] / f"{attempt + 1:04d}" / "launch.json"
+        until(lambda after=after: after.exists() or fred.status()["state"] == "completed", 60)
+        if after.exists() and newest is not None:
+            used = Path(json.loads(after.read_text())["resume"])
+            assert read_sidecar(used).samples >= read_sidecar(newest).samples
+    until(lambda: fred.status()["state"] == "completed", 120)
+    assert fred.left() == []
 
 
 def test_a_configuration_that_the_trainer_refuses(fred, data: Path):

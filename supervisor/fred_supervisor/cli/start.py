@@ -291,7 +291,7 @@ def _supervise_detached(asked: Asked, held: int, answer: int) -> None:
         os.close(log)
 
         def spawned(error: str | None) -> None:
-            os.write(answer, (error or "ok").encode())
+            os.write(answer, (error or "ok").encode(errors="replace"))
             os.close(answer)
 
         code = _run_detached(asked, held, spawned)
