@@ -42,7 +42,8 @@ def gather(asked: Asked, attempt: int, *, oom_kills_before: int | None) -> Evide
         unverified=asked.command is not None,
         done_file=done_file(asked),
         oom_killed=killed,
-        disk_full=scarce(asked) if any(sign in said for sign in _NO_SPACE) else None,
+        # A keeper that could not even write its files says nothing; then the disk is asked.
+        disk_full=scarce(asked) if not left or any(sign in said for sign in _NO_SPACE) else None,
         data_gone=data_gone(asked),
         resumed_from=launch.get("resume"),
     )

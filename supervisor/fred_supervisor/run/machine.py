@@ -1,6 +1,7 @@
 """The real world behind the loop: the live attempt, its files, signals and clocks."""
 
 import contextlib
+import errno
 import json
 import os
 import selectors
@@ -15,7 +16,7 @@ from typing import Any
 from fred_supervisor.contract import environment
 from fred_supervisor.contract.checkpoint import Found
 from fred_supervisor.contract.files import now_text, read_json, write_json
-from fred_supervisor.policy.cause import Cause, Evidence
+from fred_supervisor.policy.cause import Cause, EndedBy, Evidence
 from fred_supervisor.policy.decide import (
     Action,
     DumpStacks,
@@ -118,7 +119,7 @@ class Machine:
         for key, _ in events:
             if key.data == "signal":
                 request = self._signals() or request
-            elif key.data == "ready":
+            elif key.data == "ready" and self._attempt is not None and self._attempt.starting is not None:
                 launched = self._ready()
             elif key.data == "keeper":
                 self._keeper_ended()
@@ -264,7 +265,10 @@ class Machine:
             left["exit_code"] = os.WEXITSTATUS(status)
         elif status is not None:
             left["signal"] = os.WTERMSIG(status)
-        write_json(attempt.folder.exit, left)
+        try:
+            write_json(attempt.folder.exit, left)
+        except OSError as error:
+            complain(f"exit.json: {error}; how the trainer ended is lost")
         self._finish(attempt)
 
     def _finish(self, attempt: LiveAttempt) -> None:
@@ -310,6 +314,8 @@ class Machine:
                     self._dumps = self._attempt.dumps
             case Terminate():
                 self._terminate(wake=action.wake)
+                if isinstance(state, Stopping) and state.by is EndedBy.STOP:  # a hang ends the trainer, not us
+                    notify.tell(STOPPING=1)
             case Kill():
                 self._kill()
             case Report():
@@ -333,8 +339,12 @@ class Machine:
             launched = spawn(self.asked, number, orders, None if resume is None else resume.path)
         except OSError as error:
             reason = f"{error.filename or 'the keeper'}: {error.strerror}"
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT) and self._on_spawned is None
             self._spawned(reason)
-            self._ended = Evidence(attempt=number, exec_error=reason)
+            # A disk that fills up under a live run is waited for; at `start` it is bad input, like any other reason.
+            self._ended = Evidence(
+                attempt=number, disk_full=full or None, last_line=reason, exec_error=None if full else reason
+            )
             return
         self._attempt = LiveAttempt(
             asked=self.asked,
@@ -350,7 +360,10 @@ class Machine:
         if self.asked.resume != "auto" or self.asked.phase is not None:  # both held for this attempt only
             self.asked = replace(self.asked, resume="auto", phase=None)
             self._picker.asked = self.asked
-            self.asked.save()
+            try:
+                self.asked.save()
+            except OSError as error:
+                complain(f"run.json: {error}; the next supervisor may resume from where this one did")
 
     def adopt(self, number: int, keeper: Identity | None, resume: Path | None) -> None:
         """Take over a live attempt of a supervisor that is gone."""
@@ -391,7 +404,6 @@ class Machine:
             proc.send(who, signal.SIGTERM)
             if wake:
                 proc.send(who, signal.SIGCONT)
-        notify.tell(STOPPING=1)
 
     def _kill(self) -> None:
         attempt = self._attempt
