@@ -36,10 +36,11 @@ from fred_supervisor.policy.state import (
     Starting,
     State,
     Stopping,
+    Survivor,
     Waiting,
     advance,
 )
-from fred_supervisor.policy.watch import Look
+from fred_supervisor.policy.watch import Learned, Look, stop_grace_s
 
 OURS = Settings()
 NO_PAUSE = Settings(backoff_first_s=0.0, backoff_max_s=0.0)
@@ -382,6 +383,89 @@ def test_waiting_obeys(request_: Request):
     assert isinstance(history.state, expected[request_])
 
 
+# -- what does not end ------------------------------------------------------------------------------------------------
+
+STUCK = (Survivor(pid=4711, wchan="nfs_wait_bit"),)
+
+
+def unkillable(request: Request | None = None) -> History:
+    """A hang, or a request, whose SIGKILL does not end the trainer."""
+    history = History(replace(NO_PAUSE, hang_timeout_s={"train": 10.0})).train(1, 1)
+    history.see(request=request) if request else history.see(after_s=11.0)
+    for _ in range(3):
+        if isinstance(history.state, Stopping):
+            history.see(after_s=130.0, survivors=STUCK)
+    return history
+
+
+@pytest.mark.parametrize("request_", [None, Request.PAUSE, Request.RESTART])
+def test_what_sigkill_does_not_end_is_held_for(request_: Request | None):
+    history = unkillable(request_)
+    assert isinstance(history.state, Holding)
+    assert "4711 (in nfs_wait_bit)" in history.state.condition
+    history.see(after_s=3600.0, clear=True)
+    assert isinstance(history.state, Holding), "nothing but the end of the process leads on"
+    history.end(signal=9)
+    assert isinstance(history.state, Paused if request_ is Request.PAUSE else Starting)
+
+
+def test_what_sigkill_does_not_end_is_not_waited_for_by_stop():
+    assert isinstance(unkillable(Request.STOP).state, Ended)
+    held = unkillable().see(after_s=1.0, request=Request.STOP).state
+    assert isinstance(held, Ended)
+    assert held.outcome is Outcome.STOPPED
+    assert "4711" in held.sentence
+
+
+def test_a_tree_that_outlives_its_trainer_is_held_for():
+    history = History(OURS).train(1, 1).see(survivors=STUCK)
+    assert isinstance(history.state, Holding)
+    history.end(signal=9)
+    assert isinstance(history.state, Waiting)
+
+
+# -- time that was of use ---------------------------------------------------------------------------------------------
+
+
+def crawl(lived_s: float, useful_s: float, attempts: int) -> History:
+    """Attempts that each train further for `useful_s` of the `lived_s` that they take, and then crash."""
+    history = History()
+    for at in range(1, attempts + 1):
+        if isinstance(history.state, Ended):
+            break
+        history.train(at, 1)
+        history.now_s += useful_s - 1.0
+        history.train(at, 5).see(after_s=lived_s - useful_s).end(exit_code=1)
+    return history
+
+
+def test_a_run_that_hardly_trains_is_given_up_after_two_hours():
+    """It makes a little progress each time, so neither the budget nor the same failure ends it."""
+    ended = crawl(1100.0, 50.0, 20).state
+    assert isinstance(ended, Ended)
+    assert "only 4% brought training further" in ended.sentence
+    assert ended.book.attempt == 7, "two hours of attempts"
+
+
+def test_a_run_that_trains_a_fifth_of_its_time_goes_on():
+    assert not isinstance(crawl(1100.0, 220.0, 30).state, Ended)
+
+
+# -- the grace of a stop ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "save_s", "expected_s"),
+    [
+        (Settings(), 5.0, 120.0),
+        (Settings(), 100.0, 300.0),
+        (Settings(stop_timeout_s=10.0, stop_timeout_set=True), 100.0, 10.0),
+    ],
+)
+def test_the_grace_of_a_stop_is_learned_from_the_saves(given: Settings, save_s: float, expected_s: float):
+    assert stop_grace_s(given, Learned(gaps_s={"checkpoint": save_s})) == expected_s
+
+
 # -- whatever happens -------------------------------------------------------------------------------------------------
 
 ENDS = st.builds(
@@ -421,10 +505,17 @@ STEPS = st.tuples(
             "clear": st.booleans(),
             "busy": st.sampled_from([None, False, True]),
             "stacks_moved": st.sampled_from([None, False, True]),
+            "dumping": st.booleans(),
+            "survivors": st.sampled_from([(), (Survivor(pid=4711, wchan="nfs_wait_bit"),)]),
             "late_s": st.sampled_from([0.0, 100.0]),
         },
     ),
 )
+
+
+def has_trainer(state: State) -> bool:
+    """Whether something of a trainer may still be there."""
+    return isinstance(state, Starting | Running | Stopping) or (isinstance(state, Holding) and bool(state.unkillable))
 
 
 @settings(max_examples=400, deadline=None)
@@ -436,8 +527,8 @@ def test_whatever_happens(steps, foreign: bool, max_restarts: int):
     now_s, living, spent = 0.0, False, 0
     for after_s, possible in [(0.0, {}), *steps]:
         now_s += after_s
-        alive = isinstance(state, Starting | Running | Stopping)
-        seen = {k: v for k, v in possible.items() if alive or k not in ("ended", "launched", "looks")}
+        alive = has_trainer(state)
+        seen = {k: v for k, v in possible.items() if alive or k not in ("ended", "launched", "looks", "survivors")}
         before = state
         if after_s or seen:
             state, actions = decide(with_settings, state, Seen(now_s=now_s, **seen))
@@ -454,13 +545,16 @@ def test_whatever_happens(steps, foreign: bool, max_restarts: int):
                 case _:
                     pass
         if isinstance(before, Holding) and isinstance(state, Starting):
-            assert seen.get("clear"), "a launch while holding"
+            assert "ended" in seen if before.unkillable else seen.get("clear"), "a launch while holding"
         if isinstance(before, Ended):
             assert state == before
             assert not after_s or actions == ()
         spent = state.book.spent
         assert spent <= max_restarts
-        assert living == isinstance(state, Starting | Running | Stopping)
+        if isinstance(state, Ended) and living:
+            assert "does not end on SIGKILL" in state.sentence
+        else:
+            assert living == has_trainer(state)
         wake = wake_s(with_settings, state)
         if isinstance(state, Waiting | Holding | Stopping):
             assert wake is not None, "it would wait for ever"

@@ -8,6 +8,7 @@ from fred_supervisor.cli.find import add_run, find_run
 from fred_supervisor.contract.exits import CommandExit
 from fred_supervisor.policy.decide import Request
 from fred_supervisor.run.requests import ask, live_supervisor, wait_for
+from fred_supervisor.run.snapshot import stop_limit_s
 from fred_supervisor.run.status import status_document
 
 _ANSWER_S = 5.0
@@ -38,7 +39,7 @@ def request(
         raise Fault(CommandExit.REFUSED, f"{asked.name} {reason}")
     if not ask(supervisor, request):
         raise Fault(CommandExit.REFUSED, f"{asked.name}: its supervisor, pid {supervisor.pid}, does not take requests")
-    limit_s = asked.settings().stop_timeout_s + _SLACK_S
+    limit_s = stop_limit_s(asked) + _SLACK_S
     if not wait_for(lambda: reached(before, status_document(asked)), limit_s):
         now = status_document(asked)
         raise Fault(CommandExit.REFUSED, f"{asked.name} did not {request} within {limit_s:.0f} s: it is {now['state']}")

@@ -20,7 +20,8 @@ _SETTLE_S: Final = 0.1
 def main(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="fred-supervise dump",
-        description="The stacks of the live trainer, now, without harming it (SIGUSR1 to processes that catch it).",
+        description="The stacks of the live trainer, now, without harming it: by SIGUSR1 from processes that catch it,"
+        " by py-spy (where it is installed) of others.",
     )
     add_run(parser)
     given = parser.parse_args(argv)
@@ -32,11 +33,12 @@ def main(argv: Sequence[str]) -> int:
     if not attempt.ask_stacks():
         raise Fault(
             CommandExit.REFUSED,
-            f"{asked.name}: its trainer does not catch SIGUSR1, which would end it; the client `Heartbeat` does",
+            f"{asked.name}: its trainer does not catch SIGUSR1, which would end it; the client `Heartbeat` does,"
+            " and py-spy (pip install py-spy) reads the stacks of any Python",
         )
-    wait_for(lambda: bool(attempt.stacks()), _WRITE_S)
+    wait_for(lambda: bool(attempt.stacks.text()), _WRITE_S)
     time.sleep(_SETTLE_S)  # the rest of the same dump
-    text = attempt.stacks()
+    text = attempt.stacks.text()
     if not text:
         raise Fault(CommandExit.REFUSED, f"{asked.name}: no stacks within {_WRITE_S:.0f} s; is the trainer stopped?")
     print(text, end="")

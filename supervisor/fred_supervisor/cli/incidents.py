@@ -74,7 +74,11 @@ def whole(incident: dict[str, Any]) -> list[str]:
     for title, key in (("traceback", "traceback"), ("stacks", "stacks")):
         if evidence.get(key):
             lines += ["", f"  {title}", *(f"    {line}" for line in str(evidence[key]).rstrip().splitlines())]
-    output = evidence.get("output") or []
-    if output:
-        lines += ["", "  last lines of output", *(f"    {line}" for line in output)]
+    for title, key in (
+        ("the kernel's log", "kernel"),
+        ("changed in the code since attempt 1", "code_changes"),
+        ("last lines of output", "output"),
+    ):
+        if evidence.get(key):
+            lines += ["", f"  {title}", *(f"    {line}" for line in evidence[key])]
     return lines

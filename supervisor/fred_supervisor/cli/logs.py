@@ -13,6 +13,7 @@ from fred_supervisor.contract.flags import positive
 from fred_supervisor.run import lock
 from fred_supervisor.run.asked import Asked
 from fred_supervisor.run.attempts import last_attempt
+from fred_supervisor.run.output import pieces
 
 _POLL_S = 0.25
 """Between two looks of `-f`; a file that grows has no event that works on every file system."""
@@ -44,11 +45,15 @@ def _copy(path: Path, position: int) -> int:
     """Write a file from a position on to standard output; the new position."""
     try:
         with path.open("rb") as file:
-            file.seek(position)
-            while block := file.read(65536):
-                sys.stdout.buffer.write(block)
+            for piece in pieces(file, position):
+                if isinstance(piece, int):
+                    sys.stdout.buffer.write(f"\n--- {piece / 2**20:.0f} MiB of output are left out ---\n".encode())
+                    position += piece
+                else:
+                    sys.stdout.buffer.write(piece)
+                    position += len(piece)
             sys.stdout.buffer.flush()
-            return file.tell()
+            return position
     except FileNotFoundError:
         return position
 

@@ -52,6 +52,16 @@ class AttemptDir:
         return self.path / "error.json"
 
     @property
+    def stacks(self) -> Path:
+        """Stacks of a trainer that cannot write its own, by py-spy."""
+        return self.path / "stacks.txt"
+
+    @property
+    def code(self) -> Path:
+        """The state of the trainer's code at the launch."""
+        return self.path / "code.json"
+
+    @property
     def exit(self) -> Path:
         """How the trainer ended, by the keeper."""
         return self.path / "exit.json"
@@ -97,6 +107,11 @@ class RunDir:
     def monitor(self) -> Path:
         """The monitor's newest sample."""
         return self.supervisor / "monitor.json"
+
+    @property
+    def verified(self) -> Path:
+        """Checkpoints that were verified, and what was found."""
+        return self.supervisor / "verified.json"
 
     @property
     def drills(self) -> Path:

@@ -43,6 +43,7 @@ class Cause(StrEnum):
     KILLED = "killed by hand"
     SILENT_EXIT = "exit 0 without the goal"
     CRASH = "crash"
+    UNKILLABLE = "a process does not end"
 
 
 class EndedBy(StrEnum):
@@ -85,8 +86,6 @@ class Evidence:
     """How long it had made no progress, for a hang."""
     resumed_from: str | None = None
     """Checkpoint of this attempt."""
-    survivors: tuple[int, ...] = ()
-    """Processes that SIGKILL did not end."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,10 +20,13 @@ from fred_supervisor.policy.state import (
     Starting,
     State,
     Stopping,
+    Survivor,
+    Unkillable,
     Waiting,
     advance,
+    lived,
 )
-from fred_supervisor.policy.watch import Level, Look, Watch, begin, forgive, look, slowest
+from fred_supervisor.policy.watch import Level, Look, Watch, begin, forgive, look, slowest, stop_grace_s
 
 
 class Request(StrEnum):
@@ -52,6 +55,10 @@ class Seen:
     """The trainer's tree burned CPU or did I/O since the look before."""
     stacks_moved: bool | None = None
     """Two stack dumps differ."""
+    dumping: bool = False
+    """The stacks are still being written."""
+    survivors: tuple[Survivor, ...] = ()
+    """The trainer has ended, or was told to by SIGKILL; these processes of it have not, for seconds now."""
     ended: Evidence | None = None
     """The trainer and its whole tree are gone."""
     request: Request | None = None
@@ -157,7 +164,7 @@ def launch(book: Book) -> tuple[State, tuple[Action, ...]]:
 def _starting(settings: Settings, state: Starting, seen: Seen) -> tuple[State, tuple[Action, ...]]:
     if seen.ended is not None:
         return _answer(settings, state.book, seen.ended, seen.now_s)
-    running = Running(book=state.book, watch=begin(seen.now_s))
+    running = Running(book=state.book, watch=begin(seen.now_s), since_s=seen.now_s)
     if seen.request is not None:
         return _request(settings, running, seen.request, seen.now_s)
     return (running, ()) if seen.launched else (state, ())
@@ -168,18 +175,34 @@ def _running(settings: Settings, state: Running, seen: Seen) -> tuple[State, tup
     watch, learned = look(before, state.book.learned, seen.looks, seen.now_s)
     watch = forgive(watch, seen.late_s, seen.now_s) if seen.late_s else watch
     book, passed = _progress(settings, replace(state.book, learned=learned), state, watch, seen)
-    state = replace(state, book=book, watch=watch)
+    new = book.progressed and book.furthest != state.book.furthest
+    state = replace(state, book=book, watch=watch, passed_s=_passed_s(state, seen.now_s) if new else state.passed_s)
     notes: tuple[Action, ...] = (Recovered(),) if passed else ()
     if before.stalled_s is not None and watch.stalled_s is None:
         notes += (Note(event="moves again", text="The trainer makes progress again."),)
     if seen.ended is not None:
-        after, actions = _answer(settings, book, seen.ended, seen.now_s)
+        after, actions = _answer(settings, _aged(settings, state, seen.now_s), seen.ended, seen.now_s)
+        return after, notes + actions
+    if seen.survivors:
+        after, actions = _hold_for(settings, _aged(settings, state, seen.now_s), seen, None)
         return after, notes + actions
     if seen.request is not None:
         after, actions = _request(settings, state, seen.request, seen.now_s)
         return after, notes + actions
     after, actions = _judge(settings, state, seen)
     return after, notes + actions
+
+
+def _passed_s(state: Running, now_s: float) -> tuple[float, float]:
+    return (state.passed_s[0] if state.passed_s else now_s), now_s
+
+
+def _aged(settings: Settings, state: Running, now_s: float) -> Book:
+    """The book with this attempt's time, and the useful part of it. What cannot be told counts as useful."""
+    lived_s = now_s - state.since_s
+    first_s, last_s = state.passed_s or (0.0, 0.0)
+    useful_s = lived_s if advance(state.watch.main.beat) is None else last_s - first_s
+    return lived(state.book, lived_s=lived_s, useful_s=useful_s, window_s=settings.useful_window_s)
 
 
 def _progress(settings: Settings, book: Book, state: Running, watch: Watch, seen: Seen) -> tuple[Book, bool]:
@@ -232,6 +255,7 @@ def _judge(settings: Settings, state: Running, seen: Seen) -> tuple[State, tuple
         until_s=seen.now_s + settings.dump_s,
         stalled_s=silent_s,
     )
+    end = replace(end, book=_aged(settings, state, seen.now_s))
     if found.exact:
         return end, (Note(event="hang", text=text), DumpStacks())
     if state.watch.stalled_s is None:
@@ -259,7 +283,7 @@ def _request(
         watch=state.watch,
         by=by[request],
         rung=Rung.TERM,
-        until_s=now_s + settings.stop_timeout_s,
+        until_s=now_s + stop_grace_s(settings, state.book.learned),
     )
     return after, (Note(event=request, text=f"Asked to {request}; the trainer saves and leaves."), Terminate(wake=True))
 
@@ -278,19 +302,39 @@ def _stopping(settings: Settings, state: Stopping, seen: Seen) -> tuple[State, t
     if seen.now_s < state.until_s:
         return state, ()
     match state.rung:
+        case Rung.DUMP if seen.dumping and seen.now_s < state.until_s + settings.dump_max_s:
+            return state, ()
         case Rung.DUMP:
             grace_s = settings.hang_term_moving_s if seen.stacks_moved else settings.hang_term_s
             return replace(state, rung=Rung.TERM, until_s=seen.now_s + grace_s), (Terminate(wake=True),)
         case Rung.TERM:
             return replace(state, rung=Rung.KILL, until_s=seen.now_s + settings.kill_s), (Kill(),)
         case Rung.KILL:
-            text = "A process of the trainer does not end on SIGKILL (it waits in the kernel); trying again."
-            return (
-                replace(state, until_s=seen.now_s + settings.kill_s),
-                (Note(event="unkillable", text=text), Kill()),
-            )
+            return _hold_for(settings, state.book, seen, state)
         case _:
             assert_never(state.rung)
+
+
+def _hold_for(settings: Settings, book: Book, seen: Seen, ending: Stopping | None) -> tuple[State, tuple[Action, ...]]:
+    """SIGKILL has not ended the whole tree: the GPU and the files may still be in use, so nothing is launched."""
+    left = Unkillable(
+        survivors=seen.survivors,
+        by=None if ending is None else ending.by,
+        stalled_s=None if ending is None else ending.stalled_s,
+    )
+    named = ", ".join(f"{s.pid}" + (f" (in {s.wchan})" if s.wchan else "") for s in seen.survivors) or "of the trainer"
+    text = f"Process {named} does not end on SIGKILL: it waits in the kernel, for a disk, a mount or a driver."
+    if left.by is EndedBy.STOP:
+        return _end(book, Outcome.STOPPED, f"Stopped. {text}")
+    held = Holding(
+        book=book,
+        cause=Cause.UNKILLABLE,
+        condition=text,
+        since_s=seen.now_s,
+        probe_s=seen.now_s + settings.reprobe_s,
+        unkillable=left,
+    )
+    return held, (Note(event="unkillable", text=f"{text} Held until it is gone."), Kill())
 
 
 def _waiting(state: Waiting, seen: Seen) -> tuple[State, tuple[Action, ...]]:
@@ -309,6 +353,8 @@ def _waiting(state: Waiting, seen: Seen) -> tuple[State, tuple[Action, ...]]:
 
 
 def _holding(settings: Settings, state: Holding, seen: Seen) -> tuple[State, tuple[Action, ...]]:
+    if state.unkillable is not None:
+        return _unkillable(settings, state, state.unkillable, seen)
     match seen.request:
         case Request.STOP:
             return _end(state.book, Outcome.STOPPED, "Stopped while holding.")
@@ -326,6 +372,22 @@ def _holding(settings: Settings, state: Holding, seen: Seen) -> tuple[State, tup
     if seen.now_s >= state.probe_s:
         return replace(state, probe_s=seen.now_s + settings.reprobe_s), ()
     return state, ()
+
+
+def _unkillable(settings: Settings, state: Holding, left: Unkillable, seen: Seen) -> tuple[State, tuple[Action, ...]]:
+    """Held for processes that do not end: only their end leads on."""
+    by: Mapping[Request | None, EndedBy] = {Request.PAUSE: EndedBy.PAUSE, Request.RESTART: EndedBy.RESTART}
+    if seen.request is Request.STOP:
+        return _end(state.book, Outcome.STOPPED, f"Stopped. {state.condition}")
+    if seen.ended is not None:
+        ended = replace(seen.ended, ended_by=left.by, stalled_s=left.stalled_s)
+        after, actions = _answer(settings, state.book, ended, seen.now_s)
+        return after, (Note(event="cleared", text=f"Cleared: {state.condition}"), *actions)
+    if seen.now_s - state.since_s >= settings.hold_max_s:
+        return _end(state.book, Outcome.FAILED, f"Held for {settings.hold_max_s / 3600:.0f} h: {state.condition}")
+    left = replace(left, by=by.get(seen.request, left.by))
+    probe_s = seen.now_s + settings.reprobe_s if seen.now_s >= state.probe_s else state.probe_s
+    return replace(state, unkillable=left, probe_s=probe_s), ()
 
 
 def _paused(state: Paused, seen: Seen) -> tuple[State, tuple[Action, ...]]:
@@ -366,9 +428,10 @@ def _answer(settings: Settings, book: Book, ended: Evidence, now_s: float) -> tu
         )
         return held, (Report(diagnosis=found, evidence=ended, told=choice.told),)
     free = found.cause is Cause.SAVED and book.progressed
-    if not free and book.spent >= settings.max_restarts:
+    spent = "" if free else _spent(settings, book)
+    if spent:
         unchanged = replace(book, orders=orders)  # what was chosen is never tried
-        return _give_up(unchanged, found, ended, f"Given up: {book.spent} relaunches without new progress.")
+        return _give_up(unchanged, found, ended, spent)
     if free:
         after, actions = launch(book)
         return after, (Note(event="saved", text=found.sentence), *actions)
@@ -378,11 +441,25 @@ def _answer(settings: Settings, book: Book, ended: Evidence, now_s: float) -> tu
         told = f"Relaunched after a back-off of {wait_s:g} s." if wait_s else "Relaunched at once."
         report = Report(diagnosis=found, evidence=ended, told=told)
         if wait_s:
+            book = lived(book, lived_s=wait_s, useful_s=0.0, window_s=settings.useful_window_s)
             return Waiting(book=book, until_s=now_s + wait_s), (report,)
         after, actions = launch(book)
         return after, (*actions, report)
     after, actions = launch(book)
     return after, (*actions, Report(diagnosis=found, evidence=ended, told=choice.told))
+
+
+def _spent(settings: Settings, book: Book) -> str:
+    """Why no relaunch is left; empty while there is one."""
+    if book.spent >= settings.max_restarts:
+        return f"Given up: {book.spent} relaunches without new progress."
+    if book.lived_s >= settings.useful_window_s and book.useful_s < settings.useful_least * book.lived_s:
+        share, hours = book.useful_s / book.lived_s, book.lived_s / 3600
+        return (
+            f"Given up: of the last {hours:.1f} h only {share:.0%} brought training further,"
+            f" over {book.restarts.total} relaunches."
+        )
+    return ""
 
 
 def _give_up(book: Book, found: Diagnosis, ended: Evidence, told: str) -> tuple[State, tuple[Action, ...]]:

@@ -30,12 +30,18 @@ class Settings:
 
     dump_s: float = 0.1
     """Time for the stacks to be written."""
+    dump_max_s: float = 3.0
+    """Beyond that for a tool that reads the stacks of a trainer that cannot write its own."""
     hang_term_s: float = 0.1
     """From SIGTERM to SIGKILL after a hang."""
     hang_term_moving_s: float = 5.0
     """The same while the stacks still move."""
     stop_timeout_s: float = 120.0
-    """From SIGTERM to SIGKILL on `stop`."""
+    """From SIGTERM to SIGKILL on `stop` and `pause`; longer where the trainer's saves have been seen to need it."""
+    stop_timeout_set: bool = False
+    """It was set by hand, and is therefore exact."""
+    stop_factor: float = 3.0
+    """The learned grace is this × the longest save seen."""
     kill_s: float = 10.0
     """From SIGKILL until the tree is called unkillable."""
 
@@ -47,9 +53,16 @@ class Settings:
     """The same failure at the same step, this often: it is the code or the data."""
     level1_progress_s: float = 600.0
     """An attempt that beat for this long at level 1 has made new progress."""
+    useful_window_s: float = 7200.0
+    """Over this much time of attempts and back-offs …"""
+    useful_least: float = 0.1
+    """… at least this share must bring training further, or the run is given up."""
     reprobe_s: float = 30.0
     """Between two looks at what a held run waits for."""
     hold_max_s: float = 86400.0
+
+    output_max_mib: float = 512.0
+    """Of an attempt's output; beyond that the middle of it is left out."""
 
     halve: bool = True
     """Half the batch where that helps."""

@@ -1,7 +1,7 @@
 """What a run remembers, and the states that it can be in."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from fred_supervisor.contract.heartbeat import Beat
@@ -62,6 +62,18 @@ class Book:
     """Crashes by a signal while unfreezing, in this stretch."""
     progressed: bool = False
     """This attempt has made new progress."""
+    lived_s: float = 0.0
+    """Time of attempts and back-offs in the window of the last hours; see `lived`."""
+    useful_s: float = 0.0
+    """How much of it brought training further than ever."""
+
+
+def lived(book: Book, *, lived_s: float, useful_s: float, window_s: float) -> Book:
+    """The book with the time of an attempt added; what is older than about two windows weighs less and less."""
+    lived_s, useful_s = book.lived_s + lived_s, book.useful_s + useful_s
+    while lived_s > 2 * window_s:
+        lived_s, useful_s = lived_s / 2, useful_s / 2
+    return replace(book, lived_s=lived_s, useful_s=useful_s)
 
 
 def advance(beat: Beat | None) -> float | None:
@@ -88,6 +100,10 @@ class Running:
 
     book: Book
     watch: Watch
+    since_s: float
+    """When it was launched, or adopted."""
+    passed_s: tuple[float, float] | None = None
+    """When this attempt first and last trained further than ever."""
 
 
 class Rung(StrEnum):
@@ -113,6 +129,25 @@ class Stopping:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Survivor:
+    """A process of the trainer that SIGKILL does not end."""
+
+    pid: int
+    wchan: str | None = None
+    """The kernel function that it waits in, where that may be read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unkillable:
+    """The end of a trainer that SIGKILL has begun and not finished."""
+
+    survivors: tuple[Survivor, ...]
+    by: EndedBy | None
+    """Why we ended it, if we did."""
+    stalled_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Waiting:
     """Back-off before a relaunch."""
 
@@ -131,8 +166,8 @@ class Holding:
     since_s: float
     probe_s: float
     """When the condition is looked at next."""
-    pids: tuple[int, ...] = ()
-    """Unkillable processes that are waited for."""
+    unkillable: Unkillable | None = None
+    """What is waited for is the end of these processes; nothing else clears it."""
 
 
 @dataclass(frozen=True, kw_only=True)

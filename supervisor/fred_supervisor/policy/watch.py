@@ -174,6 +174,13 @@ def by_hand(settings: Settings, rank: RankWatch) -> bool:
     return rank.section in settings.hang_timeout_s
 
 
+def stop_grace_s(settings: Settings, learned: Learned) -> float:
+    """From SIGTERM to SIGKILL on a request: exact when set by hand, else long enough for the saves of this run."""
+    if settings.stop_timeout_set:
+        return settings.stop_timeout_s
+    return max(settings.stop_timeout_s, learned.gaps_s.get(Section.CHECKPOINT, 0.0) * settings.stop_factor)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Slowest:
     """The rank that is nearest to its limit, or furthest beyond."""

@@ -66,6 +66,7 @@ class Asked:
             freeze_batch=None if foreign else self.flag("freeze_batch_size"),
             accumulate=self.flag("accumulate"),
             workers=None if foreign else self.flag("workers"),
+            stop_timeout_set="stop_timeout_s" in given,
             batch_set=foreign and self.flags.get("unfreeze_batch_size") is not None,
             **given,
         )

@@ -9,6 +9,7 @@ from fred_supervisor.contract.errors import ErrorRecord, classify_text, read_err
 from fred_supervisor.contract.files import read_file, read_json
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.policy.cause import Evidence
+from fred_supervisor.run import kernel, proc
 from fred_supervisor.run.asked import Asked
 from fred_supervisor.run.journal import tail
 
@@ -27,8 +28,7 @@ def gather(asked: Asked, attempt: int, *, oom_kills_before: int | None) -> Evide
     text = tail(folder.output)
     last_line = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), None)
     signal = left.get("signal")
-    kills = oom_kills()
-    killed = None if kills is None or oom_kills_before is None else signal == 9 and kills > oom_kills_before
+    killed = signal == 9 and oom_killed(launch, oom_kills_before)
     said = f"{error.message if error else ''}\n{text[-4096:]}"
     return Evidence(
         attempt=attempt,
@@ -74,6 +74,24 @@ def newest_beat(path: Path) -> Beat | None:
 
 _RANKS = 64
 """More GPUs than one machine has."""
+
+
+def oom_killed(launch: dict[str, Any], before: int | None) -> bool | None:
+    """Whether the kernel's out-of-memory killer ended a trainer that has died of SIGKILL."""
+    who = proc.identity_from(launch.get("trainer"))
+    if who is not None and kernel.names(kernel.telling_lines(kernel.began_s(who)), who.pid):
+        return True
+    now = oom_kills()
+    return None if now is None or before is None else now > before
+
+
+def kernel_lines(launch: dict[str, Any]) -> list[str] | None:
+    """What the kernel said since an attempt began; None when that may not be read."""
+    who = proc.identity_from(launch.get("trainer"))
+    if who is None or who.boot != proc.boot_id():
+        return None
+    found = kernel.telling_lines(kernel.began_s(who))
+    return None if found is None else [printable(line) for line in found]
 
 
 def oom_kills() -> int | None:

@@ -4,12 +4,12 @@ from datetime import datetime
 from typing import Any
 
 from fred_supervisor.contract.checkpoint import Found
-from fred_supervisor.contract.files import now_text
+from fred_supervisor.contract.files import now_text, read_json
 from fred_supervisor.policy.decide import Report
-from fred_supervisor.run import evidence
+from fred_supervisor.run import code, evidence
 from fred_supervisor.run.asked import Asked
 from fred_supervisor.run.resume import lost_steps
-from fred_supervisor.run.sight import Dump
+from fred_supervisor.run.stacks import Dump
 
 
 def document(
@@ -21,7 +21,8 @@ def document(
     """
     seen, found = report.evidence, report.diagnosis
     beat, error = seen.beat, seen.error
-    told = evidence.document(seen, asked.dir.attempt(seen.attempt).output, end=dump.start)
+    folder = asked.dir.attempt(seen.attempt)
+    told = evidence.document(seen, folder.output, end=dump.start)
     return {
         "id": number,
         "kind": found.kind,
@@ -38,7 +39,13 @@ def document(
         "checkpoint": None if resume is None else str(resume.path),
         "action": evidence.printable(report.told),
         "recovered_after_s": None,
-        "evidence": {**told, "stacks": dump.text or None, "memory": _memory(sample)},
+        "evidence": {
+            **told,
+            "stacks": dump.text or None,
+            "memory": _memory(sample),
+            "kernel": evidence.kernel_lines(read_json(folder.launch) or {}),
+            "code_changes": code.changes(read_json(asked.dir.attempt(1).code), read_json(folder.code)) or None,
+        },
     }
 
 

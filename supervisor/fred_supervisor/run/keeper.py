@@ -14,7 +14,7 @@ import time
 from typing import Any, Final, Never
 
 from fred_supervisor.contract.files import now_text, write_json
-from fred_supervisor.run import proc
+from fred_supervisor.run import cgroup, proc
 
 READY_FD: Final = 3
 """Where the supervisor listens for the one line."""
@@ -32,18 +32,21 @@ def main(root: str) -> None:
         signal.signal(number, signal.SIG_IGN)
     proc.become_subreaper()
     started = time.monotonic()
-    pid, error = _start(facts)
+    group = cgroup.make(facts["cgroup"])
+    pid, error = _start(facts, group)
     if error is not None:
         write_json(facts["exit"], {"exec_error": error, "time": now_text()})
         _answer({"error": error})
+        if group is not None:
+            cgroup.remove(group)
         return
     _answer({"trainer": pid})
     os.close(READY_FD)
-    status = _wait(pid)
-    _end_tree(facts["exit"], _exit_document(status, started))
+    status = _wait(pid, group)
+    _end_tree(facts["exit"], _exit_document(status, started), group)
 
 
-def _start(facts: dict[str, Any]) -> tuple[int, str | None]:
+def _start(facts: dict[str, Any], group: str | None) -> tuple[int, str | None]:
     """Fork the trainer, note who it is, then let it go: no trainer ever runs that `launch.json` does not name."""
     go_read, go_write = os.pipe2(os.O_CLOEXEC)
     exec_read, exec_write = os.pipe2(os.O_CLOEXEC)
@@ -58,7 +61,12 @@ def _start(facts: dict[str, Any]) -> tuple[int, str | None]:
     keeper, trainer = proc.identify(os.getpid()), proc.identify(pid)
     assert keeper is not None
     assert trainer is not None
-    facts["launch"] |= {"keeper": keeper.document(), "trainer": trainer.document()}
+    inside = group is not None and cgroup.enter(group, pid)
+    facts["launch"] |= {
+        "keeper": keeper.document(),
+        "trainer": trainer.document(),
+        "cgroup": group if inside else None,
+    }
     write_json(facts["launch_file"], facts["launch"])
     os.write(go_write, b"go")
     os.close(go_write)
@@ -97,15 +105,22 @@ def _answer(line: dict[str, Any]) -> None:
         os.write(READY_FD, json.dumps(line).encode() + b"\n")
 
 
-def _wait(trainer: int) -> int | None:
+def _wait(trainer: int, group: str | None) -> int | None:
     """Reap the tree until the trainer itself ends, or we are told to end it; its wait status."""
     while True:
         number = signal.sigwait(_AWAITED)
         if number == signal.SIGTERM:
-            proc.kill_children()
+            _kill(group)
         status = _reap(trainer)
         if status is not None:
             return status
+
+
+def _kill(group: str | None) -> None:
+    """SIGKILL to the whole tree: in its group at once, and process by process for what is not in it."""
+    if group is not None:
+        cgroup.kill(group)
+    proc.kill_children()
 
 
 def _reap(trainer: int | None) -> int | None:
@@ -139,12 +154,12 @@ def _exit_document(status: int | None, started: float) -> dict[str, Any]:
     return document
 
 
-def _end_tree(exit_file: str, document: dict[str, Any]) -> None:
+def _end_tree(exit_file: str, document: dict[str, Any], group: str | None) -> None:
     """SIGKILL what is left of the tree until nothing is; then say how the trainer ended."""
     deadline = time.monotonic() + _SURVIVOR_S
     pause_s = 0.0
     while proc.children(os.getpid()):
-        proc.kill_children()
+        _kill(group)
         signal.sigtimedwait(_AWAITED, pause_s)
         _reap(None)
         pause_s = min(pause_s * 2 + 0.001, 0.25)
@@ -154,4 +169,6 @@ def _end_tree(exit_file: str, document: dict[str, Any]) -> None:
             ]
             write_json(exit_file, document)
     document["survivors"] = []
+    if group is not None:
+        cgroup.remove(group)
     write_json(exit_file, document)

@@ -43,6 +43,7 @@ def spawn(asked: Asked, attempt: int, orders: Orders, resume: Path | None) -> La
         "launch_file": str(folder.launch),
         "exit": str(folder.exit),
         "cwd": asked.cwd,
+        "cgroup": f"fred-{asked.run_id}-{attempt}",
         "launch": {
             "attempt": attempt,
             "time": now_text(),

@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fred_supervisor.contract import environment
 from fred_supervisor.contract.checkpoint import Found
 from fred_supervisor.contract.files import now_text, read_json, write_json
 from fred_supervisor.policy.cause import Cause, EndedBy, Evidence
@@ -31,10 +30,12 @@ from fred_supervisor.policy.decide import (
 )
 from fred_supervisor.policy.remedy import ordered
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.state import Holding, Orders, Rung, Running, Starting, State, Stopping
+from fred_supervisor.policy.state import Holding, Orders, Rung, Running, Starting, State, Stopping, Survivor
 from fred_supervisor.policy.watch import Look, slowest
-from fred_supervisor.run import evidence, lock, notify, proc
+from fred_supervisor.run import code, evidence, lock, notify, output, proc
 from fred_supervisor.run.asked import Asked
+from fred_supervisor.run.custody import Custody
+from fred_supervisor.run.errand import Errands
 from fred_supervisor.run.journal import complain
 from fred_supervisor.run.launch import spawn
 from fred_supervisor.run.pace import Pace
@@ -43,7 +44,8 @@ from fred_supervisor.run.records import Records
 from fred_supervisor.run.requests import SIGNALS
 from fred_supervisor.run.resume import Picker
 from fred_supervisor.run.sidecar import Monitor
-from fred_supervisor.run.sight import Dump, LiveAttempt
+from fred_supervisor.run.sight import LiveAttempt
+from fred_supervisor.run.stacks import Dump
 
 _LOOK_S = 1.0
 """Between two looks at the heartbeats, or an eighth of the limit where that is less."""
@@ -51,7 +53,12 @@ _LEAST_LOOK_S = 0.05
 _LATE_S = 1.0
 """Woken this much later than asked: we were held up, and so may the trainer have been."""
 _STRAY_S = 5.0
-"""For the end of what a dead keeper has left behind."""
+"""What a dead keeper has left behind, and SIGKILL has not ended after this, is called unkillable."""
+_SWEEP_S = 0.02
+"""Between two looks at it: SIGKILL has no event to wait for in processes that are not our children."""
+_VERIFY_S = 600.0
+"""For an errand that reads the newest checkpoints."""
+_CODE_S = 60.0
 
 
 class Machine:
@@ -86,6 +93,11 @@ class Machine:
         self._fed_s = 0.0
         self._watchdog_s = notify.watchdog_s()
         self._monitor = Monitor(asked)
+        self._errands = Errands()
+        self._custody = Custody(asked, self._own_pids)
+        self._checkpoints_seen: tuple[int, ...] = ()
+        self._capped = 0
+        """The newest attempt whose output was too long."""
         own = proc.identify(os.getpid())
         assert own is not None
         self._records = Records(asked, settings, own, on_note)
@@ -105,6 +117,11 @@ class Machine:
             signal.signal(number, lambda *_: None)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def _own_pids(self) -> frozenset[int]:
+        """Children of ours that do not belong to the trainer."""
+        spies = frozenset[int]() if self._attempt is None else self._attempt.stacks.pids
+        return self._monitor.pids | self._errands.pids | spies
 
     # -- observe ------------------------------------------------------------------------------------------------------
 
@@ -128,14 +145,18 @@ class Machine:
             elif key.data == "monitor":
                 self._forget("monitor")
                 self._monitor.ended(now_s)
-        self._reap()
+        self._custody.reap(self._attempt)
+        self._errands.look(now_s)
+        if self._attempt is not None and self._attempt.orphan_s is not None and self._custody.sweep(self._attempt):
+            self._orphan_swept(self._attempt)
         if self._monitor.due_s is not None and now_s >= self._monitor.due_s:
             self._start_monitor()
         if self._attempt is not None and self._attempt.starting is not None:
             request, self._request = None, request  # there is no trainer yet that could be asked
         looks, self._last_looks = self._last_looks, ()
         busy = moved = None
-        fresh = False
+        fresh = dumping = False
+        survivors: tuple[Survivor, ...] = ()
         if isinstance(state, Running | Stopping) and self._attempt is not None:
             looks = self._attempt.look(now_s)
             fresh = self._attempt.fresh_checkpoint()
@@ -144,6 +165,8 @@ class Machine:
                 busy = self._attempt.busy(now_s)
             if isinstance(state, Stopping) and state.rung is Rung.DUMP:
                 moved = self._second_dump(self._attempt, state.until_s, now_s)
+            dumping = self._attempt.stacks.writing(now_s)
+            survivors = self._survivors(self._attempt, state, now_s)
         clear = self._clear(state) if isinstance(state, Holding) and now_s >= state.probe_s else None
         ended, self._ended = self._ended, None
         return Seen(
@@ -154,6 +177,8 @@ class Machine:
             new_checkpoint=fresh,
             busy=busy,
             stacks_moved=moved,
+            dumping=dumping,
+            survivors=survivors,
             ended=ended,
             request=request,
             clear=clear,
@@ -168,6 +193,8 @@ class Machine:
         elif isinstance(state, Stopping):
             half_s = self.settings.dump_s / 2 if state.rung is Rung.DUMP else _LOOK_S
             ends.append(now_s + half_s)
+        if self._attempt is not None and self._attempt.orphan_s is not None:
+            ends.append(now_s + _SWEEP_S)
         if self._monitor.due_s is not None:
             ends.append(self._monitor.due_s)
         if self._watchdog_s is not None:
@@ -199,6 +226,7 @@ class Machine:
         self._spawned(None)
         self._monitor.expect(time.monotonic())
         self._monitor.order(trainer=answer["trainer"])
+        self._note_code(attempt)
         where = "" if attempt.resume is None else f", from {attempt.resume.name}"
         self.note("launched", f"Attempt {attempt.number} runs as pid {answer['trainer']}{where}.")
         return True
@@ -222,6 +250,7 @@ class Machine:
 
     def close(self) -> None:
         """After the end of the run: nothing of ours stays behind."""
+        self._errands.leave()
         self._monitor.leave()
 
     def _watch_process(self, who: Identity, name: str) -> bool:
@@ -254,11 +283,13 @@ class Machine:
             self._orphan_ended()
 
     def _orphan_ended(self) -> None:
-        attempt = self._attempt
-        assert attempt is not None
+        """A trainer without a keeper has ended; what it left is swept up by and by."""
+        assert self._attempt is not None
         self._forget("trainer")
-        self._reap()
-        self._end_strays()
+        self._custody.reap(self._attempt)
+        self._attempt.orphan_s = time.monotonic()
+
+    def _orphan_swept(self, attempt: LiveAttempt) -> None:
         status = attempt.status
         left: dict[str, Any] = {"exit_code": None, "signal": None, "time": now_text(), "survivors": []}
         if status is not None and os.WIFEXITED(status):
@@ -271,36 +302,20 @@ class Machine:
             complain(f"exit.json: {error}; how the trainer ended is lost")
         self._finish(attempt)
 
+    def _survivors(self, attempt: LiveAttempt, state: State, now_s: float) -> tuple[Survivor, ...]:
+        """Who does not end: on SIGKILL, or though the trainer itself has ended."""
+        if isinstance(state, Stopping) and state.rung is Rung.KILL and now_s >= state.until_s:
+            return self._custody.survivors(attempt)
+        if attempt.orphan_s is not None:
+            return self._custody.survivors(attempt) if now_s - attempt.orphan_s > _STRAY_S else ()
+        return self._custody.outlived(attempt)
+
     def _finish(self, attempt: LiveAttempt) -> None:
         self._ended = evidence.gather(self.asked, attempt.number, oom_kills_before=attempt.oom_kills)
         self._last_looks = attempt.look(time.monotonic())
         self._monitor.order(event="near", trainer=None)
-        self._dump = attempt.dump
+        self._dump = attempt.stacks.dump
         self._attempt = None
-
-    def _reap(self) -> None:
-        """We are a subreaper: whoever ends up with us is reaped."""
-        with contextlib.suppress(ChildProcessError):
-            while True:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-                if pid == 0:
-                    return
-                attempt = self._attempt
-                if attempt is not None and attempt.trainer is not None and pid == attempt.trainer.pid:
-                    attempt.status = status
-
-    def _end_strays(self) -> None:
-        """SIGKILL to everything that carries this run's id; bounded."""
-        deadline_s = time.monotonic() + _STRAY_S
-        while time.monotonic() < deadline_s:
-            strays = proc.with_environment(environment.RUN_ID, self.asked.run_id)
-            if not strays and set(proc.children(os.getpid())) <= self._monitor.pids:
-                return
-            for stray in strays:
-                proc.send(stray, signal.SIGKILL)
-            proc.kill_children(self._monitor.pids)
-            self._reap()
-            time.sleep(0.005)  # SIGKILL has no event to wait for in processes that are not ours
 
     # -- act ----------------------------------------------------------------------------------------------------------
 
@@ -311,7 +326,7 @@ class Machine:
             case DumpStacks():
                 if self._attempt is not None:
                     self._attempt.ask_stacks()
-                    self._dumps = self._attempt.dumps
+                    self._dumps = self._attempt.stacks.asked
             case Terminate():
                 self._terminate(wake=action.wake)
                 if isinstance(state, Stopping) and state.by is EndedBy.STOP:  # a hang ends the trainer, not us
@@ -394,9 +409,9 @@ class Machine:
     def _second_dump(self, attempt: LiveAttempt, until_s: float, now_s: float) -> bool | None:
         """Half-way through the time for the dump, ask again; at its end, compare."""
         if now_s >= until_s:
-            return attempt.stacks_moved()
-        if now_s >= until_s - self.settings.dump_s / 2 and self._dumps == attempt.dumps:
-            attempt.ask_stacks()
+            return attempt.stacks.moved()
+        if now_s >= until_s - self.settings.dump_s / 2 and self._dumps == attempt.stacks.asked:
+            attempt.ask_stacks(again=True)
         return None
 
     def _terminate(self, *, wake: bool) -> None:
@@ -410,7 +425,7 @@ class Machine:
         if attempt is None:
             return
         if attempt.keeper is None:
-            self._end_strays()
+            self._custody.sweep(attempt)
         else:
             proc.send(attempt.keeper, signal.SIGTERM)
             proc.send(attempt.keeper, signal.SIGCONT)
@@ -430,6 +445,39 @@ class Machine:
             self._mend_run_dir()
         self._records.snapshot(state, self._pace, durable=durable)
         self._monitor.order(facts={**self._pace.document(), "restarts": state.book.restarts.total})
+        if self._attempt is not None:
+            self._verify()
+            self._cap_output(self._attempt)
+
+    def _note_code(self, attempt: LiveAttempt) -> None:
+        """Have the state of the trainer's code written down."""
+        folder = code.folder_of(self.asked.command, self.asked.cwd, Path(__file__).parents[2])
+        words = (str(folder), str(attempt.folder.code))
+        self._errands.send("code", *words, limit_s=_CODE_S, log=self.asked.dir.log, done=lambda: None)
+
+    def _verify(self) -> None:
+        """Have new checkpoints verified."""
+        asked = self.asked
+        seen = self._picker.changes()
+        if seen == self._checkpoints_seen or self._errands.busy("verify"):
+            return
+        self._checkpoints_seen = seen
+        words = (asked.run_dir, asked.checkpoints or "", str(asked.dir.verified))
+        self._errands.send("verify", *words, limit_s=_VERIFY_S, log=asked.dir.log, done=self._picker.take_verified)
+
+    def _cap_output(self, attempt: LiveAttempt) -> None:
+        """Keep the trainer's output small enough for any disk."""
+        path, limit_bytes = attempt.folder.output, int(self.settings.output_max_mib * 2**20)
+        try:
+            before = os.stat(path).st_blocks * 512
+            after = output.cap(path, limit_bytes)
+        except OSError:
+            return  # a run dir that is gone is mended, and told, elsewhere
+        if after < before and self._capped != attempt.number:
+            self._capped = attempt.number
+            self.note(
+                "output capped", f"The output is over {self.settings.output_max_mib:.0f} MiB: its middle is left out."
+            )
 
     def _mend_run_dir(self) -> None:
         """The run dir was deleted under us: make what `status`, `stop` and the next supervisor need."""

@@ -129,6 +129,14 @@ def catches(pid: int, number: int) -> bool:
     return bool(int(mask, 16) >> (number - 1) & 1)
 
 
+def is_python(pid: int) -> bool:
+    """Whether a process runs a Python interpreter."""
+    try:
+        return os.path.basename(os.readlink(f"{_PROC}/{pid}/exe")).startswith("python")
+    except OSError:
+        return False
+
+
 def children(pid: int) -> list[int]:
     """Direct children, of every thread."""
     found: list[int] = []

@@ -16,7 +16,7 @@ from fred_supervisor.run.journal import Journal, complain
 from fred_supervisor.run.pace import Pace
 from fred_supervisor.run.proc import Identity
 from fred_supervisor.run.sidecar import newest_sample
-from fred_supervisor.run.sight import Dump
+from fred_supervisor.run.stacks import Dump
 
 _REFRESH_S: Final = 5.0
 """Between two snapshots while nothing happens but progress."""

@@ -1,15 +1,20 @@
 """Which checkpoint the next attempt resumes from, and what that costs."""
 
 import contextlib
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fred_supervisor.contract.checkpoint import Found, list_checkpoints, why_invalid, why_no_zip
-from fred_supervisor.contract.files import read_file
+from fred_supervisor.contract.files import read_file, read_json
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.run.asked import Asked
+
+Stamp = tuple[str, int, int]
+"""A file in one state: path, size, time of its last change in ns."""
 
 
 @dataclass
@@ -19,7 +24,7 @@ class Picker:
     asked: Asked
     tell: Callable[[Path, str], None]
     """Called for each checkpoint that is passed over, with the reason."""
-    _judged: dict[tuple[str, int, int], str | None] = field(default_factory=dict)
+    _judged: dict[Stamp, str | None] = field(default_factory=dict)
 
     def newest(self, *, phase: str | None = None, blamed: tuple[str, ...] = ()) -> Found | None:
         """The newest valid checkpoint; blamed ones come last."""
@@ -38,16 +43,45 @@ class Picker:
             return [f for f in list_checkpoints(run_dir) if phase is None or f.phase == phase]
         return foreign_checkpoints(run_dir, pattern)
 
+    def changes(self) -> tuple[int, ...]:
+        """Differs when checkpoints may have appeared or changed."""
+        run_dir, pattern = Path(self.asked.run_dir), self.asked.checkpoints
+        return modified_ns([run_dir] if pattern is None else list(run_dir.glob(pattern)))
+
+    def take_verified(self) -> None:
+        """Take in what an errand has judged; tell what is not valid, unless it may still be being written."""
+        for key, reason in judged_before(self.asked.dir.verified).items():
+            if key not in self._judged and reason is not None and self.asked.checkpoints is None:
+                self.tell(Path(key[0]), reason)
+            self._judged.setdefault(key, reason)
+
     def _judge(self, candidate: Found) -> str | None:
         try:
-            now = candidate.path.stat()
+            key = stamp(candidate)
         except OSError as error:
             return f"cannot be read: {error.strerror}"
-        key = (str(candidate.path), now.st_size, now.st_mtime_ns)
         if key not in self._judged:
             foreign = self.asked.checkpoints is not None
             self._judged[key] = why_not_whole(candidate.path) if foreign else why_invalid(candidate)
         return self._judged[key]
+
+
+def stamp(candidate: Found) -> Stamp:
+    """Raises OSError."""
+    now = candidate.path.stat()
+    return str(candidate.path), now.st_size, now.st_mtime_ns
+
+
+def judged_before(path: Path) -> dict[Stamp, str | None]:
+    """What was verified so far: file → None when valid, else the reason. Entries that make no sense are dropped."""
+    judged: dict[Stamp, str | None] = {}
+    document: dict[str, Any] = read_json(path) or {}
+    for text, reason in document.items():
+        with contextlib.suppress(ValueError, TypeError):
+            name, size, changed_ns = json.loads(text)
+            if isinstance(name, str) and (reason is None or isinstance(reason, str)):
+                judged[name, int(size), int(changed_ns)] = reason
+    return judged
 
 
 def why_not_whole(path: Path, *, quick: bool = False) -> str | None:

@@ -1,8 +1,7 @@
-"""Looking at a live attempt: heartbeats, new checkpoints, activity, stacks."""
+"""Looking at a live attempt: heartbeats, new checkpoints, activity."""
 
 import contextlib
 import os
-import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,20 +14,13 @@ from fred_supervisor.run.asked import Asked
 from fred_supervisor.run.launch import Launched
 from fred_supervisor.run.proc import Identity
 from fred_supervisor.run.resume import modified_ns
+from fred_supervisor.run.stacks import Stacks
 
 _IDLE_TICKS_PER_S = 5
 """Less CPU than 5 % of a core, and less I/O than the next line, is doing nothing."""
 _IDLE_BYTES_PER_S = 65536
 _ACTIVITY_S = 0.5
 """The least span over which activity is judged."""
-
-
-@dataclass(frozen=True)
-class Dump:
-    """Stacks of a trainer, and where in its output they begin."""
-
-    text: str = ""
-    start: int | None = None
 
 
 @dataclass
@@ -47,19 +39,24 @@ class LiveAttempt:
     """Wait status of a trainer that we had to reap ourselves."""
     oom_kills: int | None = None
     """Of the machine, before the launch."""
-    dump: Dump = field(default_factory=Dump)
-    """The newest one."""
+    orphan_s: float | None = None
+    """Since when the trainer has ended without a keeper, and what it left is swept up."""
+    cgroup: str | None = None
+    """The trainer's own control group, if it has one."""
     _looked_s: float = field(default_factory=time.monotonic)
-    _dumped: list[int] = field(default_factory=list)
     _checkpoints: tuple[int, ...] | None = None
     _activity: tuple[float, tuple[int, int]] | None = None
 
     def __post_init__(self) -> None:
         self.folder = self.asked.dir.attempt(self.number)
+        self.stacks = Stacks(self.folder)
 
     def read_trainer(self) -> None:
         """Who the trainer is, from what the keeper wrote."""
-        self.trainer = proc.identity_from((read_json(self.folder.launch) or {}).get("trainer"))
+        launch = read_json(self.folder.launch) or {}
+        self.trainer = proc.identity_from(launch.get("trainer"))
+        group = launch.get("cgroup")
+        self.cgroup = group if isinstance(group, str) and Path(group).name.startswith("fred-") else None
 
     def write_launch(self) -> None:
         """Who they are, anew, after the folder was deleted. Raises OSError."""
@@ -132,33 +129,14 @@ class LiveAttempt:
         beating = [proc.identify(beat.pid) for beat in beats if beat.pid in tree]
         return [who for who in beating if who is not None] or [root]
 
-    def ask_stacks(self) -> bool:
-        """Ask every process that beats, and catches SIGUSR1, for its stacks; False when there is none.
-
-        They go to the output.
-        """
-        with contextlib.suppress(OSError):
-            self._dumped.append(self.folder.output.stat().st_size)
-        catching = [who for who in self.targets() if proc.catches(who.pid, signal.SIGUSR1)]
-        sent = [proc.send(who, signal.SIGUSR1) for who in catching]
-        return any(sent)
-
-    def stacks(self) -> str:
-        """What was written since they were asked for last."""
-        return _from(self.folder.output, self._dumped[-1]) if self._dumped else ""
-
-    @property
-    def dumps(self) -> int:
-        """How many were asked for."""
-        return len(self._dumped)
-
-    def stacks_moved(self) -> bool | None:
-        """Whether the last two dumps differ; None when there are no two. Keeps the newest."""
-        parts = [_from(self.folder.output, at) for at in self._dumped[-2:]]
-        self.dump = Dump(next((part for part in reversed(parts) if part), ""), self._dumped[-2:][0])
-        if len(parts) < 2 or not parts[1]:
-            return None
-        return parts[0].removesuffix(parts[1]) != parts[1]
+    def ask_stacks(self, *, again: bool = False) -> bool:
+        """Ask for a stack dump; False when nobody can be asked, and no tool can look."""
+        root = self.trainer
+        tree = () if root is None or not proc.alive(root) else (root.pid, *proc.descendants(root.pid))
+        if again:
+            self.stacks.ask_again(self.targets(), tree)
+            return True
+        return self.stacks.ask(self.targets(), tree)
 
 
 def _age_s(mtime_ns: int, at_most_s: float) -> float:
@@ -168,12 +146,3 @@ def _age_s(mtime_ns: int, at_most_s: float) -> float:
 
 def _is_rank(name: str, prefix: str) -> bool:
     return name.startswith(prefix) and name.removeprefix(prefix).isdigit()
-
-
-def _from(path: Path, start: int) -> str:
-    try:
-        with path.open("rb") as file:
-            file.seek(start)
-            return file.read(65536).decode(errors="replace")
-    except OSError:
-        return ""

@@ -5,7 +5,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 import fred_supervisor
-from fred_supervisor.contract.files import now_text
+from fred_supervisor.contract.files import now_text, read_json
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import (
     Book,
@@ -20,8 +20,8 @@ from fred_supervisor.policy.state import (
     Stopping,
     Waiting,
 )
-from fred_supervisor.policy.watch import Learned, Level, Watch, slowest
-from fred_supervisor.run.asked import FORMAT
+from fred_supervisor.policy.watch import Learned, Level, Watch, slowest, stop_grace_s
+from fred_supervisor.run.asked import FORMAT, Asked
 from fred_supervisor.run.proc import Identity
 
 
@@ -103,6 +103,11 @@ def document(
         "incidents": incidents,
         "max_restarts": settings.max_restarts,
     }
+
+
+def stop_limit_s(asked: Asked) -> float:
+    """How long the trainer of a run is given to save and leave, by what its saves have taught."""
+    return stop_grace_s(asked.settings(), book_from(read_json(asked.dir.state) or {}).learned)
 
 
 def book_from(document: Mapping[str, Any]) -> Book:

@@ -49,18 +49,20 @@ def _take_up(asked: Asked, settings: Settings, machine: Machine) -> tuple[State,
         resume = document.get("resume")
         machine.adopt(number, keeper if proc.alive(keeper) else None, Path(resume) if resume else None)
         machine.note("adopted", f"Attempt {number} was found alive and is adopted.")
-        return Running(book=book, watch=begin(now_s)), ()
+        return Running(book=book, watch=begin(now_s), since_s=now_s), ()
     for stray in proc.with_environment(environment.RUN_ID, asked.run_id):
         machine.note("stray", f"Process {stray.pid} of this run was left over and is ended.")
         proc.send(stray, signal.SIGKILL)
     if number and before.get("state") in _LIVE:
         # The supervisor died, and the trainer ended while nobody watched: answer that now.
         ended = evidence.gather(asked, number, oom_kills_before=None)
-        running = Running(book=book, watch=begin(now_s))
+        running = Running(book=book, watch=begin(now_s), since_s=now_s)
         return decide(settings, running, Seen(now_s=now_s, ended=ended))
     return launch(fresh_stretch(book))
 
 
 def fresh_stretch(book: Book) -> Book:
     """A person has started the run again: what was learnt stays, what was spent does not count."""
-    return replace(book, spent=0, backoffs=0, tried=(), failures={}, eval_failures={}, signal_crashes=0)
+    return replace(
+        book, spent=0, backoffs=0, tried=(), failures={}, eval_failures={}, signal_crashes=0, lived_s=0.0, useful_s=0.0
+    )
