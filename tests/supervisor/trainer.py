@@ -5,6 +5,7 @@
 MISDEEDS is JSON: attempt → [what, epoch, step], or "*" for every attempt.
 """
 
+import fcntl
 import json
 import os
 import signal
@@ -29,6 +30,11 @@ def main() -> int:
     first = json.loads(zipfile.ZipFile(resume).read("data.pkl"))["epoch"] + 1 if resume else 1
     batch = int(os.environ["FRED_UNFREEZE_BATCH_SIZE"] or 8)
     hb = Heartbeat()
+    alone = open(run_dir / ".alone", "w")  # noqa: SIM115 # held until the end
+    try:
+        fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        (run_dir / "two at once").touch()
     print(f"attempt {attempt} from epoch {first} with batch {batch}", flush=True)
     try:
         if what == "import" and at_epoch == 0:

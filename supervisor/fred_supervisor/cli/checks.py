@@ -18,6 +18,8 @@ _OURS: Final = re.compile(
     r"\..*\.tmp|.*\.pth(\.json)?|loss_.*|events\.out\.tfevents\..*|supervisor|previous|.*epoch.*loss\.(txt|png)|eval_.*"
 )
 """What a run dir of ours, or of the trainer before, may hold."""
+_INTERRUPTED: Final = re.compile(r"lock|supervisor\.log|attempts|incidents|drills|\..*\.json\.[0-9]+\.tmp")
+"""What a supervisor folder may hold before there is a run.json."""
 
 
 def check_flags_of(command: list[str], flags: dict[str, Any]) -> None:
@@ -67,7 +69,7 @@ def check_run_dir(asked: Asked, before: Asked | None) -> None:
 
 def _is_ours(folder: Path) -> bool:
     """An empty folder, or one in which a start was interrupted."""
-    return folder.is_dir() and set(os.listdir(folder)) <= {"lock", "supervisor.log", "attempts", "incidents", "drills"}
+    return folder.is_dir() and all(_INTERRUPTED.fullmatch(entry) for entry in os.listdir(folder))
 
 
 def check_command(asked: Asked) -> None:

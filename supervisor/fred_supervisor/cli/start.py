@@ -80,7 +80,7 @@ class _Undo:
             run.incident(number).unlink(missing_ok=True)
         if self._before is None:
             forget(self._asked)
-            for path in (run.run, run.state):
+            for path in (run.run, run.state, run.journal):
                 path.unlink(missing_ok=True)
             return
         self._before.save()

@@ -36,6 +36,20 @@ def write_atomic(path: AnyPath, data: bytes, *, mode: int = 0o600, durable: bool
         sync_folder(folder or os.curdir)
 
 
+def remove_unfinished(folder: AnyPath) -> None:
+    """What `write_atomic` left in `folder` when its process was killed; that of a live process stays."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            parts = name.split(".")
+            if (
+                name[0] == "."
+                and parts[-1] == "tmp"
+                and parts[-2].isdigit()
+                and not os.path.exists(f"/proc/{parts[-2]}")
+            ):
+                os.unlink(os.path.join(folder, name))
+
+
 def write_json(path: AnyPath, document: object, *, durable: bool = True) -> None:
     """`write_atomic` of a JSON document; NaN and Infinity are refused with ValueError, for they are not JSON."""
     data = json.dumps(document, allow_nan=False, separators=(",", ":")) + "\n"

@@ -65,6 +65,9 @@ def spawn(asked: Asked, attempt: int, orders: Orders, resume: Path | None) -> La
             environ,
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, facts_read, 0),
+                # Not our own output: who reads that must see its end when we end, and the keeper lives on.
+                (os.POSIX_SPAWN_OPEN, 1, str(asked.dir.log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
                 (os.POSIX_SPAWN_DUP2, ready_write, READY_FD),
             ],
             setsid=True,

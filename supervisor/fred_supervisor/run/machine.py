@@ -30,7 +30,17 @@ from fred_supervisor.policy.decide import (
 )
 from fred_supervisor.policy.remedy import ordered
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.state import Holding, Orders, Rung, Running, Starting, State, Stopping, Survivor
+from fred_supervisor.policy.state import (
+    Ended,
+    Holding,
+    Orders,
+    Rung,
+    Running,
+    Starting,
+    State,
+    Stopping,
+    Survivor,
+)
 from fred_supervisor.policy.watch import Look, slowest
 from fred_supervisor.run import code, evidence, lock, notify, output, proc
 from fred_supervisor.run.asked import Asked
@@ -220,7 +230,8 @@ class Machine:
         attempt.starting = None
         answer = json.loads(line) if line else {}
         if "trainer" not in answer:
-            self._spawned(answer.get("error", "the keeper ended before it started the trainer"))
+            if "error" in answer:  # else the keeper was killed, which is a failure like any other
+                self._spawned(answer["error"])
             return None  # the evidence follows with the keeper's end
         attempt.read_trainer()
         self._spawned(None)
@@ -439,6 +450,8 @@ class Machine:
 
     def record(self, state: State, *, durable: bool) -> None:
         self._feed(time.monotonic())
+        if isinstance(state, Ended):  # before any trainer ran: `start` has nothing more to wait for
+            self._spawned(None)
         if not self._records.due(state, durable=durable):
             return
         if not lock.is_at(self._lock_fd, self.asked.dir):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fred_supervisor.contract import environment
-from fred_supervisor.contract.files import read_json
+from fred_supervisor.contract.files import read_json, remove_unfinished
 from fred_supervisor.policy.decide import Action, Seen, decide, launch
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Book, Ended, Running, State
@@ -30,6 +30,7 @@ def run(
     machine.take_signals()
     for folder in (asked.dir.attempts, asked.dir.incidents):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    remove_unfinished(asked.dir.supervisor)
     try:
         state, actions = _take_up(asked, settings, machine)
         return supervise(settings, state, actions, machine)
