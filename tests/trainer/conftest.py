@@ -17,7 +17,14 @@ from fred_trainer.cli import train_parser
 from fred_trainer.data import write_sequences
 from fred_trainer.settings import Settings, settings_from
 
-TINY = ("--backbone=mobilenet_v3_large", "--input-size=64", "--workers=0", "--no-eval-map", "--lr=0.001")
+TINY = (
+    "--backbone=mobilenet_v3_large",
+    "--input-size=64",
+    "--workers=0",
+    "--no-eval-map",
+    "--no-preflight",
+    "--lr=0.001",
+)
 """A model that trains in no time: what is tested here is the training, not the learning."""
 STARTED_BY_HAND = {name: value for name, value in os.environ.items() if not name.startswith("FRED_")}
 
@@ -92,6 +99,7 @@ class Launcher:
 
     data: Path
     run_dir: Path
+    words: tuple[str, ...] = TINY
     attempts: list[Attempt] = field(default_factory=list)
 
     def start(self, *flags: str, **environ: str) -> Attempt:
@@ -100,7 +108,7 @@ class Launcher:
         (folder / "heartbeat").touch()
         own = {environment.HEARTBEAT: str(folder / "heartbeat"), environment.ERROR_FILE: str(folder / "error.json")}
         given = {
-            "ARGV": ["--data", str(self.data), "--run-dir", str(self.run_dir), *TINY, *flags],
+            "ARGV": ["--data", str(self.data), "--run-dir", str(self.run_dir), *self.words, *flags],
             "ENVIRON": {**STARTED_BY_HAND, **own, **environ},
             "OUT": str(folder / "out"),
             "ERR": str(folder / "err"),

@@ -96,6 +96,7 @@ def run(settings: Settings, hb: Heartbeat) -> int:
     from fred_trainer.data import DataError  # noqa: PLC0415
     from fred_trainer.faults import Faults  # noqa: PLC0415
     from fred_trainer.loop import Around, End, score, train  # noqa: PLC0415
+    from fred_trainer.preflight import rehearse  # noqa: PLC0415
     from fred_trainer.progress import Progress  # noqa: PLC0415
     from fred_trainer.training import prepare  # noqa: PLC0415
 
@@ -118,6 +119,8 @@ def run(settings: Settings, hb: Heartbeat) -> int:
             if end is End.DONE:
                 hb.done()
         else:
+            if not settings.no_preflight:
+                rehearse(training, hb)
             end = train(training, around)
     except Exception as error:
         hb.error(error)  # first: what follows may take its time

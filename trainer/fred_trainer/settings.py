@@ -62,6 +62,7 @@ class Settings:
     """Epochs."""
     no_eval_map: bool
     eval_only: bool
+    no_preflight: bool
     quick_test: bool
     backbone: str
     compression_ratio: float

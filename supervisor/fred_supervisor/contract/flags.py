@@ -116,6 +116,12 @@ FLAGS: Final[tuple[Flag, ...]] = (
     Flag(name="eval-every", kind=positive, metavar="N", default=5, help="epochs between two evaluations"),
     Flag(name="no-eval-map", kind=None, default=False, help="never evaluate"),
     Flag(name="eval-only", kind=None, default=False, help="evaluate the newest checkpoint and end"),
+    Flag(
+        name="no-preflight",
+        kind=None,
+        default=False,
+        help="begin at once, without one rehearsed step of every phase first",
+    ),
     Flag(name="quick-test", kind=None, default=False, help="two epochs of a few batches, one of each phase"),
     Flag(name="backbone", metavar="NAME", default="regnet_x_400mf", recorded=True, help="torchvision backbone"),
     Flag(

@@ -74,6 +74,11 @@ class RunDir:
     path: Path
 
     @property
+    def preflight(self) -> Path:
+        """What the trainer's rehearsal of every phase found, see `contract.preflight`."""
+        return self.path / "preflight.json"
+
+    @property
     def supervisor(self) -> Path:
         """The supervisor's own folder, 0700."""
         return self.path / "supervisor"

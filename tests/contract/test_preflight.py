@@ -1,0 +1,58 @@
+"""The record of a preflight."""
+
+import json
+
+import pytest
+
+from fred_supervisor.contract.layout import RunDir
+from fred_supervisor.contract.preflight import PhaseNeeds, Preflight, read_preflight, write_preflight
+
+FOUND = Preflight(
+    fingerprint="f00d",
+    phases={
+        "freeze": PhaseNeeds(batch=8, gpu_peak_bytes=6 << 30, host_peak_bytes=2 << 30),
+        "unfreeze": PhaseNeeds(batch=4, gpu_peak_bytes=None, host_peak_bytes=None),
+    },
+    seconds=12.5,
+    time="2026-01-01T10:00:00.000Z",
+)
+
+
+def test_it_comes_back_as_it_was_written(tmp_path):
+    path = RunDir(tmp_path).preflight
+    assert path.name == "preflight.json"
+    write_preflight(path, FOUND)
+    assert read_preflight(path) == FOUND
+    assert json.loads(path.read_text())["phases"]["unfreeze"] == {
+        "batch": 4, "gpu_peak_bytes": None, "host_peak_bytes": None,
+    }  # fmt: skip
+    assert [p.name for p in tmp_path.iterdir()] == ["preflight.json"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"format_version": 2, "fingerprint": "x", "phases": {}, "seconds": 1}',
+        '{"format_version": 1, "fingerprint": 5, "phases": {}, "seconds": 1}',
+        '{"format_version": 1, "fingerprint": "x", "phases": [], "seconds": 1}',
+    ],
+)
+def test_nonsense_is_none(tmp_path, text):
+    (tmp_path / "preflight.json").write_text(text)
+    assert read_preflight(tmp_path / "preflight.json") is None
+    assert read_preflight(tmp_path / "absent.json") is None
+
+
+def test_what_is_not_known_is_none_and_never_zero(tmp_path):
+    path = tmp_path / "preflight.json"
+    phases = {
+        "freeze": {"batch": 8, "gpu_peak_bytes": 0, "host_peak_bytes": "much", "new": 1},
+        "eval": {"batch": True},
+        "unfreeze": None,
+    }
+    path.write_text(json.dumps({"format_version": 1, "fingerprint": "x", "phases": phases, "seconds": 1, "new": 2}))
+    assert read_preflight(path).phases == {"freeze": PhaseNeeds(batch=8, gpu_peak_bytes=None, host_peak_bytes=None)}
