@@ -34,6 +34,12 @@ class Settings:
     """Which streams the detector sees."""
     data: Path
     """Root of the data set."""
+    fred_root: Path | None
+    """Where the paths of a fusion JSON begin; None: looked for."""
+    split: Literal["canonical", "challenging"]
+    """Whose test sequences are left out."""
+    negatives: float
+    """Share of the frames without a drone that are used."""
     run_dir: Path
     """Absolute; where everything of the run is written."""
     resume: Literal["auto", "none"] | Path
@@ -125,6 +131,7 @@ def settings_from(given: argparse.Namespace, environ: Mapping[str, str] = os.env
     run_dir = values["run_dir"] or environ.get(environment.RUN_DIR) or f"logs/fred_{values['modality']}"
     values |= {
         "data": Path(values["data"]),
+        "fred_root": Path(values["fred_root"]) if values["fred_root"] else None,
         "run_dir": Path(run_dir).absolute(),
         "resume": _resume(values["resume"], environ.get(environment.RESUME)),
         "unfreeze_batch_size": ordered_batch or values["unfreeze_batch_size"],

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fred_supervisor.contract import find_latest_checkpoint
 from fred_supervisor.contract.checkpoint import FORMAT_VERSION
 from fred_trainer import checkpoint
-from fred_trainer.data import DataError, EpochOrder, PairDataset, collate, read_index, split
+from fred_trainer.data import DataError, EpochOrder, PairDataset, collate, open_index, split
 from fred_trainer.ema import Ema
 from fred_trainer.model import Detector, build, calibrate, norms
 from fred_trainer.precision import Precision, choose_precision
@@ -188,8 +188,8 @@ def prepare(settings: Settings, device: torch.device) -> Training:
     if device.type == "cpu":
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a slow debugging aid
-    index = read_index(settings.data)
-    parts = split(index, modality=settings.modality)
+    index = open_index(settings.data, settings.fred_root)
+    parts = split(index, modality=settings.modality, name=settings.split, negatives=settings.negatives)
     train_pairs, validation_pairs = parts.train, parts.validation
     largest_batch = max(settings.batch_size(settings.phase_of(epoch)) for epoch in (1, settings.goal_epoch))
     if settings.quick_test:

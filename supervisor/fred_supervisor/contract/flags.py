@@ -35,6 +35,13 @@ def ratio(text: str) -> float:
     return float(text)
 
 
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    if not 0 <= _real(text) <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return float(text)
+
+
 def rate(text: str) -> float:
     """A number above 0."""
     if not 0 < _real(text) < float("inf"):
@@ -79,6 +86,26 @@ FLAGS: Final[tuple[Flag, ...]] = (
         help="which streams the detector sees",
     ),
     Flag(name="data", metavar="DIR", recorded=True, help="data set: a folder with sequences in the FRED layout"),
+    Flag(
+        name="fred-root",
+        metavar="DIR",
+        help="with a fusion JSON as --data: where its paths begin (default: --data, $FRED_ROOT or the folder above)",
+    ),
+    Flag(
+        name="split",
+        choices=("canonical", "challenging"),
+        default="canonical",
+        recorded=True,
+        help="published split: its test sequences are never trained on",
+    ),
+    Flag(
+        name="negatives",
+        kind=share,
+        metavar="SHARE",
+        default=0.0,
+        recorded=True,
+        help="share of the frames without a drone that are used, 0 to 1; none in FRED's official loader",
+    ),
     Flag(name="run-dir", metavar="DIR", own=True, help="where everything of the run is written"),
     Flag(name="resume", metavar="auto|none|PATH", default="auto", own=True, help="checkpoint to go on from"),
     Flag(

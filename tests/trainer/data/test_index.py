@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.trainer.data.by_hand import HEIGHT, WIDTH, line, rgb_name, write_image, write_sequence
 
 from fred_trainer.data import DataError, Pair, read_index
-from fred_trainer.data.index import _natural
+from fred_trainer.data.sequences import _natural
 
 
 def level(path) -> int | None:
@@ -20,12 +20,12 @@ def seen(index) -> list[tuple[int, int | None, int | None]]:
 
 
 def test_the_hugging_face_layout(tmp_path):
-    for number, place in ((3, "train"), (12, "train"), (7, "test")):
+    for number, place in ((3, "train"), (13, "train"), (8, "test")):
         write_sequence(tmp_path / place, number)
     index = read_index(tmp_path)
-    assert index.sequences == (3, 7, 12)
-    assert [(pair.sequence, pair.frame) for pair in index.pairs] == [(s, k) for s in (3, 7, 12) for k in range(1, 6)]
-    assert {pair.sequence: pair.subset for pair in index.pairs} == {3: "train", 7: "test", 12: "train"}
+    assert index.sequences == (3, 8, 13)
+    assert [(pair.sequence, pair.frame) for pair in index.pairs] == [(s, k) for s in (3, 8, 13) for k in range(1, 6)]
+    assert {pair.sequence: pair.subset for pair in index.pairs} == {3: "train", 8: "test", 13: "train"}
     assert seen(index) == [(k, k, k) for k in range(1, 6)] * 3
     assert not index.irregularities
     pair = index.pairs[0]
@@ -256,8 +256,8 @@ def test_an_empty_folder(tmp_path):
 
 def test_a_folder_without_sequences_says_what_one_looks_like(tmp_path):
     (tmp_path / "train" / "seq_1").mkdir(parents=True)
-    (tmp_path / "train" / "7.zip").touch()
-    with pytest.raises(DataError, match=r"named by its number, unpacked, with <number>/RGB/\*\.jpg"):
+    (tmp_path / "train" / "7.tar").touch()
+    with pytest.raises(DataError, match=r"a zip archive named by its number, with <number>/RGB/\*\.jpg"):
         read_index(tmp_path)
 
 
@@ -284,3 +284,56 @@ def test_errors_are_one_line_and_of_kind_data(tmp_path):
 
 def test_a_pair_is_named_alike_everywhere():
     assert Pair(68, 12, None, None, ()).id == "68/000012"
+
+
+def test_unknown_columns_are_refused_and_quoted(tmp_path):
+    write_sequence(tmp_path, text="frame,xc,yc,w,h,conf\n1,3,4,5,6,0.9\n")
+    with pytest.raises(DataError, match=r"coordinates.txt: unknown columns, .* the first is 'frame,xc,yc,w,h,conf'"):
+        read_index(tmp_path)
+
+
+def test_boxes_that_are_mostly_outside_are_of_other_images(tmp_path):
+    write_sequence(tmp_path, text=line(1) + line(2, (700, 300, 720, 320)) + line(3, (700, 300, 720, 320)))
+    with pytest.raises(DataError, match=r"2 of 3 boxes .* lie outside the images, first: .*/0/coordinates.txt:2"):
+        read_index(tmp_path)
+
+
+def test_tracks_serve_where_there_are_no_coordinates(tmp_path):
+    """As published: 4.433289 is frame 133, x and y are of the upper left corner."""
+    folder = write_sequence(
+        tmp_path, rgb_folder="PADDED_RGB", file="tracks.txt", text="0.066666,19,10,8,21,21\nx\n0.1,19,11,8,21,21\n"
+    )
+    (folder / "RGB").mkdir()
+    index = read_index(tmp_path)
+    assert {pair.frame: pair.boxes for pair in index.pairs if pair.boxes} == {
+        2: ((10, 8, 31, 29),), 3: ((11, 8, 32, 29),)
+    }  # fmt: skip
+    assert index.irregularities == {"malformed annotation lines, dropped": 1}
+
+
+def test_yolo_labels_of_the_event_frames_serve_last(tmp_path):
+    folder = write_sequence(tmp_path, rgb_folder="PADDED_RGB")
+    (folder / "coordinates.txt").unlink()
+    (folder / "Event_YOLO").mkdir()
+    (folder / "Event_YOLO" / "Video_0_frame_66666.txt").write_text("0 0.5 0.5 0.25 0.5\n\n1 rubbish\n")
+    (folder / "Event_YOLO" / "classes.txt").write_text("drone\n")
+    (folder / "RGB_YOLO").mkdir()
+    index = read_index(tmp_path)
+    assert {pair.frame: pair.boxes for pair in index.pairs if pair.boxes} == {2: ((24, 9, 40, 27),)}
+    assert index.irregularities == {"malformed annotation lines, dropped": 1}
+
+
+def test_boxes_without_the_padding_are_told(tmp_path):
+    write_sequence(tmp_path, file="coordinates_rgb.txt")
+    assert read_index(tmp_path).irregularities == {
+        "sequences whose only boxes leave out the padding (coordinates_rgb.txt)": 1
+    }
+
+
+def test_a_folder_that_is_not_of_the_published_split_is_told(tmp_path):
+    write_sequence(tmp_path / "train", 0)
+    write_sequence(tmp_path / "train", 9)
+    index = read_index(tmp_path)
+    assert index.examples == {
+        "sequences whose folder is not that of the published canonical split": f"{tmp_path}/train/9"
+    }

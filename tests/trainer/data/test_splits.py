@@ -1,12 +1,17 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fred_trainer.data import DataError, Index, Pair, split
+from fred_trainer.data.published import TEST_SEQUENCES
 
 BOX = ((1.0, 2.0, 3.0, 4.0),)
+
+
+TRAIN = sorted(set(range(231)) - TEST_SEQUENCES["canonical"])
 
 
 def index_of(*sequences: int, subset=None, test: tuple[int, ...] = (), rgb_only: tuple[int, ...] = ()) -> Index:
@@ -27,9 +32,9 @@ def numbers(pairs) -> list[int]:
 
 
 def test_the_last_sequences_are_held_out_whole():
-    parts = split(index_of(*range(20)))
-    assert numbers(parts.train) == list(range(17))
-    assert numbers(parts.validation) == [17, 18, 19]
+    parts = split(index_of(*TRAIN[:20]))
+    assert numbers(parts.train) == TRAIN[:17]
+    assert numbers(parts.validation) == TRAIN[17:20]
     assert len(parts.train) == 34
     assert len(parts.validation) == 6
 
@@ -47,30 +52,79 @@ def test_the_test_set_is_in_neither():
 
 
 @given(
-    st.sets(st.integers(0, 230), min_size=2, max_size=40),
+    st.sets(st.sampled_from(TRAIN), min_size=2, max_size=40),
     st.sets(st.integers(0, 230), max_size=5),
     st.floats(0, 1, exclude_min=True, exclude_max=True),
 )
-def test_two_blocks_that_share_nothing_and_lose_nothing(sequences, test, share):
+def test_sets_that_share_nothing_and_lose_nothing(sequences, test, share):
     test -= sequences
     parts = split(index_of(*sequences, test=tuple(test)), validation_share=share)
-    assert numbers(parts.train) + numbers(parts.validation) == sorted(sequences)
+    assert sorted(numbers(parts.train) + numbers(parts.validation)) == sorted(sequences)
+    assert set(numbers(parts.test)) == test
     assert numbers(parts.train)
     assert abs(len(numbers(parts.validation)) - share * len(sequences)) <= 1
 
 
+def test_many_sequences_are_held_out_in_blocks_of_neighbours():
+    held = split(index_of(*TRAIN)).validation
+    at = [TRAIN.index(number) for number in numbers(held)]
+    blocks = [list(block) for block in np.split(at, np.flatnonzero(np.diff(at) > 1) + 1)]
+    assert sum(map(len, blocks)) == round(0.15 * len(TRAIN))
+    assert len(blocks) == 4
+    assert min(map(len, blocks)) >= 6
+
+
+@pytest.mark.parametrize(("name", "train", "test"), [("canonical", 184, 47), ("challenging", 172, 59)])
+def test_the_published_splits(name, train, test):
+    """The counts, and how they overlap, are those of the official lists."""
+    parts = split(index_of(*range(231)), name=name)
+    assert set(numbers(parts.test)) == TEST_SEQUENCES[name]
+    assert len(numbers(parts.train)) + len(numbers(parts.validation)) == train
+    assert len(numbers(parts.test)) == test
+    canonical, challenging = TEST_SEQUENCES["canonical"], TEST_SEQUENCES["challenging"]
+    assert canonical & challenging == {9, 21, 29, 34, 83, 90, 110, 111, 114, 142, 178, 179, 194, 195}
+    assert (68 in canonical, 68 in challenging) == (False, True)
+
+
+def test_the_folders_are_the_canonical_split_and_no_other():
+    index = index_of(0, 1, 2, 10, subset="train", test=(3, 8))
+    assert numbers(split(index, name="canonical").test) == [3, 8]
+    challenging = split(index, name="challenging")
+    assert numbers(challenging.test) == [10]
+    assert {3, 8} < set(numbers(challenging.train) + numbers(challenging.validation))
+
+
+def test_a_validation_set_of_its_own_is_kept():
+    train, val = index_of(0, 1, 2, subset="train"), index_of(3, subset="val")
+    index = Index(train.pairs + val.pairs + index_of(test=(4,)).pairs, "0" * 16, {})
+    parts = split(index)
+    assert [numbers(part) for part in (parts.train, parts.validation, parts.test)] == [[0, 1, 2], [3], [4]]
+
+
+def test_a_share_of_the_negatives_is_the_same_every_time():
+    index = index_of(*TRAIN)
+    none, some, every = (split(index, negatives=share) for share in (0, 0.3, 1))
+    counts = [sum(not pair.boxes for pair in parts.train + parts.validation) for parts in (none, some, every)]
+    assert counts[0] == 0
+    assert 30 < counts[1] < 80
+    assert counts[2] == len(TRAIN)
+    assert split(index, negatives=0.3) == some
+    with pytest.raises(ValueError, match="negatives must lie between 0 and 1"):
+        split(index, negatives=2)
+
+
 def test_every_modality_validates_on_the_same_sequences():
-    index = index_of(*range(10), rgb_only=(0, 9))
-    assert numbers(split(index, modality="rgb").validation) == [8, 9]
-    assert numbers(split(index, modality="event").validation) == [8]
+    index = index_of(*TRAIN[:10], rgb_only=(0, 11))
+    assert numbers(split(index, modality="rgb").validation) == [10, 11]
+    assert numbers(split(index, modality="event").validation) == [10]
     dual = split(index, modality="dual")
-    assert numbers(dual.validation) == [8]
-    assert numbers(dual.train) == [1, 2, 3, 4, 5, 6, 7]
+    assert numbers(dual.validation) == [10]
+    assert numbers(dual.train) == TRAIN[1:8]
 
 
 @pytest.mark.parametrize("index", [index_of(4), index_of(4, subset="train", test=(5, 6))])
 def test_one_sequence_cannot_be_split(index):
-    with pytest.raises(DataError, match="cannot split: 1 annotated sequences outside test"):
+    with pytest.raises(DataError, match="cannot split: 1 annotated sequences outside the canonical test set"):
         split(index)
 
 

@@ -4,9 +4,10 @@ from fred_trainer.data.check import report
 from fred_trainer.data.dataset import Batch, PairDataset, Sample, collate, init_worker
 from fred_trainer.data.errors import DataError
 from fred_trainer.data.geometry import boxes_to_source, canvas
-from fred_trainer.data.index import Index, Pair, read_index
+from fred_trainer.data.index import Index, Pair
 from fred_trainer.data.sampler import EpochBatches, EpochOrder
 from fred_trainer.data.splits import MODALITIES, Split, split
+from fred_trainer.data.stored_index import open_index, read_index
 from fred_trainer.data.synth import write_sequences
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "canvas",
     "collate",
     "init_worker",
+    "open_index",
     "read_index",
     "report",
     "split",

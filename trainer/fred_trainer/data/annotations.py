@@ -64,3 +64,25 @@ def frame_number(time_s: float) -> int | None:
         return None
     number = round(time_s / FRAME_PERIOD_S)
     return number if abs(time_s - number * FRAME_PERIOD_S) < CLOCK_TOLERANCE_S else None
+
+
+def parse_track(line: str) -> Annotation | None:
+    """`time,id,x,y,w,h` of the Drive release's `tracks.txt`, x and y of the upper left corner; None for all else."""
+    try:
+        time_s, drone, x, y, width, height = (float(word) for word in line.split(","))
+    except ValueError:
+        return None
+    if not all(map(math.isfinite, (time_s, drone, x, y, width, height))):
+        return None
+    return Annotation(time_s, (x, y, x + width, y + height), int(drone), DEFAULT_MODEL)
+
+
+def parse_yolo(line: str, width: int, height: int) -> Box | None:
+    """`class cx cy w h`, in shares of a `width` x `height` image, to xyxy px; None for anything else."""
+    try:
+        _, x, y, wide, high = (float(word) for word in line.split())
+    except ValueError:
+        return None
+    if not all(map(math.isfinite, (x, y, wide, high))):
+        return None
+    return ((x - wide / 2) * width, (y - high / 2) * height, (x + wide / 2) * width, (y + high / 2) * height)

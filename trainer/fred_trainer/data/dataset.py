@@ -1,9 +1,7 @@
 """Samples and batches for a torch DataLoader."""
 
 import gc
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import cv2
@@ -16,6 +14,7 @@ from fred_trainer.data.errors import DataError
 from fred_trainer.data.geometry import canvas, clip_boxes, letterbox, move_boxes, place, shrink_for
 from fred_trainer.data.image import Image, read_image
 from fred_trainer.data.index import Pair
+from fred_trainer.data.source import pack, unpack
 from fred_trainer.data.splits import check_modality, has_images
 
 GREY: Final = 114
@@ -83,9 +82,9 @@ class PairDataset(Dataset[Sample]):
         self._ends = np.cumsum([len(pair.boxes) for pair in pairs])
         self._rgb = self._event = None
         if modality != "event":
-            self._rgb = np.array([os.fsencode(pair.rgb) for pair in pairs if pair.rgb], dtype=np.bytes_)
+            self._rgb = np.array([pack(pair.rgb) for pair in pairs if pair.rgb], dtype=np.bytes_)
         if modality != "rgb":
-            self._event = np.array([os.fsencode(pair.event) for pair in pairs if pair.event], dtype=np.bytes_)
+            self._event = np.array([pack(pair.event) for pair in pairs if pair.event], dtype=np.bytes_)
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -106,12 +105,12 @@ class PairDataset(Dataset[Sample]):
         shrink, frame = shrink_for(matrix), (width, height)
         planes: list[Image] = []
         if self._rgb is not None:
-            image = read_image(_path(self._rgb[index]), shrink)
+            image = read_image(unpack(self._rgb[index]), shrink)
             if self._augment:  # before placing, so that the border stays grey
                 image = random_light(self._rng(_LIGHT, epoch, index), image)
             planes.append(place(image, matrix, frame=frame, on=self._canvas, fill=GREY))
         if self._event is not None:
-            image = read_image(_path(self._event[index]), shrink)
+            image = read_image(unpack(self._event[index]), shrink)
             image = place(image, matrix, frame=frame, on=self._canvas, fill=BLACK)
             if self._augment:
                 image = random_dropout(self._rng(_DROPOUT, epoch, index), image)
@@ -125,10 +124,6 @@ class PairDataset(Dataset[Sample]):
 
     def _rng(self, stream: int, epoch: int, index: int) -> np.random.Generator:
         return np.random.default_rng((stream, self._seed, epoch, index))
-
-
-def _path(encoded: bytes) -> Path:
-    return Path(os.fsdecode(encoded))
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

@@ -1,21 +1,26 @@
 """What to train on and what to validate on: whole sequences, never frames, never the test set."""
 
+import zlib
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from fred_trainer.data.errors import DataError
 from fred_trainer.data.index import Index, Pair
+from fred_trainer.data.published import TEST_SEQUENCES, SplitName
 
 Modality = Literal["dual", "rgb", "event"]
 MODALITIES: Final[tuple[Modality, ...]] = ("dual", "rgb", "event")
+BLOCK: Final = 6
+"""Sequences held out side by side, at least: neighbouring ids may be of one recording session."""
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Two sets of frames with no sequence in common, each ordered by sequence and frame."""
+    """Three sets of frames with no sequence in common, each ordered by sequence and frame."""
 
     train: tuple[Pair, ...]
     validation: tuple[Pair, ...]
+    test: tuple[Pair, ...] = ()
 
 
 def check_modality(modality: str) -> None:
@@ -29,35 +34,71 @@ def has_images(pair: Pair, modality: str) -> bool:
     return (modality == "event" or pair.rgb is not None) and (modality == "rgb" or pair.event is not None)
 
 
-def split(index: Index, *, modality: str = "dual", negatives: bool = False, validation_share: float = 0.15) -> Split:
-    """Hold out the last sequences for validation; FRED has no official validation split.
+def is_test(pair: Pair, name: SplitName) -> bool:
+    """Whether `pair` is of the test set of a published split.
 
-    The held-out ones are a block of neighbouring ids, because neighbours may share a recording session, and the same
-    block for every modality, so that results compare. Sequences of the test subset are in neither set. Without
-    `negatives` only annotated frames are kept, as in FRED's official loader. Raises DataError when a set would be
-    empty, ValueError for an unknown modality or a share not between 0 and 1.
+    The folders of the Hugging Face release are the canonical split: there, what lies in `test/` is test as well.
+    """
+    return pair.sequence in TEST_SEQUENCES[name] or (name == "canonical" and pair.subset == "test")
+
+
+def split(
+    index: Index,
+    *,
+    modality: str = "dual",
+    name: SplitName = "canonical",
+    negatives: float = 0.0,
+    validation_share: float = 0.15,
+) -> Split:
+    """Take out the test sequences of the published split `name`, and hold out whole sequences for validation.
+
+    FRED has no official validation split. A data set that brings one of its own (`val`) keeps it under `canonical`;
+    else blocks of at least six sequences with neighbouring ids are held out, evenly over all ids, or one block of
+    fewer when that is all there is. They are the same for every modality, so that results compare. `negatives` is the
+    share of frames without a drone that is kept, chosen by their id; 0 as in FRED's official loader. Raises DataError
+    when a set would be empty, ValueError for an unknown modality or a share not between 0 and 1.
     """
     check_modality(modality)
     if not 0 < validation_share < 1:
         raise ValueError(f"validation_share must lie between 0 and 1, not {validation_share}")
-    usable = [pair for pair in index.pairs if pair.subset != "test"]
+    if not 0 <= negatives <= 1:
+        raise ValueError(f"negatives must lie between 0 and 1, not {negatives}")
+    usable = [pair for pair in index.pairs if not is_test(pair, name)]
     sequences = list(dict.fromkeys(pair.sequence for pair in usable if pair.boxes))
     if len(sequences) < 2:
         raise DataError(
-            f"cannot split: {len(sequences)} annotated sequences outside test, and training and validation need one"
-            " each at least; add sequences"
+            f"cannot split: {len(sequences)} annotated sequences outside the {name} test set, and training and"
+            " validation need one each at least; add sequences"
         )
-    held_out = set(sequences[-max(1, min(round(validation_share * len(sequences)), len(sequences) - 1)) :])
-    first_held_out = min(held_out)
-    kept = [pair for pair in usable if has_images(pair, modality) and (negatives or pair.boxes)]
+    own = {pair.sequence for pair in usable if pair.subset == "val"} if name == "canonical" else set()
+    held_out = own or set(hold_out(sequences, validation_share))
+    kept = [pair for pair in index.pairs if has_images(pair, modality) and (pair.boxes or _chosen(pair, negatives))]
+    rest = [pair for pair in kept if not is_test(pair, name)]
     parts = Split(
-        train=tuple(pair for pair in kept if pair.sequence < first_held_out),
-        validation=tuple(pair for pair in kept if pair.sequence >= first_held_out),
+        train=tuple(pair for pair in rest if pair.sequence not in held_out),
+        validation=tuple(pair for pair in rest if pair.sequence in held_out),
+        test=tuple(pair for pair in kept if is_test(pair, name)),
     )
-    for name, pairs in (("training", parts.train), ("validation", parts.validation)):
+    for what, pairs in (("training", parts.train), ("validation", parts.validation)):
         if not any(pair.boxes for pair in pairs):
             raise DataError(
-                f"no {name} frame for modality {modality}: no annotated frame of its sequences has the images that it"
+                f"no {what} frame for modality {modality}: no annotated frame of its sequences has the images that it"
                 " needs; choose another modality or complete the data set"
             )
     return parts
+
+
+def hold_out(sequences: list[int], share: float) -> list[int]:
+    """Of two sequences or more about `share`, one at least and not all: the end of each of some equal stretches."""
+    count = max(1, min(round(share * len(sequences)), len(sequences) - 1))
+    blocks = max(1, count // BLOCK)
+    held: list[int] = []
+    for block in range(blocks):
+        end = len(sequences) * (block + 1) // blocks
+        size = count * (block + 1) // blocks - count * block // blocks
+        held += sequences[end - size : end]
+    return held
+
+
+def _chosen(pair: Pair, share: float) -> bool:
+    return zlib.crc32(pair.id.encode()) < share * 2**32

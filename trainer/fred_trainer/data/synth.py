@@ -1,7 +1,9 @@
 """Synthetic sequences in FRED's published layouts: a sky, a tree line, and drones that both cameras see."""
 
+import itertools
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -13,7 +15,8 @@ import numpy.typing as npt
 from fred_trainer.data.annotations import FRAME_PERIOD_S, Box
 from fred_trainer.data.errors import DataError
 from fred_trainer.data.image import Image
-from fred_trainer.data.index import EVENT_PERIOD_US
+from fred_trainer.data.published import TEST_SEQUENCES
+from fred_trainer.data.sequences import EVENT_PERIOD_US
 
 Layout = Literal["hf", "drive"]
 _Plane = npt.NDArray[np.float32]
@@ -62,10 +65,9 @@ def write_sequences(
     root.parent.mkdir(parents=True, exist_ok=True)
     beside = root.with_name(f".{root.name}.{os.getpid()}.tmp")
     try:
-        for number in range(sequences + test_sequences):
-            subset = "" if layout == "drive" else "train" if number < sequences else "test"
+        for number, subset in _numbers(sequences, test_sequences):
             _write_sequence(
-                beside / subset / str(number),
+                beside / ("" if layout == "drive" else subset) / str(number),
                 number=number,
                 frames=frames,
                 seed=seed,
@@ -77,6 +79,13 @@ def write_sequences(
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
+
+
+def _numbers(train: int, test: int) -> Iterator[tuple[int, Literal["train", "test"]]]:
+    """Sequence numbers as the published canonical split has them, lowest first."""
+    of_test = TEST_SEQUENCES["canonical"]
+    yield from itertools.islice(((number, "train") for number in itertools.count() if number not in of_test), train)
+    yield from itertools.islice(((number, "test") for number in sorted(of_test)), test)
 
 
 @dataclass(frozen=True)
