@@ -168,8 +168,7 @@ class Machine:
         elif isinstance(state, Stopping):
             half_s = self.settings.dump_s / 2 if state.rung is Rung.DUMP else _LOOK_S
             ends.append(now_s + half_s)
-        if self._monitor.due_s is not None:
-            ends.append(self._monitor.due_s)
+        ends += [due_s for due_s in (self._monitor.due_s, self._records.alerts.due_s) if due_s is not None]
         if self._watchdog_s is not None:
             ends.append(self._fed_s + self._watchdog_s)
         return None if not ends else max(0.0, min(ends) - now_s)
@@ -223,6 +222,7 @@ class Machine:
     def close(self) -> None:
         """After the end of the run: nothing of ours stays behind."""
         self._monitor.leave()
+        self._records.alerts.leave()
 
     def _watch_process(self, who: Identity, name: str) -> bool:
         fd = proc.open_pidfd(who)
@@ -294,11 +294,12 @@ class Machine:
         deadline_s = time.monotonic() + _STRAY_S
         while time.monotonic() < deadline_s:
             strays = proc.with_environment(environment.RUN_ID, self.asked.run_id)
-            if not strays and set(proc.children(os.getpid())) <= self._monitor.pids:
+            ours = self._monitor.pids | self._records.alerts.pids
+            if not strays and set(proc.children(os.getpid())) <= ours:
                 return
             for stray in strays:
                 proc.send(stray, signal.SIGKILL)
-            proc.kill_children(self._monitor.pids)
+            proc.kill_children(ours)
             self._reap()
             time.sleep(0.005)  # SIGKILL has no event to wait for in processes that are not ours
 
@@ -424,6 +425,7 @@ class Machine:
 
     def record(self, state: State, *, durable: bool) -> None:
         self._feed(time.monotonic())
+        self._records.alerts.see(state)
         if not self._records.due(state, durable=durable):
             return
         if not lock.is_at(self._lock_fd, self.asked.dir):
