@@ -1,17 +1,23 @@
 """What can be known to be wrong before anything is started."""
 
 import importlib.util
+import json
 import os
 import re
 import shutil
+import subprocess
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from fred_supervisor.cli.fault import Fault
 from fred_supervisor.contract.exits import CommandExit
 from fred_supervisor.contract.flags import BY_KEY
+from fred_supervisor.run.alerts import Addresses
 from fred_supervisor.run.asked import Asked, changed_flags
 
+_CHECK_S: Final = 60.0
 _OF_ANY_COMMAND: Final = ("modality", "data", "unfreeze_batch_size", "accumulate")
 """Trainer flags that mean something for somebody else's COMMAND."""
 _OURS: Final = re.compile(
@@ -20,6 +26,21 @@ _OURS: Final = re.compile(
 """What a run dir of ours, or of the trainer before, may hold."""
 _INTERRUPTED: Final = re.compile(r"lock|supervisor\.log|attempts|incidents|drills|\..*\.json\.[0-9]+\.tmp")
 """What a supervisor folder may hold before there is a run.json."""
+
+
+def check_addresses(to: Addresses) -> None:
+    """Whether alerts could be sent at all; asks no server. In a process of its own, for the library is large."""
+    if to == Addresses():
+        return
+    words = [sys.executable, "-m", "fred_supervisor.alerts", "--check"]
+    asked = json.dumps(asdict(to))
+    try:
+        done = subprocess.run(words, check=False, input=asked, capture_output=True, text=True, timeout=_CHECK_S)
+        wrong = json.loads(done.stdout)
+    except (subprocess.TimeoutExpired, ValueError) as error:
+        raise Fault(CommandExit.BAD_INPUT, f"--notify: {words[2]} does not answer; reinstall Apprise") from error
+    if wrong:
+        raise Fault(CommandExit.BAD_INPUT, f"{wrong[0]}; nothing was started")
 
 
 def check_flags_of(command: list[str], flags: dict[str, Any]) -> None:

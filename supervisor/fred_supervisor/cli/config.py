@@ -1,77 +1,118 @@
-"""The configuration file: TOML with the sections [supervisor] and [trainer]. Flags outrank it."""
+"""`fred-supervise config show`."""
 
-import difflib
-import tomllib
-from dataclasses import fields
-from pathlib import Path
-from typing import Any
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Final
 
-from fred_supervisor.cli.fault import Fault, Parser
+from fred_supervisor.cli.fault import Fault
+from fred_supervisor.cli.find import find_run
+from fred_supervisor.cli.layers import POLICY_OF, keys, layered, policy_fields
+from fred_supervisor.cli.options import parser as start_parser
+from fred_supervisor.cli.start import addresses, asked_for
+from fred_supervisor.cli.view import aligned
 from fred_supervisor.contract.exits import CommandExit
-from fred_supervisor.contract.flags import BY_KEY
-from fred_supervisor.policy.settings import Settings
+from fred_supervisor.contract.flags import BY_KEY, normalise
+from fred_supervisor.run import lock
+from fred_supervisor.run.asked import Asked
+from fred_supervisor.run.known import known_runs
 
-_DERIVED = frozenset(
-    {"foreign", "expects_beats", "batch_set", "unfreeze_batch", "freeze_batch", "accumulate", "workers"}
-    | {"hang_timeout_s"}
-)
-"""Fields of `Settings` that follow from other things, or have a flag of another form."""
-_NOT_IN_FILE = frozenset({"config", "foreground", "new", "accept_changes"})
+_EPILOG: Final = """\
+examples:
+  fred-supervise config show rgb
+  fred-supervise config show --config run.toml --epochs 500
 
-
-def load_config(path: Path, given: dict[str, Any], parser: Parser) -> dict[str, Any]:
-    """What was given on the command line, and below it what the file says. Values are checked by the parser itself."""
-    try:
-        document = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise Fault(CommandExit.BAD_INPUT, f"--config {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Fault(CommandExit.BAD_INPUT, f"--config {path}: not TOML: {error}") from error
-    policy_keys = {f.name for f in fields(Settings)} - _DERIVED
-    own_keys = {key for key in given if key not in BY_KEY or BY_KEY[key].own} - _NOT_IN_FILE
-    allowed = {"supervisor": own_keys | policy_keys, "trainer": {k for k, f in BY_KEY.items() if not f.own}}
-    merged, policy = dict(given), {}
-    for section, values in document.items():
-        if section not in allowed or not isinstance(values, dict):
-            raise Fault(CommandExit.BAD_INPUT, f"--config {path}: no section [{section}]; there are {_list(allowed)}")
-        for written, value in values.items():
-            key = written.replace("-", "_")
-            if key not in allowed[section]:
-                near = difflib.get_close_matches(key, allowed[section], 1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise Fault(CommandExit.BAD_INPUT, f"--config {path}: [{section}] has no key {written!r}{hint}")
-            if section == "supervisor" and key in policy_keys and key not in own_keys:
-                policy[key] = _number(path, written, value, getattr(Settings(), key))
-            elif given.get(key) is None or given[key] is False:
-                merged[key] = _as_flag(path, parser, key, value)
-    merged["policy"] = policy
-    return merged
+With the NAME of a run, or without anything while one run is live: what holds for it. With flags of `start`: what
+`start` would use with them. A flag outranks the environment (FRED_SUPERVISE_ and the key in capitals), that outranks
+the file, that what the run was started with before, that the default.
+"""
+_FOR_ONCE: Final = ("resume", "phase", "drill")
+"""Held for one start, and are not kept."""
+_SECRET: Final = ("notify", "on_event", "ping")
 
 
-def _number(path: Path, key: str, value: object, default: object) -> object:
-    fits = isinstance(value, bool) if isinstance(default, bool) else isinstance(value, int | float)
-    if not fits or (isinstance(value, int | float) and not 0 <= value < float("inf")):
-        raise Fault(CommandExit.BAD_INPUT, f"--config {path}: {key} = {value!r} is not of the right kind")
-    return value
+def main(argv: Sequence[str]) -> int:
+    words = list(argv)
+    if words[:1] != ["show"] and not {"-h", "--help"} & set(words):
+        raise Fault(CommandExit.USAGE, "`config` has one verb: fred-supervise config show [NAME]")
+    parser = start_parser()
+    parser.prog, parser.description, parser.epilog = (
+        "fred-supervise config show",
+        "The effective configuration, and where each value came from.",
+        _EPILOG,
+    )
+    parser.add_argument("run", nargs="?", metavar="NAME", help="of a known run")
+    parser.add_argument("--json", action="store_true", help="one JSON document, for programs")
+    given = vars(parser.parse_args(normalise(words[1:])))
+    name, as_json = given.pop("run"), given.pop("json")
+    shown = _of_run(name, given["run_dir"]) if name is not None else None
+    if shown is None and not any(value for value in given.values()):
+        live = [run for run in known_runs() if lock.held(run.dir)]
+        shown = live[0] if len(live) == 1 else None
+    if shown is not None:
+        given |= {"name": shown.name, "run_dir": shown.run_dir}
+    document = _document(given, recorded=shown)
+    print(json.dumps(document, allow_nan=False) if as_json else "\n".join(_lines(document)))
+    return CommandExit.OK
 
 
-def _as_flag(path: Path, parser: Parser, key: str, value: object) -> object:
-    """A value of the file, through the converter of the flag of the same name."""
-    flag = f"--{key.replace('_', '-')}"
-    words: list[str]
-    if isinstance(value, bool):
-        words = [flag] if value else []
-    elif isinstance(value, dict):
-        words = [word for k, v in value.items() for word in (flag, f"{k}={v}")]
-    elif isinstance(value, list):
-        words = [word for v in value for word in (flag, str(v))]
+def _of_run(name: str, run_dir: str | None) -> Asked:
+    return find_run(name, run_dir)
+
+
+def _document(given: dict[str, Any], *, recorded: Asked | None) -> dict[str, Any]:
+    parser = start_parser()
+    sections = keys(given)
+    if recorded is not None:
+        values = {**given, "policy": {}, "sources": {}}
+        asked = recorded
     else:
-        words = [f"{flag}={value}"]
-    try:
-        return vars(parser.parse_args(words))[key]
-    except Fault as fault:
-        raise Fault(CommandExit.BAD_INPUT, f"--config {path}: {fault}") from fault
+        values = layered(given, parser)
+        asked, _ = asked_for(values, None)
+    settings = asdict(asked.settings())
+    to = asdict(addresses(values, asked))
+
+    def value(key: str) -> Any:
+        if key in _SECRET:
+            count = len(to[key] or ()) if key == "notify" else int(to[key] is not None)
+            return f"{count} set" if count else None
+        if key in POLICY_OF:
+            found = [settings[name] for name in POLICY_OF[key]]
+            return not found[0] if key == "no_halve" else found[0] if len(found) == 1 else found
+        return settings[key] if key in policy_fields() else getattr(asked, key, None)
+
+    def entry(key: str, found: Any) -> dict[str, Any]:
+        default = BY_KEY[key].default if key in BY_KEY and not BY_KEY[key].own else None
+        fallback = "default" if found == default or key not in asked.flags else "an earlier start"
+        return {"value": found, "source": asked.sources.get(key, fallback)}
+
+    return {
+        "name": asked.name,
+        "run_dir": asked.run_dir,
+        "command": asked.command,
+        "supervisor": {key: entry(key, value(key)) for key in sections["supervisor"] if key not in _FOR_ONCE},
+        "trainer": {
+            key: entry(key, asked.modality if key == "modality" else asked.flag(key)) for key in sections["trainer"]
+        },
+    }
 
 
-def _list(allowed: dict[str, set[str]]) -> str:
-    return " and ".join(f"[{name}]" for name in allowed)
+def _lines(document: dict[str, Any]) -> list[str]:
+    lines = [f"# {document['name']} in {document['run_dir']}"]
+    for section in ("supervisor", "trainer"):
+        unused = section == "trainer" and document["command"] is not None
+        lines += ["", f"[{section}]{'   # a COMMAND is given none of these' if unused else ''}"]
+        rows = [(key, f"= {_toml(each['value'])}", f"# {each['source']}") for key, each in document[section].items()]
+        lines += aligned(rows)
+    return lines
+
+
+def _toml(value: Any) -> str:
+    """As it may stand in the file; what is not set is a dash."""
+    if value is None:
+        return "-"
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + " }" if value else "{}"
+    if isinstance(value, list | tuple):  # of numbers: FIRST:MAX
+        return json.dumps(":".join(f"{each:g}" for each in value))
+    return json.dumps(value)

@@ -1,13 +1,18 @@
 """Which run a command is about."""
 
 import os
+import re
 from pathlib import Path
+from typing import Final
 
 from fred_supervisor.cli.fault import Fault, Parser
 from fred_supervisor.contract.exits import CommandExit
 from fred_supervisor.run import lock
 from fred_supervisor.run.asked import Asked, load_asked
 from fred_supervisor.run.known import known_runs
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Of a run. A name is a part of a path: nothing in it leads anywhere else."""
 
 
 def add_run(parser: Parser) -> None:
@@ -49,7 +54,7 @@ def _in_dir(path: Path, name: str | None) -> Asked:
 
 def _by_name(name: str, runs: list[Asked]) -> Asked:
     fitting = [run for run in runs if run.name == name]
-    here = load_asked(Path.cwd() / "logs" / f"fred_{name}")
+    here = load_asked(Path.cwd() / "logs" / f"fred_{name}") if NAME.fullmatch(name) else None
     if here is not None and here.name == name:
         return here
     if not fitting:

@@ -22,6 +22,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "logs": "the trainer's output",
     "incidents": "every failure: what, when, why, what was lost, what was done",
     "checkpoints": "every checkpoint, and the one that a relaunch would use",
+    "config": "the effective configuration, and where each value came from",
     "dump": "the stacks of the live trainer, now",
 }
 

@@ -14,6 +14,7 @@ _EPILOG: Final = """\
 examples:
   fred-supervise start --modality rgb --data /data/FRED
   fred-supervise start --modality dual --data /data/FRED --epochs 300 --hang-timeout train=600
+  fred-supervise start --config run.toml --notify ntfy://ntfy.sh/my-secret-topic
   fred-supervise start --name mine -- python train.py --resume={resume} --batch={unfreeze_batch_size}
 
 Behind `--` stands any program. In its words {run_dir} {modality} {attempt} {resume} {unfreeze_batch_size}
@@ -109,6 +110,17 @@ def parser() -> Parser:
     watch.add_argument("--checkpoints", type=pattern, metavar="PATTERN", help="of a COMMAND, to resume from")
     watch.add_argument("--progress-file", type=pattern, metavar="PATTERN", help="whose change is a sign of life")
     watch.add_argument("--drill", type=drills, metavar="FAULTS", help="rehearse failures, e.g. sigkill@freeze:2:5")
+    tell = new.add_argument_group("telling", "Addresses hold passwords: best in --config, or in the environment.")
+    tell.add_argument(
+        "--notify",
+        action="append",
+        metavar="URL",
+        help="address of the Apprise library that alerts go to (mail, Slack, ntfy, …); repeatable; none: no longer",
+    )
+    tell.add_argument(
+        "--on-event", metavar="COMMAND", help="run at each alert, without a shell; reads JSON on standard input"
+    )
+    tell.add_argument("--ping", metavar="URL", help="asked for each minute while the supervisor lives")
     own = [flag for flag in FLAGS if not flag.own]
     add_flags(new.add_argument_group("passed on to fred-train"), own, defaults=False)
     return new

@@ -1,7 +1,6 @@
 """`fred-supervise start`."""
 
 import os
-import re
 import shutil
 import sys
 import time
@@ -10,15 +9,24 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
-from fred_supervisor.cli.checks import check_changes, check_command, check_flags_of, check_run_dir
-from fred_supervisor.cli.config import load_config
+from fred_supervisor.cli.checks import (
+    check_addresses,
+    check_changes,
+    check_command,
+    check_flags_of,
+    check_run_dir,
+)
+from fred_supervisor.cli.conceal import conceal
 from fred_supervisor.cli.fault import Fault
+from fred_supervisor.cli.find import NAME
+from fred_supervisor.cli.layers import layered
 from fred_supervisor.cli.options import parser
 from fred_supervisor.contract.exits import CommandExit
 from fred_supervisor.contract.files import read_json, write_json
 from fred_supervisor.contract.flags import BY_KEY, normalise
 from fred_supervisor.policy.state import Ended, Outcome
 from fred_supervisor.run import lock
+from fred_supervisor.run.alerts import Addresses
 from fred_supervisor.run.asked import Asked, load_asked
 from fred_supervisor.run.attempts import last_attempt
 from fred_supervisor.run.journal import Journal
@@ -26,7 +34,6 @@ from fred_supervisor.run.known import forget, remember
 
 _SPAWN_S: Final = 60.0
 """The keeper answers within milliseconds; after this something is badly wrong."""
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -39,9 +46,13 @@ def main(argv: Sequence[str]) -> int:
         if not command:
             raise Fault(CommandExit.USAGE, "nothing stands behind `--`; write the command there, or leave it out")
     given = vars(parser().parse_args(normalise(words)))
-    if given["config"] is not None:
-        given = load_config(Path(given["config"]), given, parser())
-    asked, before = _asked(given, command)
+    conceal([*(given["notify"] or ()), given["ping"], given["on_event"]])
+    given = layered(given, parser())
+    asked, before = asked_for(given, command)
+    if before is not None and lock.held(before.dir):
+        raise Fault(CommandExit.REFUSED, _live(before))
+    if before is not None and given["resume"] != "none" and not given["accept_changes"]:
+        check_changes(before, asked.flags, given)
     check_run_dir(asked, before)
     if before is not None and (refusal := _completed(asked, before)) is not None:
         if given["foreground"]:
@@ -49,11 +60,14 @@ def main(argv: Sequence[str]) -> int:
             return CommandExit.OK
         raise Fault(CommandExit.REFUSED, refusal)
     check_command(asked)
+    to = addresses(given, asked)
+    check_addresses(to)
     held = _make_dir(asked)
     if asked.resume == "none":
         _put_away(asked)
     undo = _Undo(asked, before)
     asked.save()
+    to.save(asked.dir)
     remember(asked)
     try:
         return _foreground(asked, held) if given["foreground"] else _detach(asked, held)
@@ -88,9 +102,9 @@ class _Undo:
             write_json(run.state, self._state)
 
 
-def _asked(given: dict[str, Any], command: list[str] | None) -> tuple[Asked, Asked | None]:
+def asked_for(given: dict[str, Any], command: list[str] | None) -> tuple[Asked, Asked | None]:
     """What is asked for, on top of what a run in the same place was asked before."""
-    if given["name"] is not None and not _NAME.fullmatch(given["name"]):
+    if given["name"] is not None and not NAME.fullmatch(given["name"]):
         raise Fault(CommandExit.USAGE, f"--name {given['name']!r}: letters, digits, '.', '_' and '-', at most 64")
     flags = {key: given[key] for key in BY_KEY if given.get(key) is not None and not BY_KEY[key].own}
     name = given["name"] or flags.get("modality") or BY_KEY["modality"].default
@@ -105,10 +119,6 @@ def _asked(given: dict[str, Any], command: list[str] | None) -> tuple[Asked, Ask
         command = before.command
     if command is not None:
         check_flags_of(command, flags)
-    if before is not None and lock.held(before.dir):
-        raise Fault(CommandExit.REFUSED, _live(before))
-    if before is not None and given["resume"] != "none" and not given["accept_changes"]:
-        check_changes(before, flags, given)
     if "data" in flags:
         flags["data"] = os.path.abspath(flags["data"])
     resume = given["resume"] or "auto"
@@ -125,6 +135,7 @@ def _asked(given: dict[str, Any], command: list[str] | None) -> tuple[Asked, Ask
         cwd=_here(),
         flags={**kept.get("flags", {}), **flags},
         policy={**kept.get("policy", {}), **_policy(given)},
+        sources={**kept.get("sources", {}), **given["sources"]},
         drill=given["drill"] or "",
         resume=resume,
         phase=given["phase"],
@@ -138,6 +149,17 @@ def _asked(given: dict[str, Any], command: list[str] | None) -> tuple[Asked, Ask
     return fresh, before
 
 
+def addresses(given: dict[str, Any], asked: Asked) -> Addresses:
+    """Where alerts go: what is given, else what this run was given before; "none" is nowhere."""
+    before = asdict(Addresses.load(asked.dir))
+    now = {key: before[key] if given[key] is None else given[key] for key in before}
+    return Addresses(
+        notify=tuple(url for url in now["notify"] if url != "none"),
+        on_event=None if now["on_event"] == "none" else now["on_event"],
+        ping=None if now["ping"] == "none" else now["ping"],
+    )
+
+
 def _here() -> str:
     try:
         return os.getcwd()
@@ -147,13 +169,13 @@ def _here() -> str:
 
 def _policy(given: dict[str, Any]) -> dict[str, Any]:
     """The policy's numbers that were given, by field of `Settings`."""
-    found: dict[str, Any] = dict(given.get("policy") or {})
+    found: dict[str, Any] = dict(given["policy"])
     if given["hang_timeout"]:
         found["hang_timeout_s"] = dict(given["hang_timeout"])
     if given["backoff"] is not None:
         found["backoff_first_s"], found["backoff_max_s"] = given["backoff"]
-    if given["no_halve"]:
-        found["halve"] = False
+    if given["no_halve"] is not None:
+        found["halve"] = not given["no_halve"]
     numbers = {"max_restarts": "max_restarts", "same_failure": "same_failure", "stop_timeout": "stop_timeout_s"}
     found |= {field: given[key] for key, field in numbers.items() if given[key] is not None}
     return found

@@ -19,6 +19,9 @@ UNFREEZE_BATCH_SIZE: Final = "FRED_UNFREEZE_BATCH_SIZE"
 ACCUMULATE: Final = "FRED_ACCUMULATE"
 """Ordered micro-batches per optimiser step; empty while nothing was changed or set."""
 
+OF_CONFIGURATION: Final = "FRED_SUPERVISE_"
+"""What the variables begin with that configure the supervisor; they may hold secrets, and no trainer is given them."""
+
 OF_SYSTEMD: Final = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 """Speaks to systemd, and is therefore never handed on to a trainer."""
 

@@ -56,6 +56,16 @@ def write_json(path: AnyPath, document: object, *, durable: bool = True) -> None
     write_atomic(path, data.encode(), durable=durable)
 
 
+def append_json(path: AnyPath, document: object) -> None:
+    """One line at the end of a file, in one write: concurrent writers never mix. Raises OSError."""
+    line = json.dumps(document, default=str) + "\n"
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, line.encode())
+    finally:
+        os.close(fd)
+
+
 def read_file(path: AnyPath, size: int = -1) -> tuple[bytes, os.stat_result]:
     """The first `size` bytes (all by default) of a regular file, and its stat. Raises OSError for anything else.
 

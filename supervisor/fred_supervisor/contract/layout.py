@@ -119,6 +119,11 @@ class RunDir:
         return self.supervisor / "verified.json"
 
     @property
+    def alerts(self) -> Path:
+        """Addresses that alerts go to. They hold passwords, so they stand nowhere else."""
+        return self.supervisor / "alerts.json"
+
+    @property
     def drills(self) -> Path:
         """Folder of markers: drills that have fired."""
         return self.supervisor / "drills"

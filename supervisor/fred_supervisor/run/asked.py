@@ -1,6 +1,6 @@
 """What was asked for when a run was started, and the settings that follow from it."""
 
-import uuid
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -39,7 +39,9 @@ class Asked:
     progress_file: str | None = None
     accepted: bool = False
     """A person has accepted changes of the model or the data: older checkpoints are resumed all the same."""
-    run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    sources: dict[str, str] = field(default_factory=dict)
+    """Key → where its value came from, for people."""
+    run_id: str = field(default_factory=lambda: os.urandom(16).hex())
     created: str = field(default_factory=now_text)
     format: int = FORMAT
 
@@ -82,7 +84,7 @@ def load_asked(run_dir: Path) -> Asked | None:
         asked = Asked(**{key: value for key, value in document.items() if key in known})
     except TypeError:
         return None
-    texts, tables = (asked.name, asked.modality, asked.cwd, asked.drill), (asked.flags, asked.policy)
+    texts, tables = (asked.name, asked.modality, asked.cwd, asked.drill), (asked.flags, asked.policy, asked.sources)
     if not all(isinstance(t, str) for t in texts) or not all(isinstance(t, dict) for t in tables):
         return None
     if asked.command is not None and not all(isinstance(word, str) for word in asked.command):

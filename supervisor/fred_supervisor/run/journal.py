@@ -1,14 +1,13 @@
 """The journal of a run, and its incidents: append-only history for people and programs."""
 
 import contextlib
-import json
 import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fred_supervisor.contract.files import now_text, read_json, write_json
+from fred_supervisor.contract.files import append_json, now_text, read_json, write_json
 from fred_supervisor.contract.layout import RunDir
 
 
@@ -20,13 +19,8 @@ class Journal:
 
     def append(self, event: str, **facts: Any) -> None:
         """One line, in one write: concurrent writers never mix."""
-        line = json.dumps({"time": now_text(), "event": event, **facts}, default=str) + "\n"
         try:
-            fd = os.open(self.dir.journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            try:
-                os.write(fd, line.encode())
-            finally:
-                os.close(fd)
+            append_json(self.dir.journal, {"time": now_text(), "event": event, **facts})
         except OSError as error:
             complain(f"journal: {error}")
 

@@ -99,7 +99,11 @@ def prepare(asked: Asked, attempt: int) -> AttemptDir:
 def trainer_environment(asked: Asked, attempt: int, orders: Orders, resume: Path | None) -> dict[str, str]:
     """Our own environment, less what belongs to systemd, and what the contract promises."""
     folder = asked.dir.attempt(attempt)
-    environ = {key: value for key, value in os.environ.items() if key not in environment.OF_SYSTEMD}
+    environ = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in environment.OF_SYSTEMD and not key.startswith(environment.OF_CONFIGURATION)
+    }
     environ |= {
         environment.RUN_ID: asked.run_id,
         environment.RUN_DIR: asked.run_dir,

@@ -131,7 +131,7 @@ class Machine:
     def _own_pids(self) -> frozenset[int]:
         """Children of ours that do not belong to the trainer."""
         spies = frozenset[int]() if self._attempt is None else self._attempt.stacks.pids
-        return self._monitor.pids | self._errands.pids | spies
+        return self._monitor.pids | self._records.alerts.pids | self._errands.pids | spies
 
     # -- observe ------------------------------------------------------------------------------------------------------
 
@@ -205,8 +205,7 @@ class Machine:
             ends.append(now_s + half_s)
         if self._attempt is not None and self._attempt.orphan_s is not None:
             ends.append(now_s + _SWEEP_S)
-        if self._monitor.due_s is not None:
-            ends.append(self._monitor.due_s)
+        ends += [due_s for due_s in (self._monitor.due_s, self._records.alerts.due_s) if due_s is not None]
         if self._watchdog_s is not None:
             ends.append(self._fed_s + self._watchdog_s)
         return None if not ends else max(0.0, min(ends) - now_s)
@@ -263,6 +262,7 @@ class Machine:
         """After the end of the run: nothing of ours stays behind."""
         self._errands.leave()
         self._monitor.leave()
+        self._records.alerts.leave()
 
     def _watch_process(self, who: Identity, name: str) -> bool:
         fd = proc.open_pidfd(who)
@@ -452,6 +452,7 @@ class Machine:
         self._feed(time.monotonic())
         if isinstance(state, Ended):  # before any trainer ran: `start` has nothing more to wait for
             self._spawned(None)
+        self._records.alerts.see(state)
         if not self._records.due(state, durable=durable):
             return
         if not lock.is_at(self._lock_fd, self.asked.dir):

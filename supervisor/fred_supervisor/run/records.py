@@ -11,7 +11,9 @@ from fred_supervisor.policy.decide import Report
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Running, State
 from fred_supervisor.run import incident, notify, snapshot
+from fred_supervisor.run.alerts import Alerts
 from fred_supervisor.run.asked import Asked
+from fred_supervisor.run.evidence import printable
 from fred_supervisor.run.journal import Journal, complain
 from fred_supervisor.run.pace import Pace
 from fred_supervisor.run.proc import Identity
@@ -20,6 +22,8 @@ from fred_supervisor.run.stacks import Dump
 
 _REFRESH_S: Final = 5.0
 """Between two snapshots while nothing happens but progress."""
+_ALARMING: Final = ("stalled", "failed", "completed")
+"""Notes that are alerts, too."""
 
 
 class Records:
@@ -31,16 +35,20 @@ class Records:
         self._own = own
         self._on_note = on_note
         self._journal = Journal(asked.dir)
+        self.alerts = Alerts(asked)
         self._last_note = ""
         self._written = ""
         self._written_s = 0.0
 
     def note(self, event: str, text: str) -> None:
         """Into the journal, the status and the service manager's."""
+        text = printable(text)
         self._last_note = text
         self._journal.append(event, text=text)
         self._on_note(text)
         notify.tell(STATUS=text)
+        if event in _ALARMING:
+            self.alerts.tell(event, event, text)
 
     def due(self, state: State, *, durable: bool) -> bool:
         """Whether a snapshot is to be written: a person would see something new, or the last one is old."""
@@ -66,6 +74,7 @@ class Records:
             write_json(self._asked.dir.state, document, durable=durable)
         except OSError as error:
             complain(f"state.json: {error}")
+        self.alerts.look_at_disk()
 
     def incident(self, report: Report, resume: Found | None, dump: Dump) -> None:
         """A new incident; `resume` is where the next attempt starts from."""
@@ -78,7 +87,9 @@ class Records:
             asked=self._asked,
         )
         self._journal.write_incident(document["id"], document)
-        self.note("incident", f"{document['cause']} {document['action']}")
+        text = f"{document['cause']} {document['action']}"
+        self.note("incident", text)
+        self.alerts.tell("incident", f"incident {document['id']} ({document['kind']})", text, document)
 
     def recovered(self) -> None:
         """Training has passed its furthest point again: the incidents before are over."""

@@ -1,0 +1,85 @@
+"""What is sent: events, several of them in one letter when they come too fast. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+_MOST_TEXTS: Final = 10
+"""Sentences of one letter; the rest is counted."""
+
+
+class Kind(StrEnum):
+    """What happened."""
+
+    INCIDENT = "incident"
+    """A failure, and what is done about it."""
+    STALLED = "stalled"
+    """No progress: the trainer will be ended unless it moves again."""
+    HOLDING = "holding"
+    """Nothing is relaunched until a condition clears."""
+    DISK = "disk"
+    """The disk will be full before long."""
+    FAILED = "failed"
+    """Given up: somebody has to come."""
+    COMPLETED = "completed"
+    """The goal is reached."""
+
+
+_URGENT: Final = (Kind.FAILED, Kind.COMPLETED, Kind.HOLDING)
+"""Not held back, however much was sent before; in this order they give a letter its title."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One thing that happened."""
+
+    kind: Kind
+    title: str
+    text: str
+    document: dict[str, Any] = field(default_factory=dict)
+    """For programs: what `--on-event` reads."""
+
+    @property
+    def urgent(self) -> bool:
+        return self.kind in _URGENT
+
+
+@dataclass(frozen=True)
+class Letter:
+    """What a person is sent."""
+
+    title: str
+    text: str
+    kind: Kind
+
+
+def letter(events: Sequence[Event]) -> Letter:
+    """One letter for one or more events, oldest first."""
+    urgent = [event for kind in _URGENT for event in events if event.kind is kind]
+    first = (urgent or list(events[-1:]))[0]
+    if len(events) == 1:
+        return Letter(first.title, first.text, first.kind)
+    told = [f"• {event.title}: {event.text}" for event in events[-_MOST_TEXTS:]]
+    if len(events) > _MOST_TEXTS:
+        told.insert(0, f"{len(events) - _MOST_TEXTS} earlier ones are left out; the newest:")
+    return Letter(f"{first.title} (and {len(events) - 1} more)", "\n".join(told), first.kind)
+
+
+@dataclass
+class Allowance:
+    """How much may be sent: a few at once, then one now and then."""
+
+    burst: int
+    every_s: float
+    _left: float | None = None
+    _seen_s: float = 0.0
+
+    def wait_s(self, now_s: float) -> float:
+        """How long to wait until one more may be sent; 0: now."""
+        left = self.burst if self._left is None else self._left + (now_s - self._seen_s) / self.every_s
+        self._left, self._seen_s = min(float(self.burst), left), now_s
+        return max(0.0, (1.0 - self._left) * self.every_s)
+
+    def take(self) -> None:
+        self._left = (self.burst if self._left is None else self._left) - 1

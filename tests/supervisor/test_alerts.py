@@ -1,0 +1,196 @@
+"""Real runs whose alerts go to a real server, to one that never answers, and to a program."""
+
+import json
+import os
+import shlex
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SECRET = "geheim"
+
+
+class Server(ThreadingHTTPServer):
+    """Remembers what it was told, and answers with `codes` in turn, then 200."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.told: list[dict[str, Any]] = []
+        self.asked: list[str] = []
+        self.codes: list[int] = []
+        self.heard = threading.Condition()
+
+    @property
+    def place(self) -> str:
+        return f"127.0.0.1:{self.server_port}"
+
+    def wait(self, fits: Callable[[], bool], timeout_s: float = 40.0) -> None:
+        with self.heard:
+            assert self.heard.wait_for(fits, timeout_s), (self.told, self.asked)
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self._answer(self.server.asked, self.path)
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer(self.server.told, json.loads(body))
+
+    def _answer(self, where: list[Any], what: Any) -> None:
+        with self.server.heard:
+            code = self.server.codes.pop(0) if self.server.codes else 200
+            if code == 200:
+                where.append(what)
+        self.send_response(code)
+        self.end_headers()
+        with self.server.heard:
+            self.server.heard.notify_all()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as one:
+        thread = threading.Thread(target=one.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield one
+        one.shutdown()
+        thread.join()
+
+
+def sent(fred, event: str = "alert sent") -> list[str]:
+    return [line["text"] for line in fred.journal() if line["event"] == event]
+
+
+def test_incidents_and_the_end_reach_a_person_a_program_and_the_dead_mans_switch(fred, server, tmp_path: Path):
+    server.codes = [500]  # whoever is first has to try again
+    keep = f'{shlex.quote(sys.executable)} -c \'import sys; open("events", "a").write(sys.stdin.read() + chr(10))\''
+    done = fred.run(
+        2, 3, {"1": ["raise", 2, 2]},
+        "--notify", f"json://user:{SECRET}@{server.place}/x", "--on-event", keep, "--ping", f"http://{server.place}/{SECRET}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    server.wait(lambda: any("completed" in told["title"] for told in server.told) and server.asked)
+    assert server.asked[0] == f"/{SECRET}"
+    text = "\n".join(f"{told['title']} {told['message']}" for told in server.told)
+    assert f"t on {os.uname().nodename}: " in text
+    assert "incident 1" in text
+    assert "the same old bug" in text
+    events = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
+    assert [event["event"] for event in events] == ["incident", "completed"]
+    assert events[0]["name"] == "t"
+    assert events[0]["incident"]["kind"] == "crash"
+    assert "evidence" not in events[0]["incident"]
+    assert len(sent(fred)) >= 3
+    # Secrets: in one file that nobody else can read, and nowhere else.
+    holders = [path for path in tmp_path.rglob("*") if path.is_file() and SECRET in path.read_text(errors="replace")]
+    assert holders == [fred.run_dir / "supervisor" / "alerts.json"]
+    assert holders[0].stat().st_mode & 0o777 == 0o600
+    for words in (
+        ["status", "t"],
+        ["status", "t", "--json"],
+        ["config", "show", "t"],
+        ["config", "show", "t", "--json"],
+    ):
+        told = fred(*words)
+        assert SECRET not in told.stdout + told.stderr
+
+
+def test_a_server_that_never_answers_holds_up_nothing(fred, tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and says nothing
+        place = f"127.0.0.1:{silent.getsockname()[1]}"
+        words = ["--notify", f"json://{place}", "--ping", f"http://{place}/", "--max-restarts", "3"]
+        began = time.monotonic()
+        done = fred.run(2, 3, {"1": ["exit", 1, 2], "2": ["exit", 1, 3]}, *words)
+        assert done.returncode == 0
+        took_s = time.monotonic() - began
+        launches = [line["time"] for line in fred.journal() if line["event"] == "launched"]
+        ended = [line["time"] for line in fred.journal() if line["event"] == "completed"]
+        assert len(launches) == 3
+        last = time.strptime(ended[0][:19], "%Y-%m-%dT%H:%M:%S")
+        first = time.strptime(launches[0][:19], "%Y-%m-%dT%H:%M:%S")
+        assert time.mktime(last) - time.mktime(first) < 9, "the run itself is not held up"
+        assert took_s < 40, "and for the last alert it waits for a bounded time"
+
+
+def test_the_supervisors_command_line_shows_no_address(fred, server, until):
+    done = fred(
+        "start", "--name", "t", "--notify", f"json://user:{SECRET}@{server.place}/x", "--on-event", f"true {SECRET}",
+        "--", "sleep", "600",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    supervisor = fred.status()["supervisor"]["pid"]
+    until(lambda: Path(f"/proc/{supervisor}/cmdline").read_bytes())
+    line = Path(f"/proc/{supervisor}/cmdline").read_bytes()
+    assert SECRET.encode() not in line
+    assert b"--notify" in line
+    environ = Path(f"/proc/{fred.status()['trainer']['pid']}/environ").read_bytes()
+    assert SECRET.encode() not in environ
+
+
+def test_addresses_from_the_environment_reach_no_trainer(fred, server):
+    fred.environ["FRED_SUPERVISE_NOTIFY"] = f"json://user:{SECRET}@{server.place}/x"
+    assert fred("start", "--name", "t", "--foreground", "--", "env").returncode == 0
+    server.wait(lambda: bool(server.told))
+    assert "FRED_RUN_ID" in fred.output(1)
+    assert SECRET not in fred.output(1)
+    assert SECRET not in json.dumps(fred.launch(1))
+
+
+@pytest.mark.parametrize(
+    ("words", "say"),
+    [
+        (["--notify", f"nonsense://{SECRET}"], "nonsense://…"),
+        (["--ping", f"gopher://{SECRET}"], "--ping"),
+        (["--on-event", f"no-such-program {SECRET}"], "no-such-program"),
+    ],
+)
+def test_a_wrong_address_is_bad_input(fred, words, say):
+    done = fred("start", "--name", "t", *words, "--", "true")
+    assert done.returncode == 78
+    assert say in done.stderr
+    assert "nothing was started" in done.stderr
+    assert SECRET not in done.stderr
+    assert not (fred.home / "logs").exists()
+
+
+def test_addresses_are_kept_until_told_otherwise(fred, server):
+    place = f"json://{server.place}/x"
+    assert fred("start", "--name", "t", "--foreground", "--notify", place, "--", "true").returncode == 0
+    server.wait(lambda: len(server.told) == 1)
+    assert fred("start", "--name", "t", "--foreground", "--resume", "none").returncode == 0
+    server.wait(lambda: len(server.told) == 2)
+    done = fred("start", "--name", "t", "--foreground", "--resume", "none", "--notify", "none")
+    assert done.returncode == 0
+    assert not (fred.run_dir / "supervisor" / "alerts.json").exists()
+    assert len(server.told) == 2
+
+
+def test_nothing_is_sent_and_nobody_started_without_an_address(fred):
+    assert fred.run(1, 2, {}).returncode == 0
+    assert sent(fred) == []
+    assert not (fred.run_dir / "supervisor" / "alerts.json").exists()
+
+
+def test_a_hold_and_a_stall_are_told(fred, server, tmp_path: Path, until):
+    words = fred.words(
+        3, 4, {"1": ["hang", 1, 2]}, "--hang-timeout", "train=1", "--max-restarts", "0", "--foreground",
+        "--notify", f"json://{server.place}",
+    )  # fmt: skip
+    assert fred(*words).returncode == 93
+    server.wait(lambda: any("failed" in told["title"] for told in server.told))
+    kinds = " ".join(sent(fred))
+    assert "incident" in kinds
+    assert "failed" in kinds
