@@ -1,0 +1,136 @@
+"""A supervisor's end is nobody's end: what the next one finds, believes, and leaves alone."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from fred_supervisor.contract.files import read_json
+from fred_supervisor.run import proc
+
+
+def kill_supervisor(fred) -> None:
+    who = proc.identity_from(read_json(fred.run_dir / "supervisor/state.json")["supervisor"])
+    assert who is not None
+    psutil.Process(who.pid).send_signal(signal.SIGKILL)
+    psutil.wait_procs([psutil.Process(who.pid)] if psutil.pid_exists(who.pid) else [], timeout=20)
+
+
+def edit(path: Path, **changes: Any) -> None:
+    document = read_json(path)
+    assert document is not None
+    path.write_text(json.dumps({**document, **changes}))
+
+
+def waiting(fred, until, misdeeds: dict[str, Any], *flags: str) -> None:
+    """A run whose trainer stands still, healthy, until the test touches `go`."""
+    assert fred(*fred.words(3, 10, misdeeds, *flags)).returncode == 0
+    until((fred.run_dir / "waiting").exists)
+
+
+def test_the_run_of_another_version_is_adopted_with_what_it_learned(fred, until):
+    waiting(fred, until, {"1": ["wait", 2, 5]}, "--max-restarts", "5")
+    kill_supervisor(fred)
+    state = fred.run_dir / "supervisor/state.json"
+    book = read_json(state)["book"]
+    del book["useful_s"], book["tried"]  # an older one did not have these, a newer one has others
+    book |= {"spent": 2, "moods": ["good"], "learned": {**book["learned"], "gaps_s": {"train": 7.5}, "taste": 1}}
+    edit(state, format=99, book=book, weather="fine", supervisor={"pid": 0})
+    assert fred(*fred.words(3, 10, {}, "--max-restarts", "5")).returncode == 0
+    after = until(lambda: (read_json(state) or {}).get("format") == 1 and read_json(state))
+    assert after["book"]["learned"]["gaps_s"]["train"] == 7.5
+    assert after["book"]["attempt"] == 1, "adopted, not relaunched"
+    assert fred.status()["restarts"]["budget_left"] == 3
+    (fred.run_dir / "go").touch()
+    until(lambda: fred.status()["state"] == "completed")
+
+
+def test_the_exit_of_an_adopted_trainer_is_known(fred, until):
+    """Its parent is the keeper, not us."""
+    misdeeds = {"1": ["wait", 2, 5], "2": ["exit", 2, 6]}
+    waiting(fred, until, misdeeds)
+    pid = fred.launch(1)["trainer"]["pid"]
+    kill_supervisor(fred)
+    assert fred(*fred.words(3, 10, misdeeds)).returncode == 0
+    os.kill(pid, signal.SIGSEGV)
+    until(lambda: fred.status()["state"] == "completed")
+    first, second = fred.incidents()
+    assert (first["signal"], first["kind"]) == (signal.SIGSEGV, "crash")
+    assert second["exit_code"] == 3
+
+
+def test_a_goal_that_was_reached_while_nobody_watched_is_completed(fred, until):
+    waiting(fred, until, {"1": ["wait", 3, 5]})
+    kill_supervisor(fred)
+    (fred.run_dir / "go").touch()
+    keeper = fred.launch(1)["keeper"]["pid"]
+    until(lambda: proc.stat(keeper) is None)
+    done = fred.run(3, 10, {})
+    assert done.returncode == 0, done.stderr
+    assert fred.status()["state"] == "completed"
+    assert not (fred.run_dir / "supervisor/attempts/0002").exists()
+    assert fred.incidents() == []
+
+
+@pytest.mark.parametrize("reused", ["start_ticks", "boot"])
+def test_a_stranger_with_a_reused_pid_is_neither_adopted_nor_signalled(fred, until, reused: str):
+    """After a reboot, or after enough processes, the recorded pids belong to somebody else."""
+    waiting(fred, until, {"1": ["wait", 2, 5]})
+    kill_supervisor(fred)
+    launch = fred.run_dir / "supervisor/attempts/0001/launch.json"
+    document = read_json(launch)
+    for who in ("keeper", "trainer"):
+        psutil.Process(document[who]["pid"]).send_signal(signal.SIGKILL)
+        until(lambda who=who: not proc.alive(proc.identity_from(document[who])))
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as stranger:
+        now = proc.identify(stranger.pid)
+        forged = {**now.document(), reused: now.start_ticks + 1 if reused == "start_ticks" else "another boot"}
+        edit(launch, keeper=forged, trainer=forged)
+        assert fred.status()["trainer"] is None
+        done = fred.run(3, 10, {})
+        assert done.returncode == 0, done.stderr
+        assert stranger.poll() is None, "it was signalled"
+        stranger.kill()
+    assert fred.launch(2)["attempt"] == 2
+    (incident,) = fred.incidents()
+    assert incident["exit_code"] is None
+    assert "not known" in incident["cause"]
+
+
+def test_the_wall_clock_may_jump(fred, until, tmp_path: Path):
+    """An hour forward, then two back: nobody is called hung for it, and who hangs afterwards is found in time."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler for the wall clock that can be set")
+    library, clock = tmp_path / "wall_clock.so", tmp_path / "offset"
+    source = Path(__file__).parents[1] / "monitor/wall_clock.c"
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    clock.write_text("0")
+    fred.environ |= {"LD_PRELOAD": str(library), "FRED_WALL_CLOCK": str(clock)}
+    assert fred(*fred.words(1000, 1000000, {}, "--hang-timeout", "3")).returncode == 0
+
+    def samples() -> int:
+        return fred.status()["progress"]["samples"] or 0
+
+    until(samples)
+    for offset_s in (3600, -3600):
+        clock.write_text(str(offset_s))
+        supervisor = psutil.Process(fred.status()["supervisor"]["pid"])
+        slept = supervisor.cpu_times().user + supervisor.cpu_times().system
+        before = samples()
+        until(lambda before=before: samples() > before + 1000)
+        until(lambda slept=slept, s=supervisor: s.cpu_times().user + s.cpu_times().system > slept, 60)
+        assert fred.incidents() == []
+        assert fred.status()["state"] == "running"
+    os.kill(fred.launch(1)["trainer"]["pid"], signal.SIGSTOP)
+    until(fred.incidents)
+    (incident,) = fred.incidents()
+    assert incident["kind"] == "hang"
+    assert incident["evidence"]["stalled_s"] < 6
