@@ -19,8 +19,9 @@ from fred_supervisor.contract import Heartbeat
 from fred_supervisor.contract.layout import BEST, FINAL, epoch_name, last_epoch_name, step_name
 from fred_trainer.checkpoint import CheckpointError, Checkpoints
 from fred_trainer.data import Batch, EpochBatches, EpochOrder, PairDataset, collate, init_worker
-from fred_trainer.evaluate import Scores, evaluate
+from fred_trainer.evaluate import evaluate
 from fred_trainer.faults import Faults
+from fred_trainer.metrics import Scores
 from fred_trainer.model import set_frozen
 from fred_trainer.progress import Progress
 from fred_trainer.schedule import learning_rate

@@ -5,7 +5,7 @@ import time
 from typing import Final
 
 from fred_trainer.curves import Curves
-from fred_trainer.evaluate import Scores
+from fred_trainer.metrics import Scores
 from fred_trainer.training import Training
 
 log = logging.getLogger("fred_trainer")
