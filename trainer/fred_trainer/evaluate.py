@@ -11,6 +11,7 @@ from fred_supervisor.contract import Heartbeat
 from fred_trainer.data import Batch
 from fred_trainer.model import Detector
 from fred_trainer.precision import Precision
+from fred_trainer.ranks import ALONE, Ranks
 
 
 class Scores(NamedTuple):
@@ -24,24 +25,31 @@ class Scores(NamedTuple):
 
 @torch.no_grad()
 def evaluate(
-    model: Detector, batches: Iterable[Batch], *, device: torch.device, precision: Precision, hb: Heartbeat
+    model: Detector,
+    batches: Iterable[Batch],
+    *,
+    device: torch.device,
+    precision: Precision,
+    hb: Heartbeat,
+    ranks: Ranks = ALONE,
 ) -> Scores | None:
     """Scores of `model` (in evaluation mode) on `batches`, in pixels of the letterboxed frame.
 
-    Beats after every batch. None when asked to stop meanwhile.
+    Of several ranks each takes its share of `batches`, and all return the scores of the whole. Beats after every
+    batch. None when asked to stop meanwhile.
     """
-    truth: list[Tensor] = []
-    found: list[dict[str, Tensor]] = []
+    judged: dict[str, tuple[Tensor, dict[str, Tensor]]] = {}
     for batch in batches:
         images = batch.images.to(device, non_blocking=True)
         with precision.autocast():
             detections = model(images)
-        found += [{name: value.cpu() for name, value in one.items()} for one in detections]
-        truth += batch.boxes
+        found = [{name: value.cpu() for name, value in one.items()} for one in detections]
+        judged |= dict(zip(batch.ids, zip(batch.boxes, found, strict=True), strict=True))
         hb.beat()
-        if hb.stopping:
+        if any(ranks.any(hb.stopping)):
             return None
-    return average_precision(truth, found)
+    everything = ranks.merge(judged).values()
+    return ranks.lead(lambda: average_precision([truth for truth, _ in everything], [found for _, found in everything]))
 
 
 def average_precision(truth: list[Tensor], found: list[dict[str, Tensor]]) -> Scores:
