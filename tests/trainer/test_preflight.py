@@ -40,9 +40,9 @@ def steps(monkeypatch):
     taken = []
     original = fred_trainer.preflight.forward_backward
 
-    def spy(training, batch, faults):
+    def spy(training, batch, faults, *, size):
         taken.append((not next(training.model.backbone.backbones.parameters()).requires_grad, len(batch.ids)))
-        return original(training, batch, faults)
+        return original(training, batch, faults, size=size)
 
     monkeypatch.setattr(fred_trainer.preflight, "forward_backward", spy)
     return taken
@@ -112,10 +112,10 @@ def test_a_phase_that_will_not_be_is_not_rehearsed(rehearsed, quiet, steps, flag
 def test_what_cannot_run_is_named_and_nothing_is_left(rehearsed, tmp_path, monkeypatch, caplog):
     original = fred_trainer.preflight.forward_backward
 
-    def full(training, batch, faults):
+    def full(training, batch, faults, *, size):
         if next(training.model.backbone.backbones.parameters()).requires_grad:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB")
-        return original(training, batch, faults)
+        return original(training, batch, faults, size=size)
 
     monkeypatch.setattr(fred_trainer.preflight, "forward_backward", full)
     settings = rehearsed()

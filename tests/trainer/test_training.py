@@ -48,9 +48,9 @@ def seen(monkeypatch):
     batches = []
     original = fred_trainer.loop.forward_backward
 
-    def spy(training, batch, faults):
+    def spy(training, batch, *rest, **more):
         batches.append((training.position.epoch, list(batch.ids)))
-        return original(training, batch, faults)
+        return original(training, batch, *rest, **more)
 
     monkeypatch.setattr(fred_trainer.loop, "forward_backward", spy)
     return batches

@@ -88,8 +88,6 @@ def on_interrupt(hb: Heartbeat) -> None:
 
 def run(settings: Settings, hb: Heartbeat) -> int:
     """Train, or only evaluate, as the settings say."""
-    logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO)
-
     from fred_supervisor.contract.layout import RunDir  # noqa: PLC0415
     from fred_trainer.checkpoint import CheckpointError, Checkpoints  # noqa: PLC0415
     from fred_trainer.curves import Curves  # noqa: PLC0415
@@ -98,19 +96,27 @@ def run(settings: Settings, hb: Heartbeat) -> int:
     from fred_trainer.loop import Around, End, score, train  # noqa: PLC0415
     from fred_trainer.preflight import rehearse  # noqa: PLC0415
     from fred_trainer.progress import Progress  # noqa: PLC0415
+    from fred_trainer.ranks import PreemptedError, join, started_as  # noqa: PLC0415
     from fred_trainer.training import prepare  # noqa: PLC0415
 
-    device = choose_device(settings.device)
-    faults = Faults(settings.drills, RunDir(settings.run_dir), device)
+    rank, count = started_as()
+    logging.basicConfig(
+        stream=sys.stdout,
+        format=f"rank {rank}: %(message)s" if rank else "%(message)s",
+        level=logging.WARNING if rank else logging.INFO,
+    )
+    device = choose_device(settings.device, count)
+    ranks = join(device, hb)
+    faults = Faults(settings.drills if ranks.leads else (), RunDir(settings.run_dir), device)
     faults.startup()
     checkpoints = Checkpoints(settings.run_dir, every_s=settings.save_every_seconds, faults=faults, hb=hb)
     try:
-        training = prepare(settings, device)
+        training = prepare(settings, device, ranks)
     except (DataError, CheckpointError) as error:
         error.at_start = True  # bad input: the exit code says so to people, the error file says more to a supervisor
         raise
     checkpoints.saved_samples = training.samples
-    curves = Curves(settings.run_dir, samples=training.samples)
+    curves = Curves(settings.run_dir, samples=training.samples, muted=not ranks.leads)
     around = Around(hb=hb, checkpoints=checkpoints, faults=faults, progress=Progress(curves))
     try:
         if settings.eval_only:
@@ -124,20 +130,28 @@ def run(settings: Settings, hb: Heartbeat) -> int:
             end = train(training, around)
     except Exception as error:
         hb.error(error)  # first: what follows may take its time
+        ranks.release()
         around.rescue(training)
         raise
     finally:
         curves.close()
+    if end is End.STOPPED and ranks.count > 1:
+        hb.error(PreemptedError("asked to leave; the state is saved"))
     with hb.section("shutdown"):
+        ranks.leave()
         return TrainerExit.COMPLETE if end is End.DONE else TrainerExit.SAVED
 
 
-def choose_device(name: str) -> "torch.device":
-    """The device that `--device` means. Raises ConfigError when there is none."""
+def choose_device(name: str, ranks: int = 1) -> "torch.device":
+    """The device that `--device` means, for this one of `ranks`. Raises ConfigError when there is none."""
     import torch  # noqa: PLC0415 - see the top
 
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if ranks > 1 and name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    elif ranks > 1 and name != "cpu":
+        raise ConfigError(f"--device {name}: one for {ranks} ranks; use cuda, each takes its own, or cpu")
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -15,14 +15,21 @@ class Curves:
     TensorBoard loads after the first training step, when nobody waits for it.
     """
 
-    def __init__(self, run_dir: Path, *, samples: int) -> None:
-        """Go on at `samples`: what earlier attempts wrote beyond it never happened. 0: a new folder."""
+    def __init__(self, run_dir: Path, *, samples: int, muted: bool = False) -> None:
+        """Go on at `samples`: what earlier attempts wrote beyond it never happened. 0: a new folder.
+
+        `muted`: nothing is written, for another rank does it.
+        """
+        self._muted = muted
         self._folder = _folder(run_dir, fresh=samples == 0)
         self._purge_from = samples + 1
         self._records: Any = None
 
     def add(self, samples: int, **scalars: float) -> None:
         """Scalars by tag; `__` stands for the slash: `train__loss`."""
+        if self._muted:
+            return
+
         from tensorboard.compat.proto.event_pb2 import Event  # noqa: PLC0415 - see the class
         from tensorboard.compat.proto.summary_pb2 import Summary  # noqa: PLC0415
 

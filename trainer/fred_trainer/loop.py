@@ -22,7 +22,7 @@ from fred_trainer.data import Batch, EpochBatches, EpochOrder, PairDataset, coll
 from fred_trainer.evaluate import evaluate
 from fred_trainer.faults import Faults
 from fred_trainer.metrics import Scores
-from fred_trainer.model import set_frozen
+from fred_trainer.model import set_frozen, statistics
 from fred_trainer.progress import Progress
 from fred_trainer.schedule import learning_rate
 from fred_trainer.settings import Phase, Settings
@@ -53,24 +53,34 @@ class Around:
     progress: Progress
 
     def save(self, training: Training, names: list[str] | None = None) -> None:
-        """Save the state under `names`, by default as a step state."""
+        """Save the state under `names`, by default as a step state. All ranks have to come here; rank 0 writes."""
+        if training.ranks.leads:
+            self._write(training, names)
+        with self.hb.section("checkpoint"):
+            training.ranks.wait()
+
+    def _write(self, training: Training, names: list[str] | None = None) -> None:
         self.progress.curves.flush()  # so that the curves reach at least as far
         self.checkpoints.save(training.snapshot(), names)
 
     def rescue(self, training: Training) -> None:
-        """After an exception: save the state before the failing step, unless that is on disk or half changed."""
-        if training.rewind.torn or training.samples == self.checkpoints.saved_samples:
+        """After an exception: save the state before the failing step, unless that is on disk or half changed.
+
+        Waits for nobody: other ranks may be dead.
+        """
+        if not training.ranks.leads or training.rewind.torn or training.samples == self.checkpoints.saved_samples:
             return
         training.rewind.restore()
         try:
-            self.save(training)
+            self._write(training)
         except (CheckpointError, NonFiniteError, RuntimeError) as error:  # RuntimeError: a broken CUDA context
             log.warning("the state before the failure could not be saved: %s", error)
 
 
 def train(training: Training, around: Around) -> End:
     """From where `training` is to the goal of its settings: epoch after epoch, first frozen, then thawed."""
-    if training.goal_reached and around.checkpoints.hold(FINAL, samples=training.samples):
+    ranks = training.ranks
+    if training.goal_reached and ranks.lead(lambda: around.checkpoints.hold(FINAL, samples=training.samples)):
         around.hb.done()
         return End.DONE
     warm: Phase | None = None
@@ -91,6 +101,7 @@ def train(training: Training, around: Around) -> End:
 def train_epoch(training: Training, around: Around, *, first_is_slow: bool) -> End:
     """The rest of the present epoch."""
     settings, position, phase, hb = training.settings, training.position, training.phase, around.hb
+    ranks = training.ranks
     batch_size, accumulate = settings.batch_size(phase), settings.accumulate(phase)
     batches = EpochBatches(training.order, epoch=position.epoch, batch_size=batch_size, start=position.in_epoch)
     begun = training.step
@@ -103,23 +114,31 @@ def train_epoch(training: Training, around: Around, *, first_is_slow: bool) -> E
     with ExitStack() as first_step:
         if first_is_slow:
             first_step.enter_context(hb.section("first-step"))
+        seen = position.in_epoch
         for step, batch in enumerate(loader(training, training.train_set, batches), begun + 1):
+            size = min(batch_size, len(training.train_set) - seen)  # of all ranks together
+            seen += size
             if not group:
                 training.rewind.keep()
+                ranks.reseed(settings.seed, training.samples)
             around.faults.step(phase, position.epoch, step, batch_size)
-            group.append(forward_backward(training, batch, around.faults))
+            group.append(forward_backward(training, batch, around.faults, size=size))
             whole = len(group) == accumulate or step == steps
             if whole:
+                if ranks.count > 1:  # here we wait for the others: who has not come so far is the one to blame
+                    hb.beat(samples=training.samples + sum(micro.size for micro in group))
                 rate = learning_rate(training.samples, total=total, peak=settings.lr)
                 images = update(training, group, rate)
                 around.progress.step(training, images=images, steps=steps, rate=rate)
                 group = []
             first_step.close()
-            samples = training.samples + sum(len(micro.ids) for micro in group)
+            samples = training.samples + sum(micro.size for micro in group)
             hb.beat(step=step, samples=samples, loss=position.loss)
-            if whole and not training.epoch_complete and (hb.stopping or around.checkpoints.due()):
-                around.save(training)
-                if hb.stopping:
+            if whole and not training.epoch_complete:
+                stopping, due = ranks.any(hb.stopping, ranks.leads and around.checkpoints.due())
+                if stopping or due:
+                    around.save(training)
+                if stopping:
                     return End.STOPPED
     position.history.append([position.epoch, position.loss_sum / len(training.train_set)])
     return End.DONE
@@ -130,38 +149,46 @@ class MicroBatch:
     """What is left of a micro-batch after its backward pass."""
 
     loss: Tensor
-    """Sum over its positive cells, on the device."""
+    """Sum over its positive cells, on the device; of this rank."""
     positives: Tensor
-    """How many there were, on the device."""
+    """How many there were, on the device; of this rank."""
     ids: list[str]
+    """Of this rank."""
+    size: int
+    """Samples of all ranks together."""
 
 
-def forward_backward(training: Training, batch: Batch, faults: Faults) -> MicroBatch:
-    """Add the gradients of one micro-batch. Nothing is read back from the device."""
+def forward_backward(training: Training, batch: Batch, faults: Faults, *, size: int) -> MicroBatch:
+    """Add the gradients of one micro-batch of `size` samples, `batch` of them here. Nothing is read back."""
     images = batch.images.to(training.device, non_blocking=True)
     boxes = [one.to(training.device, non_blocking=True) for one in batch.boxes]
     with training.precision.autocast():
         losses = training.model(images, boxes)
-    loss = faults.loss(losses["total"])
+    loss, positives = faults.loss(losses["total"]), losses["positives"]
+    if training.ranks.rank >= size:  # see Share: a repeated sample
+        loss, positives = loss * 0, positives * 0
     training.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-    return MicroBatch(loss=loss.detach(), positives=losses["positives"], ids=batch.ids)
+    return MicroBatch(loss=loss.detach(), positives=positives, ids=batch.ids, size=size)
 
 
 def update(training: Training, group: Sequence[MicroBatch], rate: float) -> int:
     """One optimiser step from the gradients of `group`; the number of samples in it. Raises NonFiniteError before it.
 
-    Dividing by the positives of the whole group makes several micro-batches equal one large batch.
+    Dividing by the positives of the whole group, of all ranks, makes them equal one large batch.
     """
-    optimizer, scaler, position = training.optimizer, training.scaler, training.position
-    positives = torch.stack([micro.positives for micro in group]).sum().clamp(min=1)
-    mean_loss = torch.stack([micro.loss for micro in group]).sum() / positives
-    scaler.unscale_(optimizer)
+    optimizer, scaler, position, ranks = training.optimizer, training.scaler, training.position, training.ranks
     parameters = [p for p in training.model.parameters() if p.grad is not None]
+    positives = torch.stack([micro.positives for micro in group]).sum().float()
+    loss_sum = torch.stack([micro.loss for micro in group]).sum()
+    ranks.add_up([p.grad for p in parameters] + [positives, loss_sum], statistics(training.model))
+    positives.clamp_(min=1)
+    mean_loss = loss_sum / positives
+    scaler.unscale_(optimizer)
     torch._foreach_div_([p.grad for p in parameters], positives)
     norm = torch.nn.utils.clip_grad_norm_(parameters, GRADIENT_NORM_MAX)
     loss, gradient = torch.stack([mean_loss, norm]).tolist()  # the one wait for the device of a step
     if not math.isfinite(loss) or not (math.isfinite(gradient) or scaler.is_enabled()):
-        ids = [name for micro in group for name in micro.ids]
+        ids = ranks.merge({name: True for micro in group for name in micro.ids})
         what = "loss" if not math.isfinite(loss) else "gradient"
         raise NonFiniteError(f"the {what} is not finite in epoch {position.epoch}; samples: {', '.join(ids)}")
     for parameters_of_group in optimizer.param_groups:
@@ -172,7 +199,7 @@ def update(training: Training, group: Sequence[MicroBatch], rate: float) -> int:
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
     training.ema.update()
-    samples = sum(len(micro.ids) for micro in group)
+    samples = sum(micro.size for micro in group)
     position.in_epoch += samples
     position.updates += 1
     position.loss = loss
@@ -183,14 +210,16 @@ def update(training: Training, group: Sequence[MicroBatch], rate: float) -> int:
 
 def close_epoch(training: Training, around: Around) -> End:
     """Save and evaluate what is due at the end of an epoch. May be repeated: what is done already is left alone."""
-    settings, position, hb = training.settings, training.position, around.hb
+    settings, position, ranks = training.settings, training.position, training.ranks
+    (stopping,) = ranks.any(around.hb.stopping)
     names = named_saves(settings, position.epoch)
     evaluates = settings.evaluates(position.epoch) and position.evaluated < position.epoch
-    if (names or evaluates or hb.stopping) and not all(
-        around.checkpoints.hold(name, samples=training.samples) for name in names or [step_name(training.samples)]
+    wanted = names or [step_name(training.samples)]
+    if (names or evaluates or stopping) and not ranks.lead(
+        lambda: all(around.checkpoints.hold(name, samples=training.samples) for name in wanted)
     ):
         around.save(training, names or None)
-    if hb.stopping:
+    if stopping:
         return End.STOPPED
     names = []
     if evaluates:
@@ -230,6 +259,7 @@ def score(training: Training, around: Around) -> Scores | None:
             device=training.device,
             precision=training.precision,
             hb=around.hb,
+            ranks=training.ranks,
         )
     if scores is not None:
         position.evaluated, position.map50 = position.epoch, scores.map50
@@ -241,7 +271,7 @@ def loader(training: Training, dataset: PairDataset, batches: EpochBatches) -> D
     """Workers live for one epoch, and never longer than this process."""
     return DataLoader(
         dataset,  # type: ignore[arg-type]  # of samples, where collate makes batches
-        batch_sampler=batches,
+        batch_sampler=training.ranks.share(batches),
         num_workers=training.settings.workers,
         multiprocessing_context="fork" if training.settings.workers else None,  # others import torch again, 8 s each
         collate_fn=collate,

@@ -194,6 +194,11 @@ def calibrate(model: Detector, batches: Iterable[Tensor]) -> None:
                 backbone(stream)
 
 
+def statistics(model: nn.Module) -> list[Tensor]:
+    """The running means and variances that the forward passes of training move."""
+    return [value for norm in norms(model) if norm.training for value in (norm.running_mean, norm.running_var)]
+
+
 def norms(module: nn.Module) -> Iterable[Any]:
     return (m for m in module.modules() if isinstance(m, Norm))
 

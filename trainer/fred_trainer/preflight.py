@@ -103,13 +103,18 @@ def take_steps(training: Training, phase: Phase) -> None:
     """Optimiser steps as `phase` takes them: one that is small, then one of a whole batch."""
     settings = training.settings
     set_frozen(training.model, frozen=phase == "freeze")
-    whole = first_batch(training.train_set, training.order, settings.batch_size(phase))
+    share = -(-settings.batch_size(phase) // training.ranks.count)
+    whole = first_batch(training.train_set, training.order, share)
     small = Batch(whole.images[:PRIMING_SAMPLES], whole.boxes[:PRIMING_SAMPLES], whole.ids[:PRIMING_SAMPLES])
     accumulated = [small, whole] if settings.accumulate(phase) > 1 else [whole]  # onto gradients that are there
     quiet = Faults((), RunDir(settings.run_dir), training.device)
     for group in ([small], accumulated):
         training.rewind.keep()
-        update(training, [forward_backward(training, batch, quiet) for batch in group], settings.lr * FLOOR)
+        update(
+            training,
+            [forward_backward(training, batch, quiet, size=len(batch.ids)) for batch in group],
+            settings.lr * FLOOR,
+        )
 
 
 def score_batch(training: Training, batch: int, hb: Heartbeat) -> None:

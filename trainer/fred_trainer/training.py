@@ -17,6 +17,7 @@ from fred_trainer.data import DataError, EpochOrder, PairDataset, collate, open_
 from fred_trainer.ema import Ema
 from fred_trainer.model import Detector, build, calibrate, norms
 from fred_trainer.precision import Precision, choose_precision
+from fred_trainer.ranks import ALONE, Ranks
 from fred_trainer.settings import QUICK_BATCHES, ConfigError, Phase, Settings
 
 log = logging.getLogger("fred_trainer")
@@ -105,6 +106,7 @@ class Training:
     validation_set: PairDataset
     order: EpochOrder
     fingerprints: dict[str, str]
+    ranks: Ranks = ALONE
 
     @property
     def device(self) -> torch.device:
@@ -179,8 +181,8 @@ class Training:
         set_random_state(state["random"], self.device)
 
 
-def prepare(settings: Settings, device: torch.device) -> Training:
-    """Data, model and state: from the checkpoint that the settings name, else fresh.
+def prepare(settings: Settings, device: torch.device, ranks: Ranks = ALONE) -> Training:
+    """Data, model and state: from the checkpoint that the settings name, else fresh; the same on all `ranks`.
 
     Raises ConfigError, DataError or CheckpointError.
     """
@@ -236,13 +238,14 @@ def prepare(settings: Settings, device: torch.device) -> Training:
             "data": index.fingerprint,
             "config": _digest(json.dumps(settings.recorded, sort_keys=True).encode()),
         },
+        ranks=ranks,
     )
     if not settings.freeze_only and settings.freeze_epochs >= settings.epochs and not settings.skip_freeze:
         log.warning(
             "all %d epochs are frozen ones: nothing is left to unfreeze; raise --epochs or lower --freeze-epochs",
             settings.epochs,
         )
-    path = choose_checkpoint(settings)
+    path = ranks.lead(lambda: choose_checkpoint(settings))
     if path is not None:
         state = checkpoint.load(path)
         training.restore(state, path)
@@ -263,6 +266,7 @@ def prepare(settings: Settings, device: torch.device) -> Training:
         batches = (collate([train_set[key] for key in keys[at : at + 4]]).images for at in range(0, len(keys), 4))
         calibrate(model, (images.to(device) for images in batches))
         ema.model.load_state_dict(model.state_dict())
+    ranks.align([*model.state_dict().values(), *ema.model.state_dict().values()])
     return training
 
 

@@ -1,0 +1,52 @@
+"""Run in a forked process by `test_ranks.py`: becomes one rank of the trainer, with a fault of its own if asked."""
+
+import itertools
+import os
+import sys
+import time
+
+from fred_trainer import evaluate, loop, model
+from fred_trainer.cli import main
+
+for target, path in ((1, OUT), (2, ERR)):  # noqa: F821 - globals that the test gives
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(fd, target)
+sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115 - for the whole process
+sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115 - likewise
+os.environ.clear()
+os.environ.update(ENVIRON)  # noqa: F821
+
+thaw, train = loop.set_frozen, loop.forward_backward
+begun = itertools.count(1)
+
+
+def still(detector, *, frozen):
+    """No batch norm anywhere learns from its batch, so a sample does not feel which others are beside it."""
+    thaw(detector, frozen=frozen)
+    for norm in model.norms(detector):
+        norm.eval()
+
+
+def fail(*args, **more):
+    if next(begun) == 3:
+        if FAULT == "exception":  # noqa: F821
+            raise RuntimeError("of this rank alone")
+        if FAULT == "slow":  # noqa: F821
+            time.sleep(1)
+    return train(*args, **more)
+
+
+def digest(truth, found):
+    """In place of average precision: what feels every image, and which detections belong to it."""
+    pairs = zip(truth, found, strict=True)
+    return evaluate.Scores(
+        map50=len(truth), map50_95=float(sum(boxes.sum() * one["scores"].sum() for boxes, one in pairs))
+    )
+
+
+if DIGEST:  # noqa: F821
+    evaluate.average_precision = digest
+if STILL:  # noqa: F821
+    loop.set_frozen = still
+loop.forward_backward = fail
+sys.exit(main(ARGV))  # noqa: F821
