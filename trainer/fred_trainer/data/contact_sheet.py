@@ -120,5 +120,6 @@ def _paste(sheet: Pictures.Image, place: tuple[int, int, int, int], frame: Image
     for drone, (x1, y1, x2, y2) in enumerate(pair.boxes):
         corners = [(x1 - part[0]) * scale, (y1 - part[1]) * scale, (x2 - part[0]) * scale, (y2 - part[1]) * scale]
         around = [corners[0] - 3, corners[1] - 3, corners[2] + 2, corners[3] + 2]  # the drone itself stays in sight
+        on_tile.rectangle(np.add(around, (-1, -1, 1, 1)).tolist(), outline=_GROUND, width=1)
         on_tile.rectangle(around, outline=_BOXES[drone % len(_BOXES)], width=2)
     sheet.paste(tile, (left, top))
