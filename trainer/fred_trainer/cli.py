@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from fred_supervisor.contract import Heartbeat
 from fred_supervisor.contract.exits import TrainerExit
-from fred_supervisor.contract.flags import FLAGS, add_flags, natural, normalise, positive
+from fred_supervisor.contract.flags import FLAGS, add_flags, normalise
 from fred_trainer.settings import ConfigError, Settings, settings_from
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     hb = Heartbeat(signals=not own)
     try:
         if own:
+            from fred_trainer.data_command import main as data_command  # noqa: PLC0415 - see the top
+
             return data_command(words[1:])
         signal.signal(signal.SIGINT, lambda *_: on_interrupt(hb))
         settings = settings_from(train_parser().parse_args(words))
@@ -161,31 +163,3 @@ def choose_device(name: str, ranks: int = 1) -> "torch.device":
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"--device {name}: torch sees {torch.cuda.device_count()} GPUs; use --device cpu or auto")
     return device
-
-
-def data_command(words: Sequence[str]) -> int:
-    """`fred-train data synth|check DIR`."""
-    parser = Parser(prog="fred-train data", allow_abbrev=False, description="Makes up or checks a data set.")
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
-    synth = commands.add_parser("synth", help="write synthetic sequences in the FRED layout")
-    synth.add_argument("dir", type=Path, metavar="DIR", help="new or empty folder")
-    synth.add_argument("--sequences", type=positive, metavar="N", default=5)
-    synth.add_argument("--frames", type=positive, metavar="N", default=40, help="of each sequence (default 40)")
-    synth.add_argument("--seed", type=natural, metavar="N", default=0)
-    check = commands.add_parser("check", help="report on a data set")
-    check.add_argument("dir", type=Path, metavar="DIR")
-    given = parser.parse_args(words)
-
-    from fred_trainer.data import DataError, read_index, report, split, write_sequences  # noqa: PLC0415 - see the top
-
-    if given.command == "synth":
-        write_sequences(given.dir, sequences=given.sequences, frames=given.frames, seed=given.seed)
-        print(f"{given.dir}: {given.sequences} sequences of {given.frames} pairs")
-    else:
-        index = read_index(given.dir)
-        try:
-            print(report(index, split(index)))
-        except DataError as error:  # one sequence, or one stream only: still worth a report
-            print(report(index, None))
-            print(f"It cannot be split for training with both streams: {error}")
-    return 0

@@ -5,7 +5,7 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -115,7 +115,7 @@ def train_epoch(training: Training, around: Around, *, first_is_slow: bool) -> E
         if first_is_slow:
             first_step.enter_context(hb.section("first-step"))
         seen = position.in_epoch
-        for step, batch in enumerate(loader(training, training.train_set, batches), begun + 1):
+        for step, batch in enumerate(samples_of(training, training.train_set, batches), begun + 1):
             size = min(batch_size, len(training.train_set) - seen)  # of all ranks together
             seen += size
             if not group:
@@ -255,7 +255,7 @@ def score(training: Training, around: Around) -> Scores | None:
         )
         scores = evaluate(
             training.ema.model,
-            loader(training, training.validation_set, batches),
+            samples_of(training, training.validation_set, batches),
             device=training.device,
             precision=training.precision,
             hb=around.hb,
@@ -265,6 +265,11 @@ def score(training: Training, around: Around) -> Scores | None:
         position.evaluated, position.map50 = position.epoch, scores.map50
         around.progress.scores(training, scores, seconds=time.monotonic() - started)
     return scores
+
+
+def samples_of(training: Training, dataset: PairDataset, batches: EpochBatches) -> Iterator[Batch]:
+    """Batches of samples. Raises DataError when too many of them cannot be read."""
+    return training.unreadable.watch(loader(training, dataset, batches))
 
 
 def loader(training: Training, dataset: PairDataset, batches: EpochBatches) -> DataLoader[Batch]:

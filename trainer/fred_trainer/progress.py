@@ -31,6 +31,8 @@ class Progress:
         position = training.position
         assert position.loss is not None
         self.curves.add(training.samples, train__loss=position.loss, train__lr=rate)
+        if training.unreadable.count:
+            self.curves.add(training.samples, data__unreadable_images=training.unreadable.count)
         self._images += images
         elapsed_s = time.monotonic() - self._since_mono_s
         if elapsed_s >= LINE_EVERY_S or training.epoch_complete:

@@ -79,6 +79,15 @@ class Settings:
     """Peak learning rate."""
     amp: Literal["auto", "fp16", "bf16", "off"]
     device: str
+    cache: Literal["none", "ram", "disk"]
+    """Where decoded frames are kept."""
+    cache_gib: float | None
+    """The most that they may take; None: half of what is free."""
+    no_augment: bool
+    mosaic: float
+    """How often, like the next two: 0 to 1."""
+    time_shift: float
+    modality_dropout: float
     workers: int
     seed: int
     drills: tuple[Drill, ...] = ()

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from fred_supervisor.contract import find_latest_checkpoint
 from fred_supervisor.contract.checkpoint import FORMAT_VERSION
 from fred_trainer import checkpoint
-from fred_trainer.data import DataError, EpochOrder, PairDataset, collate, open_index, split
+from fred_trainer.data import EpochOrder, PairDataset, Unreadable, collate
 from fred_trainer.ema import Ema
 from fred_trainer.model import Detector, build, calibrate, norms
 from fred_trainer.precision import Precision, choose_precision
 from fred_trainer.ranks import ALONE, Ranks
-from fred_trainer.settings import QUICK_BATCHES, ConfigError, Phase, Settings
+from fred_trainer.sets import make_sets
+from fred_trainer.settings import ConfigError, Phase, Settings
 
 log = logging.getLogger("fred_trainer")
 
@@ -104,6 +105,8 @@ class Training:
     rewind: Rewind
     train_set: PairDataset
     validation_set: PairDataset
+    unreadable: Unreadable
+    """Images that could not be read so far."""
     order: EpochOrder
     fingerprints: dict[str, str]
     ranks: Ranks = ALONE
@@ -190,28 +193,7 @@ def prepare(settings: Settings, device: torch.device, ranks: Ranks = ALONE) -> T
     if device.type == "cpu":
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a slow debugging aid
-    index = open_index(settings.data, settings.fred_root)
-    parts = split(index, modality=settings.modality, name=settings.split, negatives=settings.negatives)
-    train_pairs, validation_pairs = parts.train, parts.validation
-    largest_batch = max(settings.batch_size(settings.phase_of(epoch)) for epoch in (1, settings.goal_epoch))
-    if settings.quick_test:
-        train_pairs = train_pairs[: QUICK_BATCHES * largest_batch]
-        validation_pairs = validation_pairs[: QUICK_BATCHES * largest_batch]
-    if len(train_pairs) < largest_batch:
-        raise DataError(
-            f"{settings.data} has {len(train_pairs)} training samples, fewer than one batch of {largest_batch}:"
-            " add data or lower the batch size"
-        )
-    train_set, validation_set = (
-        PairDataset(
-            pairs,
-            modality=settings.modality,
-            input_size=settings.input_size,
-            augment=pairs is train_pairs,
-            seed=settings.seed,
-        )
-        for pairs in (train_pairs, validation_pairs)
-    )
+    sets = make_sets(settings)
 
     torch.manual_seed(settings.seed)
     model = build(
@@ -230,12 +212,13 @@ def prepare(settings: Settings, device: torch.device, ranks: Ranks = ALONE) -> T
         scaler=precision.scaler,
         position=Position(),
         rewind=Rewind(model, device),
-        train_set=train_set,
-        validation_set=validation_set,
-        order=EpochOrder(len(train_set), settings.seed),
+        train_set=sets.train,
+        validation_set=sets.validation,
+        unreadable=sets.unreadable,
+        order=EpochOrder(len(sets.train), settings.seed),
         fingerprints={
             "code": code_fingerprint(),
-            "data": index.fingerprint,
+            "data": sets.fingerprint,
             "config": _digest(json.dumps(settings.recorded, sort_keys=True).encode()),
         },
         ranks=ranks,
@@ -263,7 +246,7 @@ def prepare(settings: Settings, device: torch.device, ranks: Ranks = ALONE) -> T
         if settings.phase_of(1) == "freeze" and not model.backbone.pretrained:
             log.warning("the backbones start from random weights: freezing them trains little but the head")
         keys = [(1, index) for index in training.order.order(1)[:CALIBRATION_SAMPLES]]
-        batches = (collate([train_set[key] for key in keys[at : at + 4]]).images for at in range(0, len(keys), 4))
+        batches = (collate([sets.train[key] for key in keys[at : at + 4]]).images for at in range(0, len(keys), 4))
         calibrate(model, (images.to(device) for images in batches))
         ema.model.load_state_dict(model.state_dict())
     ranks.align([*model.state_dict().values(), *ema.model.state_dict().values()])

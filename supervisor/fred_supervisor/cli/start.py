@@ -236,7 +236,7 @@ def _put_away(asked: Asked) -> None:
     """`--resume none`: what is there is kept under `previous/<time>/`."""
     path = Path(asked.run_dir)
     if asked.command is None:
-        entries = [entry for entry in sorted(os.listdir(path)) if entry not in ("supervisor", "previous")]
+        entries = [entry for entry in sorted(os.listdir(path)) if entry not in ("supervisor", "previous", "cache")]
     else:  # of somebody else's files, only what the next attempt could resume from
         entries = [found.relative_to(path).as_posix() for found in path.glob(asked.checkpoints or "*.pth")]
         entries += [f"{entry}.json" for entry in entries if (path / f"{entry}.json").is_file()]

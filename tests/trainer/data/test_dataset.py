@@ -1,3 +1,7 @@
+import errno
+import os
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -7,6 +11,7 @@ from torch.utils.data import DataLoader
 
 import fred_trainer.data.image
 from fred_trainer.data import (
+    Augmentation,
     Batch,
     DataError,
     EpochBatches,
@@ -46,8 +51,13 @@ def pairs(tmp_path_factory) -> list[Pair]:
     return pairs
 
 
-def make(pairs, modality="dual", input_size=320, augment=True, seed=5) -> PairDataset:
-    return PairDataset(pairs, modality=modality, input_size=input_size, augment=augment, seed=seed)
+PLAIN = Augmentation(mosaic=0, time_shift=0, modality_dropout=0)
+
+
+def make(pairs, modality="dual", *, input_size=320, augment=True, seed=5, augmentation=PLAIN) -> PairDataset:
+    return PairDataset(
+        pairs, modality=modality, input_size=input_size, augment=augment, seed=seed, augmentation=augmentation
+    )
 
 
 def bright_box(planes: torch.Tensor, background: int) -> list[float]:
@@ -239,18 +249,110 @@ def test_several_boxes_stay_with_their_frames(pairs):
     ]
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_an_unreadable_image_is_named(pairs, tmp_path, workers):
-    torn = tmp_path / "torn.jpg"
+def test_every_change_is_a_function_of_seed_epoch_and_sample(pairs):
+    """Whichever worker makes it and whatever was made before; and all of them do occur."""
+    often = Augmentation(mosaic=0.5, time_shift=0.9, modality_dropout=0.4)
+    dataset = make(pairs, augmentation=often)
+    keys = [(epoch, index) for epoch in (1, 2, 3) for index in range(len(pairs))]
+    first = [dataset[key] for key in keys]
+    torch.manual_seed(1)
+    again = make(pairs, augmentation=often)
+    for key, sample in reversed(list(zip(keys, first, strict=True))):
+        other = again[key]
+        assert torch.equal(sample.image, other.image)
+        assert torch.equal(sample.boxes, other.boxes)
+        assert other.id == pairs[key[1]].id
+    assert sum(len(sample.boxes) > 1 for sample in first) > 8  # mosaics
+    assert {bool((sample.image[:3] == 114).all()) for sample in first} == {True, False}
+    assert {bool((sample.image[3:] == 0).all()) for sample in first} == {True, False}
+
+
+def test_a_mosaic_has_the_drones_of_four_frames_where_its_boxes_say(pairs):
+    dataset = make(pairs, "event", augmentation=Augmentation(mosaic=1))
+    counts = []
+    for index in range(len(pairs)):
+        sample = dataset[1, index]
+        counts.append(len(sample.boxes))
+        bright = sample.image.amax(0) > 60
+        labelled = torch.zeros_like(bright)
+        for x1, y1, x2, y2 in sample.boxes.round().int().tolist():
+            labelled[max(y1 - 1, 0) : y2 + 1, max(x1 - 1, 0) : x2 + 1] = True
+            assert bright[y1 + 1 : y2 - 1, x1 + 1 : x2 - 1].float().mean() > 0.6  # some events are missing
+        assert not (bright & ~labelled).any()
+    assert max(counts) == 4
+    assert sum(counts) > 3 * len(pairs)
+
+
+def test_a_time_shift_takes_the_rgb_frame_beside_and_leaves_the_events(pairs):
+    plain = make(pairs)
+    shifted = make(pairs, augmentation=Augmentation(mosaic=0, time_shift=1, modality_dropout=0))
+    rgb_of = {}
+    for index in range(len(pairs)):
+        one, other = plain[1, index], shifted[1, index]
+        assert torch.equal(one.image[3:], other.image[3:])
+        assert torch.equal(one.boxes, other.boxes)
+        rgb_of[index] = not torch.equal(one.image[:3], other.image[:3])
+    assert sum(rgb_of.values()) >= len(pairs) - 2  # the first has none before it, the last none after it
+    alone = make(pairs, "rgb", augmentation=Augmentation(mosaic=0, time_shift=1))
+    assert all(torch.equal(alone[1, i].image, make(pairs, "rgb")[1, i].image) for i in range(3))
+
+
+def test_only_neighbours_in_time_are_taken_for_a_shift(pairs):
+    """The next of the set may be minutes later."""
+    far = [replace(pair, frame=10 * pair.frame) for pair in pairs]
+    shifted = make(far, augmentation=Augmentation(mosaic=0, time_shift=1, modality_dropout=0))
+    assert all(torch.equal(shifted[1, i].image, make(far)[1, i].image) for i in range(len(far)))
+
+
+@pytest.mark.parametrize("modality", ["rgb", "event"])
+def test_a_single_stream_is_never_blanked(pairs, modality):
+    dataset = make(pairs, modality, augmentation=Augmentation(mosaic=0, modality_dropout=1))
+    assert all(len(dataset[1, index].image.unique()) > 2 for index in range(len(pairs)))
+
+
+def torn_pair(pairs, root, sequence=9, frame=1) -> Pair:
+    torn = root / f"torn{sequence}_{frame}.jpg"
     torn.write_bytes(b"\xff\xd8 no more")
-    pair = Pair(1, 1, torn, pairs[0].event, (), width=WIDTH, height=HEIGHT)
-    loader = DataLoader(make([pair]), batch_sampler=[[(0, 0)]], collate_fn=collate, num_workers=workers)
+    return replace(pairs[0], sequence=sequence, frame=frame, rgb=torn)
+
+
+@pytest.mark.parametrize("augmentation", [None, PLAIN, Augmentation(mosaic=1)])
+def test_an_unreadable_sample_is_left_out_for_the_next_one(pairs, tmp_path, augmentation):
+    """So that a batch keeps its size, and every attempt sees the same samples."""
+    some = [pairs[0], torn_pair(pairs, tmp_path), pairs[1], pairs[2]]
+    dataset = make(some, augment=augmentation is not None, augmentation=augmentation or PLAIN)
+    sample = dataset[0, 1]
+    assert sample.id == pairs[1].id
+    assert sample.unreadable[0][0] == f"{tmp_path}/torn9_1.jpg"
+    assert f"cannot decode image {tmp_path}/torn9_1.jpg" in sample.unreadable[0][1]
+    again = make(some, augment=augmentation is not None, augmentation=augmentation or PLAIN)[0, 1]
+    assert torch.equal(again.image, sample.image)
+    batch = collate([dataset[0, index] for index in range(4)])
+    assert batch.ids == [pairs[0].id, pairs[1].id, pairs[1].id, pairs[2].id]
+    assert {name for name, _ in batch.unreadable} == {f"{tmp_path}/torn9_1.jpg"}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_when_nothing_can_be_read_the_last_image_is_named(pairs, tmp_path, workers):
+    dataset = make([torn_pair(pairs, tmp_path, frame=frame) for frame in range(12)])
+    loader = DataLoader(dataset, batch_sampler=[[(0, 11)]], collate_fn=collate, num_workers=workers)
     samples = iter(loader)
-    with pytest.raises(DataError, match=f"cannot decode image {torn}") as caught:
+    with pytest.raises(DataError, match=r"10 samples in a row cannot be read, the last: .*torn9_8.jpg") as caught:
         next(samples)
     assert caught.value.fred_kind == "data"
     if workers:
         samples._shutdown_workers()  # the traceback holds the iterator, and collecting both takes torch 5 s
+
+
+def test_a_failing_disk_is_no_unreadable_image(pairs, monkeypatch):
+    """The machine is at fault: the supervisor waits for it."""
+
+    def fail(_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fred_trainer.data.image, "read_bytes", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        make(pairs)[0, 0]
 
 
 def test_what_cannot_be_a_set(pairs):

@@ -11,7 +11,6 @@ from fred_trainer.data.geometry import (
     letterbox,
     move_boxes,
     place,
-    shrink_for,
 )
 
 sizes = st.integers(1, 60).map(lambda n: 32 * n)
@@ -55,12 +54,6 @@ def test_the_frame_is_centred():
 def test_no_boxes_stay_no_boxes():
     assert boxes_to_source(torch.zeros(0, 4), input_size=640).shape == (0, 4)
     assert move_boxes(np.zeros((0, 4)), letterbox(1280, 720, 640)).shape == (0, 4)
-
-
-@pytest.mark.parametrize(("scale", "shrink"), [(1.0, 1), (0.6, 1), (0.5, 2), (0.3, 2), (0.25, 4), (0.1, 8), (0.01, 8)])
-@pytest.mark.parametrize("sign", [1, -1])
-def test_images_are_shrunk_as_far_as_nothing_is_skipped_or_lost(scale, shrink, sign):
-    assert shrink_for(np.diag([sign * scale, scale, 1])) == shrink
 
 
 def test_placing_without_change_is_exact():

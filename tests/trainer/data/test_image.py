@@ -4,7 +4,7 @@ import pytest
 from tests.trainer.data.by_hand import write_image
 
 from fred_trainer.data import DataError
-from fred_trainer.data.image import read_image
+from fred_trainer.data.image import fit_image, read_image
 
 
 @pytest.fixture(params=["jpg", "png"])
@@ -17,15 +17,20 @@ def path(request, tmp_path):
 def test_a_shrunk_image_is_the_average_of_the_whole_one(path, shrink):
     whole = read_image(path)
     assert whole.shape == (72, 128, 3)
-    small = read_image(path, shrink).astype(float)
+    small = fit_image(path, source=(128, 72), size=(128 // shrink, 72 // shrink)).astype(float)
     blocks = whole.reshape(72 // shrink, shrink, 128 // shrink, shrink, 3).mean(axis=(1, 3))
     assert np.abs(small - blocks).mean() < 2  # of 255: JPEG averages before it rounds
+
+
+def test_an_image_that_is_small_already_stays_as_it_is(path):
+    assert np.array_equal(fit_image(path, source=(128, 72), size=(128, 72)), read_image(path))
+    assert fit_image(path, source=(1280, 720), size=(640, 360)).shape == (36, 64, 3)  # of another size than was said
 
 
 def test_one_event_is_not_lost_by_shrinking(tmp_path):
     frame = np.zeros((72, 128, 3), np.uint8)
     frame[33, 57] = 255
-    small = read_image(write_image(tmp_path / "event.png", frame), 4)
+    small = fit_image(write_image(tmp_path / "event.png", frame), source=(128, 72), size=(32, 18))
     assert small[8, 14].max() > 10
     assert np.count_nonzero(small.max(axis=2)) == 1
 

@@ -8,13 +8,17 @@ import pytest
 
 from fred_trainer.data import DataError, read_index, report, split, write_sequences
 from fred_trainer.data.annotations import parse_line
+from fred_trainer.data.scenery import SCENERIES
+from fred_trainer.data.source import read_bytes
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     """Full size, for the pixels."""
     root = tmp_path_factory.mktemp("synth") / "fred"
-    write_sequences(root, sequences=5, frames=8, test_sequences=1, seed=3)
+    write_sequences(
+        root, sequences=5, frames=8, test_sequences=1, seed=3, sceneries=("day", "several", "day", "empty", "day")
+    )
     return root
 
 
@@ -181,3 +185,65 @@ def test_the_report(root):
     assert rows["validation"] == ["1", "8", "8", "8", "8", "8", str(boxes[4])]
     assert rows["fingerprint"] == [index.fingerprint]
     assert not any(line.endswith(" ") for line in text.splitlines())
+
+
+@pytest.fixture(scope="module")
+def sceneries(tmp_path_factory):
+    """One sequence of each, at a quarter of the size: name -> pairs."""
+    root = tmp_path_factory.mktemp("sceneries") / "fred"
+    write_sequences(root, sequences=len(SCENERIES), frames=16, width=640, height=360)
+    index = read_index(root)
+    return {name: [pair for pair in index.pairs if pair.sequence == at] for at, name in enumerate(SCENERIES)}
+
+
+def events_in_boxes(pairs) -> float:
+    """Share of the pixels of the boxes that have an event."""
+    shares = []
+    for pair in pairs:
+        frame = cv2.imread(str(pair.event)).max(axis=2) > 0
+        shares += [frame[int(y1) : int(y2), int(x1) : int(x2)].mean() for x1, y1, x2, y2 in pair.boxes]
+    return float(np.mean(shares))
+
+
+def brightness(pairs) -> float:
+    return float(np.mean([cv2.imread(str(pair.rgb)).mean() for pair in pairs]))
+
+
+def px_per_frame(pairs) -> float:
+    centres = np.array([(x1 + x2, y1 + y2) for pair in pairs for x1, y1, x2, y2 in pair.boxes[:1]]) / 2
+    return float(np.hypot(*np.diff(centres, axis=0).T).mean())
+
+
+def test_at_night_rgb_is_nearly_black_and_the_events_are_all_there(sceneries):
+    assert brightness(sceneries["night"]) < 4
+    assert brightness(sceneries["day"]) > 80
+    assert events_in_boxes(sceneries["night"]) > 0.15
+
+
+def test_a_hovering_drone_makes_hardly_any_events_and_is_seen_in_rgb(sceneries):
+    assert events_in_boxes(sceneries["hover"]) < 0.3 * events_in_boxes(sceneries["day"])
+    assert px_per_frame(sceneries["hover"]) < 0.5
+    assert brightness(sceneries["hover"]) > 60
+
+
+def test_fast_is_fast_several_are_several_and_empty_is_empty(sceneries):
+    assert px_per_frame(sceneries["fast"]) > 2 * px_per_frame(sceneries["day"])
+    assert {len(pair.boxes) for pair in sceneries["several"]} == {2}
+    boxes = [len(pair.boxes) for pair in sceneries["empty"]]
+    assert boxes[:8] == [0] * 8
+    assert {len(pair.boxes) for pair in sceneries["day"]} == {1}
+
+
+def test_archives_hold_what_the_folders_do(tmp_path):
+    for layout in ("hf", "zip"):
+        write_sequences(tmp_path / layout, sequences=2, test_sequences=1, frames=2, width=128, height=72, layout=layout)
+    assert sorted(path.name for path in (tmp_path / "zip").rglob("*.*")) == ["0.zip", "1.zip", "8.zip"]
+    plain, zipped = (read_index(tmp_path / layout) for layout in ("hf", "zip"))
+    assert zipped.fingerprint == plain.fingerprint
+    for one, other in zip(plain.pairs, zipped.pairs, strict=True):
+        assert read_bytes(one.event) == read_bytes(other.event)
+
+
+def test_an_unknown_scenery(tmp_path):
+    with pytest.raises(DataError, match="no scenery 'fog': there are day, several, night, fast, empty, hover"):
+        write_sequences(tmp_path / "new", sceneries=("fog",))

@@ -1,9 +1,16 @@
 """A report on a data set, for people."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
+import cv2
+
+from fred_supervisor.contract.files import write_atomic
+from fred_trainer.data.contact_sheet import choose_pairs, draw_sheet
 from fred_trainer.data.index import Index, Pair
-from fred_trainer.data.splits import Split
+from fred_trainer.data.published import REMARKS, SplitName
+from fred_trainer.data.splits import Split, is_test
 
 _COUNTS: tuple[tuple[str, Callable[[Pair], int]], ...] = (
     ("frames", lambda _: 1),
@@ -15,38 +22,39 @@ _COUNTS: tuple[tuple[str, Callable[[Pair], int]], ...] = (
 )
 
 
-def report(index: Index, split: Split | None) -> str:
+def roles(index: Index, split: Split | None, name: SplitName) -> dict[int, str]:
+    """Sequence -> train, validation, test, or unused where nothing of it is."""
+    parts = split or Split((), ())
+    used = {pair.sequence: "train" for pair in parts.train} | {pair.sequence: "validation" for pair in parts.validation}
+    return {pair.sequence: "test" if is_test(pair, name) else used.get(pair.sequence, "unused") for pair in index.pairs}
+
+
+def report(index: Index, split: Split | None, *, name: SplitName = "canonical") -> str:
     """Plain-text tables: counts per sequence and per set, box sizes, and what was irregular, with where it was met.
 
     Without `split`, for a data set that cannot be split, no sequence counts as used.
     """
     parts = split or Split((), ())
-    train = {pair.sequence for pair in parts.train}
-    validation = {pair.sequence for pair in parts.validation}
+    role = roles(index, split, name)
     by_sequence: dict[int, list[Pair]] = {}
     for pair in index.pairs:
         by_sequence.setdefault(pair.sequence, []).append(pair)
-
-    def role(sequence: int, pairs: Sequence[Pair]) -> str:
-        if pairs[0].subset == "test":
-            return "test"
-        return "train" if sequence in train else "validation" if sequence in validation else "unused"
-
-    names = [name for name, _ in _COUNTS]
+    names = [what for what, _ in _COUNTS]
     rows = [["sequence", "set", "size", *names]]
     for sequence, pairs in by_sequence.items():
         size = f"{pairs[0].width}x{pairs[0].height}"
-        rows.append([str(sequence), role(sequence, pairs), size, *_counts(pairs)])
+        rows.append([str(sequence), role[sequence], size, *_counts(pairs)])
     rows.append(["all", "", "", *_counts(index.pairs)])
     sets = [["set", "sequences", *names]]
     sets += [
-        [name, str(len({pair.sequence for pair in pairs})), *_counts(pairs)]
-        for name, pairs in (
+        [what, str(len({pair.sequence for pair in pairs})), *_counts(pairs)]
+        for what, pairs in (
             ("train", parts.train),
             ("validation", parts.validation),
-            ("test", [pair for pair in index.pairs if pair.subset == "test"]),
+            ("test", [pair for pair in index.pairs if is_test(pair, name)]),
         )
     ]
+    remarks = [f"  sequence {sequence}: {REMARKS[sequence]}" for sequence in index.sequences if sequence in REMARKS]
     irregular = [
         f"  {count:>7}  {what}, first: {index.examples[what]}" if what in index.examples else f"  {count:>7}  {what}"
         for what, count in sorted(index.irregularities.items(), key=lambda item: -item[1])
@@ -57,16 +65,32 @@ def report(index: Index, split: Split | None) -> str:
             "",
             *_table(rows, left=3),
             "",
-            "used:",
+            f"used with the {name} split:",
             *_table(sets, left=1),
             "",
             _box_sizes(index.pairs),
             "",
             "irregularities:",
             *(irregular or ["  none"]),
+            *(["", "known of FRED:", *remarks] if remarks else []),
             "",
         ]
     )
+
+
+def write_sheet(path: Path, index: Index, split: Split | None, *, title: str, name: SplitName) -> None:
+    """Draw a contact sheet into the PNG file `path`. Raises OSError, naming it, when it cannot be written."""
+    role = roles(index, split, name)
+    counts = Counter(role.values())
+    sequences = ", ".join(
+        f"{counts[what]} {what}" for what in ("train", "validation", "test", "unused") if counts[what]
+    )
+    boxes = sum(len(pair.boxes) for pair in index.pairs)
+    subtitle = f"{len(index.pairs):,} frames    {boxes:,} boxes    sequences of the {name} split: {sequences}"
+    sheet = draw_sheet(choose_pairs(index), title=title, subtitle=subtitle, roles=role)
+    done, encoded = cv2.imencode(".png", sheet, [cv2.IMWRITE_PNG_COMPRESSION, 6])
+    assert done
+    write_atomic(path, encoded.tobytes(), mode=0o644)
 
 
 def _counts(pairs: Iterable[Pair]) -> list[str]:

@@ -66,12 +66,6 @@ def clip_boxes(
     return cut[kept]
 
 
-def shrink_for(matrix: Matrix) -> int:
-    """By how much to average a source image down before `place`, so that no pixel is skipped: 1, 2, 4 or 8."""
-    scale = abs(float(matrix[0, 0]))
-    return next((shrink for shrink in (8, 4, 2) if scale * shrink <= 1), 1)
-
-
 def place(image: Image, matrix: Matrix, *, frame: tuple[int, int], on: tuple[int, int], fill: int) -> Image:
     """`image`, showing the whole source `frame` (width, height), on a canvas `on` (height, width) of grey `fill`."""
     rows, columns = image.shape[:2]

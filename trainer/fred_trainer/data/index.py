@@ -50,6 +50,8 @@ class Index:
     """What was not as published, in words, and how often: everything dropped, clipped or left out."""
     examples: Mapping[str, str] = field(default_factory=dict)
     """Where each irregularity was met first."""
+    look: str = field(default="", compare=False)
+    """What the data set looked like from outside when it was indexed; empty where nobody looked."""
 
     @property
     def sequences(self) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ import logging
 import os
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,7 +51,7 @@ def open_index(root: Path, images: Path | None = None) -> Index:
         stored = _load(place, key, root)
         if stored is not None:
             return stored
-    index = read_index(root, images)
+    index = replace(read_index(root, images), look=key)
     data = _dump(index, key, root)
     reasons = []
     for place in places:
@@ -124,6 +125,7 @@ def _load(path: Path, key: str, root: Path) -> Index | None:
                 about["fingerprint"],
                 about["irregularities"],
                 {what: where.replace("{root}/", f"{root}/") for what, where in about["examples"].items()},
+                key,
             )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
