@@ -142,6 +142,9 @@ def asked_for(given: dict[str, Any], command: list[str] | None) -> tuple[Asked, 
         done_file=given["done_file"] or kept.get("done_file"),
         checkpoints=given["checkpoints"] or kept.get("checkpoints"),
         progress_file=given["progress_file"] or kept.get("progress_file"),
+        gpu=given["gpu"] or kept.get("gpu"),
+        gpu_memory_mib=(given["gpu_memory"] if given["gpu_memory"] is not None else kept.get("gpu_memory_mib")) or None,
+        quiet=[window for window in given["quiet"] or kept.get("quiet") or () if window != "never"],
         accepted=bool(given["accept_changes"]) or bool(kept.get("accepted")),
     )
     if before is not None:
