@@ -295,7 +295,9 @@ def _detach(asked: Asked, held: int) -> int:
         ready = select.select([answer], [], [], _SPAWN_S)[0]
         text = answer.read().decode() if ready else ""
     if text.startswith("ok"):
-        print(f"{asked.name}: started; `fred-supervise status {asked.name}` shows it, run dir {asked.run_dir}")
+        now = read_json(asked.dir.state) or {}
+        waits = f" ({now['state']}: {now['detail']})" if now.get("state") in ("holding", "paused") else ""
+        print(f"{asked.name}: started{waits}; `fred-supervise status {asked.name}` shows it, run dir {asked.run_dir}")
         return CommandExit.OK
     if text:
         os.waitpid(child, 0)  # it has nothing left to do but to leave
