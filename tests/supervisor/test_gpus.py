@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.monitor.conftest import Nvidia, native  # noqa: F401 - a fixture
+from tests.monitor.conftest import Nvidia
 from tests.supervisor.conftest import Fred
 
 from fred_supervisor.contract.files import read_json
@@ -26,7 +26,7 @@ WAITS = [
 
 
 @pytest.fixture
-def nvidia(native: Path, tmp_path: Path, fred: Fred) -> Nvidia:  # noqa: F811
+def nvidia(native: Path, tmp_path: Path, fred: Fred) -> Nvidia:
     """The driver; every command of the test sees it, and is soon back to look what has cleared."""
     (tmp_path / "driver").mkdir()
     made = Nvidia(tmp_path / "driver", native)

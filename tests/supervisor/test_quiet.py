@@ -6,13 +6,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.monitor.conftest import native  # noqa: F401 - a fixture
 
 WAITS = [sys.executable, "-c", "import time; time.sleep(600)"]
 
 
 @pytest.fixture
-def set_clock(fred, native: Path, tmp_path: Path) -> Callable[[int], None]:  # noqa: F811
+def set_clock(fred, native: Path, tmp_path: Path) -> Callable[[int], None]:
     """Set the wall clock of every process of the test, off by so many seconds."""
     path = tmp_path / "wall_clock"
 
