@@ -1,6 +1,7 @@
 """Runs on a machine with GPUs, which are our own NVML library: what is chosen, what is held for, what is told."""
 
 import getpass
+import json
 import os
 import signal
 import subprocess
@@ -218,3 +219,41 @@ def test_a_command_for_several_gpus_keeps_them(fred, nvidia, tmp_path: Path):
     words = [*SHOWS, "--nproc-per-node=2"]
     assert fred("start", "--name", "t", "--foreground", "--", *words).returncode == 0
     assert fred.output(1).split() == ["None"]
+
+
+def test_a_run_that_is_adopted_keeps_its_gpu(fred, nvidia, until):
+    assert fred("start", "--name", "t", "--", *WAITS).returncode == 0
+    supervisor = fred.status()["supervisor"]["pid"]
+    os.kill(supervisor, signal.SIGKILL)
+    until(lambda: not fred.status()["supervisor"]["alive"])
+    assert fred("start", "--name", "t").returncode == 0
+    assert [line["event"] for line in fred.journal()][-1] == "adopted"
+    until(lambda: (sample(fred).get("chosen") or {}).get("uuids") == [uuid(fred, 0)])
+    other = fred("start", "--name", "u", "--", *SHOWS)
+    assert "GPU 0 is taken by the run t" in other.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--gpu", "first"], "is not auto, nor a list"),
+        (["--gpu", "0,0"], "names a GPU twice"),
+        (["--gpu-memory", "11"], "is not a size of memory, e.g. 11GiB"),
+        (["--quiet", "mun 08:00-09:00"], "'mun' is no day"),
+        (["--quiet", "08:00-19:00 Europe/Nowhere"], "there is no time zone"),
+    ],
+)
+def test_flags_that_make_no_sense(fred, flags: list[str], says: str):
+    done = fred("start", *flags, "--", "true")
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_flags_have_keys_and_variables(fred, tmp_path: Path):
+    (tmp_path / "c.toml").write_text('[supervisor]\nquiet = ["sun 10:00-12:00", "sat 08:00-09:00 UTC"]\ngpu = 0\n')
+    fred.environ["FRED_SUPERVISE_GPU_MEMORY"] = "9.5 GiB"
+    shown = json.loads(fred("config", "show", "--config", "c.toml", "--json").stdout)["supervisor"]
+    assert shown["quiet"]["value"] == ["sun 10:00-12:00", "sat 08:00-09:00 UTC"]
+    assert (shown["gpu"]["value"], shown["gpu_memory"]["value"]) == ("0", "9728MiB")
+    assert '"sat 08:00-09:00 UTC"' in fred("config", "show", "--config", "c.toml").stdout
