@@ -257,3 +257,25 @@ def test_the_flags_have_keys_and_variables(fred, tmp_path: Path):
     assert shown["quiet"]["value"] == ["sun 10:00-12:00", "sat 08:00-09:00 UTC"]
     assert (shown["gpu"]["value"], shown["gpu_memory"]["value"]) == ("0", "9728MiB")
     assert '"sat 08:00-09:00 UTC"' in fred("config", "show", "--config", "c.toml").stdout
+
+
+def test_who_says_nothing_does_not_say_that_a_gpu_was_reset(fred, nvidia, until):
+    nvidia.say("gpus 1", "0.recovery 1")
+    assert "holding" in fred("start", "--name", "t", "--config", "soon.toml", "--", *SHOWS).stdout
+    nvidia.say("gpus 1", "hang nvmlDeviceGetTemperature")
+    until(lambda: sample(fred)["nvml"]["state"] in ("starting", "hung"))
+    opened_s = time.monotonic()
+    until(lambda: sample(fred)["mono_s"] > opened_s + 3)  # ten looks at what has cleared
+    assert fred.status()["state"] == "holding"
+    nvidia.say("gpus 1")
+    until(lambda: fred.status()["state"] == "completed", 60)
+
+
+def test_a_stop_while_the_gate_is_asked(fred, nvidia, until):
+    nvidia.say("gpus 1", "hang nvmlInitWithFlags")  # the driver is being opened, and that takes its time
+    starting = fred.popen("start", "--name", "t", "--", *WAITS)
+    until(lambda: sample(fred).get("nvml", {}).get("state") == "starting")
+    assert fred("stop", "t").returncode == 0
+    assert fred.status()["state"] == "stopped"
+    starting.communicate()
+    assert not (fred.run_dir / "supervisor/attempts/0001").exists()

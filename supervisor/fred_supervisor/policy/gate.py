@@ -86,6 +86,8 @@ class Open:
 
     uuids: tuple[str, ...] = ()
     """Empty: nothing was chosen, and the trainer sees what it would see without us."""
+    blind: bool = False
+    """The driver could not be asked, so nothing speaks against it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from fred_supervisor.run.asked import Asked
 from fred_supervisor.run.sidecar import Monitor, newest_sample
 
 _FIRST_S: Final = 15.0
-"""For the first sample of all: without persistence mode the driver first initialises every GPU."""
+"""For a first sample, with NVML to be opened: without persistence mode the driver first initialises every GPU."""
 _AGAIN_S: Final = 3.0
 """For one more sample of a monitor that has given some; it cuts off a call that hangs after 1.5 s."""
 _POLL_S: Final = 0.25
@@ -79,7 +79,7 @@ class Gate:
         self._ask()
 
     def _ask(self) -> None:
-        first = newest_sample(self._asked.dir) is None
+        first = newest_sample(self._asked.dir) is None or self._monitor.released
         self._question = Question(self._asked, self._monitor, limit_s=_FIRST_S if first else _AGAIN_S)
 
     @property
@@ -93,7 +93,7 @@ class Gate:
         sample = None if question is None else question.answer()
         if question is None or sample is None:
             return None
-        verdict = self._judge(sample) if sample else Open(uuids=self.uuids or self._wish.words)
+        verdict = self._judge(sample) if sample else Open(uuids=self.uuids or self._wish.words, blind=True)
         if isinstance(verdict, Shut):
             self._claims.keep(())
             if verdict.cause is Cause.GPU:

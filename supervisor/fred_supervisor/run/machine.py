@@ -219,10 +219,12 @@ class Machine:
             bar = gate.put_off()
             return None, bar if isinstance(state, Starting) else None
         verdict = gate.look()
+        if isinstance(verdict, Open) and isinstance(state, Holding):
+            known_bad = verdict.blind and state.cause is Cause.GPU  # who says nothing does not say that it has cleared
+            return not known_bad, None
         if isinstance(verdict, Open):
-            if isinstance(state, Starting):
-                self._launch(state)
-            return held or None, None
+            self._launch(state)
+            return None, None
         if verdict is not None and verdict.absent and self._on_spawned is not None:
             reason = verdict.sentence.rstrip(".")
             self._spawned(reason)

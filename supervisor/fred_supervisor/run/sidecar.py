@@ -31,7 +31,8 @@ class Monitor:
         self._process: Beside | None = None
         self._deaths = 0
         self._visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        self._released = False
+        self.released = False
+        """NVML was closed on our request."""
         self._started_s = 0.0
         self.due_s: float | None = None
         """When it is to be started."""
@@ -51,8 +52,8 @@ class Monitor:
         self.expect(now_s)
         if self._deaths == 0 and self.due_s is not None:
             self.due_s = now_s
-        if self._released:
-            self._released = False
+        if self.released:
+            self.released = False
             self.order(release=False)
 
     def coming(self, until_s: float) -> bool:
@@ -61,7 +62,7 @@ class Monitor:
 
     def release(self) -> None:
         """Have NVML closed until somebody wants a sample."""
-        self._released = True
+        self.released = True
         self.order(release=True)
 
     def show(self, visible: str | None) -> None:

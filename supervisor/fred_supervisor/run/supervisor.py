@@ -58,7 +58,7 @@ def _take_up(asked: Asked, settings: Settings, machine: Machine) -> tuple[State,
         # The supervisor died, and the trainer ended while nobody watched: answer that now.
         ended = evidence.gather(asked, number, oom_kills_before=None)
         running = Running(book=book, watch=begin(now_s), since_s=now_s)
-        return decide(settings, running, Seen(now_s=now_s, ended=ended))
+        return decide(settings, running, Seen(now_s=now_s, ended=ended, quiet=machine.quiet))
     fresh = fresh_stretch(book)
     if machine.quiet and not fresh.waived:
         return Paused(book=fresh, quiet=machine.quiet), (Note(event="paused", text=f"Paused for {machine.quiet}."),)
