@@ -116,11 +116,11 @@ def test_the_memory_that_the_next_phase_was_measured_to_need(fred, nvidia, tmp_p
     }
     write_preflight(asked.dir.preflight, Preflight(fingerprint="f", phases=needs, seconds=1.0))
     assert next_phase(asked, None) == "freeze"
-    assert need_mib(asked, "freeze", Orders()) == 2048 + 600
-    assert need_mib(asked, "unfreeze", Orders()) == 8192 + 600
-    assert need_mib(asked, "unfreeze", Orders(unfreeze_batch=4)) == 4096 + 600
+    assert need_mib(asked, "freeze", Orders()) == 2048 + 300
+    assert need_mib(asked, "unfreeze", Orders()) == 8192 + 300
+    assert need_mib(asked, "unfreeze", Orders(unfreeze_batch=4)) == 4096 + 300
     evaluating = Asked(name="t", modality="rgb", run_dir=str(tmp_path), cwd="/")
-    assert need_mib(evaluating, "freeze", Orders()) == 4096 + 600
+    assert need_mib(evaluating, "freeze", Orders()) == 4096 + 300
     said = Asked(name="t", modality="rgb", run_dir=str(tmp_path), cwd="/", gpu_memory_mib=7)
     assert need_mib(said, "unfreeze", Orders()) == 7
 
