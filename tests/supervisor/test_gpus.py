@@ -176,6 +176,7 @@ def test_our_own_dead_must_have_let_go(fred, nvidia, until):
     until(lambda: fred.status()["state"] == "starting")
     until(lambda: sample(fred)["mono_s"] > killed_s + 2)
     assert fred.status()["trainer"] is None
+    until(lambda: f"process {trainer}" in fred.status()["detail"])
     assert not (fred.run_dir / "supervisor/attempts/0002").exists()
     nvidia.say("gpus 1")
     until(lambda: fred.status()["state"] == "completed")

@@ -53,6 +53,8 @@ def test_a_share_that_will_have_filled_the_gpu_is_told_once(shown: Any):
     assert shown() == []
     assert shown.looking.text == ""
     assert len(shown(trainer_full_in_s=600)) == 1
+    shown.looking.forget()  # another attempt
+    assert len(shown(trainer_full_in_s=600)) == 1
 
 
 def test_health_is_told(shown: Any):

@@ -64,6 +64,8 @@ class Gate:
         self._question: Question | None = None
         self._wish = Wish()
         self._ended_s = float("-inf")
+        self.waits_for = ""
+        """What the driver is given a moment for, for a person."""
         self._least: tuple[tuple[int | None, ...], int] | None = None
         """MiB without which these batches are not tried again."""
 
@@ -99,6 +101,7 @@ class Gate:
             if verdict.cause is Cause.GPU:
                 self._monitor.release()  # an open NVML blocks the reset that is waited for
             if verdict.soon and time.monotonic() < self._ended_s + _SETTLE_S:
+                self.waits_for = f"Waits for a moment: {verdict.sentence}"
                 if question.age_s >= _POLL_S:
                     self._ask()
                 return None
@@ -106,7 +109,7 @@ class Gate:
             self.uuids = verdict.uuids
             self._claims.keep(verdict.uuids)
             self._monitor.show(",".join(verdict.uuids) or None)
-        self._question = None
+        self._question, self.waits_for = None, ""
         return verdict
 
     def _judge(self, sample: dict[str, Any]) -> Open | Shut:
@@ -133,7 +136,7 @@ class Gate:
 
     def put_off(self) -> Shut:
         """Something else is asked for: no launch now."""
-        self._question = None
+        self._question, self.waits_for = None, ""
         self._claims.keep(())
         return Shut(cause=Cause.GPU_MEMORY, sentence="The launch was put off.")
 

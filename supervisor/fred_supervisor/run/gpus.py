@@ -33,6 +33,11 @@ class Gpus:
         """When to look again."""
         return time.monotonic() + _LOOK_S if self._inquest is not None or self.gate.pending else None
 
+    @property
+    def text(self) -> str:
+        """For the detail of the status: warnings, and what a launch waits for."""
+        return " ".join(filter(None, (self.gate.waits_for, self.outlook.text)))
+
     def begin(self, resume: Found | None, orders: Orders) -> None:
         """Ask the gate for the next attempt."""
         self._orders = orders
@@ -41,6 +46,7 @@ class Gpus:
     def examine(self, ended: Evidence) -> Evidence | None:
         """An attempt is over: its evidence, or None when it is to follow from `verdict`."""
         self.gate.ended(self._orders, None)
+        self.outlook.forget()
         if not self.gate.applies or not Inquest.needed(ended):
             return ended
         self._inquest = Inquest(self._asked, self._monitor, ended, uuids=self.gate.uuids, orders=self._orders)

@@ -516,7 +516,7 @@ class Machine:
             return
         if not lock.is_at(self._lock_fd, self.asked.dir):
             self._mend_run_dir()
-        self._records.snapshot(state, self._pace, durable=durable, outlook=self._gpus.outlook.text)
+        self._records.snapshot(state, self._pace, durable=durable, outlook=self._gpus.text)
         if isinstance(state, Holding | Paused | Ended):
             self._spawned(None)  # a start is answered, though nothing runs yet
             self._gpus.gate.let_go()

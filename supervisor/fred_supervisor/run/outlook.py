@@ -27,6 +27,10 @@ class Outlook:
         """What holds now, for the detail of the status."""
         return " ".join(self._told.values())
 
+    def forget(self) -> None:
+        """The attempt that was warned of is over."""
+        self._told.clear()
+
     def news(self) -> list[tuple[str, str]]:
         """(event, sentence) of what is new since the last look."""
         now_s = time.monotonic()
