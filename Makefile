@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-slow check install lint types imports format clean bench-monitor
+.PHONY: demo test test-slow test-gpu check install lint types imports format clean bench-monitor
 
 install: $(STAMP)
 
@@ -28,6 +28,10 @@ test: install
 # What takes longer than the suite may.
 test-slow: install
 	@$(BIN)/python -m pytest -m slow
+
+# On a machine with an NVIDIA GPU; elsewhere each says why it is left out.
+test-gpu: install
+	@$(BIN)/python -m pytest -m gpu -s
 
 bench-monitor: install
 	@$(BIN)/python tools/bench_monitor.py

@@ -23,6 +23,12 @@ import psutil
 from fred_supervisor.contract.files import read_json
 from fred_supervisor.contract.layout import RunDir
 from fred_supervisor.monitor.ring import read_ring, ring_path
+from fred_supervisor.policy.cause import Evidence
+from fred_supervisor.policy.state import Orders
+from fred_supervisor.run import proc
+from fred_supervisor.run.asked import Asked
+from fred_supervisor.run.gpus import Gpus
+from fred_supervisor.run.sidecar import Monitor
 
 SOURCE: Final = Path(__file__).parents[1] / "tests/monitor/fake_nvml.c"
 GPUS: Final = 8
@@ -78,6 +84,7 @@ def main() -> int:
         flags = ["-O1", "-shared", "-fPIC", "-fvisibility=hidden", "-Wl,-soname,libnvidia-ml.so.1"]
         subprocess.run([compiler, *flags, "-o", folder / "libnvidia-ml.so.1", SOURCE], check=True)
         rows = [*at_work(folder / "work"), *at_rest(folder / "rest", seconds), *in_trouble(folder / "trouble")]
+        rows += held_up(folder / "wedged")
     print(f"{'':58} {'target':>10} {'measured':>10}")
     for row in rows:
         mark = "" if row.measured <= row.target else "  missed"
@@ -132,6 +139,37 @@ def in_trouble(folder: Path) -> Iterator[Row]:
         left = len(psutil.wait_procs(probes, timeout=5)[1])
         yield Row("end of a monitor whose probe hangs", 2, time.monotonic() - ended_s, "s")
         yield Row("processes left behind", 0, left, "")
+
+
+def held_up(folder: Path) -> Iterator[Row]:
+    """What the supervisor's loop does with the GPUs in one round, while driver and monitor are wedged."""
+    asked = Asked(name="bench", modality="rgb", run_dir=str(folder / "run"), cwd="/", command=["true"])
+    asked.dir.supervisor.mkdir(parents=True)
+    os.environ |= {"LD_LIBRARY_PATH": str(folder.parent), "FRED_FAKE_NVML": str(folder / "nvml")}
+    say(folder)
+    watched = Monitor(asked)
+    gpus = Gpus(asked, watched)
+    who = watched.start()
+    assert who is not None
+    try:
+        wait(lambda: (read_json(asked.dir.monitor) or {}).get("gpus"))
+        say(folder, "hang nvmlDeviceGetTemperature")
+        proc.send(who, signal.SIGSTOP)
+        longest_s = 0.0
+        for count in range(500):
+            began_s = time.perf_counter()
+            watched.order(facts={"restarts": count, "padding": "x" * 500})
+            if not gpus.gate.pending:
+                gpus.begin(None, Orders())
+            gpus.gate.look()
+            gpus.examine(Evidence(signal=9))
+            gpus.verdict()
+            gpus.outlook.news()
+            longest_s = max(longest_s, time.perf_counter() - began_s)
+        yield Row("longest round of the supervisor with a wedged monitor", 50, 1000 * longest_s, "ms")
+    finally:
+        watched.kill()
+        watched.leave()
 
 
 @contextmanager

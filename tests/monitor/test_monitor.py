@@ -285,6 +285,23 @@ def test_a_clock_that_is_set_stops_nothing(nvidia: Any, monitor_of: MonitorOf, j
     assert monitor.shows(lambda d: d["host"]["memory_total_mib"])["jobs"]["host sample"]["age_s"] < 5
 
 
+@pytest.mark.parametrize("jump_s", [-3600, 3600])
+def test_the_retention_report_follows_a_clock_that_is_set(
+    nvidia: Any, monitor_of: MonitorOf, tmp_path: Path, jump_s: int
+) -> None:
+    folder = tmp_path / "fred_t"
+    folder.mkdir()
+    (folder / "freeze_epoch_10_weights.pth").write_bytes(b"x" * (2 * MIB))
+    monitor = monitor_of(nvidia, clock=0)
+    report = monitor.shows(lambda d: d["checkpoints"])["checkpoints"]
+    assert (report["count"], report["mib"], report["newest_bytes"]) == (1, 2, 2 * MIB)
+    (folder / "freeze_epoch_20_weights.pth").write_bytes(b"x" * MIB)
+    monitor.set_clock(jump_s)  # long before the next report is due
+    report = monitor.shows(lambda d: (d["checkpoints"] or {}).get("count") == 2)["checkpoints"]
+    assert report["newest_bytes"] == MIB
+    assert min(report["newest_age_s"], report["oldest_age_s"]) >= 0
+
+
 def test_quiet_hours_follow_a_clock_that_is_set(nvidia: Any, monitor_of: MonitorOf) -> None:
     begin = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=30)
     hours = f"{begin:%H:%M}-{begin + timedelta(minutes=50):%H:%M}"

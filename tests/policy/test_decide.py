@@ -9,7 +9,7 @@ from tests.policy.test_cause import beat
 
 from fred_supervisor.contract.errors import ErrorKind, ErrorRecord
 from fred_supervisor.contract.heartbeat import Section
-from fred_supervisor.policy.cause import EndedBy, Evidence
+from fred_supervisor.policy.cause import Cause, EndedBy, Evidence
 from fred_supervisor.policy.decide import (
     Action,
     DumpStacks,
@@ -24,6 +24,7 @@ from fred_supervisor.policy.decide import (
     launch,
     wake_s,
 )
+from fred_supervisor.policy.gate import Shut
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import (
     Book,
@@ -379,7 +380,8 @@ def test_restart_leaves_the_budget_alone():
 @pytest.mark.parametrize("request_", list(Request))
 def test_waiting_obeys(request_: Request):
     history = History(OURS).end(signal=9).see(after_s=0.1, request=request_)
-    expected = {Request.STOP: Ended, Request.PAUSE: Paused, Request.RESUME: Starting, Request.RESTART: Starting}
+    expected = {Request.STOP: Ended, Request.PAUSE: Paused, Request.QUIET: Paused}
+    expected |= {Request.RESUME: Starting, Request.RESTART: Starting}
     assert isinstance(history.state, expected[request_])
 
 
@@ -483,6 +485,8 @@ ENDS = st.builds(
     ),
     beat=st.none() | st.builds(beat, epoch=st.integers(1, 9), section=st.sampled_from(Section), done=st.booleans()),
     oom_killed=st.sampled_from([None, False, True]),
+    gpu_trouble=st.sampled_from([None, None, "GPU 0: lost"]),
+    gpu_others=st.sampled_from([None, "GPU 0: process 1"]),
     disk_full=st.sampled_from([None, True]),
     resumed_from=st.sampled_from([None, "/a.pth"]),
     unverified=st.booleans(),
@@ -503,6 +507,8 @@ STEPS = st.tuples(
             "ended": ENDS,
             "request": st.sampled_from(Request),
             "clear": st.booleans(),
+            "barred": st.just(Shut(cause=Cause.GPU_MEMORY, sentence="GPU 0: no.")),
+            "quiet": st.sampled_from(["", "quiet hours"]),
             "busy": st.sampled_from([None, False, True]),
             "stacks_moved": st.sampled_from([None, False, True]),
             "dumping": st.booleans(),
@@ -532,7 +538,7 @@ def test_whatever_happens(steps, foreign: bool, max_restarts: int):
         before = state
         if after_s or seen:
             state, actions = decide(with_settings, state, Seen(now_s=now_s, **seen))
-        if "ended" in seen:
+        if "ended" in seen or ("barred" in seen and isinstance(before, Starting)):
             living = False
         for action in actions:
             match action:

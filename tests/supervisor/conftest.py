@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.monitor.conftest import native  # noqa: F401 - the fixture of a driver without a GPU
 
 from fred_supervisor.contract import environment
 from fred_supervisor.run import proc

@@ -79,6 +79,8 @@ def _document(given: dict[str, Any], *, recorded: Asked | None) -> dict[str, Any
         if key in POLICY_OF:
             found = [settings[name] for name in POLICY_OF[key]]
             return not found[0] if key == "no_halve" else found[0] if len(found) == 1 else found
+        if key == "gpu_memory":
+            return None if asked.gpu_memory_mib is None else f"{asked.gpu_memory_mib}MiB"
         return settings[key] if key in policy_fields() else getattr(asked, key, None)
 
     def entry(key: str, found: Any) -> dict[str, Any]:
@@ -113,6 +115,8 @@ def _toml(value: Any) -> str:
         return "-"
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + " }" if value else "{}"
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return json.dumps(value)
     if isinstance(value, list | tuple):  # of numbers: FIRST:MAX
         return json.dumps(":".join(f"{each:g}" for each in value))
     return json.dumps(value)

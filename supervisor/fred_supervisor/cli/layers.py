@@ -34,7 +34,7 @@ POLICY_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "stop_timeout": ("stop_timeout_s",),
 }
 """Flag → the fields of `Settings` that it sets."""
-_REPEATABLE: Final[Mapping[str, str | None]] = {"hang_timeout": ",", "notify": None}
+_REPEATABLE: Final[Mapping[str, str | None]] = {"hang_timeout": ",", "notify": None, "quiet": ";"}
 """Flags that may be given more than once → what stands between two values in the environment; None: white space."""
 _SWITCHES: Final = frozenset({"no_halve"} | {key for key, flag in BY_KEY.items() if flag.kind is None})
 _TRUTH: Final = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)

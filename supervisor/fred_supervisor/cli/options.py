@@ -1,6 +1,7 @@
 """The command line of `start`: its flags and their converters."""
 
 import os
+import re
 from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import Final
@@ -9,6 +10,7 @@ from fred_supervisor.cli.fault import Parser
 from fred_supervisor.contract.drill import parse_drills
 from fred_supervisor.contract.flags import FLAGS, add_flags, natural, positive
 from fred_supervisor.contract.heartbeat import Section
+from fred_supervisor.monitor.quiet import parse_window
 
 _EPILOG: Final = """\
 examples:
@@ -20,6 +22,10 @@ examples:
 Behind `--` stands any program. In its words {run_dir} {modality} {attempt} {resume} {unfreeze_batch_size}
 {accumulate} {heartbeat} are replaced; a word whose placeholder is empty is left out.
 """
+
+_GPU: Final = re.compile(r"\d{1,3}|(GPU|MIG)-[0-9A-Za-z/-]+")
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([MG])(?:iB|B)?", re.IGNORECASE)
+_MIB_OF: Final = {"M": 1, "G": 1024}
 
 
 def hang_timeout(text: str) -> tuple[str, float]:
@@ -70,6 +76,37 @@ def pattern(text: str) -> str:
     return text
 
 
+def gpus(text: str) -> str:
+    """`auto`, or a list of indices (as `nvidia-smi` counts) and UUIDs."""
+    words = text.split(",")
+    if text != "auto" and not all(_GPU.fullmatch(word) for word in words):
+        raise ArgumentTypeError(f"{text!r} is not auto, nor a list of indices and UUIDs, e.g. 0 or 0,1 or GPU-8f6e")
+    if len(set(words)) < len(words):
+        raise ArgumentTypeError(f"{text!r} names a GPU twice")
+    return text
+
+
+def memory(text: str) -> int:
+    """A size with its unit, in MiB; `auto`, as the trainer measured it, is 0."""
+    if text == "auto":
+        return 0
+    found = _SIZE.fullmatch(text.strip())
+    size_mib = 0 if found is None else round(float(found[1]) * _MIB_OF[found[2].upper()])
+    if size_mib < 1:
+        raise ArgumentTypeError(f"{text!r} is not a size of memory, e.g. 11GiB or 9500MiB")
+    return size_mib
+
+
+def quiet_window(text: str) -> str:
+    """Checked here, kept as it was written; `never` takes back what was asked before."""
+    try:
+        if text != "never":
+            parse_window(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from error
+    return text
+
+
 def drills(text: str) -> str:
     """Checked here, carried out by the trainer."""
     try:
@@ -109,6 +146,23 @@ def parser() -> Parser:
     watch.add_argument("--done-file", type=pattern, metavar="PATTERN", help="exit 0 counts only with such a new file")
     watch.add_argument("--checkpoints", type=pattern, metavar="PATTERN", help="of a COMMAND, to resume from")
     watch.add_argument("--progress-file", type=pattern, metavar="PATTERN", help="whose change is a sign of life")
+    where = new.add_argument_group("where and when")
+    where.add_argument(
+        "--gpu",
+        type=gpus,
+        metavar="auto|GPU[,…]",
+        help="by index or UUID; auto (the default): the freest that fits, and no other run of yours has",
+    )
+    where.add_argument(
+        "--gpu-memory", type=memory, metavar="SIZE", help="needed before a launch (default: as the trainer measured it)"
+    )
+    where.add_argument(
+        "--quiet",
+        type=quiet_window,
+        action="append",
+        metavar="WINDOW",
+        help='pause then, e.g. "mon-fri 08:00-19:00 Europe/Rome"; repeatable',
+    )
     watch.add_argument("--drill", type=drills, metavar="FAULTS", help="rehearse failures, e.g. sigkill@freeze:2:5")
     tell = new.add_argument_group("telling", "Addresses hold passwords: best in --config, or in the environment.")
     tell.add_argument(

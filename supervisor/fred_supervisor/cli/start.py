@@ -142,6 +142,9 @@ def asked_for(given: dict[str, Any], command: list[str] | None) -> tuple[Asked, 
         done_file=given["done_file"] or kept.get("done_file"),
         checkpoints=given["checkpoints"] or kept.get("checkpoints"),
         progress_file=given["progress_file"] or kept.get("progress_file"),
+        gpu=given["gpu"] or kept.get("gpu"),
+        gpu_memory_mib=(given["gpu_memory"] if given["gpu_memory"] is not None else kept.get("gpu_memory_mib")) or None,
+        quiet=[window for window in given["quiet"] or kept.get("quiet") or () if window != "never"],
         accepted=bool(given["accept_changes"]) or bool(kept.get("accepted")),
     )
     if before is not None:
@@ -292,7 +295,9 @@ def _detach(asked: Asked, held: int) -> int:
         ready = select.select([answer], [], [], _SPAWN_S)[0]
         text = answer.read().decode() if ready else ""
     if text.startswith("ok"):
-        print(f"{asked.name}: started; `fred-supervise status {asked.name}` shows it, run dir {asked.run_dir}")
+        now = read_json(asked.dir.state) or {}
+        waits = f" ({now['state']}: {now['detail']})" if now.get("state") in ("holding", "paused") else ""
+        print(f"{asked.name}: started{waits}; `fred-supervise status {asked.name}` shows it, run dir {asked.run_dir}")
         return CommandExit.OK
     if text:
         os.waitpid(child, 0)  # it has nothing left to do but to leave

@@ -47,24 +47,40 @@ class Xid:
 XIDS: Final = {
     13: Xid("a program made an error on the GPU (graphics engine exception)", Remedy.RELAUNCH),
     31: Xid("a program used GPU memory that is not its own (MMU fault)", Remedy.RELAUNCH),
+    32: Xid("the commands sent to the GPU were damaged, perhaps on the bus", Remedy.RELAUNCH),
+    37: Xid("an error of the driver's firmware", Remedy.NONE),
+    38: Xid("an error of the driver's firmware (watchdog)", Remedy.NONE),
     43: Xid("the driver ended a program's work after an error of the program", Remedy.NONE),
+    44: Xid("a fault while the GPU switched between programs", Remedy.NONE),
     45: Xid("a program's work was removed from the GPU, as after a kill", Remedy.NONE),
+    46: Xid("the GPU stopped processing", Remedy.RESET),
     48: Xid("the GPU's memory has an uncorrectable error (double-bit ECC)", Remedy.RESET),
+    62: Xid("a micro-controller of the GPU has halted", Remedy.RESET),
     63: Xid("a bad memory row was marked for replacement, done at the next reset", Remedy.NONE),
     64: Xid("a bad memory row could not be marked for replacement", Remedy.RESET),
+    69: Xid("a program made an error on the GPU (class error)", Remedy.RELAUNCH),
     74: Xid("NVLink reports an error", Remedy.LOOK),
     79: Xid("the GPU has fallen off the bus", Remedy.REBOOT),
     92: Xid("the GPU's memory has many corrected errors", Remedy.NONE),
     94: Xid("an uncorrectable memory error hit one program only (contained)", Remedy.RELAUNCH),
     95: Xid("an uncorrectable memory error hit every program on the GPU (uncontained)", Remedy.RESET),
-    109: Xid("the GPU could not switch between programs in time", Remedy.LOOK),
+    109: Xid("the GPU could not switch between programs in time", Remedy.RESET),
+    110: Xid("a security fault of the GPU, uncommon without a hardware failure", Remedy.RESET),
     119: Xid("the GPU's own firmware does not answer the driver (GSP timeout)", Remedy.RESET),
     120: Xid("the GPU's own firmware failed (GSP error)", Remedy.RESET),
+    136: Xid("a link of the GPU could not be trained", Remedy.RESET),
     140: Xid("the GPU's memory has an unrecovered error", Remedy.RESET),
     143: Xid("the GPU could not be initialised", Remedy.RESET),
     154: Xid("the driver changed what it recommends for the GPU", Remedy.NONE),
+    156: Xid("a part of the GPU was retired, which the next reset completes", Remedy.RESET),
+    157: Xid("a part of the GPU could not be retired; the same error may come again", Remedy.NONE),
     158: Xid("a fatal time-out on the GPU", Remedy.RESET),
+    171: Xid("more about an uncorrectable error: it was in the GPU's DRAM", Remedy.NONE),
+    172: Xid("more about an uncorrectable error: it was in the GPU's SRAM", Remedy.NONE),
 }
+"""By the column "immediate action" of NVIDIA's catalogue (docs.nvidia.com/deploy/xid-errors, read in November 2026):
+RESTART_APP is RELAUNCH, IGNORE is NONE, RESET_GPU and the workflow of 48 are RESET, RESTART_BM is REBOOT; the workflow
+of NVLink needs a person. What the driver itself recommends (Xid 154, from R565 on) outranks all of them."""
 _UNKNOWN_XID: Final = Xid("an error that is not in our table", Remedy.LOOK)
 
 

@@ -74,9 +74,9 @@ class Jobs:
     def start(self) -> None:
         self._scheduler.start()
 
-    def set_period(self, name: str, period_s: float) -> None:
-        """From now on another rhythm, beginning now."""
-        if self._periods[name] != period_s:
+    def set_period(self, name: str, period_s: float, *, at_once: bool = False) -> None:
+        """From now on another rhythm, beginning now; `at_once`: also when it is the same."""
+        if at_once or self._periods[name] != period_s:
             self._periods[name] = period_s
             self._scheduler.reschedule_job(name, trigger=Every(period_s))
 

@@ -88,8 +88,6 @@ class Sidecar:
 
     def obey(self, order: dict[str, Any]) -> None:
         """One order of the supervisor; what is not understood is passed over."""
-        if order.get("event") == "near":
-            self.draw_near()
         if "trainer" in order:
             pid = order["trainer"]
             self._processes.set_trainer(pid if isinstance(pid, int) else None)
@@ -104,6 +102,7 @@ class Sidecar:
                     self._driver.release()
                 else:
                     self._driver.reopen()
+        if order.get("event") == "near" or "release" in order:
             self.draw_near()
 
     def draw_near(self) -> None:
@@ -111,7 +110,7 @@ class Sidecar:
         self._near_until_s = time.monotonic() + NEAR_S
         self._driver.retry_now()
         for name in _SAMPLES:
-            self.jobs.set_period(name, min(_NEAR_PERIOD_S, self._config.period_s))
+            self.jobs.set_period(name, min(_NEAR_PERIOD_S, self._config.period_s), at_once=True)
 
     def tick(self, late_s: float) -> None:
         """Once a second, by the monotonic clock: mend the scheduler when the wall clock was set; end a close look."""

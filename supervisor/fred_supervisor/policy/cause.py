@@ -34,6 +34,8 @@ class Cause(StrEnum):
     IMPORT = "import or syntax error"
     DISK = "disk full"
     ENVIRONMENT = "environment"
+    GPU = "GPU lost, or needs a reset"
+    GPU_MEMORY = "others hold the GPU's memory"
     CUDA_OOM = "CUDA out of memory"
     CHECKPOINT = "checkpoint does not load"
     HOST_OOM = "host out of memory"
@@ -53,6 +55,7 @@ class EndedBy(StrEnum):
     STOP = "stop"
     PAUSE = "pause"
     RESTART = "restart"
+    QUIET = "quiet hours"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +85,10 @@ class Evidence:
     disk_full: bool | None = None
     data_gone: str | None = None
     """A path of the data set that is no longer there."""
+    gpu_trouble: str | None = None
+    """A GPU of the trainer's was lost, or asks for a reset or a reboot: which, and the command to run."""
+    gpu_others: str | None = None
+    """Others held so much of the GPU's memory that they, and not the batch, made it too small: who."""
     stalled_s: float | None = None
     """How long it had made no progress, for a hang."""
     resumed_from: str | None = None
@@ -132,6 +139,9 @@ def diagnose(seen: Evidence) -> Diagnosis:
         return found(Cause.GOAL, Kind.CRASH, "The goal was reached.")
     if seen.exec_error is not None:
         return found(Cause.CONFIG, Kind.CONFIG, f"The command could not be executed: {seen.exec_error}.")
+    own_end = seen.exit_code in (TrainerExit.SAVED, TrainerExit.CONFIG) or said in _OF_THE_PROGRAM
+    if seen.gpu_trouble is not None and not own_end:
+        return found(Cause.GPU, Kind.GPU, seen.gpu_trouble, same="")
     if seen.ended_by is EndedBy.HANG:
         silent = "" if seen.stalled_s is None else f" for {seen.stalled_s:.0f} s"
         return found(Cause.HANG, Kind.HANG, f"The trainer made no progress{silent}{at}.", same=_section(seen))
@@ -146,6 +156,9 @@ def diagnose(seen: Evidence) -> Diagnosis:
         return found(Cause.ENVIRONMENT, Kind.DATA, f"{seen.data_gone} is no longer there.")
     if _is_environment(text):
         return found(Cause.ENVIRONMENT, Kind.CRASH, _with("The machine, not the training, failed", first_line))
+    if said is ErrorKind.CUDA_OOM and seen.gpu_others is not None:
+        sentence = f"The GPU's memory did not suffice{at}, because others hold it. {seen.gpu_others}"
+        return found(Cause.GPU_MEMORY, Kind.OOM, sentence, same="gpu_memory")
     if said is ErrorKind.CUDA_OOM:
         return found(Cause.CUDA_OOM, Kind.OOM, f"The GPU's memory did not suffice{at}.", same="cuda_oom")
     if said is ErrorKind.HOST_OOM or seen.oom_killed:
@@ -179,6 +192,10 @@ def diagnose(seen: Evidence) -> Diagnosis:
     if error is not None:
         return found(Cause.CRASH, Kind.CRASH, f"Exception{at}: {first_line}")
     return found(Cause.CRASH, Kind.CRASH, _with(f"Exit code {seen.exit_code}{at}", first_line))
+
+
+_OF_THE_PROGRAM = frozenset({ErrorKind.CONFIG, ErrorKind.PREEMPTED, ErrorKind.DATA, ErrorKind.CHECKPOINT})
+"""What a trainer says of itself that no GPU brings about."""
 
 
 def place_of(seen: Evidence) -> str:
@@ -241,5 +258,7 @@ def _is_environment(text: str) -> bool:
         "EADDRINUSE",
         "CUDA driver initialization failed",
         "cudaErrorSystemNotReady",
+        "No CUDA GPUs are available",
+        "unsupported display driver / cuda driver combination",
     )
     return any(sign in text for sign in signs)

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import assert_never
 
 from fred_supervisor.policy.cause import Cause, Diagnosis, EndedBy, Evidence, Kind, diagnose
+from fred_supervisor.policy.gate import Shut
 from fred_supervisor.policy.remedy import Case, Remedy, choose
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import (
@@ -30,12 +31,13 @@ from fred_supervisor.policy.watch import Level, Look, Watch, begin, forgive, loo
 
 
 class Request(StrEnum):
-    """What a person or the service manager asks for."""
+    """What a person or the service manager asks for; last, what the clock does."""
 
     STOP = "stop"
     PAUSE = "pause"
     RESUME = "resume"
     RESTART = "restart"
+    QUIET = "quiet hours"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,10 @@ class Seen:
     request: Request | None = None
     clear: bool | None = None
     """What is held for has cleared."""
+    barred: Shut | None = None
+    """The launch that was ordered cannot be made now, or what is held for has not cleared: why."""
+    quiet: str = ""
+    """The quiet hours that hold now, for a person; empty: none."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,7 @@ Action = Launch | DumpStacks | Terminate | Kill | Report | Note | Recovered
 
 def decide(settings: Settings, state: State, seen: Seen) -> tuple[State, tuple[Action, ...]]:
     """What follows from one observation."""
+    state, seen = _hush(state, seen)
     match state:
         case Starting():
             return _starting(settings, state, seen)
@@ -161,7 +168,37 @@ def launch(book: Book) -> tuple[State, tuple[Action, ...]]:
     return Starting(book=book), (Launch(),)
 
 
+def _hush(state: State, seen: Seen) -> tuple[State, Seen]:
+    """Quiet hours are a request of their own; whoever resumes training within them has waived them."""
+    resumed = seen.request in (Request.RESUME, Request.RESTART)
+    waived = bool(seen.quiet) and (state.book.waived or resumed)
+    if waived != state.book.waived and not isinstance(state, Ended):
+        state = replace(state, book=replace(state.book, waived=waived))
+    if seen.request is not None or seen.ended is not None:
+        return state, seen
+    if isinstance(state, Running | Waiting | Holding) and seen.quiet and not waived:
+        return state, replace(seen, request=Request.QUIET)
+    if isinstance(state, Paused) and state.quiet and (waived or not seen.quiet):
+        return state, replace(seen, request=Request.RESUME)
+    return state, seen
+
+
+def _barred(settings: Settings, book: Book, bar: Shut, seen: Seen) -> tuple[State, tuple[Action, ...]]:
+    """The attempt that was ordered is not made: it is held, and whatever is asked for is asked of a held run."""
+    held = Holding(
+        book=replace(book, attempt=book.attempt - 1),
+        cause=bar.cause,
+        condition=bar.sentence,
+        since_s=seen.now_s,
+        probe_s=seen.now_s + settings.reprobe_s,
+    )
+    after, actions = _holding(settings, held, seen)
+    return after, (Note(event="held", text=f"Not launched: {bar.sentence}"), *actions)
+
+
 def _starting(settings: Settings, state: Starting, seen: Seen) -> tuple[State, tuple[Action, ...]]:
+    if seen.barred is not None:
+        return _barred(settings, state.book, seen.barred, seen)
     if seen.ended is not None:
         return _answer(settings, state.book, seen.ended, seen.now_s)
     running = Running(book=state.book, watch=begin(seen.now_s), since_s=seen.now_s)
@@ -275,6 +312,7 @@ def _request(
         Request.STOP: EndedBy.STOP,
         Request.PAUSE: EndedBy.PAUSE,
         Request.RESTART: EndedBy.RESTART,
+        Request.QUIET: EndedBy.QUIET,
     }
     if request not in by:  # resume of a run that runs
         return state, ()
@@ -285,7 +323,8 @@ def _request(
         rung=Rung.TERM,
         until_s=now_s + stop_grace_s(settings, state.book.learned),
     )
-    return after, (Note(event=request, text=f"Asked to {request}; the trainer saves and leaves."), Terminate(wake=True))
+    why = "Quiet hours have begun" if request is Request.QUIET else f"Asked to {request}"
+    return after, (Note(event=request, text=f"{why}; the trainer saves and leaves."), Terminate(wake=True))
 
 
 def _stopping(settings: Settings, state: Stopping, seen: Seen) -> tuple[State, tuple[Action, ...]]:
@@ -293,7 +332,9 @@ def _stopping(settings: Settings, state: Stopping, seen: Seen) -> tuple[State, t
     state = replace(state, watch=watch, book=replace(state.book, learned=learned))
     if seen.ended is not None:
         ended = replace(seen.ended, ended_by=state.by, stalled_s=state.stalled_s)
-        return _answer(settings, state.book, ended, seen.now_s)
+        after, actions = _answer(settings, state.book, ended, seen.now_s)
+        named = isinstance(after, Paused) and after.quiet and seen.quiet
+        return (Paused(book=after.book, quiet=seen.quiet) if named else after), actions
     if seen.request is Request.STOP:
         if state.by is EndedBy.STOP and state.rung is not Rung.KILL:
             return replace(state, rung=Rung.KILL, until_s=seen.now_s + settings.kill_s), (Kill(),)
@@ -342,8 +383,8 @@ def _waiting(state: Waiting, seen: Seen) -> tuple[State, tuple[Action, ...]]:
     match seen.request:
         case Request.STOP:
             return _end(book, Outcome.STOPPED, "Stopped while waiting for a relaunch.")
-        case Request.PAUSE:
-            return Paused(book=book), (Note(event="paused", text="Paused."),)
+        case Request.PAUSE | Request.QUIET:
+            return _pause(book, seen)
         case Request.RESTART | Request.RESUME:
             return launch(book)
         case None:
@@ -358,8 +399,8 @@ def _holding(settings: Settings, state: Holding, seen: Seen) -> tuple[State, tup
     match seen.request:
         case Request.STOP:
             return _end(state.book, Outcome.STOPPED, "Stopped while holding.")
-        case Request.PAUSE:
-            return Paused(book=state.book), (Note(event="paused", text="Paused."),)
+        case Request.PAUSE | Request.QUIET:
+            return _pause(state.book, seen)
         case Request.RESTART | Request.RESUME | None:
             pass
         case _:
@@ -367,6 +408,8 @@ def _holding(settings: Settings, state: Holding, seen: Seen) -> tuple[State, tup
     if seen.clear:
         after, actions = launch(state.book)
         return after, (Note(event="cleared", text=f"Cleared: {state.condition}"), *actions)
+    if seen.barred is not None:
+        state = replace(state, condition=seen.barred.sentence)
     if seen.now_s - state.since_s >= settings.hold_max_s:
         return _end(state.book, Outcome.FAILED, f"Held for {settings.hold_max_s / 3600:.0f} h: {state.condition}")
     if seen.now_s >= state.probe_s:
@@ -396,10 +439,18 @@ def _paused(state: Paused, seen: Seen) -> tuple[State, tuple[Action, ...]]:
             return _end(state.book, Outcome.STOPPED, "Stopped while paused.")
         case Request.RESUME | Request.RESTART:
             return launch(state.book)
-        case Request.PAUSE | None:
-            return state, ()
+        case Request.PAUSE:
+            return replace(state, quiet=""), ()
+        case Request.QUIET | None:
+            return replace(state, quiet=seen.quiet) if state.quiet else state, ()
         case _:
             assert_never(seen.request)
+
+
+def _pause(book: Book, seen: Seen) -> tuple[State, tuple[Action, ...]]:
+    """Without a trainer: by a person, or for the quiet hours."""
+    quiet = seen.quiet if seen.request is Request.QUIET else ""
+    return Paused(book=book, quiet=quiet), (Note(event="paused", text=f"Paused for {quiet}." if quiet else "Paused."),)
 
 
 def _end(book: Book, outcome: Outcome, sentence: str) -> tuple[State, tuple[Action, ...]]:
@@ -415,6 +466,8 @@ def _answer(settings: Settings, book: Book, ended: Evidence, now_s: float) -> tu
         return _end(book, Outcome.STOPPED, "Stopped by request.")
     if ended.ended_by is EndedBy.PAUSE:
         return Paused(book=book), (Note(event="paused", text="Paused: the GPU is free."),)
+    if ended.ended_by is EndedBy.QUIET:
+        return Paused(book=book, quiet="quiet hours"), (Note(event="paused", text="Quiet hours: the GPU is free."),)
     if ended.ended_by is EndedBy.RESTART:
         return launch(book)
     orders = book.orders

@@ -85,7 +85,8 @@ class Row:
 
 
 def _oom(case: Case) -> bool:
-    return case.cause is Cause.CUDA_OOM
+    """Also one that waiting for others has not helped against."""
+    return case.cause in (Cause.CUDA_OOM, Cause.GPU_MEMORY)
 
 
 ROWS: tuple[Row, ...] = (
@@ -106,6 +107,13 @@ ROWS: tuple[Row, ...] = (
     Row(
         name="environment",
         matches=lambda c: c.cause in (Cause.DISK, Cause.ENVIRONMENT),
+        remedies=(Remedy.HOLD,),
+        again=True,
+    ),
+    Row(name="GPU", matches=lambda c: c.cause is Cause.GPU, remedies=(Remedy.HOLD,), again=True),
+    Row(
+        name="GPU memory that others hold",
+        matches=lambda c: c.cause is Cause.GPU_MEMORY and c.same < c.settings.same_failure,
         remedies=(Remedy.HOLD,),
         again=True,
     ),

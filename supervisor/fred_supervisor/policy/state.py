@@ -62,6 +62,8 @@ class Book:
     """Crashes by a signal while unfreezing, in this stretch."""
     progressed: bool = False
     """This attempt has made new progress."""
+    waived: bool = False
+    """A person has resumed training within these quiet hours: they no longer count."""
     lived_s: float = 0.0
     """Time of attempts and back-offs in the window of the last hours; see `lived`."""
     useful_s: float = 0.0
@@ -175,6 +177,8 @@ class Paused:
     """Let go of the GPU, by request."""
 
     book: Book
+    quiet: str = ""
+    """The quiet hours that end it; empty: a person asked, and a person ends it."""
 
 
 class Outcome(StrEnum):

@@ -37,6 +37,12 @@ class Asked:
     done_file: str | None = None
     checkpoints: str | None = None
     progress_file: str | None = None
+    gpu: str | None = None
+    """`auto`, or a list of indices and UUIDs; None: not said, which is auto."""
+    gpu_memory_mib: int | None = None
+    """Needed before a launch; None: as the trainer measured it."""
+    quiet: list[str] = field(default_factory=list)
+    """Windows in which the trainer is paused, as they were written."""
     accepted: bool = False
     """A person has accepted changes of the model or the data: older checkpoints are resumed all the same."""
     sources: dict[str, str] = field(default_factory=dict)
@@ -86,6 +92,8 @@ def load_asked(run_dir: Path) -> Asked | None:
         return None
     texts, tables = (asked.name, asked.modality, asked.cwd, asked.drill), (asked.flags, asked.policy, asked.sources)
     if not all(isinstance(t, str) for t in texts) or not all(isinstance(t, dict) for t in tables):
+        return None
+    if not isinstance(asked.quiet, list) or not all(isinstance(window, str) for window in asked.quiet):
         return None
     if asked.command is not None and not all(isinstance(word, str) for word in asked.command):
         return None

@@ -8,6 +8,7 @@ from fred_supervisor.contract.files import now_text, read_json
 from fred_supervisor.policy.decide import Report
 from fred_supervisor.run import code, evidence
 from fred_supervisor.run.asked import Asked
+from fred_supervisor.run.minutes import minutes_before
 from fred_supervisor.run.resume import lost_steps
 from fred_supervisor.run.stacks import Dump
 
@@ -43,6 +44,7 @@ def document(
             **told,
             "stacks": dump.text or None,
             "memory": _memory(sample),
+            "minutes_before": minutes_before(asked.dir),
             "kernel": evidence.kernel_lines(read_json(folder.launch) or {}),
             "code_changes": code.changes(read_json(asked.dir.attempt(1).code), read_json(folder.code)) or None,
         },

@@ -34,10 +34,10 @@ class Launched:
     """One JSON line comes here: the trainer's pid, or why there is none."""
 
 
-def spawn(asked: Asked, attempt: int, orders: Orders, resume: Path | None) -> Launched:
-    """Prepare an attempt and start its keeper. Raises OSError."""
+def spawn(asked: Asked, attempt: int, orders: Orders, resume: Path | None, *, gpus: tuple[str, ...] = ()) -> Launched:
+    """Prepare an attempt and start its keeper. `gpus`: UUIDs that were chosen for it. Raises OSError."""
     folder = prepare(asked, attempt)
-    environ = trainer_environment(asked, attempt, orders, resume)
+    environ = trainer_environment(asked, attempt, orders, resume) | visible(gpus)
     facts: dict[str, Any] = {
         "output": str(folder.output),
         "launch_file": str(folder.launch),
@@ -120,6 +120,15 @@ def trainer_environment(asked: Asked, attempt: int, orders: Orders, resume: Path
         before = os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "")
         environ["PYTORCH_CUDA_ALLOC_CONF"] = ",".join(filter(None, (before, "expandable_segments:True")))
     return environ
+
+
+def visible(gpus: tuple[str, ...]) -> dict[str, str]:
+    """What makes CUDA see the chosen GPUs and no others. Indices, where the driver was silent, are the bus's."""
+    if not gpus:
+        return {}
+    counted = any(gpu.isdigit() for gpu in gpus)
+    order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if counted else {}
+    return {"CUDA_VISIBLE_DEVICES": ",".join(gpus), **order}
 
 
 def command(asked: Asked, attempt: int, orders: Orders, resume: Path | None) -> list[str]:

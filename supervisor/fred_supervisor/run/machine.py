@@ -28,12 +28,14 @@ from fred_supervisor.policy.decide import (
     Seen,
     Terminate,
 )
+from fred_supervisor.policy.gate import Open, Shut
 from fred_supervisor.policy.remedy import ordered
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import (
     Ended,
     Holding,
     Orders,
+    Paused,
     Rung,
     Running,
     Starting,
@@ -46,6 +48,8 @@ from fred_supervisor.run import code, evidence, lock, notify, output, proc
 from fred_supervisor.run.asked import Asked
 from fred_supervisor.run.custody import Custody
 from fred_supervisor.run.errand import Errands
+from fred_supervisor.run.gpus import HELD, Gpus
+from fred_supervisor.run.hours import Hours
 from fred_supervisor.run.journal import complain
 from fred_supervisor.run.launch import spawn
 from fred_supervisor.run.pace import Pace
@@ -103,6 +107,8 @@ class Machine:
         self._fed_s = 0.0
         self._watchdog_s = notify.watchdog_s()
         self._monitor = Monitor(asked)
+        self._gpus = Gpus(asked, self._monitor)
+        self._hours = Hours(asked.quiet)
         self._errands = Errands()
         self._custody = Custody(asked, self._own_pids)
         self._checkpoints_seen: tuple[int, ...] = ()
@@ -163,6 +169,7 @@ class Machine:
             self._start_monitor()
         if self._attempt is not None and self._attempt.starting is not None:
             request, self._request = None, request  # there is no trainer yet that could be asked
+        clear, barred = self._at_gate(state, request)
         looks, self._last_looks = self._last_looks, ()
         busy = moved = None
         fresh = dumping = False
@@ -177,7 +184,11 @@ class Machine:
                 moved = self._second_dump(self._attempt, state.until_s, now_s)
             dumping = self._attempt.stacks.writing(now_s)
             survivors = self._survivors(self._attempt, state, now_s)
-        clear = self._clear(state) if isinstance(state, Holding) and now_s >= state.probe_s else None
+            for event, text in self._gpus.outlook.news() if self._gpus.gate.applies else ():
+                self.note(event, text)
+        if isinstance(state, Holding) and state.cause not in HELD and now_s >= state.probe_s:
+            clear = self._clear(state)
+        self._ended = self._ended or self._gpus.verdict()
         ended, self._ended = self._ended, None
         return Seen(
             now_s=now_s,
@@ -192,7 +203,39 @@ class Machine:
             ended=ended,
             request=request,
             clear=clear,
+            barred=barred,
+            quiet=self._hours.now(),
         )
+
+    def _at_gate(self, state: State, request: Request | None) -> tuple[bool | None, Shut | None]:
+        """Of a launch that waits at the gate, or a run that is held there: whether it is clear, or what bars it."""
+        gate = self._gpus.gate
+        held = isinstance(state, Holding) and state.cause in HELD
+        if isinstance(state, Holding) and held and not gate.pending and time.monotonic() >= state.probe_s:
+            self._ask_gate(state)
+        if not gate.pending:
+            return None, None
+        if request is not None or not (held or isinstance(state, Starting)):
+            bar = gate.put_off()
+            return None, bar if isinstance(state, Starting) else None
+        verdict = gate.look()
+        if isinstance(verdict, Open) and isinstance(state, Holding):
+            known_bad = verdict.blind and state.cause is Cause.GPU  # who says nothing does not say that it has cleared
+            return not known_bad, None
+        if isinstance(verdict, Open):
+            self._launch(state)
+            return None, None
+        if verdict is not None and verdict.absent and self._on_spawned is not None:
+            reason = verdict.sentence.rstrip(".")
+            self._spawned(reason)
+            self._ended = Evidence(attempt=state.book.attempt, last_line=reason, exec_error=reason)
+            return None, None
+        return None, verdict
+
+    @property
+    def quiet(self) -> str:
+        """The quiet hours that hold now; empty: none."""
+        return self._hours.now()
 
     def _timeout_s(self, state: State, wake_s: float | None, now_s: float) -> float | None:
         ends = [] if wake_s is None else [wake_s]
@@ -205,7 +248,8 @@ class Machine:
             ends.append(now_s + half_s)
         if self._attempt is not None and self._attempt.orphan_s is not None:
             ends.append(now_s + _SWEEP_S)
-        ends += [due_s for due_s in (self._monitor.due_s, self._records.alerts.due_s) if due_s is not None]
+        others = (self._records.alerts.due_s, self._gpus.due_s, self._hours.due_s)
+        ends += [due_s for due_s in (self._monitor.due_s, *others) if due_s is not None]
         if self._watchdog_s is not None:
             ends.append(self._fed_s + self._watchdog_s)
         return None if not ends else max(0.0, min(ends) - now_s)
@@ -235,7 +279,7 @@ class Machine:
         attempt.read_trainer()
         self._spawned(None)
         self._monitor.expect(time.monotonic())
-        self._monitor.order(trainer=answer["trainer"])
+        self._monitor.order(event="near", trainer=answer["trainer"])
         self._note_code(attempt)
         where = "" if attempt.resume is None else f", from {attempt.resume.name}"
         self.note("launched", f"Attempt {attempt.number} runs as pid {answer['trainer']}{where}.")
@@ -322,7 +366,9 @@ class Machine:
         return self._custody.outlived(attempt)
 
     def _finish(self, attempt: LiveAttempt) -> None:
-        self._ended = evidence.gather(self.asked, attempt.number, oom_kills_before=attempt.oom_kills)
+        self._ended = self._gpus.examine(
+            evidence.gather(self.asked, attempt.number, oom_kills_before=attempt.oom_kills)
+        )
         self._last_looks = attempt.look(time.monotonic())
         self._monitor.order(event="near", trainer=None)
         self._dump = attempt.stacks.dump
@@ -333,7 +379,7 @@ class Machine:
     def perform(self, action: Action, state: State) -> None:
         match action:
             case Launch():
-                self._launch(state)
+                self._order_launch(state)
             case DumpStacks():
                 if self._attempt is not None:
                     self._attempt.ask_stacks()
@@ -356,13 +402,25 @@ class Machine:
         """For people: into the journal and the status."""
         self._records.note(event, text)
 
+    def _order_launch(self, state: State) -> None:
+        """At once, or, where there may be a GPU, when the gate opens."""
+        if self._gpus.gate.applies:
+            self._ask_gate(state)
+        else:
+            self._launch(state)
+
+    def _ask_gate(self, state: State) -> None:
+        orders = ordered(self.settings, state.book.orders)
+        self._gpus.begin(self._resume(orders), orders)
+
     def _launch(self, state: State) -> None:
         assert isinstance(state, Starting)
         number, orders = state.book.attempt, ordered(self.settings, state.book.orders)
         resume = self._resume(orders)
         kills = evidence.oom_kills()
         try:
-            launched = spawn(self.asked, number, orders, None if resume is None else resume.path)
+            path = None if resume is None else resume.path
+            launched = spawn(self.asked, number, orders, path, gpus=self._gpus.gate.uuids)
         except OSError as error:
             reason = f"{error.filename or 'the keeper'}: {error.strerror}"
             full = error.errno in (errno.ENOSPC, errno.EDQUOT) and self._on_spawned is None
@@ -398,6 +456,7 @@ class Machine:
         )
         self._attempt = attempt
         attempt.read_trainer()
+        self._gpus.gate.adopt((read_json(attempt.folder.launch) or {}).get("environment"))
         self._spawned(None)
         self._monitor.expect(time.monotonic())
         if keeper is None or not self._watch_process(keeper, "keeper"):
@@ -457,7 +516,10 @@ class Machine:
             return
         if not lock.is_at(self._lock_fd, self.asked.dir):
             self._mend_run_dir()
-        self._records.snapshot(state, self._pace, durable=durable)
+        self._records.snapshot(state, self._pace, durable=durable, outlook=self._gpus.text)
+        if isinstance(state, Holding | Paused | Ended):
+            self._spawned(None)  # a start is answered, though nothing runs yet
+            self._gpus.gate.let_go()
         self._monitor.order(facts={**self._pace.document(), "restarts": state.book.restarts.total})
         if self._attempt is not None:
             self._verify()

@@ -22,7 +22,7 @@ from fred_supervisor.run.stacks import Dump
 
 _REFRESH_S: Final = 5.0
 """Between two snapshots while nothing happens but progress."""
-_ALARMING: Final = ("stalled", "failed", "completed")
+_ALARMING: Final = ("stalled", "failed", "completed", "memory forecast", "GPU")
 """Notes that are alerts, too."""
 
 
@@ -60,12 +60,14 @@ class Records:
         self._written, self._written_s = seen, now_s
         return True
 
-    def snapshot(self, state: State, pace: Pace, *, durable: bool) -> None:
+    def snapshot(self, state: State, pace: Pace, *, durable: bool, outlook: str = "") -> None:
+        """`outlook`: what the monitor warns of."""
         document = snapshot.document(
             state=state,
             settings=self._settings,
             now_s=time.monotonic(),
             last_note=self._last_note,
+            outlook=outlook,
             supervisor=self._own,
             pace=pace.document(),
             incidents=len(self._journal.incident_numbers()),

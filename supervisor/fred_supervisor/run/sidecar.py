@@ -17,6 +17,8 @@ _AGAIN_S: Final = (5.0, 300.0)
 """Pause before a dead monitor is started again: doubling from the first to the last."""
 _LEAVE_S: Final = 1.0
 """From the end of its input until it is killed."""
+_SILENT_S: Final = 60.0
+"""A monitor that has written nothing for so long is ended."""
 _STALE: Final = (3, 5.0)
 """A sample older than this many periods and seconds says nothing."""
 
@@ -28,6 +30,10 @@ class Monitor:
         self._asked = asked
         self._process: Beside | None = None
         self._deaths = 0
+        self._visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        self.released = False
+        """NVML was closed on our request."""
+        self._started_s = 0.0
         self.due_s: float | None = None
         """When it is to be started."""
 
@@ -41,17 +47,53 @@ class Monitor:
         if self._process is None and self.due_s is None:
             self.due_s = now_s + _FIRST_S
 
+    def want(self, now_s: float) -> None:
+        """Somebody waits for a sample: have a monitor at once, with NVML open."""
+        self.expect(now_s)
+        if self._deaths == 0 and self.due_s is not None:
+            self.due_s = now_s
+        if self.released:
+            self.released = False
+            self.order(release=False)
+
+    def coming(self, until_s: float) -> bool:
+        """Whether it lives, or will by then."""
+        return self._process is not None or (self.due_s is not None and self.due_s < until_s)
+
+    def release(self) -> None:
+        """Have NVML closed until somebody wants a sample."""
+        self.released = True
+        self.order(release=True)
+
+    def show(self, visible: str | None) -> None:
+        """What the next trainer is given as CUDA_VISIBLE_DEVICES; None: what we were given."""
+        self._visible = os.environ.get("CUDA_VISIBLE_DEVICES") if visible is None else visible
+        self.order(cuda_visible_devices=self._visible)
+
+    def silent(self, now_s: float) -> bool:
+        """It lives, and has not written for so long that it must hang."""
+        if self._process is None or now_s - self._started_s < _SILENT_S:
+            return False
+        return newest_sample(self._asked.dir) is None
+
+    def kill(self) -> None:
+        """Its end is seen like any other, and another one started."""
+        if self._process is not None:
+            self._process.kill()
+
     def start(self) -> Identity | None:
         """Start it; who it is, or None when that failed."""
         self.due_s = None
         self._process = Beside.start("fred_supervisor.monitor", self._asked.dir)
+        self._started_s = time.monotonic()
         asked = self._asked
         self.order(
             run_dir=asked.run_dir,
             run_id=asked.run_id,
             name=asked.name,
-            cuda_visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"),
+            cuda_visible_devices=self._visible,
             cuda_device_order=os.environ.get("CUDA_DEVICE_ORDER"),
+            quiet=asked.quiet,
         )
         return None if self._process is None else self._process.who
 

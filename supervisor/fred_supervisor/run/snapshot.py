@@ -59,6 +59,8 @@ def detail(state: State, settings: Settings, now_s: float, last_note: str) -> st
         case Holding():
             return f"Held: {state.condition}"
         case Paused():
+            if state.quiet:
+                return f"Paused for {state.quiet}; `fred-supervise resume` goes on now."
             return "Paused; `fred-supervise resume` goes on."
         case Ended():
             return state.sentence
@@ -86,6 +88,7 @@ def document(
     settings: Settings,
     now_s: float,
     last_note: str,
+    outlook: str,
     supervisor: Identity,
     pace: Mapping[str, float | None],
     incidents: int,
@@ -95,7 +98,7 @@ def document(
         "format": FORMAT,
         "time": now_text(),
         "state": word(state, settings),
-        "detail": detail(state, settings, now_s, last_note),
+        "detail": " ".join(filter(None, (detail(state, settings, now_s, last_note), outlook))),
         "book": asdict(state.book),
         "limits_set": sorted(settings.hang_timeout_s),
         "supervisor": {**supervisor.document(), "version": fred_supervisor.__version__},

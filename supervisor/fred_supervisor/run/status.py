@@ -9,6 +9,7 @@ from typing import Any
 from fred_supervisor.contract.checkpoint import Found, list_checkpoints, why_invalid
 from fred_supervisor.contract.files import read_json
 from fred_supervisor.contract.heartbeat import Beat
+from fred_supervisor.contract.layout import RunDir
 from fred_supervisor.policy.state import Outcome
 from fred_supervisor.run import lock, proc, snapshot
 from fred_supervisor.run.asked import Asked
@@ -79,7 +80,7 @@ def status_document(asked: Asked) -> dict[str, Any]:
             "effective": batch * accumulate if batch and accumulate else None,
             "initial": initial,
         },
-        "gpus": _gpus(newest_sample(asked.dir)),
+        "gpus": gpu_rows(asked.dir),
         "last_incident": _incident(incidents[-1]) if incidents else None,
     }
 
@@ -155,10 +156,16 @@ def _checkpoint(asked: Asked) -> dict[str, Any] | None:
     }
 
 
-def _gpus(sample: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """What the monitor saw of the GPUs; empty when there is none, or nobody who looks."""
-    keys = ("uuid", "index", "name", "used_mib", "total_mib", "trainer_mib", "temperature_c", "health")
-    return [{key: gpu.get(key) for key in keys} for gpu in (sample or {}).get("gpus") or []]
+def gpu_rows(run: RunDir) -> list[dict[str, Any]]:
+    """What the monitor sees of the GPUs; a monitor that is silent leaves their names. Empty when there is none."""
+    names, values = ("uuid", "index", "name", "total_mib"), ("used_mib", "trainer_mib", "temperature_c")
+    sample = newest_sample(run)
+    gpus = (sample or read_json(run.monitor) or {}).get("gpus")
+    known = [gpu for gpu in gpus if isinstance(gpu, dict)] if isinstance(gpus, list) else []
+    if sample is not None:
+        return [{key: gpu.get(key) for key in (*names, *values, "health")} for gpu in known]
+    silent = {**dict.fromkeys(values), "health": "Unknown: the monitor is silent."}
+    return [{**{key: gpu.get(key) for key in names}, **silent} for gpu in known]
 
 
 def _incident(incident: dict[str, Any]) -> dict[str, Any]:

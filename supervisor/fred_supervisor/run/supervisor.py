@@ -8,9 +8,9 @@ from pathlib import Path
 
 from fred_supervisor.contract import environment
 from fred_supervisor.contract.files import read_json, remove_unfinished
-from fred_supervisor.policy.decide import Action, Seen, decide, launch
+from fred_supervisor.policy.decide import Action, Note, Seen, decide, launch
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.state import Book, Ended, Running, State
+from fred_supervisor.policy.state import Book, Ended, Paused, Running, State
 from fred_supervisor.policy.watch import begin
 from fred_supervisor.run import evidence, proc, snapshot
 from fred_supervisor.run.asked import Asked
@@ -58,8 +58,11 @@ def _take_up(asked: Asked, settings: Settings, machine: Machine) -> tuple[State,
         # The supervisor died, and the trainer ended while nobody watched: answer that now.
         ended = evidence.gather(asked, number, oom_kills_before=None)
         running = Running(book=book, watch=begin(now_s), since_s=now_s)
-        return decide(settings, running, Seen(now_s=now_s, ended=ended))
-    return launch(fresh_stretch(book))
+        return decide(settings, running, Seen(now_s=now_s, ended=ended, quiet=machine.quiet))
+    fresh = fresh_stretch(book)
+    if machine.quiet and not fresh.waived:
+        return Paused(book=fresh, quiet=machine.quiet), (Note(event="paused", text=f"Paused for {machine.quiet}."),)
+    return launch(fresh)
 
 
 def fresh_stretch(book: Book) -> Book:
