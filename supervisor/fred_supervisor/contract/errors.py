@@ -38,6 +38,10 @@ _TEXTS: tuple[tuple[ErrorKind, tuple[str, ...]], ...] = (
         ("CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUDA error: out of memory"),
     ),
     (ErrorKind.HOST_OOM, ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory")),
+    (
+        ErrorKind.CHECKPOINT,
+        ("PytorchStreamReader failed", "Weights only load failed", "Error(s) in loading state"),
+    ),
     (ErrorKind.NCCL, ("NCCL error", "ncclUnhandledCudaError", "ncclSystemError", "NCCL timeout")),
 )
 """Texts of torch's own errors, which come as a plain RuntimeError as often as under a class of their own."""

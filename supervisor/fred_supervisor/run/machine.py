@@ -322,7 +322,8 @@ class Machine:
         return self._custody.outlived(attempt)
 
     def _finish(self, attempt: LiveAttempt) -> None:
-        self._ended = evidence.gather(self.asked, attempt.number, oom_kills_before=attempt.oom_kills)
+        seen = evidence.gather(self.asked, attempt.number, oom_kills_before=attempt.oom_kills)
+        self._ended = replace(seen, stuck=attempt.why_stuck())
         self._last_looks = attempt.look(time.monotonic())
         self._monitor.order(event="near", trainer=None)
         self._dump = attempt.stacks.dump
