@@ -1,6 +1,5 @@
 """The error file: what ended a trainer, told by the trainer itself."""
 
-import traceback
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -89,6 +88,8 @@ def record_error(
     rank: int = 0,
 ) -> None:
     """Write `error` to `path`. Raises OSError when it cannot be written."""
+    import traceback  # noqa: PLC0415 - slow to import, and most trainers do not fail
+
     record = ErrorRecord(
         kind=classify(error),
         message=f"{type(error).__name__}: {error}",
