@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-slow check install lint types imports format clean bench-monitor
+.PHONY: demo test test-slow check install lint types imports format clean bench-monitor bench-supervisor
 
 install: $(STAMP)
 
@@ -28,6 +28,10 @@ test: install
 # What takes longer than the suite may.
 test-slow: install
 	@$(BIN)/python -m pytest -m slow
+
+# Beside supervisord, torchrun and NVRx, which are installed into throw-away environments.
+bench-supervisor: install
+	@$(BIN)/python tools/bench_supervisor.py
 
 bench-monitor: install
 	@$(BIN)/python tools/bench_monitor.py
