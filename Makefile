@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-slow check install lint types imports format clean bench-monitor bench-supervisor
+.PHONY: demo test test-slow check install lint types imports format clean bench-monitor bench-supervisor healthy-pauses
 
 install: $(STAMP)
 
@@ -32,6 +32,10 @@ test-slow: install
 # Beside supervisord, torchrun and NVRx, which are installed into throw-away environments.
 bench-supervisor: install
 	@$(BIN)/python tools/bench_supervisor.py
+
+# An hour of pauses that are no hangs, in a minute or two: nobody may be ended.
+healthy-pauses: install
+	@$(BIN)/python tools/healthy_pauses.py
 
 bench-monitor: install
 	@$(BIN)/python tools/bench_monitor.py

@@ -23,6 +23,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "checkpoints": "every checkpoint, and the one that a relaunch would use",
     "config": "the effective configuration, and where each value came from",
     "dump": "the stacks of the live trainer, now",
+    "drill": "rehearse failures on a small run: what is detected, how fast, what is lost",
 }
 
 _HELP: Final = """\
