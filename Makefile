@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-slow test-gpu check install lint types imports format clean bench-monitor
+.PHONY: demo test test-slow test-gpu check install lint types imports format clean bench-monitor bench-supervisor healthy-pauses
 
 install: $(STAMP)
 
@@ -32,6 +32,14 @@ test-slow: install
 # On a machine with an NVIDIA GPU; elsewhere each says why it is left out.
 test-gpu: install
 	@$(BIN)/python -m pytest -m gpu -s
+
+# Beside supervisord, torchrun and NVRx, which are installed into throw-away environments.
+bench-supervisor: install
+	@$(BIN)/python tools/bench_supervisor.py
+
+# An hour of pauses that are no hangs, in a minute or two: nobody may be ended.
+healthy-pauses: install
+	@$(BIN)/python tools/healthy_pauses.py
 
 bench-monitor: install
 	@$(BIN)/python tools/bench_monitor.py

@@ -96,15 +96,16 @@ def fred(tmp_path: Path) -> Iterator[Fred]:
     assert one.left() == []
 
 
+def wait_until(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
+    """Wait for a condition to become true, and return its value; the event of last resort."""
+    end = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+    return value
+
+
 @pytest.fixture
 def until() -> Callable[..., Any]:
-    """Wait for a condition to become true, and return its value; the event of last resort."""
-
-    def wait(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
-        end = time.monotonic() + timeout_s
-        while not (value := condition()):
-            assert time.monotonic() < end, "it did not happen in time"
-            time.sleep(0.01)
-        return value
-
-    return wait
+    """`wait_until`."""
+    return wait_until

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -32,6 +31,8 @@ def check_addresses(to: Addresses) -> None:
     """Whether alerts could be sent at all; asks no server. In a process of its own, for the library is large."""
     if to == Addresses():
         return
+    import subprocess  # noqa: PLC0415 - only where alerts are asked for
+
     words = [sys.executable, "-m", "fred_supervisor.alerts", "--check"]
     asked = json.dumps(asdict(to))
     try:

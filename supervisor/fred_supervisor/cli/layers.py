@@ -5,7 +5,6 @@ the key in capitals. Both know every flag of `start`, and every number of the po
 """
 
 import contextlib
-import difflib
 import os
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -119,6 +118,8 @@ def _read(path: Path, allowed: dict[str, list[str]]) -> dict[str, dict[str, Any]
 
 
 def _near(key: str, known: Iterable[str]) -> str:
+    import difflib  # noqa: PLC0415 - only for people who mistype
+
     near = difflib.get_close_matches(key, list(known), 1)
     return f"; did you mean {near[0]!r}?" if near else ""
 

@@ -4,7 +4,6 @@ import importlib
 import io
 import os
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -24,6 +23,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "checkpoints": "every checkpoint, and the one that a relaunch would use",
     "config": "the effective configuration, and where each value came from",
     "dump": "the stacks of the live trainer, now",
+    "drill": "rehearse failures on a small run: what is detected, how fast, what is lost",
 }
 
 _HELP: Final = """\
@@ -53,7 +53,7 @@ def main() -> int:
         return _run(argv)
     except Fault as fault:
         if debug:
-            traceback.print_exc()
+            _print_traceback()
         print(f"fred-supervise: {fault}", file=sys.stderr)
         return fault.code
     except KeyboardInterrupt:
@@ -63,11 +63,17 @@ def main() -> int:
         return CommandExit.OK
     except OSError as error:
         if debug:
-            traceback.print_exc()
+            _print_traceback()
         where = f"{error.filename}: " if error.filename else ""
         print(f"fred-supervise: {where}{error.strerror or error}", file=sys.stderr)
         denied = isinstance(error, PermissionError)
         return CommandExit.NO_PERMISSION if denied else CommandExit.BAD_INPUT
+
+
+def _print_traceback() -> None:
+    import traceback  # noqa: PLC0415 - only for people who debug
+
+    traceback.print_exc()
 
 
 def _fill_standard_streams() -> None:

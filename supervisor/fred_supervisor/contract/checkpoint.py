@@ -1,6 +1,5 @@
 """Checkpoints without torch: the sidecar, publishing one whole, and which is the newest valid one."""
 
-import hashlib
 import os
 import re
 from collections.abc import Callable
@@ -72,6 +71,8 @@ def sidecar_path(checkpoint: Path) -> Path:
 
 def digest_of(path: Path) -> str:
     """`sha256:<hex>` of a file. Raises OSError."""
+    import hashlib  # noqa: PLC0415 - 4 MB of OpenSSL, only where a digest is computed
+
     with path.open("rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 

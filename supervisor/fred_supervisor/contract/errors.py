@@ -1,6 +1,5 @@
 """The error file: what ended a trainer, told by the trainer itself."""
 
-import traceback
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -38,6 +37,10 @@ _TEXTS: tuple[tuple[ErrorKind, tuple[str, ...]], ...] = (
         ("CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUDA error: out of memory"),
     ),
     (ErrorKind.HOST_OOM, ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory")),
+    (
+        ErrorKind.CHECKPOINT,
+        ("PytorchStreamReader failed", "Weights only load failed", "Error(s) in loading state"),
+    ),
     (
         ErrorKind.NCCL,
         (
@@ -95,6 +98,8 @@ def record_error(
     rank: int = 0,
 ) -> None:
     """Write `error` to `path`. Raises OSError when it cannot be written."""
+    import traceback  # noqa: PLC0415 - slow to import, and most trainers do not fail
+
     record = ErrorRecord(
         kind=classify(error),
         message=f"{type(error).__name__}: {error}",

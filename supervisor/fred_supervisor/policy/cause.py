@@ -91,6 +91,8 @@ class Evidence:
     """Others held so much of the GPU's memory that they, and not the batch, made it too small: who."""
     stalled_s: float | None = None
     """How long it had made no progress, for a hang."""
+    stuck: str | None = None
+    """What hangs, and where in the code, as a clause."""
     resumed_from: str | None = None
     """Checkpoint of this attempt."""
 
@@ -144,7 +146,8 @@ def diagnose(seen: Evidence) -> Diagnosis:
         return found(Cause.GPU, Kind.GPU, seen.gpu_trouble, same="")
     if seen.ended_by is EndedBy.HANG:
         silent = "" if seen.stalled_s is None else f" for {seen.stalled_s:.0f} s"
-        return found(Cause.HANG, Kind.HANG, f"The trainer made no progress{silent}{at}.", same=_section(seen))
+        why = f": {seen.stuck}" if seen.stuck else ""
+        return found(Cause.HANG, Kind.HANG, f"The trainer made no progress{silent}{at}{why}.", same=_section(seen))
     of_input = said in (ErrorKind.DATA, ErrorKind.CHECKPOINT)  # the error file outranks the exit code
     if said is ErrorKind.CONFIG or (seen.exit_code == TrainerExit.CONFIG and not of_input):
         return found(Cause.CONFIG, Kind.CONFIG, _with("The trainer refused its configuration", first_line))
@@ -167,7 +170,7 @@ def diagnose(seen: Evidence) -> Diagnosis:
     if said is ErrorKind.CHECKPOINT:
         return found(Cause.CHECKPOINT, Kind.CHECKPOINT, _with("A checkpoint failed", first_line))
     if said is ErrorKind.NAN_LOSS:
-        return found(Cause.NAN, Kind.NAN_LOSS, f"The loss was not a finite number{at}.", same="nan")
+        return found(Cause.NAN, Kind.NAN_LOSS, _with(f"The loss was not a finite number{at}", first_line), same="nan")
     if said is ErrorKind.DATA:
         return found(Cause.CRASH, Kind.DATA, _with("The data set could not be used", first_line))
     if _is_import(text) and (seen.beat is None or seen.beat.section is Section.STARTUP):

@@ -282,7 +282,9 @@ def _apply(remedy: Remedy, case: Case) -> tuple[Book, str] | None:
                 return None
             return order(f"Relaunched with half the loader workers, {workers} → {workers // 2}.", workers=workers // 2)
         case Remedy.FULL_PRECISION:
-            if case.settings.foreign or orders.full_precision:
+            if case.settings.foreign:
+                return book, "Relaunched from the newest checkpoint; its precision is its own."
+            if orders.full_precision:
                 return None
             return order("Relaunched from the newest checkpoint in fp32.", full_precision=True)
         case Remedy.LONGER_LIMIT:

@@ -3,10 +3,7 @@
 Runs as an errand of its own: git may be slow, and nothing waits for it.
 """
 
-import hashlib
 import os
-import shutil
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -41,6 +38,8 @@ def state(folder: Path) -> dict[str, Any]:
 
 def _digests(folder: Path, names: list[str]) -> dict[str, str]:
     """Name → digest of the sources among some files; deleted ones are told as such."""
+    import hashlib  # noqa: PLC0415 - the supervisor compares states only; it never computes one
+
     found = {}
     for name in [name for name in names if Path(name).suffix in _SUFFIXES][:_MOST_FILES]:
         try:
@@ -56,6 +55,9 @@ def _digests(folder: Path, names: list[str]) -> dict[str, str]:
 
 def _git(folder: Path, *words: str) -> str | None:
     """What git answers; None when there is no git, no repository, or no answer in time."""
+    import shutil  # noqa: PLC0415 - likewise
+    import subprocess  # noqa: PLC0415 - likewise
+
     environ = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # never in the way of somebody's own git
     git = shutil.which("git")
     if git is None:

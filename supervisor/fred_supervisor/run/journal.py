@@ -41,12 +41,15 @@ class Journal:
         found = (read_json(self.dir.incident(number)) for number in self.incident_numbers())
         return [incident for incident in found if incident is not None and isinstance(incident.get("id"), int)]
 
-    def write_incident(self, number: int, document: dict[str, Any]) -> None:
+    def write_incident(self, number: int, document: dict[str, Any]) -> bool:
+        """False when it could not be written."""
         try:
             self.dir.incidents.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_json(self.dir.incident(number), document)
         except OSError as error:
             complain(f"incident {number}: {error}")
+            return False
+        return True
 
 
 def complain(text: str) -> None:

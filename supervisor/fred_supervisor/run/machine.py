@@ -366,9 +366,8 @@ class Machine:
         return self._custody.outlived(attempt)
 
     def _finish(self, attempt: LiveAttempt) -> None:
-        self._ended = self._gpus.examine(
-            evidence.gather(self.asked, attempt.number, oom_kills_before=attempt.oom_kills)
-        )
+        seen = evidence.gather(self.asked, attempt.number, oom_kills_before=attempt.oom_kills)
+        self._ended = self._gpus.examine(replace(seen, stuck=attempt.why_stuck()))
         self._last_looks = attempt.look(time.monotonic())
         self._monitor.order(event="near", trainer=None)
         self._dump = attempt.stacks.dump

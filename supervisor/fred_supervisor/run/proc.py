@@ -51,6 +51,7 @@ def identity_from(document: object) -> Identity | None:
 class Stat(NamedTuple):
     """What is used of /proc/<pid>/stat."""
 
+    name: str
     state: str
     parent: int
     start_ticks: int
@@ -64,8 +65,10 @@ def stat(pid: int) -> Stat | None:
         text = _read(f"{pid}/stat")
     except OSError:
         return None
-    fields = text[text.rindex(b")") + 2 :].split()  # the name before may hold spaces and brackets
+    opened, closed = text.index(b"("), text.rindex(b")")  # the name in between may hold spaces and brackets
+    fields = text[closed + 2 :].split()
     return Stat(
+        name=text[opened + 1 : closed].decode(errors="replace"),
         state=fields[0].decode(),
         parent=int(fields[1]),
         start_ticks=int(fields[19]),

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from fred_supervisor.contract.checkpoint import Found
 from fred_supervisor.contract.files import write_json
@@ -39,6 +39,8 @@ class Records:
         self._last_note = ""
         self._written = ""
         self._written_s = 0.0
+        self._owed: dict[int, dict[str, Any]] = {}
+        """Incidents that could not be written, for the disk was full."""
 
     def note(self, event: str, text: str) -> None:
         """Into the journal, the status and the service manager's."""
@@ -76,19 +78,22 @@ class Records:
             write_json(self._asked.dir.state, document, durable=durable)
         except OSError as error:
             complain(f"state.json: {error}")
+        else:
+            self._owed = {n: owed for n, owed in self._owed.items() if not self._journal.write_incident(n, owed)}
         self.alerts.look_at_disk()
 
     def incident(self, report: Report, resume: Found | None, dump: Dump) -> None:
         """A new incident; `resume` is where the next attempt starts from."""
         document = incident.document(
             report,
-            number=self._journal.next_incident(),
+            number=max(self._journal.next_incident(), max(self._owed, default=0) + 1),
             resume=resume,
             dump=dump,
             sample=newest_sample(self._asked.dir),
             asked=self._asked,
         )
-        self._journal.write_incident(document["id"], document)
+        if not self._journal.write_incident(document["id"], document):
+            self._owed[document["id"]] = document
         text = f"{document['cause']} {document['action']}"
         self.note("incident", text)
         self.alerts.tell("incident", f"incident {document['id']} ({document['kind']})", text, document)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fred_supervisor.contract import environment, heartbeat
 from fred_supervisor.contract.files import now_text, read_file, read_json, write_json
+from fred_supervisor.policy.hang import HangSight, ProcessSight, parse_stacks, why_stuck
 from fred_supervisor.policy.watch import Look
 from fred_supervisor.run import proc
 from fred_supervisor.run.asked import Asked
@@ -44,6 +45,8 @@ class LiveAttempt:
     cgroup: str | None = None
     """The trainer's own control group, if it has one."""
     _looked_s: float = field(default_factory=time.monotonic)
+    _trees: list[tuple[ProcessSight, ...]] = field(default_factory=list)
+    """Its processes, whenever stacks were asked for."""
     _checkpoints: tuple[int, ...] | None = None
     _activity: tuple[float, tuple[int, int]] | None = None
 
@@ -133,10 +136,29 @@ class LiveAttempt:
         """Ask for a stack dump; False when nobody can be asked, and no tool can look."""
         root = self.trainer
         tree = () if root is None or not proc.alive(root) else (root.pid, *proc.descendants(root.pid))
+        targets = self.targets()
+        self._trees.append(_sights(tree, {who.pid for who in targets}))
         if again:
-            self.stacks.ask_again(self.targets(), tree)
+            self.stacks.ask_again(targets, tree)
             return True
-        return self.stacks.ask(self.targets(), tree)
+        return self.stacks.ask(targets, tree)
+
+    def why_stuck(self) -> str | None:
+        """After a hang: what hangs, and where in the code; None when nothing can be told, or nothing was asked for."""
+        first, last = (((),) * 2 + tuple(self._trees))[-2:]
+        stacks = parse_stacks(self.stacks.dump.text)
+        return why_stuck(HangSight(first=first, last=last, stacks=stacks, moved=self.stacks.differed))
+
+
+def _sights(tree: tuple[int, ...], beating: set[int]) -> tuple[ProcessSight, ...]:
+    """What each process does just now."""
+    found = []
+    for pid in tree:
+        now, beats = proc.stat(pid), pid in beating
+        if now is not None:
+            wchan = proc.wait_channel(pid)
+            found.append(ProcessSight(pid=pid, name=now.name, state=now.state, wchan=wchan, beats=beats))
+    return tuple(found)
 
 
 def _age_s(mtime_ns: int, at_most_s: float) -> float:

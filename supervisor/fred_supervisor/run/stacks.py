@@ -48,6 +48,8 @@ class Stacks:
         self._spies: list[tuple[Identity, float]] = []
         self.dump = Dump()
         """The newest one that was kept."""
+        self.differed: bool | None = None
+        """What `moved` has said last."""
 
     def ask(self, beating: Iterable[Identity], tree: Iterable[int]) -> bool:
         """Ask for a dump; False when there is nobody who could be asked, and no tool that could look.
@@ -113,9 +115,8 @@ class Stacks:
         parts = [_from(self._folder.output, at) for at in self._starts[-2:]]
         text = next((part for part in reversed(parts) if part), "") or self._spied()
         self.dump = Dump(text, self._starts[-2:][0] if self._starts else None)
-        if len(parts) < 2 or not parts[1]:
-            return None
-        return parts[0].removesuffix(parts[1]) != parts[1]
+        self.differed = None if len(parts) < 2 or not parts[1] else parts[0].removesuffix(parts[1]) != parts[1]
+        return self.differed
 
     def _spied(self) -> str:
         return _from(self._folder.stacks, self._spied_from)

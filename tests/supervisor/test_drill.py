@@ -1,0 +1,67 @@
+"""`fred-supervise drill`: failures rehearsed on real small runs."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.supervisor.test_bad_input import one_line
+
+from fred_supervisor.cli.drill import EXPECTED
+from fred_supervisor.contract.drill import Fault
+
+
+def test_failures_are_rehearsed_and_told(fred):
+    done = fred("drill", "--small", "--only", "segfault,hang,nan,slow", "--json", timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout)
+    assert (told["passed"], told["failed"]) == (4, 0)
+    crash, hang, nan, slow = told["drills"]
+    assert [row["detected"] for row in told["drills"]] == ["crash", "hang", "nan_loss", None]
+    assert 0 <= crash["detected_after_s"] < told["limit_s"]
+    assert told["limit_s"] <= hang["detected_after_s"]
+    assert crash["lost_steps"] == nan["lost_steps"] == 1
+    assert hang["recovered_after_s"] > 0
+    assert (slow["state"], slow["relaunched_after_s"]) == ("completed", None)
+    assert all(row["left_behind"] == 0 for row in told["drills"])
+    one_line(fred("status"), 4, "no run is known")  # rehearsals are not on the person's list
+
+
+def test_a_person_reads_a_table(fred):
+    done = fred("drill", "--small", "--only", "exit0", timeout=60)
+    assert done.returncode == 0, done.stdout
+    assert "silent_exit" in done.stdout
+    assert "1 of 1 as they should be; 0 processes left behind, 0 false alarms." in done.stdout
+
+
+def test_what_cannot_be_rehearsed_is_said(fred):
+    one_line(fred("drill", "--only", "earthquake"), 2, "earthquake", "sigkill")
+    one_line(fred("drill", "--repeat", "0"), 2, "--repeat")
+    assert set(EXPECTED) == set(Fault)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_failure_with_the_real_trainer(fred):
+    done = fred("drill", "--json", timeout=890)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["passed"] == len(EXPECTED)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_an_hour_of_healthy_pauses_ends_nobody(tmp_path: Path):
+    tool = Path(__file__).parents[2] / "tools/healthy_pauses.py"
+    done = subprocess.run(
+        [sys.executable, tool, "--json"],
+        env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=290,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout)
+    assert (told["false_kills"], told["orphans"], told["state"]) == (0, 0, "completed")
+    assert told["pauses"] > 20
