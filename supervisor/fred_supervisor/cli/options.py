@@ -10,7 +10,6 @@ from fred_supervisor.cli.fault import Parser
 from fred_supervisor.contract.drill import parse_drills
 from fred_supervisor.contract.flags import FLAGS, add_flags, natural, positive
 from fred_supervisor.contract.heartbeat import Section
-from fred_supervisor.monitor.quiet import parse_window
 
 _EPILOG: Final = """\
 examples:
@@ -99,6 +98,8 @@ def memory(text: str) -> int:
 
 def quiet_window(text: str) -> str:
     """Checked here, kept as it was written; `never` takes back what was asked before."""
+    from fred_supervisor.monitor.quiet import parse_window  # noqa: PLC0415 - time zones, only where somebody has hours
+
     try:
         if text != "never":
             parse_window(text)
