@@ -27,6 +27,7 @@ def test_nothing_that_the_loop_does_with_a_wedged_monitor_waits(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     until: Any,
+    request: pytest.FixtureRequest,
 ):
     nvidia = Nvidia(tmp_path, native)
     for key in ("LD_LIBRARY_PATH", "FRED_FAKE_NVML", "FRED_FAKE_NVML_CLOSED"):
@@ -36,6 +37,7 @@ def test_nothing_that_the_loop_does_with_a_wedged_monitor_waits(
     asked = Asked(name="t", modality="rgb", run_dir=str(tmp_path / "run"), cwd="/")
     asked.dir.supervisor.mkdir(parents=True)
     monitor = Monitor(asked)
+    request.addfinalizer(lambda: (monitor.kill(), monitor.leave()))
     gpus = Gpus(asked, monitor)
     who = monitor.start()
     assert who is not None
@@ -60,8 +62,6 @@ def test_nothing_that_the_loop_does_with_a_wedged_monitor_waits(
     assert took_s[len(took_s) * 99 // 100] < STALL_S  # the rest is a busy machine's
     (row,) = gpu_rows(asked.dir)
     assert row["total_mib"] == 24576
-    os.kill(who.pid, signal.SIGCONT)
-    monitor.leave()
 
 
 def test_a_silent_monitor_leaves_names_and_no_numbers(tmp_path: Path):
