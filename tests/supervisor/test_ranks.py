@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from fred_supervisor.contract.files import read_json
+from fred_supervisor.policy.state import Orders
+from fred_supervisor.run.asked import Asked
+from fred_supervisor.run.launch import command, prepare
 from fred_supervisor.run.ranks import RankEnd, blamed, own_output, under_torchrun
 
 pytest.importorskip("torch.distributed.run")
@@ -78,6 +81,45 @@ def test_ranks_are_for_what_torchrun_can_start(fred):
     assert refused.returncode == 2
     assert "no Python script that torchrun could start" in refused.stderr
     assert not fred.run_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--ranks=2", "--gpu=0,1,2"], "each rank has a GPU of its own"),
+        (["--ranks=2", "--gpu=auto"], "each rank has a GPU of its own"),
+        (["--ranks=2", "--device=cuda"], "--gpu 0,1"),
+    ],
+)
+def test_ranks_and_gpus_have_to_agree(fred, tmp_path, flags, says):
+    (tmp_path / "data/0/RGB").mkdir(parents=True)
+    refused = fred("start", "--name", "t", "--data", str(tmp_path / "data"), *flags)
+    assert refused.returncode == 2, refused.stderr
+    assert says in refused.stderr
+    assert not fred.run_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "count", "device"),
+    [
+        ({}, 1, None),
+        ({"gpu": "1"}, 1, None),
+        ({"gpu": "auto"}, 1, None),
+        ({"gpu": "0,1"}, 2, None),
+        ({"ranks": 3}, 3, "--device=cpu"),
+        ({"ranks": 2, "gpu": "0,1"}, 2, None),
+        ({"ranks": 1, "gpu": "0,1"}, 1, None),
+    ],
+)
+def test_how_many_ranks_are_started_and_where(tmp_path, asked, count, device):
+    run = Asked(name="t", modality="rgb", run_dir=str(tmp_path), cwd="/", **asked)
+    found = command(run, 1, Orders(), None)
+    assert ("torch.distributed.run" in found) == (count > 1)
+    assert (f"--nproc-per-node={count}" in found) == (count > 1)
+    assert [word for word in found if word.startswith("--device")] == ([device] if device else [])
+    folder = prepare(run, 1)
+    beats = sorted(path.name for path in folder.path.glob("heartbeat*"))
+    assert beats == ["heartbeat", *(f"heartbeat.rank{rank}" for rank in range(1, count))]
 
 
 @pytest.mark.parametrize(

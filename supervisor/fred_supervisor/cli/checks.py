@@ -100,6 +100,8 @@ def check_ranks(asked: Asked) -> None:
     count, gpus = asked.ranks or 1, 0 if asked.gpu is None else len(asked.gpu.split(","))
     if count > 1 and gpus not in (0, count):
         raise Fault(CommandExit.USAGE, f"--ranks {count} with {gpus} in --gpu: each rank has a GPU of its own")
+    if asked.on_cpu and asked.flag("device") not in ("auto", "cpu"):
+        raise Fault(CommandExit.USAGE, f"--ranks {count} alone is for the CPU; name one GPU for each, e.g. --gpu 0,1")
     if count > 1 and asked.command is not None and under_torchrun(asked.command, count) is None:
         raise Fault(
             CommandExit.USAGE,

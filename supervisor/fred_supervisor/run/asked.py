@@ -67,6 +67,11 @@ class Asked:
         """How many processes train together."""
         return self.ranks or (len(self.gpu.split(",")) if self.gpu else 1)
 
+    @property
+    def on_cpu(self) -> bool:
+        """Several ranks without a word of GPUs: they train on the CPU."""
+        return (self.ranks or 1) > 1 and self.gpu is None
+
     def save(self) -> None:
         """Raises OSError."""
         write_json(self.dir.run, asdict(self))

@@ -165,8 +165,8 @@ def _foreign_command(asked: Asked, attempt: int, orders: Orders, resume: Path | 
 
 def _own_command(asked: Asked, orders: Orders) -> list[str]:
     flags = {**asked.flags, "modality": asked.modality, "run_dir": asked.run_dir, "force_resume": asked.accepted}
-    if asked.ranks is not None and asked.ranks > 1 and asked.gpu is None:  # with GPUs they are named
-        flags["device"] = flags.get("device") or "cpu"
+    if asked.on_cpu:
+        flags["device"] = "cpu"
     learnt = {
         "freeze_batch_size": orders.freeze_batch,
         "eval_batch_size": orders.eval_batch,
