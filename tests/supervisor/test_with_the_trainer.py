@@ -16,6 +16,7 @@ import torch
 from fred_supervisor.contract import find_latest_checkpoint
 from fred_supervisor.contract.checkpoint import read_sidecar
 from fred_supervisor.run import proc
+from fred_supervisor.run.evidence import rank_beats
 
 TRAIN = [
     *("--modality=dual", "--backbone=mobilenet_v3_large", "--input-size=64", "--workers=1", "--eval-every=2"),
@@ -111,3 +112,40 @@ def test_its_flags_are_recorded_and_guarded(fred, data: Path):
     assert changed.returncode == 1
     assert "--input-size was 64, now 128" in changed.stderr
     assert json.loads((fred.run_dir / "supervisor/run.json").read_text())["flags"]["input_size"] == 64
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_ranks(fred, until, data: Path):
+    """The real trainer under torchrun: rank 1 stopped, then rank 0 killed, then asked to leave; then to the end."""
+    fred.environ["OMP_NUM_THREADS"] = "1"
+    words = ["start", "--name", "t", "--data", str(data), *TRAIN, "--no-preflight", "--ranks=2", "--backoff=0:0"]
+    slow = "slow=1@freeze:1:3!,slow=1@freeze:2:2!,slow=1@unfreeze:3:2!"
+    assert fred(*words, "--hang-timeout=train=10", f"--drill={slow}").returncode == 0
+
+    def beats(attempt: int, epoch: int):
+        """(rank → pid) of an attempt once both ranks train in an epoch."""
+        path = fred.run_dir / f"supervisor/attempts/{attempt:04d}/heartbeat"
+        found = rank_beats(path)
+        trains = [one for one in found.values() if one.section == "train" and one.epoch == epoch and one.step]
+        return {rank: one.pid for rank, one in found.items()} if len(trains) == 2 else None
+
+    os.kill(until(lambda: beats(1, 1), 120)[1], signal.SIGSTOP)
+    os.kill(until(lambda: beats(2, 2), 180)[0], signal.SIGKILL)
+    until(lambda: beats(3, 3), 180)
+    assert fred("pause", "t", timeout=150).returncode == 0
+    hung, killed = fred.incidents()
+    assert (hung["kind"], hung["evidence"]["rank"]) == ("hang", 1)
+    assert "on rank 1" in hung["cause"]
+    assert [rank["rank"] for rank in hung["evidence"]["ranks"]] == [0, 1]
+    assert "all_reduce" in hung["evidence"]["stacks"]
+    assert (killed["kind"], killed["signal"], killed["evidence"]["rank"]) == ("crash", 9, 0)
+    left = find_latest_checkpoint(fred.run_dir)
+    assert read_sidecar(left).epoch == 3  # written on the way out
+    assert read_sidecar(left).epoch_complete is False
+    assert fred("resume", "t").returncode == 0
+    until(lambda: fred.status()["state"] == "completed", 180)
+    assert fred.launch(4)["resume"] == str(left)
+    assert fred.status()["progress"]["epoch"] == 4
+    assert len(fred.incidents()) == 2
+    assert fred.left() == []

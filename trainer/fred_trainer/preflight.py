@@ -70,7 +70,7 @@ def rehearse(training: Training, hb: Heartbeat) -> None:
                 phases[part.name] = PhaseNeeds(
                     batch=part.batch, gpu_peak_bytes=gpu_peak_bytes(training.device), host_peak_bytes=host_peak_bytes()
                 )
-            if hb.stopping:
+            if any(training.ranks.any(hb.stopping)):
                 return
     found = Preflight(fingerprint=fingerprint, phases=phases, seconds=round(time.monotonic() - started, 3))
     if hb.rank == 0:
@@ -101,27 +101,24 @@ def parts(training: Training, hb: Heartbeat) -> list[Part]:
 
 def take_steps(training: Training, phase: Phase) -> None:
     """Optimiser steps as `phase` takes them: one that is small, then one of a whole batch."""
-    settings = training.settings
+    settings, ranks = training.settings, training.ranks
+    size = settings.batch_size(phase)
     set_frozen(training.model, frozen=phase == "freeze")
-    share = -(-settings.batch_size(phase) // training.ranks.count)
-    whole = first_batch(training.train_set, training.order, share)
+    whole = first_batch(training.train_set, training.order, ranks.part(size))
     small = Batch(whole.images[:PRIMING_SAMPLES], whole.boxes[:PRIMING_SAMPLES], whole.ids[:PRIMING_SAMPLES])
     accumulated = [small, whole] if settings.accumulate(phase) > 1 else [whole]  # onto gradients that are there
     quiet = Faults((), RunDir(settings.run_dir), training.device)
     for group in ([small], accumulated):
         training.rewind.keep()
-        update(
-            training,
-            [forward_backward(training, batch, quiet, size=len(batch.ids)) for batch in group],
-            settings.lr * FLOOR,
-        )
+        passed = [forward_backward(training, batch, quiet, size=size) for batch in group]
+        update(training, passed, settings.lr * FLOOR)
 
 
 def score_batch(training: Training, batch: int, hb: Heartbeat) -> None:
     """Evaluate one batch."""
     validation_set = training.validation_set
     order = EpochOrder(len(validation_set), training.settings.seed)
-    batches = [first_batch(validation_set, order, batch)]
+    batches = [first_batch(validation_set, order, training.ranks.part(batch))]
     evaluate(training.ema.model, batches, device=training.device, precision=training.precision, hb=hb)
 
 
@@ -175,6 +172,7 @@ def fingerprint_of(training: Training) -> str:
         "phases": [[settings.phase_of(epoch) for epoch in (1, settings.goal_epoch)]],
         "batches": [settings.batch_size(phase) for phase in phases],
         "accumulates": [settings.accumulate(phase) > 1 for phase in phases],
+        "ranks": training.ranks.count,
         "eval": None if settings.no_eval_map else settings.eval_batch_size,
     }
     return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:16]

@@ -107,6 +107,10 @@ class Ranks:
         """This rank's part of `batches`."""
         return batches if self.count == 1 else Share(batches, self)
 
+    def part(self, size: int) -> int:
+        """Most samples that a rank has of a batch of `size`."""
+        return -(-size // self.count)
+
     def reseed(self, seed: int, samples: int) -> None:
         """Before the step after `samples` samples, on all but rank 0: random numbers of the rank's own.
 

@@ -15,6 +15,7 @@ from fred_supervisor.contract.exits import CommandExit
 from fred_supervisor.contract.flags import BY_KEY
 from fred_supervisor.run.alerts import Addresses
 from fred_supervisor.run.asked import Asked, changed_flags
+from fred_supervisor.run.ranks import under_torchrun
 
 _CHECK_S: Final = 60.0
 _OF_ANY_COMMAND: Final = ("modality", "data", "unfreeze_batch_size", "accumulate")
@@ -92,6 +93,21 @@ def check_run_dir(asked: Asked, before: Asked | None) -> None:
 def _is_ours(folder: Path) -> bool:
     """An empty folder, or one in which a start was interrupted."""
     return folder.is_dir() and all(_INTERRUPTED.fullmatch(entry) for entry in os.listdir(folder))
+
+
+def check_ranks(asked: Asked) -> None:
+    """Whether several ranks can be started as asked."""
+    count, gpus = asked.ranks or 1, 0 if asked.gpu is None else len(asked.gpu.split(","))
+    if count > 1 and gpus not in (0, count):
+        raise Fault(CommandExit.USAGE, f"--ranks {count} with {gpus} in --gpu: each rank has a GPU of its own")
+    if asked.on_cpu and asked.flag("device") not in ("auto", "cpu"):
+        raise Fault(CommandExit.USAGE, f"--ranks {count} alone is for the CPU; name one GPU for each, e.g. --gpu 0,1")
+    if count > 1 and asked.command is not None and under_torchrun(asked.command, count) is None:
+        raise Fault(
+            CommandExit.USAGE,
+            f"--ranks {count}: {asked.command[0]} is no Python script that torchrun could start; begin the command"
+            " with python, or start its ranks there and leave --ranks out",
+        )
 
 
 def check_command(asked: Asked) -> None:

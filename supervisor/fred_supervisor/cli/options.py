@@ -164,6 +164,9 @@ def parser() -> Parser:
         metavar="WINDOW",
         help='pause then, e.g. "mon-fri 08:00-19:00 Europe/Rome"; repeatable',
     )
+    run.add_argument(
+        "--ranks", type=positive, metavar="N", help="processes that train together under torchrun, on the CPU"
+    )
     watch.add_argument("--drill", type=drills, metavar="FAULTS", help="rehearse failures, e.g. sigkill@freeze:2:5")
     tell = new.add_argument_group("telling", "Addresses hold passwords: best in --config, or in the environment.")
     tell.add_argument(

@@ -14,6 +14,7 @@ from fred_supervisor.cli.checks import (
     check_changes,
     check_command,
     check_flags_of,
+    check_ranks,
     check_run_dir,
 )
 from fred_supervisor.cli.conceal import conceal
@@ -60,6 +61,7 @@ def main(argv: Sequence[str]) -> int:
             return CommandExit.OK
         raise Fault(CommandExit.REFUSED, refusal)
     check_command(asked)
+    check_ranks(asked)
     to = addresses(given, asked)
     check_addresses(to)
     held = _make_dir(asked)
@@ -145,6 +147,7 @@ def asked_for(given: dict[str, Any], command: list[str] | None) -> tuple[Asked, 
         gpu=given["gpu"] or kept.get("gpu"),
         gpu_memory_mib=(given["gpu_memory"] if given["gpu_memory"] is not None else kept.get("gpu_memory_mib")) or None,
         quiet=[window for window in given["quiet"] or kept.get("quiet") or () if window != "never"],
+        ranks=given["ranks"] or (kept.get("ranks") if given["gpu"] is None else None),
         accepted=bool(given["accept_changes"]) or bool(kept.get("accepted")),
     )
     if before is not None:

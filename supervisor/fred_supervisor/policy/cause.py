@@ -93,6 +93,8 @@ class Evidence:
     """How long it had made no progress, for a hang."""
     stuck: str | None = None
     """What hangs, and where in the code, as a clause."""
+    rank: int | None = None
+    """Which of several ranks is to blame."""
     resumed_from: str | None = None
     """Checkpoint of this attempt."""
 
@@ -131,7 +133,7 @@ def diagnose(seen: Evidence) -> Diagnosis:
     said = error.kind if error else seen.text_kind
     text = (error.message if error else seen.last_line) or ""
     first_line = text.splitlines()[0] if text else ""
-    at = f" {place}" if place else ""
+    at = (f" {place}" if place else "") + ("" if seen.rank is None else f" on rank {seen.rank}")
 
     def found(cause: Cause, kind: Kind, sentence: str, *, same: str | None = None) -> Diagnosis:
         signature = "" if same == "" else f"{cause}|{same or first_line[:200]}|{place}"

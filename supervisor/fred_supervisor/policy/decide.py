@@ -7,6 +7,7 @@ from typing import assert_never
 
 from fred_supervisor.policy.cause import Cause, Diagnosis, EndedBy, Evidence, Kind, diagnose
 from fred_supervisor.policy.gate import Shut
+from fred_supervisor.policy.ranks import laggard
 from fred_supervisor.policy.remedy import Case, Remedy, choose
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import (
@@ -282,7 +283,9 @@ def _judge(settings: Settings, state: Running, seen: Seen) -> tuple[State, tuple
     if found is None or seen.now_s < found.deadline_s:
         return state, ()
     silent_s = seen.now_s - found.seen.changed_s
-    of = f"rank {found.rank}" if len(state.watch.ranks) > 1 else "the trainer"
+    several = len(state.watch.ranks) > 1
+    rank = laggard(state.watch, found.seen.changed_s, seen.now_s) if several else None
+    of = "the trainer" if rank is None else f"rank {rank}"
     text = f"No progress of {of} in {found.seen.section} for {silent_s:.0f} s (limit {found.limit_s:.0f} s)."
     end = Stopping(
         book=state.book,
@@ -291,12 +294,13 @@ def _judge(settings: Settings, state: Running, seen: Seen) -> tuple[State, tuple
         rung=Rung.DUMP,
         until_s=seen.now_s + settings.dump_s,
         stalled_s=silent_s,
+        rank=rank,
     )
     end = replace(end, book=_aged(settings, state, seen.now_s))
     if found.exact:
         return end, (Note(event="hang", text=text), DumpStacks())
     if state.watch.stalled_s is None:
-        watch = replace(state.watch, stalled_s=seen.now_s)
+        watch = replace(state.watch, stalled_s=seen.now_s, stalled_rank=found.rank)
         return replace(state, watch=watch), (Note(event="stalled", text=text), DumpStacks())
     idle = seen.busy is False
     if idle or seen.now_s >= found.deadline_s + found.limit_s * (settings.busy_factor - 1):
@@ -332,6 +336,8 @@ def _stopping(settings: Settings, state: Stopping, seen: Seen) -> tuple[State, t
     state = replace(state, watch=watch, book=replace(state.book, learned=learned))
     if seen.ended is not None:
         ended = replace(seen.ended, ended_by=state.by, stalled_s=state.stalled_s)
+        if state.rank is not None:
+            ended = replace(ended, rank=state.rank)
         after, actions = _answer(settings, state.book, ended, seen.now_s)
         named = isinstance(after, Paused) and after.quiet and seen.quiet
         return (Paused(book=after.book, quiet=seen.quiet) if named else after), actions

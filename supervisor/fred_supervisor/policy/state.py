@@ -128,6 +128,8 @@ class Stopping:
     """When the next rung follows."""
     stalled_s: float | None = None
     """How long it had made no progress, for a hang."""
+    rank: int | None = None
+    """Which of several ranks hangs."""
 
 
 @dataclass(frozen=True, kw_only=True)

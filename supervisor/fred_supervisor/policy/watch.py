@@ -31,6 +31,10 @@ class Look:
     """False: the file is gone or out of reach, so nothing can be said of this rank."""
     age_s: float = 0.0
     """How long ago the file changed, as far as that is known: at most the time since the look before."""
+    stopped: bool = False
+    """Its process is held by SIGSTOP; only looked at where there are several ranks."""
+    gone: bool = False
+    """Its process has died, likewise; for a while that is no silence, for torchrun takes its time to end the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +49,7 @@ class RankWatch:
     """When it first beat."""
     blind: bool = False
     """Its file cannot be read at present: it is not judged meanwhile."""
+    stopped: bool = False
 
     @property
     def level(self) -> Level:
@@ -84,6 +89,8 @@ class Watch:
     ranks: Mapping[int, RankWatch]
     stalled_s: float | None = None
     """Since when it is called stalled."""
+    stalled_rank: int | None = None
+    """Whose silence it was: while the others go on, it stays stalled."""
 
     @property
     def main(self) -> RankWatch:
@@ -103,16 +110,19 @@ def look(watch: Watch, learned: Learned, looks: tuple[Look, ...], now_s: float) 
         before = ranks.get(seen.rank) or RankWatch(changed_s=now_s)
         after = _look_at(before, seen, now_s)
         if after.changed_s != before.changed_s and not after.blind:
-            progressed = True
+            progressed = progressed or watch.stalled_rank in (None, seen.rank)
             learned = _learn(learned, before, after)
         ranks[seen.rank] = after
     return replace(watch, ranks=ranks, stalled_s=None if progressed else watch.stalled_s), learned
 
 
 def _look_at(before: RankWatch, seen: Look, now_s: float) -> RankWatch:
+    if seen.gone:
+        last = _look_at(before, replace(seen, gone=False), now_s)
+        return replace(last, changed_s=now_s, blind=True)
     if not seen.readable:
         return replace(before, changed_s=now_s, blind=True)
-    before = replace(before, blind=False)
+    before = replace(before, blind=False, stopped=seen.stopped)
     if not seen.stamp or seen.stamp == before.stamp:
         return before
     now_s -= seen.age_s
@@ -127,7 +137,7 @@ def _look_at(before: RankWatch, seen: Look, now_s: float) -> RankWatch:
         or (seen.beat.section in (Section.EVAL, Section.CHECKPOINT) and seen.beat.seq != before.beat.seq)
     )
     changed_s = now_s if progress else before.changed_s
-    return RankWatch(stamp=seen.stamp, beat=seen.beat, changed_s=changed_s, first_s=first_s)
+    return RankWatch(stamp=seen.stamp, beat=seen.beat, changed_s=changed_s, first_s=first_s, stopped=seen.stopped)
 
 
 def _learn(learned: Learned, before: RankWatch, after: RankWatch) -> Learned:

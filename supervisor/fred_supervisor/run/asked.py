@@ -43,6 +43,8 @@ class Asked:
     """Needed before a launch; None: as the trainer measured it."""
     quiet: list[str] = field(default_factory=list)
     """Windows in which the trainer is paused, as they were written."""
+    ranks: int | None = None
+    """As it was given; None: one for each GPU."""
     accepted: bool = False
     """A person has accepted changes of the model or the data: older checkpoints are resumed all the same."""
     sources: dict[str, str] = field(default_factory=dict)
@@ -59,6 +61,16 @@ class Asked:
         """The value of a trainer flag in force: as given, else its default."""
         given = self.flags.get(key)
         return BY_KEY[key].default if given is None else given
+
+    @property
+    def rank_count(self) -> int:
+        """How many processes train together."""
+        return self.ranks or (len(self.gpu.split(",")) if self.gpu else 1)
+
+    @property
+    def on_cpu(self) -> bool:
+        """Several ranks without a word of GPUs: they train on the CPU."""
+        return (self.ranks or 1) > 1 and self.gpu is None
 
     def save(self) -> None:
         """Raises OSError."""

@@ -29,7 +29,7 @@ def has_driver(environ: Mapping[str, str] = os.environ) -> bool:
 
 def on_gpu(asked: Asked) -> bool:
     """Whether the trainer may use a GPU."""
-    return asked.command is not None or asked.flag("device") != "cpu"
+    return not asked.on_cpu and (asked.command is not None or asked.flag("device") != "cpu")
 
 
 def wanted(asked: Asked) -> tuple[str, ...] | None:

@@ -12,10 +12,10 @@ from fred_supervisor.contract.files import now_text, read_json, write_json
 from fred_supervisor.run import lock, proc, snapshot
 from fred_supervisor.run.asked import Asked
 from fred_supervisor.run.attempts import last_attempt
-from fred_supervisor.run.evidence import newest_beat
 from fred_supervisor.run.journal import Journal
 from fred_supervisor.run.proc import Identity
 from fred_supervisor.run.requests import live_supervisor
+from fred_supervisor.run.sight import LiveAttempt
 
 _ANSWER_S = 5.0
 """A supervisor that lives takes a request within this."""
@@ -73,16 +73,14 @@ def _gone(who: Identity, timeout_s: float) -> bool:
 
 def _ask_trainer(asked: Asked, deadline_s: float) -> None:
     """SIGTERM to what beats, or to the command itself, and time to save."""
-    folder = asked.dir.attempt(last_attempt(asked.dir))
-    trainer = proc.identity_from((read_json(folder.launch) or {}).get("trainer"))
-    if trainer is None or not proc.alive(trainer):
+    attempt = LiveAttempt(asked=asked, number=last_attempt(asked.dir), keeper=None)
+    attempt.read_trainer()
+    if attempt.trainer is None or not proc.alive(attempt.trainer):
         return
-    beat = newest_beat(folder.heartbeat)
-    tree = {trainer.pid, *proc.descendants(trainer.pid)}
-    target = (proc.identify(beat.pid) if beat is not None and beat.pid in tree else None) or trainer
-    proc.send(target, signal.SIGTERM)
-    proc.send(target, signal.SIGCONT)
-    _gone(trainer, deadline_s - time.monotonic())
+    for target in attempt.targets():
+        proc.send(target, signal.SIGTERM)
+        proc.send(target, signal.SIGCONT)
+    _gone(attempt.trainer, deadline_s - time.monotonic())
 
 
 def _left(asked: Asked) -> list[Identity]:

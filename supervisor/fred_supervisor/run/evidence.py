@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from fred_supervisor.contract import environment, heartbeat
-from fred_supervisor.contract.errors import ErrorRecord, classify_text, read_error
+from fred_supervisor.contract.errors import ErrorKind, ErrorRecord, classify_text, read_error
 from fred_supervisor.contract.files import read_file, read_json
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.policy.cause import Evidence
-from fred_supervisor.run import kernel, proc
+from fred_supervisor.run import kernel, proc, ranks
 from fred_supervisor.run.asked import Asked
 from fred_supervisor.run.journal import tail
 
@@ -24,21 +24,26 @@ def gather(asked: Asked, attempt: int, *, oom_kills_before: int | None) -> Evide
     left = read_json(folder.exit) or {}
     launch = read_json(folder.launch) or {}
     error = first_error(folder.error)
-    beat = newest_beat(folder.heartbeat)
+    beats = rank_beats(folder.heartbeat)
+    beat = next(iter(beats.values()), None)
     text = tail(folder.output)
+    exit_code, signal = left.get("exit_code"), left.get("signal")
+    end = ranks.blamed(text) if exit_code == 1 else None  # torchrun turns every end of a rank into 1
+    if end is not None:
+        text, exit_code, signal = ranks.own_output(text), end.exit_code, end.signal
     last_line = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), None)
-    signal = left.get("signal")
-    killed = signal == 9 and oom_killed(launch, oom_kills_before)
+    killed = signal == 9 and oom_killed(launch, oom_kills_before, None if end is None else end.pid)
     said = f"{error.message if error else ''}\n{text[-4096:]}"
     return Evidence(
         attempt=attempt,
-        exit_code=left.get("exit_code"),
+        exit_code=exit_code,
         signal=signal,
         exec_error=left.get("exec_error"),
         error=error,
-        text_kind=None if left.get("exit_code") == 0 else classify_text(text[-8192:]),
+        text_kind=None if exit_code == 0 else classify_text(text[-8192:]),
         last_line=printable(last_line) if last_line else None,
         beat=beat,
+        rank=_guilty(error, end, several=len(beats) > 1),
         unverified=asked.command is not None,
         done_file=done_file(asked),
         oom_killed=killed,
@@ -50,36 +55,53 @@ def gather(asked: Asked, attempt: int, *, oom_kills_before: int | None) -> Evide
 
 
 def first_error(path: Path) -> ErrorRecord | None:
-    """Of all ranks, what was said first: later ones are mostly consequences."""
+    """Of all ranks, what was said first: later ones are mostly consequences.
+
+    That a collective operation failed is one for certain where another rank has something else to say.
+    """
     records = [read_error(path)]
     try:
         names = os.listdir(path.parent)
     except OSError:
         names = []
     records += [read_error(path.with_name(name)) for name in names if name.startswith(f"{path.name}.rank")]
-    return min((r for r in records if r is not None), key=lambda r: r.time, default=None)
+    said = [record for record in records if record is not None]
+    return min(said, key=lambda record: (record.kind is ErrorKind.NCCL, record.time), default=None)
+
+
+def _guilty(error: ErrorRecord | None, end: ranks.RankEnd | None, *, several: bool) -> int | None:
+    """The rank to blame, where there are several."""
+    if error is not None and (several or error.rank) and not (error.kind is ErrorKind.NCCL and end is not None):
+        return error.rank
+    return None if end is None else end.rank
 
 
 def newest_beat(path: Path) -> Beat | None:
     """The record of rank 0, else of the lowest rank that has one."""
+    return next(iter(rank_beats(path).values()), None)
+
+
+def rank_beats(path: Path) -> dict[int, Beat]:
+    """The records of all ranks that have one, by rank; `path` is the heartbeat file of rank 0."""
+    found = {}
     for rank in range(_RANKS):
         try:
             beat = heartbeat.parse(read_file(environment.rank_path(str(path), rank), 4096)[0])
         except OSError:
-            return None
+            break
         if beat is not None:
-            return beat
-    return None
+            found[rank] = beat
+    return found
 
 
 _RANKS = 64
 """More GPUs than one machine has."""
 
 
-def oom_killed(launch: dict[str, Any], before: int | None) -> bool | None:
-    """Whether the kernel's out-of-memory killer ended a trainer that has died of SIGKILL."""
+def oom_killed(launch: dict[str, Any], before: int | None, pid: int | None = None) -> bool | None:
+    """Whether the kernel's out-of-memory killer ended a trainer, or its rank `pid`, that has died of SIGKILL."""
     who = proc.identity_from(launch.get("trainer"))
-    if who is not None and kernel.names(kernel.telling_lines(kernel.began_s(who)), who.pid):
+    if who is not None and kernel.names(kernel.telling_lines(kernel.began_s(who)), pid or who.pid):
         return True
     now = oom_kills()
     return None if now is None or before is None else now > before
@@ -137,23 +159,19 @@ def document(seen: Evidence, output: Path, *, end: int | None) -> dict[str, Any]
     return {
         "exit_code": seen.exit_code,
         "signal": seen.signal,
+        "rank": seen.rank,
         "exec_error": seen.exec_error,
         "exception": error.message if error else None,
         "traceback": error.traceback if error else None,
         "output": [printable(line) for line in tail(output, end=end).splitlines()[-50:]],
         "stalled_s": seen.stalled_s,
         "oom_killed": seen.oom_killed,
-        "last_heartbeat": None
-        if beat is None
-        else {
-            "pid": beat.pid,
-            "section": beat.section,
-            "phase": beat.phase,
-            "epoch": beat.epoch,
-            "step": beat.step,
-            "samples": beat.samples,
-        },
+        "last_heartbeat": None if beat is None else heartbeat_document(beat),
     }
+
+
+def heartbeat_document(beat: Beat) -> dict[str, Any]:
+    return {key: getattr(beat, key) for key in ("pid", "section", "phase", "epoch", "step", "samples")}
 
 
 def printable(text: str) -> str:

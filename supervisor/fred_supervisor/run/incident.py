@@ -1,6 +1,7 @@
 """Incident files: what a failure was, and what came of it."""
 
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from fred_supervisor.contract.checkpoint import Found
@@ -42,6 +43,7 @@ def document(
         "recovered_after_s": None,
         "evidence": {
             **told,
+            "ranks": _ranks(folder.heartbeat),
             "stacks": dump.text or None,
             "memory": _memory(sample),
             "minutes_before": minutes_before(asked.dir),
@@ -59,6 +61,14 @@ def recovered(incidents: list[dict[str, Any]], now: datetime) -> list[dict[str, 
             since = now - datetime.fromisoformat(incident["at"])
             changed.append({**incident, "recovered_after_s": round(since.total_seconds(), 1)})
     return changed
+
+
+def _ranks(path: Path) -> list[dict[str, Any]] | None:
+    """The last record of each of several ranks."""
+    beats = evidence.rank_beats(path)
+    if not beats.keys() - {0}:
+        return None
+    return [{"rank": rank, **evidence.heartbeat_document(beat)} for rank, beat in beats.items()]
 
 
 def _memory(sample: dict[str, Any] | None) -> dict[str, Any] | None:

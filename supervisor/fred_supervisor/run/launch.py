@@ -18,6 +18,7 @@ from fred_supervisor.policy.state import Orders
 from fred_supervisor.run.asked import Asked
 from fred_supervisor.run.keeper import READY_FD
 from fred_supervisor.run.proc import Identity, identify
+from fred_supervisor.run.ranks import under_torchrun
 
 _SOURCE_ROOT = str(Path(fred_supervisor.__file__).parents[1])
 _KEEPER = "import sys; sys.path[:0] = sys.argv[1:]; from fred_supervisor.run.keeper import main; main(sys.argv[1])"
@@ -91,7 +92,10 @@ def prepare(asked: Asked, attempt: int) -> AttemptDir:
     """The folder of an attempt with an empty heartbeat file. Raises OSError."""
     folder = asked.dir.attempt(attempt)
     folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for path in (folder.heartbeat, folder.output):
+    # Of a COMMAND it is not known whether all its ranks beat: the files of those that do are made by themselves.
+    ranks = range(asked.rank_count) if asked.command is None else range(1)
+    beats = [Path(environment.rank_path(str(folder.heartbeat), rank)) for rank in ranks]
+    for path in (*beats, folder.output):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
     return folder
 
@@ -116,6 +120,8 @@ def trainer_environment(asked: Asked, attempt: int, orders: Orders, resume: Path
         "MASTER_PORT": str(_free_port()),
         "PYTHONUNBUFFERED": os.environ.get("PYTHONUNBUFFERED", "1"),  # its last lines are evidence
     }
+    if asked.rank_count > 1 and "OMP_NUM_THREADS" not in environ:  # torchrun would make it 1
+        environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // asked.rank_count))
     if orders.expandable_segments:
         before = os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "")
         environ["PYTORCH_CUDA_ALLOC_CONF"] = ",".join(filter(None, (before, "expandable_segments:True")))
@@ -133,8 +139,13 @@ def visible(gpus: tuple[str, ...]) -> dict[str, str]:
 
 def command(asked: Asked, attempt: int, orders: Orders, resume: Path | None) -> list[str]:
     """The argument vector of an attempt."""
-    if asked.command is None:
-        return _own_command(asked, orders)
+    words = _own_command(asked, orders) if asked.command is None else _foreign_command(asked, attempt, orders, resume)
+    together = under_torchrun(words, asked.rank_count) if asked.rank_count > 1 else None
+    return together or words
+
+
+def _foreign_command(asked: Asked, attempt: int, orders: Orders, resume: Path | None) -> list[str]:
+    assert asked.command is not None
     values = {
         "run_dir": asked.run_dir,
         "modality": asked.modality,
@@ -154,6 +165,8 @@ def command(asked: Asked, attempt: int, orders: Orders, resume: Path | None) -> 
 
 def _own_command(asked: Asked, orders: Orders) -> list[str]:
     flags = {**asked.flags, "modality": asked.modality, "run_dir": asked.run_dir, "force_resume": asked.accepted}
+    if asked.on_cpu:
+        flags["device"] = "cpu"
     learnt = {
         "freeze_batch_size": orders.freeze_batch,
         "eval_batch_size": orders.eval_batch,

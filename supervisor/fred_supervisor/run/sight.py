@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fred_supervisor.contract import environment, heartbeat
@@ -20,6 +20,8 @@ from fred_supervisor.run.stacks import Stacks
 _IDLE_TICKS_PER_S = 5
 """Less CPU than 5 % of a core, and less I/O than the next line, is doing nothing."""
 _IDLE_BYTES_PER_S = 65536
+_LAUNCHER_S = 60.0
+"""torchrun may take so long to end the other ranks and itself: 30 s from its SIGTERM to its SIGKILL."""
 _ACTIVITY_S = 0.5
 """The least span over which activity is judged."""
 
@@ -47,6 +49,8 @@ class LiveAttempt:
     _looked_s: float = field(default_factory=time.monotonic)
     _trees: list[tuple[ProcessSight, ...]] = field(default_factory=list)
     """Its processes, whenever stacks were asked for."""
+    _died_s: dict[int, float] = field(default_factory=dict)
+    """Rank's pid → since when it is gone."""
     _checkpoints: tuple[int, ...] | None = None
     _activity: tuple[float, tuple[int, int]] | None = None
 
@@ -81,7 +85,18 @@ class LiveAttempt:
         with contextlib.suppress(OSError):
             prefix = f"{self.folder.heartbeat.name}.rank"
             ranks += [int(n.removeprefix(prefix)) for n in os.listdir(self.folder.path) if _is_rank(n, prefix)]
-        return tuple(self._look_at(rank, since_s) for rank in sorted(ranks))
+        looks = tuple(self._look_at(rank, since_s) for rank in sorted(ranks))
+        return looks if len(looks) == 1 else tuple(self._of_several(look, now_s) for look in looks)
+
+    def _of_several(self, look: Look, now_s: float) -> Look:
+        """`look` at one of several ranks, with what is known of its process."""
+        if look.beat is None:
+            return look
+        found = proc.stat(look.beat.pid)
+        if found is not None and found.state not in "ZX":
+            return replace(look, stopped=found.state in "Tt")
+        died_s = self._died_s.setdefault(look.beat.pid, now_s)
+        return replace(look, gone=now_s - died_s < _LAUNCHER_S)
 
     def _look_at(self, rank: int, since_s: float) -> Look:
         name = environment.rank_path(str(self.folder.heartbeat), rank)

@@ -20,6 +20,10 @@ _SPIED: Final = 4
 """At most so many processes are read by py-spy at once: the trainer and its first workers."""
 _SPY_S: Final = 3.0
 """A py-spy that takes longer is ended: it has been seen to spin on a process that it cannot read."""
+_TURN_S: Final = 0.03
+"""For one of several ranks to write its stacks."""
+_WRITING_S: Final = 0.003
+"""A file that has grown, and not within this, holds the whole dump."""
 _MOST_BYTES: Final = 65536
 
 
@@ -60,10 +64,27 @@ class Stacks:
         with contextlib.suppress(OSError):
             self._starts.append(self._folder.output.stat().st_size)
         catching = [who for who in beating if proc.catches(who.pid, signal.SIGUSR1)]
-        if catching:
-            sent = [proc.send(who, signal.SIGUSR1) for who in catching]
+        if len(catching) > 1:
+            sent = [self._ask_in_turn(who) for who in catching]
             return any(sent)
+        if catching:
+            return proc.send(catching[0], signal.SIGUSR1)
         return self._spy(tree)
+
+    def _ask_in_turn(self, who: Identity) -> bool:
+        """Of several ranks one after the other, each below a line that names it: at once, their stacks would mix."""
+        output, end_s = self._folder.output, time.monotonic() + _TURN_S
+        try:
+            with output.open("ab", buffering=0) as file:
+                file.write(f"--- stacks of process {who.pid} ---\n".encode())
+            before = size = output.stat().st_size
+            sent = proc.send(who, signal.SIGUSR1)
+            while time.monotonic() < end_s and (size == before or size != output.stat().st_size):
+                size = output.stat().st_size
+                time.sleep(_WRITING_S)
+        except OSError:
+            return proc.send(who, signal.SIGUSR1)
+        return sent
 
     def ask_again(self, beating: Iterable[Identity], tree: Iterable[int]) -> None:
         """For a second dump to compare; who has written nothing so far (it may be stopped) is read from outside."""

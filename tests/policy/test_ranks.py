@@ -1,0 +1,72 @@
+"""One silent rank is a hang, whatever the others do, and it is the one that is named."""
+
+from dataclasses import replace
+
+from fred_supervisor.contract.heartbeat import Beat, Section
+from fred_supervisor.policy.decide import DumpStacks, Note, Seen, decide
+from fred_supervisor.policy.ranks import laggard
+from fred_supervisor.policy.settings import Settings
+from fred_supervisor.policy.state import Book, Running, Stopping
+from fred_supervisor.policy.watch import Learned, Look, begin, look
+
+
+def beat(step, samples, section=Section.TRAIN):
+    return Beat(
+        seq=samples, pid=1, section=section, phase=None, epoch=1, epochs=2, step=step, steps=9, samples=samples,
+        loss=None, done=False,
+    )  # fmt: skip
+
+
+def looks(*beats, stopped=None):
+    return tuple(Look(rank=rank, stamp=str(one), beat=one, stopped=rank == stopped) for rank, one in enumerate(beats))
+
+
+def watched(*seen, stopped=None):
+    """After one look a second, from the first second on."""
+    watch, learned = begin(0.0), Learned()
+    for second, beats in enumerate(seen, 1):
+        watch, learned = look(watch, learned, looks(*beats, stopped=stopped), float(second))
+    return watch
+
+
+def test_the_one_that_got_least_far_is_to_blame():
+    watch = watched([beat(1, 8), beat(1, 8)], [beat(1, 16), beat(1, 8)])
+    assert laggard(watch, silent_since_s=1.0, now_s=60.0) == 1
+
+
+def test_of_two_at_the_same_point_the_stopped_one_is_to_blame_else_who_fell_silent_first():
+    assert laggard(watched([beat(1, 8), beat(1, 8)], stopped=1), 1.0, 60.0) == 1
+    apart = watched([beat(1, 8), beat(2, 8)], [beat(2, 8), beat(2, 8)])
+    assert laggard(apart, 1.0, 60.0) == 1
+
+
+def test_one_that_goes_on_is_not_to_blame_though_it_is_behind():
+    watch = watched([beat(5, 40), beat(1, 8)], [beat(5, 40), beat(2, 16)])
+    assert laggard(watch, silent_since_s=1.0, now_s=2.5) == 0
+
+
+def test_a_rank_that_has_died_is_not_silent():
+    """Whoever started it ends the others, and itself; that takes a moment."""
+    watch, learned = look(begin(0.0), Learned(), looks(beat(1, 8), beat(1, 8)), 1.0)
+    rank_1 = replace(looks(beat(1, 8), beat(2, 16))[1], gone=True)
+    watch, _ = look(watch, learned, (looks(beat(1, 8))[0], rank_1), 9.0)
+    assert watch.ranks[1].changed_s == 9.0
+    assert watch.ranks[1].beat.samples == 16
+    assert laggard(watch, 1.0, 9.0) == 0
+
+
+def test_a_silent_rank_is_ended_while_the_others_go_on():
+    settings = Settings(train_limit_s=10.0)
+    state = Running(book=Book(attempt=1), watch=watched([beat(1, 8), beat(1, 8)]), since_s=0.0)
+    said, dumps = [], 0
+    for second in range(2, 40):
+        seen = Seen(now_s=float(second), looks=looks(beat(second, 8 * second), beat(1, 8)), busy=True)
+        state, actions = decide(settings, state, seen)
+        said += [action.text for action in actions if isinstance(action, Note)]
+        dumps += sum(isinstance(action, DumpStacks) for action in actions)
+        if isinstance(state, Stopping):
+            break
+    assert isinstance(state, Stopping)
+    assert (state.rank, second) == (1, 31)
+    assert dumps == 2
+    assert all("rank 1" in text for text in said)
