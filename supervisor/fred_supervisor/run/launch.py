@@ -171,6 +171,8 @@ def _own_command(asked: Asked, orders: Orders) -> list[str]:
         "freeze_batch_size": orders.freeze_batch,
         "eval_batch_size": orders.eval_batch,
         "workers": orders.workers,
+        # Fewer workers are ordered when the host ran out of memory; frames kept in it are the first to go then.
+        "cache": "none" if orders.workers is not None and flags.get("cache") == "ram" else None,
         "no_eval_map": orders.no_eval_map or None,
         "amp": "off" if orders.full_precision else None,
     }

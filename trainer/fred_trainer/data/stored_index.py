@@ -1,6 +1,7 @@
 """The index of a data set, made once and kept on disk until the data set changes."""
 
 import contextlib
+import gc
 import hashlib
 import io
 import json
@@ -51,8 +52,9 @@ def open_index(root: Path, images: Path | None = None) -> Index:
         stored = _load(place, key, root)
         if stored is not None:
             return stored
-    index = replace(read_index(root, images), look=key)
-    data = _dump(index, key, root)
+    with _without_collection():
+        index = replace(read_index(root, images), look=key)
+        data = _dump(index, key, root)
     reasons = []
     for place in places:
         try:
@@ -120,8 +122,10 @@ def _load(path: Path, key: str, root: Path) -> Index | None:
             about: dict[str, Any] = json.loads(arrays["about"].tobytes())
             if about["key"] != key:
                 return None
+            with _without_collection():
+                pairs = tuple(_pairs(arrays, root))
             return Index(
-                tuple(_pairs(arrays, root)),
+                pairs,
                 about["fingerprint"],
                 about["irregularities"],
                 {what: where.replace("{root}/", f"{root}/") for what, where in about["examples"].items()},
@@ -131,9 +135,22 @@ def _load(path: Path, key: str, root: Path) -> Index | None:
         return None
 
 
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """A million objects are made and none of them is garbage: looking for some would take longer than making them."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 def _pairs(arrays: Any, root: Path) -> Iterator[Pair]:
-    boxes = arrays["boxes"].tolist()
+    boxes = list(map(tuple, arrays["boxes"].tolist()))
     begin = 0
+    root_bytes = os.fsencode(root)
     for (sequence, frame), rgb, event, subset, (width, height), count in zip(
         arrays["numbers"].tolist(),
         arrays["rgb"].tobytes().split(b"\n"),
@@ -143,10 +160,17 @@ def _pairs(arrays: Any, root: Path) -> Iterator[Pair]:
         arrays["counts"].tolist(),
         strict=True,
     ):
-        of_pair = tuple(map(tuple, boxes[begin : begin + count]))
+        of_pair = tuple(boxes[begin : begin + count])
         begin += count
         yield Pair(
-            sequence, frame, _unpacked(rgb, root), _unpacked(event, root), of_pair, subset or None, width, height
+            sequence,
+            frame,
+            _unpacked(rgb, root_bytes),
+            _unpacked(event, root_bytes),
+            of_pair,
+            subset or None,
+            width,
+            height,
         )
 
 
@@ -162,10 +186,8 @@ def _packed(file: File | None, root: Path) -> bytes:
     return pack(file)
 
 
-def _unpacked(line: bytes, root: Path) -> File | None:
+def _unpacked(line: bytes, root: bytes) -> File | None:
     if not line:
         return None
-    file = unpack(line)
-    if isinstance(file, Member):
-        return Member(root / file.archive, file.name, file.offset, file.size, file.crc, file.deflated)
-    return root / file
+    # As text: joining a million paths takes seconds. What lies outside is stored as an absolute path.
+    return unpack(line if line.startswith(b"/") else root + b"/" + line)
