@@ -23,20 +23,15 @@ class Alarm(StrEnum):
         """For a person."""
         return _SENTENCES[self]
 
-    @property
-    def unsaved(self) -> bool:
-        """Checkpoints cannot be written."""
-        return self is not Alarm.THINNED
-
     @classmethod
     def of(cls, error: OSError) -> "Alarm":
         """What a failed write means."""
         return _BY_ERRNO.get(error.errno or 0, cls.DISK_ERROR)
 
-    @classmethod
-    def named(cls, word: str | None) -> "Alarm | None":
-        """The alarm of that name; None for none, or one of another version."""
-        return cls(word) if word in set(cls) else None
+
+def sentence_of(word: str) -> str:
+    """For a person; of any word, for a trainer may have its own."""
+    return Alarm(word).sentence if word in set(Alarm) else f"The trainer says: {word}."
 
 
 _BY_ERRNO: Final = {
