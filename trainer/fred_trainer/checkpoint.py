@@ -92,6 +92,8 @@ class Checkpoints:
         """The save under way has deleted older checkpoints."""
         self._stall_s = 0.0
         """What the save under way has cost the loop so far."""
+        self.stall_s = 0.0
+        """What the last save has kept the loop waiting."""
         self._cost_s: float | None = None
         """Of a save, to training: the loop's wait, and the CPU time of the background."""
         self._write_s = 0.0
@@ -117,6 +119,11 @@ class Checkpoints:
             return longest
         shortest = FIRST_PAUSE_S if self._cost_s is None else max(SHORTEST_S, self._cost_s / COST_SHARE)
         return min(shortest, longest)
+
+    @property
+    def most_lost_s(self) -> float:
+        """Seconds of work that a kill costs at most, by what was measured so far."""
+        return self.pause_s + self._write_s + self._step_s
 
     def due(self) -> bool:
         """Whether to save after this step."""
@@ -173,7 +180,8 @@ class Checkpoints:
         """Learn from how a save ended."""
         if outcome is None:
             return
-        cost_s, self._stall_s = self._stall_s + outcome.cpu_s, 0.0
+        self.stall_s, self._stall_s = self._stall_s, 0.0
+        cost_s = self.stall_s + outcome.cpu_s
         self._cost_s = cost_s if self._cost_s is None else (self._cost_s + cost_s) / 2
         self._write_s = outcome.wall_s
         if outcome.error is not None and not isinstance(outcome.error, OSError):
