@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-slow test-gpu check install lint types imports format clean bench-monitor bench-supervisor healthy-pauses
+.PHONY: demo test test-slow test-gpu check install lint types imports format clean bench-monitor bench-supervisor healthy-pauses bench-checkpoint test-kills
 
 install: $(STAMP)
 
@@ -40,6 +40,13 @@ bench-supervisor: install
 # An hour of pauses that are no hangs, in a minute or two: nobody may be ended.
 healthy-pauses: install
 	@$(BIN)/python tools/healthy_pauses.py
+
+# Killed 20 and 200 times at random moments: a run ends as if it had not been.
+test-kills: install
+	@$(BIN)/python -m pytest -m slow tests/trainer/test_kills.py
+
+bench-checkpoint: install
+	@$(BIN)/python tools/bench_checkpoint.py
 
 bench-monitor: install
 	@$(BIN)/python tools/bench_monitor.py

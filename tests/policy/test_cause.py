@@ -41,6 +41,7 @@ TABLE = [
     (Evidence(exec_error="x: No such file"), Cause.CONFIG, Kind.CONFIG, "could not be executed"),
     (Evidence(signal=9, ended_by=EndedBy.HANG, stalled_s=61, beat=beat()), Cause.HANG, Kind.HANG, "for 61 s"),
     (Evidence(exit_code=75, ended_by=EndedBy.HANG, beat=beat()), Cause.HANG, Kind.HANG, "no progress"),
+    (Evidence(exit_code=1, error=error(ErrorKind.DISK, "read-only")), Cause.DISK, Kind.DISK, "read-only"),
     (Evidence(exit_code=1, disk_full=True, last_line="No space"), Cause.DISK, Kind.DISK, "disk"),
     (Evidence(exit_code=1, disk_full=False, last_line="No space"), Cause.CRASH, Kind.CRASH, "Exit code 1"),
     (Evidence(exit_code=1, data_gone="/data"), Cause.ENVIRONMENT, Kind.DATA, "/data is no longer there"),

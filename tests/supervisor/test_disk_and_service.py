@@ -3,22 +3,11 @@
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
+import sys
 from pathlib import Path
 
-import pytest
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 32 MiB."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(path)], capture_output=True)
-    if made.returncode != 0:
-        pytest.skip("needs the right to mount a tmpfs (root)")
-    yield path
-    subprocess.run(["umount", "-l", str(path)], check=True)
+from fred_supervisor.run.asked import Asked
+from fred_supervisor.run.evidence import scarce
 
 
 def test_a_full_disk_is_waited_for(fred, until, small_disk: Path):
@@ -37,6 +26,52 @@ def test_a_full_disk_is_waited_for(fred, until, small_disk: Path):
     (small_disk / "run/fill").unlink()
     until(lambda: fred("status", "--run-dir", run_dir).stdout.startswith("t: completed"))
     assert fred("status", "--run-dir", run_dir, "--json").stdout.count("unverified") == 1
+
+
+COMPLAINER = """
+import os, sys, time
+from fred_supervisor.contract import Heartbeat
+hb = Heartbeat()
+hb.beat(epoch=1, epochs=1, step=1, steps=2)
+hb.alarm("disk-full")
+while not os.path.exists("room"):
+    time.sleep(0.05)
+    hb.beat(step=1)
+hb.alarm(None)
+while not os.path.exists("end"):
+    time.sleep(0.05)
+hb.beat(step=2)
+hb.done()
+"""
+
+
+def test_what_a_trainer_complains_of_stands_in_journal_and_status(fred, until):
+    fred("start", "--name", "t", "--", sys.executable, "-c", COMPLAINER)
+    until(lambda: fred.status()["alarm"] is not None)
+    assert "the disk is full" in fred.status()["alarm"]
+    assert "alarm       Checkpoints cannot be written" in fred("status", "t").stdout
+    journal = fred.run_dir / "supervisor/journal.jsonl"
+    until(lambda: '"alarm"' in journal.read_text())
+    (fred.home / "room").touch()
+    until(lambda: '"alarm over"' in journal.read_text())
+    assert fred.status()["alarm"] is None
+    (fred.home / "end").touch()
+    until(lambda: fred.status()["state"] == "completed")
+
+
+def test_a_disk_is_scarce_when_the_next_checkpoint_does_not_fit(small_disk: Path):
+    asked = Asked(name="t", modality="dual", run_dir=str(small_disk), cwd=str(small_disk))
+    checkpoint = small_disk / "freeze_epoch_1_weights.pth"
+    checkpoint.touch()
+    assert scarce(asked) is False
+    os.truncate(checkpoint, 64 << 20)
+    assert scarce(asked) is True
+
+
+def test_a_disk_that_cannot_be_written_is_scarce(small_disk: Path):
+    asked = Asked(name="t", modality="dual", run_dir=str(small_disk), cwd=str(small_disk))
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    assert scarce(asked) is True
 
 
 def test_the_service_manager_hears_ready_and_no_stop_at_a_hang(fred):

@@ -3,6 +3,7 @@
 import os
 import sys
 
+import fred_trainer.loop
 from fred_trainer.cli import main
 
 for target, path in ((1, OUT), (2, ERR)):  # noqa: F821 - globals that the launcher gives
@@ -12,4 +13,18 @@ sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115 - for the 
 sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115 - likewise
 os.environ.clear()
 os.environ.update(ENVIRON)  # noqa: F821
+trained_on = os.open(TRAINED_ON, os.O_WRONLY | os.O_CREAT | os.O_APPEND)  # noqa: F821
+update = fred_trainer.loop.update
+
+
+def logged_update(training, group, rate):
+    """Write down what it was made of: in one write, after it, before anything can be saved."""
+    epoch, at = training.position.epoch, training.position.in_epoch
+    images = update(training, group, rate)
+    names = [name for micro in group for name in micro.ids]
+    os.write(trained_on, "".join(f"{epoch} {at + n} {name}\n" for n, name in enumerate(names)).encode())
+    return images
+
+
+fred_trainer.loop.update = logged_update
 sys.exit(main(ARGV))  # noqa: F821

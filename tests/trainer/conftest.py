@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from fred_supervisor.contract import environment
+from fred_supervisor.contract.checkpoint import Found, list_checkpoints
 from fred_supervisor.contract.errors import ErrorRecord, read_error
 from fred_supervisor.contract.heartbeat import Beat, parse
 from fred_trainer.cli import train_parser
@@ -47,8 +48,8 @@ def torch_as_it_was():
 os.environ["OMP_NUM_THREADS"] = "1"  # for the attempts
 torch.set_num_threads(1)  # on busy cores, threads that wait for each other made tiny steps ten times slower
 
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["fred_trainer.loop", "fred_trainer.training", "fred_trainer.cli"])
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["fred_trainer.loop", "fred_trainer.training", "fred_trainer.cli"])
 """Attempts are forked from a process that has imported everything and done nothing: 8 s less for each."""
 
 
@@ -112,13 +113,22 @@ class Launcher:
             "ENVIRON": {**STARTED_BY_HAND, **own, **environ},
             "OUT": str(folder / "out"),
             "ERR": str(folder / "err"),
+            "TRAINED_ON": str(folder / "trained_on"),
         }
         script = str(Path(__file__).with_name("attempt.py"))
-        process = _FORKS.Process(target=runpy.run_path, args=(script, given, "attempt"))
+        process = FORKS.Process(target=runpy.run_path, args=(script, given, "attempt"))
         process.start()
         attempt = Attempt(process, folder)
         self.attempts.append(attempt)
         return attempt
+
+    def trained_on(self) -> list[tuple[int, int, str]]:
+        """(epoch, position in it, sample id) of every sample that an optimiser step was made of, over all attempts."""
+        lines = [line for a in self.attempts for line in (a.folder / "trained_on").read_text().splitlines()]
+        return [(int(epoch), int(at), name) for epoch, at, name in (line.split(" ", 2) for line in lines)]
+
+    def checkpoints(self) -> list[Found]:
+        return list_checkpoints(self.run_dir)
 
     def run(self, *flags: str, **environ: str) -> Attempt:
         attempt = self.start(*flags, **environ)

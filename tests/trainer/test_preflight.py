@@ -11,7 +11,7 @@ from fred_supervisor.contract.errors import ErrorKind, read_error
 from fred_supervisor.contract.exits import TrainerExit
 from fred_supervisor.contract.layout import FINAL, RunDir
 from fred_supervisor.contract.preflight import read_preflight
-from fred_trainer.checkpoint import CheckpointError, load
+from fred_trainer.checkpoint import CheckpointError, DiskError, load
 from fred_trainer.cli import run
 from fred_trainer.preflight import rehearse
 from fred_trainer.training import prepare
@@ -138,8 +138,8 @@ def test_a_checkpoint_that_cannot_be_written_or_read_is_found(rehearsed, quiet, 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(CheckpointError, match="No space left on device"):
+    monkeypatch.setattr(fred_trainer.checkpoint, "write_state", full)
+    with pytest.raises(DiskError, match="No space left on device"):
         rehearse(training, quiet)
 
 

@@ -1,106 +1,234 @@
-"""Checkpoints on disk: written beside, published whole, thinned out, loaded again."""
+"""Checkpoints on disk: when, how and under which names; and loaded again."""
 
 import contextlib
+import errno
+import hashlib
+import logging
 import os
 import pickle
 import re
 import time
+from functools import partial
+from io import BufferedWriter
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import torch
 
 from fred_supervisor.contract import Heartbeat
+from fred_supervisor.contract.alarm import Alarm
 from fred_supervisor.contract.checkpoint import (
     FORMAT_VERSION,
     Sidecar,
     list_checkpoints,
     publish,
     read_sidecar,
-    sidecar_path,
 )
 from fred_supervisor.contract.files import now_text
-from fred_supervisor.contract.layout import STEP_STATE_LINK, TEMPORARY_SUFFIX, step_name
+from fred_supervisor.contract.layout import STEP_STATE_LINK, TEMPORARY_SUFFIX, is_step_name, step_name
 from fred_trainer.faults import Faults
+from fred_trainer.retention import Shelf
+from fred_trainer.saver import Outcome, Saver, State, not_finite
 
-KEYS: Final = ("epoch", "model", "ema", "optimizer", "loss", "format_version", "config", "fingerprints", "position")
-"""Without these a file is no checkpoint of this trainer."""
-STEP_STATES_KEPT: Final = 3
+log = logging.getLogger("fred_trainer")
+
+COMMON_KEYS: Final = ("epoch", "model", "ema", "optimizer", "loss")
+"""Without these a file is no checkpoint at all; with these alone it is another tool's."""
+KEYS: Final = (*COMMON_KEYS, "format_version", "config", "fingerprints", "position")
+"""Of a checkpoint of this trainer."""
 COST_SHARE: Final = 0.01
 """Of training time that `auto` spends on saving."""
-INTERVAL_S: Final = (1.0, 300.0)
-"""Bounds of `auto`."""
-FIRST_INTERVAL_S: Final = 10.0
+SHORTEST_S: Final = 1.0
+"""Between two saves, with `auto`."""
+LONGEST_S: Final = 300.0
+"""What a kill may cost, with `auto`."""
+FIRST_PAUSE_S: Final = 10.0
 """Of `auto`, until a save was measured."""
 
 
 class CheckpointError(Exception):
-    """A checkpoint cannot be loaded or written. One line: which, why, what to do."""
+    """A checkpoint cannot be loaded. One line: which, why, what to do."""
 
     fred_kind = "checkpoint"
     at_start: bool = False
     """Before training began."""
 
 
-class Checkpoints:
-    """The checkpoints of one run dir, as one trainer process writes them."""
+class DiskError(Exception):
+    """A state that had to be saved could not be written. One line: where, why."""
 
-    def __init__(self, run_dir: Path, *, every_s: float | Literal["auto"], faults: Faults, hb: Heartbeat) -> None:
+    fred_kind = "disk"
+
+
+class NonFiniteError(Exception):
+    """Loss, gradients or weights are not finite."""
+
+    fred_kind = "nan_loss"
+
+
+class Checkpoints:
+    """The checkpoints of one run dir, as one trainer process (rank 0) writes them."""
+
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        every_s: float | Literal["auto"],
+        faults: Faults,
+        hb: Heartbeat,
+        device: torch.device,
+    ) -> None:
         self._run_dir = run_dir
         self._every_s = every_s
         self._faults = faults
         self._hb = hb
+        self._saver = Saver(device)
+        self._shelf = Shelf(run_dir)
         self._session = 1 + max((f.sidecar.session for f in list_checkpoints(run_dir) if f.sidecar), default=0)
-        self._saved_mono_s = time.monotonic()
+        self._begun_mono_s = self._looked_mono_s = time.monotonic()
+        self._pending_samples = 0
+        """Of the save under way."""
+        self._thinned = False
+        """The save under way has deleted older checkpoints."""
+        self._stall_s = 0.0
+        """What the save under way has cost the loop so far."""
+        self.stall_s = 0.0
+        """What the last save has kept the loop waiting."""
         self._cost_s: float | None = None
+        """Of a save, to training: the loop's wait, and the CPU time of the background."""
+        self._write_s = 0.0
+        """From the snapshot of the last save until it was on disk."""
+        self._step_s = 0.0
+        """Longest time between two looks at the clock since the last save."""
+        self.unsaved: OSError | None = None
+        """Why the last save failed."""
         self.saved_samples: int | None = None
         """Of the newest state on disk, saved by this process or resumed from."""
         remove_leftovers(run_dir)
 
     @property
-    def interval_s(self) -> float:
-        """Seconds of training between two saves."""
+    def pause_s(self) -> float:
+        """Seconds between the beginnings of two saves.
+
+        A kill costs at most `pause_s`, the step under way, and the save that was not yet on disk. Together they stay
+        within the interval that was asked for, or within `LONGEST_S`.
+        """
+        longest = LONGEST_S if self._every_s == "auto" else self._every_s
+        longest = max(0.0, longest - self._write_s - self._step_s)
         if self._every_s != "auto":
-            return self._every_s
-        if self._cost_s is None:
-            return FIRST_INTERVAL_S
-        shortest, longest = INTERVAL_S
-        return min(longest, max(shortest, self._cost_s / COST_SHARE))
+            return longest
+        shortest = FIRST_PAUSE_S if self._cost_s is None else max(SHORTEST_S, self._cost_s / COST_SHARE)
+        return min(shortest, longest)
+
+    @property
+    def most_lost_s(self) -> float:
+        """Seconds of work that a kill costs at most, by what was measured so far."""
+        return self.pause_s + self._write_s + self._step_s
 
     def due(self) -> bool:
-        return time.monotonic() - self._saved_mono_s >= self.interval_s
+        """Whether to save after this step."""
+        now_s = time.monotonic()
+        self._step_s, self._looked_mono_s = max(self._step_s, now_s - self._looked_mono_s), now_s
+        return now_s - self._begun_mono_s >= self.pause_s
+
+    def start(self) -> None:
+        """Training begins or goes on: the pause before was no step."""
+        self._looked_mono_s = time.monotonic()
 
     def hold(self, name: str, *, samples: int) -> bool:
         """Whether `name` is there, and of the state after `samples` samples."""
+        self.finish()
         path = self._run_dir / name
         sidecar = read_sidecar(path) if path.is_file() else None
         return sidecar is not None and sidecar.samples == samples
 
-    def save(self, state: dict[str, Any], names: list[str] | None = None) -> None:
-        """Write `state` durably under `names`, by default as a step state. Raises CheckpointError."""
-        started = time.monotonic()
-        step_state = names is None
-        paths = [self._run_dir / name for name in names or [step_name(state["samples"])]]
-        written = self._run_dir / f".checkpoint.{os.getpid()}{TEMPORARY_SUFFIX}"
-        with self._hb.section("checkpoint"):
-            try:
-                torch.save(state, written)
-                self._faults.checkpoint(state["epoch"])
-                publish(written, paths, lambda size, digest: self._describe(state, size, digest))
-                if step_state:
-                    self._point_to(paths[0].name)
-                    self._thin()
-            except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-                with contextlib.suppress(OSError):
-                    written.unlink(missing_ok=True)
-                if isinstance(error, OSError) or "write" in str(error):
-                    raise CheckpointError(f"{paths[0]} cannot be written: {error}") from error
-                raise
-        self.saved_samples = state["samples"]
-        self._saved_mono_s = time.monotonic()
-        self._cost_s = self._saved_mono_s - started
+    def save(self, state: State, names: list[str] | None = None, *, must: bool = False) -> None:
+        """Begin to save `state` under `names`, by default as a step state; the save before is waited for.
 
-    def _describe(self, state: dict[str, Any], size: int, digest: str) -> Sidecar:
+        Until `settle` returns, the tensors of `state` must not change. With `must` it is on disk when this returns,
+        or DiskError is raised; without, what fails is an alarm, and training goes on.
+        """
+        with self._hb.section("checkpoint"):
+            self.finish()
+            begun_s = time.monotonic()
+            paths = [self._run_dir / name for name in names or [step_name(state["samples"])]]
+            self._pending_samples, self._thinned = state["samples"], False
+            self._begun_mono_s, self._step_s = begun_s, 0.0
+            self._saver.begin(state, partial(self._write, paths=paths))
+            self._stall_s += time.monotonic() - begun_s
+            if must:
+                self.finish(must=True)
+
+    def settle(self) -> None:
+        """Before the state changes: wait until it is copied. Raises what failed in the background, but for OSError."""
+        begun_s = time.monotonic()
+        self._saver.settle()
+        self._stall_s += time.monotonic() - begun_s
+        if not self._saver.busy:
+            self._take(self._saver.join())
+
+    def finish(self, *, must: bool = False) -> None:
+        """Wait for the save under way. With `must`, DiskError is raised when the last one failed."""
+        begun_s = time.monotonic()
+        outcome = self._saver.join()
+        self._stall_s += time.monotonic() - begun_s
+        self._take(outcome)
+        if must and self.unsaved is not None:
+            raise DiskError(f"the state cannot be saved in {self._run_dir}: {self.unsaved}") from self.unsaved
+
+    def _take(self, outcome: Outcome | None) -> None:
+        """Learn from how a save ended."""
+        if outcome is None:
+            return
+        self.stall_s, self._stall_s = self._stall_s, 0.0
+        cost_s = self.stall_s + outcome.cpu_s
+        self._cost_s = cost_s if self._cost_s is None else (self._cost_s + cost_s) / 2
+        self._write_s = outcome.wall_s
+        if outcome.error is not None and not isinstance(outcome.error, OSError):
+            raise outcome.error
+        before, self.unsaved = self.unsaved, outcome.error
+        alarm = Alarm.of(self.unsaved) if self.unsaved is not None else Alarm.THINNED if self._thinned else None
+        self._hb.alarm(alarm)
+        if self.unsaved is None:
+            self.saved_samples = self._pending_samples
+            if before is not None:
+                log.info("checkpoints can be written again")
+        elif before is None or before.errno != self.unsaved.errno:
+            log.warning("a checkpoint cannot be written, training goes on without: %s", self.unsaved)
+
+    def _write(self, state: State, paths: list[Path]) -> None:
+        """In the background: everything from the copied state to its names. Raises OSError and NonFiniteError."""
+        broken = not_finite(state["model"]) + not_finite(state["ema"])
+        if broken:
+            raise NonFiniteError(f"{len(broken)} weights are not finite, {broken[0]} first: nothing is saved")
+        written = self._run_dir / f".checkpoint.{os.getpid()}{TEMPORARY_SUFFIX}"
+        self._thinned = bool(self._shelf.make_room(_bytes_of(state)))
+        try:
+            while not self._write_once(state, written, paths):
+                self._thinned = True
+        except BaseException:
+            with contextlib.suppress(OSError):
+                written.unlink(missing_ok=True)
+            raise
+        for path in paths:
+            self._shelf.add(path)
+        if is_step_name(paths[0].name):
+            self._point_to(paths[0].name)
+        self._shelf.thin()
+
+    def _write_once(self, state: State, written: Path, paths: list[Path]) -> bool:
+        """False: there was no room, now there is a little more. Raises OSError."""
+        try:
+            digest = write_state(state, written)
+            self._faults.checkpoint(state["epoch"])
+            publish(written, paths, partial(self._describe, state), digest=digest)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT) and self._shelf.drop_oldest() is not None:
+                return False
+            raise
+        return True
+
+    def _describe(self, state: State, size: int, digest: str) -> Sidecar:
         return Sidecar(
             size=size,
             digest=digest,
@@ -110,7 +238,7 @@ class Checkpoints:
             samples=state["samples"],
             fingerprint=state["fingerprints"],
             session=self._session,
-            finite=True,  # others are never saved: see Training.snapshot
+            finite=True,  # others are never written
             epoch_complete=state["epoch_complete"],
             loss=state["loss"],
             map50=state["map50"],
@@ -128,13 +256,47 @@ class Checkpoints:
             return
         beside.replace(self._run_dir / STEP_STATE_LINK)
 
-    def _thin(self) -> None:
-        states = [
-            found.path for found in list_checkpoints(self._run_dir) if found.path.name.startswith("step_weights.")
-        ]
-        for path in states[STEP_STATES_KEPT:]:
-            path.unlink(missing_ok=True)
-            sidecar_path(path).unlink(missing_ok=True)
+
+class _Digested:
+    """A file for torch.save: takes the digest of what passes, and keeps the first error to itself until the end.
+
+    torch's writer turns an exception from below into one of its own, and hides the cause (a full disk).
+    """
+
+    def __init__(self, file: BufferedWriter) -> None:
+        self._file = file
+        self.hash = hashlib.sha256()
+        self.error: OSError | None = None
+
+    def write(self, data: memoryview) -> int:
+        if self.error is None:
+            try:
+                self._file.write(data)
+                self.hash.update(data)
+            except OSError as error:
+                self.error = error
+        return len(data)
+
+    def flush(self) -> None:
+        """Buffers are emptied when the file is closed."""
+
+
+def write_state(state: State, path: Path) -> str:
+    """Write `state` to `path`, and give its digest. Not yet forced to disk. Raises OSError."""
+    with path.open("wb") as file:
+        digested = _Digested(file)
+        torch.save(state, digested)  # type: ignore[arg-type]  # write and flush are all it needs
+        if digested.error is not None:
+            raise digested.error
+    return f"sha256:{digested.hash.hexdigest()}"
+
+
+def _bytes_of(value: Any) -> int:
+    """Of the tensors in `value`."""
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return sum(map(_bytes_of, inner))
 
 
 _TEMPORARY: Final = re.compile(rf"\..*?(?:\.(?P<pid>\d+))?{re.escape(TEMPORARY_SUFFIX)}")
@@ -145,6 +307,9 @@ def remove_leftovers(run_dir: Path) -> None:
     for path in run_dir.glob(f".*{TEMPORARY_SUFFIX}"):
         named = _TEMPORARY.fullmatch(path.name)
         if named is not None and (named["pid"] is None or not _alive(int(named["pid"]))):
+            path.unlink(missing_ok=True)
+    for path in run_dir.glob("step_weights.*.pth.json"):  # of a process that was killed between a file and its sidecar
+        if not path.with_suffix("").exists():
             path.unlink(missing_ok=True)
 
 
@@ -165,12 +330,18 @@ def load(path: Path) -> dict[str, Any]:
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} does not load: {reason}; name another with --resume") from error
-    missing = [key for key in KEYS if not isinstance(state, dict) or key not in state]
+    missing = [key for key in COMMON_KEYS if not isinstance(state, dict) or key not in state]
     if missing:
         raise CheckpointError(f"{path} is no checkpoint of fred-train: it lacks {', '.join(missing)}")
-    if state["format_version"] > FORMAT_VERSION:
+    version = state.get("format_version", FORMAT_VERSION)
+    if not isinstance(version, int) or version > FORMAT_VERSION:
         raise CheckpointError(
-            f"{path} is of format {state['format_version']}, this version reads {FORMAT_VERSION}: update fred-supervise"
+            f"{path} is of format {version}, this version reads {FORMAT_VERSION}: update fred-supervise"
         )
     loaded: dict[str, Any] = state
     return loaded
+
+
+def is_foreign(state: dict[str, Any]) -> bool:
+    """Whether another tool wrote it: weights and an epoch, but not how to go on exactly."""
+    return any(key not in state for key in KEYS)

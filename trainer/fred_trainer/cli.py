@@ -111,7 +111,9 @@ def run(settings: Settings, hb: Heartbeat) -> int:
     ranks = join(device, hb)
     faults = Faults(settings.drills if ranks.leads else (), RunDir(settings.run_dir), device)
     faults.startup()
-    checkpoints = Checkpoints(settings.run_dir, every_s=settings.save_every_seconds, faults=faults, hb=hb)
+    checkpoints = Checkpoints(
+        settings.run_dir, every_s=settings.save_every_seconds, faults=faults, hb=hb, device=device
+    )
     try:
         training = prepare(settings, device, ranks)
     except (DataError, CheckpointError) as error:
@@ -130,6 +132,7 @@ def run(settings: Settings, hb: Heartbeat) -> int:
             if not settings.no_preflight:
                 rehearse(training, hb)
             end = train(training, around)
+            checkpoints.finish(must=True)
     except Exception as error:
         hb.error(error)  # first: what follows may take its time
         ranks.release()

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from fred_supervisor.contract import Heartbeat
 from fred_supervisor.contract.layout import BEST, FINAL, epoch_name, last_epoch_name, step_name
-from fred_trainer.checkpoint import CheckpointError, Checkpoints
+from fred_trainer.checkpoint import Checkpoints, DiskError, NonFiniteError
 from fred_trainer.data import Batch, EpochBatches, EpochOrder, PairDataset, collate, init_worker
 from fred_trainer.evaluate import evaluate
 from fred_trainer.faults import Faults
@@ -26,7 +26,7 @@ from fred_trainer.model import set_frozen, statistics
 from fred_trainer.progress import Progress
 from fred_trainer.schedule import learning_rate
 from fred_trainer.settings import Phase, Settings
-from fred_trainer.training import NonFiniteError, Training
+from fred_trainer.training import Training
 
 log = logging.getLogger("fred_trainer")
 
@@ -52,28 +52,34 @@ class Around:
     faults: Faults
     progress: Progress
 
-    def save(self, training: Training, names: list[str] | None = None) -> None:
-        """Save the state under `names`, by default as a step state. All ranks have to come here; rank 0 writes."""
-        if training.ranks.leads:
-            self._write(training, names)
-        with self.hb.section("checkpoint"):
-            training.ranks.wait()
+    def save(self, training: Training, names: list[str] | None = None, *, must: bool = False) -> None:
+        """Begin to save the state under `names`, by default as a step state. All ranks come here; rank 0 writes.
 
-    def _write(self, training: Training, names: list[str] | None = None) -> None:
+        With `must` it is on disk when this returns, on every rank.
+        """
+        if training.ranks.leads:
+            self._write(training, names, must=must)
+        if must:
+            with self.hb.section("checkpoint"):
+                training.ranks.wait()
+
+    def _write(self, training: Training, names: list[str] | None = None, *, must: bool) -> None:
         self.progress.curves.flush()  # so that the curves reach at least as far
-        self.checkpoints.save(training.snapshot(), names)
+        self.checkpoints.save(training.snapshot(), names, must=must)
 
     def rescue(self, training: Training) -> None:
         """After an exception: save the state before the failing step, unless that is on disk or half changed.
 
         Waits for nobody: other ranks may be dead.
         """
-        if not training.ranks.leads or training.rewind.torn or training.samples == self.checkpoints.saved_samples:
-            return
-        training.rewind.restore()
         try:
-            self._write(training)
-        except (CheckpointError, NonFiniteError, RuntimeError) as error:  # RuntimeError: a broken CUDA context
+            self.checkpoints.finish()
+            saved = training.samples == self.checkpoints.saved_samples
+            if not training.ranks.leads or training.rewind.torn or saved:
+                return
+            training.rewind.restore()
+            self._write(training, must=True)
+        except (DiskError, NonFiniteError, RuntimeError) as error:  # RuntimeError: a broken CUDA context
             log.warning("the state before the failure could not be saved: %s", error)
 
 
@@ -110,6 +116,7 @@ def train_epoch(training: Training, around: Around, *, first_is_slow: bool) -> E
     hb.beat(epoch=position.epoch, epochs=settings.goal_epoch, step=begun, steps=steps, phase=phase)
     set_frozen(training.model, frozen=phase == "freeze")
     around.progress.start()
+    around.checkpoints.start()
     group: list[MicroBatch] = []
     with ExitStack() as first_step:
         if first_is_slow:
@@ -127,6 +134,7 @@ def train_epoch(training: Training, around: Around, *, first_is_slow: bool) -> E
             if whole:
                 if ranks.count > 1:  # here we wait for the others: who has not come so far is the one to blame
                     hb.beat(samples=training.samples + sum(micro.size for micro in group))
+                around.checkpoints.settle()
                 rate = learning_rate(training.samples, total=total, peak=settings.lr)
                 images = update(training, group, rate)
                 around.progress.step(training, images=images, steps=steps, rate=rate)
@@ -137,7 +145,7 @@ def train_epoch(training: Training, around: Around, *, first_is_slow: bool) -> E
             if whole and not training.epoch_complete:
                 stopping, due = ranks.any(hb.stopping, ranks.leads and around.checkpoints.due())
                 if stopping or due:
-                    around.save(training)
+                    around.save(training, must=stopping)
                 if stopping:
                     return End.STOPPED
     position.history.append([position.epoch, position.loss_sum / len(training.train_set)])
@@ -218,7 +226,7 @@ def close_epoch(training: Training, around: Around) -> End:
     if (names or evaluates or stopping) and not ranks.lead(
         lambda: all(around.checkpoints.hold(name, samples=training.samples) for name in wanted)
     ):
-        around.save(training, names or None)
+        around.save(training, names or None, must=stopping)
     if stopping:
         return End.STOPPED
     names = []
@@ -232,7 +240,7 @@ def close_epoch(training: Training, around: Around) -> End:
     if training.goal_reached:
         names.append(FINAL)
     if names:
-        around.save(training, names)
+        around.save(training, names, must=training.goal_reached)
     return End.DONE
 
 

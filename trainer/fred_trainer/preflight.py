@@ -128,20 +128,20 @@ def first_batch(dataset: PairDataset, order: EpochOrder, size: int) -> Batch:
 
 @contextlib.contextmanager
 def restored(training: Training) -> Iterator[None]:
-    """Save the state, let it be spoilt, and load it again. Raises CheckpointError when it cannot be written or read."""
+    """Save the state, let it be spoilt, and load it again. Raises DiskError when it cannot be written."""
     path = training.settings.run_dir / f".preflight.{os.getpid()}{TEMPORARY_SUFFIX}"
     kept = training.position
     training.position = replace(kept, history=list(kept.history))
     try:
         try:
-            torch.save(training.snapshot(), path)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-            raise checkpoint.CheckpointError(f"{path.parent}: no checkpoint can be written: {error}") from error
+            checkpoint.write_state(training.snapshot(), path)
+        except OSError as error:
+            raise checkpoint.DiskError(f"{path.parent}: no checkpoint can be written: {error}") from error
         try:
             yield
         finally:
             training.position = kept  # an exception is followed by a look at how far training is: nowhere
-        training.restore(checkpoint.load(path), path)
+        training.restore(checkpoint.load(path))
         if training.device.type == "cuda":
             torch.cuda.empty_cache()
     finally:

@@ -10,14 +10,16 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from fred_supervisor.contract import find_latest_checkpoint
 from fred_supervisor.contract.checkpoint import FORMAT_VERSION
-from fred_trainer import checkpoint
+from fred_supervisor.contract.files import read_json
+from fred_supervisor.contract.layout import RunDir
 from fred_trainer.data import EpochOrder, PairDataset, Unreadable, collate
 from fred_trainer.ema import Ema
+from fred_trainer.generators import random_state, set_random_state
 from fred_trainer.model import Detector, build, calibrate, norms
 from fred_trainer.precision import Precision, choose_precision
 from fred_trainer.ranks import ALONE, Ranks
+from fred_trainer.resume import take_up
 from fred_trainer.sets import make_sets
 from fred_trainer.settings import ConfigError, Phase, Settings
 
@@ -26,12 +28,6 @@ log = logging.getLogger("fred_trainer")
 WEIGHT_DECAY: Final = 0.01
 CALIBRATION_SAMPLES: Final = 16
 """Enough for statistics over thousands of pixels each, and a second or two at 640 px."""
-
-
-class NonFiniteError(Exception):
-    """Loss, gradients or weights are not finite."""
-
-    fred_kind = "nan_loss"
 
 
 @dataclass(kw_only=True)
@@ -139,12 +135,10 @@ class Training:
         return -(-self.position.in_epoch // self.settings.batch_size(self.phase))
 
     def snapshot(self) -> dict[str, Any]:
-        """The state as plain types and tensors. Raises NonFiniteError rather than keep weights that are not finite."""
+        """The state as plain types and tensors, some of them live ones: they stay as they are until the next update."""
         model, ema = self.model.state_dict(), self.ema.model.state_dict()
-        for values in (model, ema):
-            broken = [name for name, value in values.items() if not torch.isfinite(value).all()]
-            if broken:
-                raise NonFiniteError(f"{len(broken)} weights are not finite, {broken[0]} first: nothing is saved")
+        statistics = {name: value.clone() for name, value in self.model.named_buffers()}  # change with a forward pass
+        model.update((name, value) for name, value in statistics.items() if name in model)
         return {
             "format_version": FORMAT_VERSION,
             "epoch": self.position.epoch,
@@ -165,18 +159,14 @@ class Training:
             "random": random_state(self.device),
             "config": self.settings.recorded,
             "fingerprints": self.fingerprints,
+            "preflight": read_json(RunDir(self.settings.run_dir).preflight),
         }
 
-    def restore(self, state: dict[str, Any], path: Path) -> None:
-        """Take up `state`, which was loaded from `path`. Raises ConfigError when it belongs to another training."""
-        refuse_another(self, state, path)
-        try:
-            self.model.load_state_dict(state["model"])
-            self.ema.model.load_state_dict(state["ema"])
-            self.optimizer.load_state_dict(state["optimizer"])
-        except (RuntimeError, ValueError, KeyError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise checkpoint.CheckpointError(f"{path} does not fit the model: {reason}") from error
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up a state of this very training, as `snapshot` gave it."""
+        self.model.load_state_dict(state["model"])
+        self.ema.model.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
         self.ema.updates = state["ema_updates"]
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
@@ -228,21 +218,11 @@ def prepare(settings: Settings, device: torch.device, ranks: Ranks = ALONE) -> T
             "all %d epochs are frozen ones: nothing is left to unfreeze; raise --epochs or lower --freeze-epochs",
             settings.epochs,
         )
-    path = ranks.lead(lambda: choose_checkpoint(settings))
-    if path is not None:
-        state = checkpoint.load(path)
-        training.restore(state, path)
-        log.info(
-            "resumed from %s: epoch %d, %d samples into it",
-            path.name,
-            training.position.epoch,
-            training.position.in_epoch,
-        )
-        if state["fingerprints"].get("code") != training.fingerprints["code"]:
-            log.warning("the code of the trainer has changed since %s was saved", path.name)
-    elif settings.eval_only:
-        raise ConfigError(f"--eval-only: no checkpoint in {settings.run_dir} to evaluate; name one with --resume PATH")
-    else:
+    if not take_up(training):
+        if settings.eval_only:
+            raise ConfigError(
+                f"--eval-only: no checkpoint in {settings.run_dir} to evaluate; name one with --resume PATH"
+            )
         if settings.phase_of(1) == "freeze" and not model.backbone.pretrained:
             log.warning("the backbones start from random weights: freezing them trains little but the head")
         keys = [(1, index) for index in training.order.order(1)[:CALIBRATION_SAMPLES]]
@@ -251,55 +231,6 @@ def prepare(settings: Settings, device: torch.device, ranks: Ranks = ALONE) -> T
         ema.model.load_state_dict(model.state_dict())
     ranks.align([*model.state_dict().values(), *ema.model.state_dict().values()])
     return training
-
-
-def choose_checkpoint(settings: Settings) -> Path | None:
-    """What to resume from; None to start afresh. Raises ConfigError when a phase is asked for and has none."""
-    if isinstance(settings.resume, Path):
-        return settings.resume
-    if settings.resume == "none":
-        return None
-    phase = None if settings.phase == "auto" else settings.phase
-    path = find_latest_checkpoint(settings.run_dir, phase)
-    if path is None and phase is not None:
-        raise ConfigError(f"--phase {phase}: no valid checkpoint of it in {settings.run_dir}; leave --phase out")
-    return path
-
-
-def refuse_another(training: Training, state: dict[str, Any], path: Path) -> None:
-    """Raise ConfigError, naming every difference, when `state` is of another model or another data set.
-
-    `--force-resume` only warns; weights that do not fit are refused all the same, when they are loaded.
-    """
-    then, now = state["config"], training.settings.recorded
-    differences = [
-        f"{key} {then.get(key)} there, {now.get(key)} here"
-        for key in sorted({*then, *now})
-        if then.get(key) != now.get(key)
-    ]
-    if state["fingerprints"].get("data") != training.fingerprints["data"]:
-        differences.append("another data set")
-    if differences and training.settings.force_resume:
-        log.warning("%s was made with other settings (%s); taken up all the same", path.name, "; ".join(differences))
-    elif differences:
-        raise ConfigError(
-            f"{path} was made with other settings ({'; '.join(differences)}): repeat them, start afresh with"
-            " --resume none or another --run-dir, or insist with --force-resume"
-        )
-
-
-def random_state(device: torch.device) -> dict[str, Tensor]:
-    """Of every generator that training draws from; samples are made from (seed, epoch, index) alone."""
-    state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
-
-
-def set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
-    torch.set_rng_state(state["cpu"])
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 def code_fingerprint() -> str:

@@ -18,6 +18,8 @@ def run_lines(status: dict[str, Any], *, width: int | None = None) -> list[str]:
         lines.append(_training(progress))
         lines.append(_pace(progress))
     lines += _entry("", status["detail"], width)
+    if status.get("alarm"):
+        lines += _entry("alarm", status["alarm"], width)
     trainer, checkpoint = status["trainer"], status["checkpoint"]
     if trainer is not None:
         beat = "no beat yet" if trainer["beat_age_s"] is None else f"last beat {span(trainer['beat_age_s'])} ago"

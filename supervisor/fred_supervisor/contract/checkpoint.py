@@ -48,6 +48,8 @@ class Sidecar:
     accumulate: int | None = None
     saved_at: str = ""
     """RFC 3339, UTC."""
+    inode: int | None = None
+    """Of the file: tells it from the one that had this name before and may well be of the same size."""
     replaces: dict[str, Any] | None = None
     """The sidecar of the file that had this name before: valid until the rename has happened."""
 
@@ -97,31 +99,37 @@ def _sidecar_from(document: dict[str, Any] | None) -> Sidecar | None:
 
 
 def read_sidecar(checkpoint: Path) -> Sidecar | None:
-    """What lies beside `checkpoint`, matched to the file by its size; None when there is nothing that makes sense."""
+    """What lies beside `checkpoint` and fits the file; None when there is nothing that makes sense."""
     document = read_json(sidecar_path(checkpoint))
     sidecar = _sidecar_from(document)
     if sidecar is None or document is None:
         return None
     before = _sidecar_from(document.get("replaces"))
+    if before is None:
+        return sidecar
     try:
-        size = checkpoint.stat().st_size
+        now = checkpoint.stat()
     except OSError:
         return sidecar
-    return before if before is not None and size != sidecar.size and size == before.size else sidecar
+    is_before = (now.st_size, now.st_ino) == (before.size, before.inode) and now.st_ino != sidecar.inode
+    return before if is_before or now.st_size == before.size != sidecar.size else sidecar
 
 
-def publish(written: Path, names: list[Path], describe: Callable[[int, str], Sidecar]) -> Sidecar:
+def publish(
+    written: Path, names: list[Path], describe: Callable[[int, str], Sidecar], *, digest: str | None = None
+) -> Sidecar:
     """Make a completely written file appear under `names` (one folder), each with its sidecar, durably.
 
-    `describe(size, digest)` gives the sidecar. At every instant each name is absent, the old file or the new one,
-    and the sidecar beside it fits. Further names are hard links, or copies where there are none. Raises OSError.
+    `describe(size, digest)` gives the sidecar; `digest` is that of what was written, where the writer has taken it.
+    At every instant each name is absent, the old file or the new one, and the sidecar beside it fits. Further names
+    are hard links, or copies where there are none. Raises OSError.
     """
     fd = os.open(written, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:
         os.close(fd)
-    sidecar = describe(written.stat().st_size, digest_of(written))
+    sidecar = describe(written.stat().st_size, digest or digest_of(written))
     for name in names[1:]:
         link = name.with_name(f".{name.name}.tmp")
         link.unlink(missing_ok=True)
@@ -140,6 +148,7 @@ def publish(written: Path, names: list[Path], describe: Callable[[int, str], Sid
 def _replace(written: Path, name: Path, sidecar: Sidecar) -> None:
     before = read_sidecar(name) if name.exists() else None
     document = asdict(sidecar)
+    document["inode"] = written.stat().st_ino
     document["replaces"] = None if before is None else {**asdict(before), "replaces": None}
     write_json(sidecar_path(name), document)
     os.replace(written, name)

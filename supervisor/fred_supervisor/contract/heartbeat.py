@@ -64,6 +64,8 @@ class Beat:
     loss: float | None
     done: bool
     """The goal of the command is reached."""
+    alarm: str | None = None
+    """A word of `Alarm`: what a person should see to, while training goes on."""
 
     @property
     def position(self) -> tuple[str, str | None, int | None, int | None, int | None]:
@@ -96,6 +98,7 @@ def parse(data: bytes) -> Beat | None:
             samples=number("samples"),
             loss=None if fields["loss"] == "-" else float(fields["loss"]),
             done=fields["done"] == "1",
+            alarm=fields.get("alarm"),
         )
     except (ValueError, KeyError):
         return None
@@ -140,6 +143,7 @@ class Heartbeat:
         self._samples: int | None = None
         self._loss: float | None = None
         self._done = False
+        self._alarm: str | None = None
         self._raised_in: Section | None = None
         self._fd: int | None = None
         path = environ.get(environment.HEARTBEAT, "")
@@ -205,6 +209,11 @@ class Heartbeat:
             self._section = before
             self._write()
 
+    def alarm(self, word: str | None) -> None:
+        """Say what a person should see to (`Alarm`, or a word of one's own) while training goes on; None: nothing."""
+        self._alarm = None if word is None else _word(word)
+        self._write()
+
     def done(self) -> None:
         """Record that the goal of this command is reached."""
         self._done = True
@@ -249,7 +258,7 @@ class Heartbeat:
         body = (
             f"fred-beat/1 seq={self._seq} pid={self._pid} section={self._section} phase={self._phase or '-'}"
             f" epoch={epoch} epochs={epochs} step={step} steps={steps} samples={samples}"
-            f" loss={loss} done={self._done:d}"
+            f" loss={loss} done={self._done:d}" + (f" alarm={self._alarm}" if self._alarm else "")
         ).encode("ascii")
         return b"%b crc=%08x" % (body, zlib.crc32(body))
 

@@ -1,5 +1,6 @@
 """Where everything of a run lies. One table of names; nobody else joins these paths."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,20 @@ def last_epoch_name(phase: str) -> str:
 def step_name(samples: int) -> str:
     """A mid-epoch state, by the samples seen since the beginning of the run."""
     return f"step_weights.{samples}.pth"
+
+
+def is_epoch_name(name: str) -> bool:
+    """Whether `epoch_name` made it."""
+    return _EPOCH_NAME.fullmatch(name) is not None
+
+
+def is_step_name(name: str) -> bool:
+    """Whether `step_name` made it."""
+    return _STEP_NAME.fullmatch(name) is not None
+
+
+_EPOCH_NAME: Final = re.compile(r"(?:freeze|unfreeze)_epoch_\d+_weights\.pth")
+_STEP_NAME: Final = re.compile(r"step_weights\.\d+\.pth")
 
 
 @dataclass(frozen=True)

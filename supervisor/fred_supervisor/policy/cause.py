@@ -155,6 +155,8 @@ def diagnose(seen: Evidence) -> Diagnosis:
         return found(Cause.CONFIG, Kind.CONFIG, _with("The trainer refused its configuration", first_line))
     if seen.exit_code == TrainerExit.SAVED or said is ErrorKind.PREEMPTED:
         return found(Cause.SAVED, Kind.CRASH, "The trainer saved its state and asked to be run again.", same="")
+    if said is ErrorKind.DISK and not seen.disk_full:
+        return found(Cause.DISK, Kind.DISK, _with("The state could not be saved", first_line))
     if seen.disk_full:
         return found(Cause.DISK, Kind.DISK, _with("The disk of the run is full", first_line))
     if seen.data_gone is not None:

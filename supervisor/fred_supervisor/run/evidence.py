@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from fred_supervisor.contract import environment, heartbeat
+from fred_supervisor.contract.checkpoint import list_checkpoints
 from fred_supervisor.contract.errors import ErrorKind, ErrorRecord, classify_text, read_error
 from fred_supervisor.contract.files import read_file, read_json
 from fred_supervisor.contract.heartbeat import Beat
+from fred_supervisor.contract.layout import TEMPORARY_SUFFIX
 from fred_supervisor.policy.cause import Evidence
 from fred_supervisor.run import kernel, proc, ranks
 from fred_supervisor.run.asked import Asked
@@ -128,12 +130,25 @@ def oom_kills() -> int | None:
 
 
 def scarce(asked: Asked) -> bool | None:
-    """Whether the run's disk has no room for a checkpoint; None when it cannot be asked."""
+    """Whether a checkpoint cannot be written: no room for one like the largest, or no writing at all.
+
+    None when it cannot be asked.
+    """
+    run_dir = Path(asked.run_dir)
     try:
-        room = os.statvfs(asked.run_dir)
+        room = os.statvfs(run_dir)
+        largest = max((found.path.stat().st_size for found in list_checkpoints(run_dir)), default=0)
     except OSError:
         return None
-    return room.f_bavail * room.f_frsize < _SCARCE_BYTES or (room.f_files > 0 and room.f_favail == 0)
+    if room.f_bavail * room.f_frsize < max(_SCARCE_BYTES, largest) or (room.f_files > 0 and room.f_favail == 0):
+        return True
+    probe = run_dir / f".probe.{os.getpid()}{TEMPORARY_SUFFIX}"
+    try:
+        probe.write_bytes(b"0")
+        probe.unlink()
+    except OSError:  # read-only, quota, permission
+        return True
+    return False
 
 
 def data_gone(asked: Asked) -> str | None:

@@ -178,6 +178,7 @@ class Machine:
             looks = self._attempt.look(now_s)
             fresh = self._attempt.fresh_checkpoint()
             self._pace.see(looks, now_s)
+            self._records.alarm(looks)
             if isinstance(state, Running) and state.watch.stalled_s is not None:
                 busy = self._attempt.busy(now_s)
             if isinstance(state, Stopping) and state.rung is Rung.DUMP:

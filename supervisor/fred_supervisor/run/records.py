@@ -1,15 +1,17 @@
 """What is written of a run while it lives: notes, snapshots, incidents. A write that fails never stops the watching."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from fred_supervisor.contract.alarm import sentence_of
 from fred_supervisor.contract.checkpoint import Found
 from fred_supervisor.contract.files import write_json
 from fred_supervisor.policy.decide import Report
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Running, State
+from fred_supervisor.policy.watch import Look
 from fred_supervisor.run import incident, notify, snapshot
 from fred_supervisor.run.alerts import Alerts
 from fred_supervisor.run.asked import Asked
@@ -22,7 +24,7 @@ from fred_supervisor.run.stacks import Dump
 
 _REFRESH_S: Final = 5.0
 """Between two snapshots while nothing happens but progress."""
-_ALARMING: Final = ("stalled", "failed", "completed", "memory forecast", "GPU")
+_ALARMING: Final = ("alarm", "stalled", "failed", "completed", "memory forecast", "GPU")
 """Notes that are alerts, too."""
 
 
@@ -37,6 +39,7 @@ class Records:
         self._journal = Journal(asked.dir)
         self.alerts = Alerts(asked)
         self._last_note = ""
+        self._alarm: str | None = None
         self._written = ""
         self._written_s = 0.0
         self._owed: dict[int, dict[str, Any]] = {}
@@ -51,6 +54,17 @@ class Records:
         notify.tell(STATUS=text)
         if event in _ALARMING:
             self.alerts.tell(event, event, text)
+
+    def alarm(self, looks: Sequence[Look]) -> None:
+        """What the trainer has to say while it trains on; told when it changes."""
+        beat = next((look.beat for look in looks if look.rank == 0), None)
+        if beat is None or beat.alarm == self._alarm:
+            return
+        self._alarm = beat.alarm
+        if beat.alarm is None:
+            self.note("alarm over", "What the trainer complained of is over.")
+        else:
+            self.note("alarm", sentence_of(beat.alarm))
 
     def due(self, state: State, *, durable: bool) -> bool:
         """Whether a snapshot is to be written: a person would see something new, or the last one is old."""

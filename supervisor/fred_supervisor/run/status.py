@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from fred_supervisor.contract.alarm import sentence_of
 from fred_supervisor.contract.checkpoint import Found, list_checkpoints, why_invalid
 from fred_supervisor.contract.files import read_json
 from fred_supervisor.contract.heartbeat import Beat
@@ -81,6 +82,7 @@ def status_document(asked: Asked) -> dict[str, Any]:
             "initial": initial,
         },
         "gpus": gpu_rows(asked.dir),
+        "alarm": sentence_of(beat.alarm) if trainer_alive and beat is not None and beat.alarm else None,
         "last_incident": _incident(incidents[-1]) if incidents else None,
     }
 
