@@ -33,7 +33,9 @@ _SECRET: Final = ("notify", "on_event", "ping")
 
 def main(argv: Sequence[str]) -> int:
     words = list(argv)
-    if words[:1] != ["show"] and not {"-h", "--help"} & set(words):
+    if words[:1] in (["-h"], ["--help"]):
+        words = ["show", "--help"]
+    if words[:1] != ["show"]:
         raise Fault(CommandExit.USAGE, "`config` has one verb: fred-supervise config show [NAME]")
     parser = start_parser()
     parser.prog, parser.description, parser.epilog = (
