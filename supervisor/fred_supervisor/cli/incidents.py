@@ -106,16 +106,24 @@ def whole(incident: dict[str, Any], *, name: str, ink: Ink = PLAIN, width: int |
     checkpoint = incident.get("checkpoint")
     start = f"It goes on from {checkpoint.rpartition('/')[2]}." if checkpoint else "It begins from the beginning."
     entry("lost", f"{lost_text(incident.get('lost_steps'))} {start}")
-    evidence = incident.get("evidence") or {}
     entry("ended by", ended_by(incident))
-    for text in memory_lines(evidence.get("memory")):
+    for text in memory_lines((incident.get("evidence") or {}).get("memory")):
         entry("memory", text)
-    others = [key for key in evidence if key not in _TITLES and key not in _TOLD]
-    for key in [*(k for k in _TITLES if k != "output"), *others, "output"]:
-        shown = evidence_lines(evidence.get(key))
-        if shown:
-            lines += ["", "  " + ink("bold", _TITLES.get(key, key.replace("_", " "))), *(f"    {one}" for one in shown)]
+    for title, value in titled_evidence(incident):
+        lines += ["", "  " + ink("bold", title), *(f"    {line}" for line in evidence_lines(value))]
     return lines
+
+
+def titled_evidence(incident: dict[str, Any]) -> list[tuple[str, Any]]:
+    """What there is beyond the facts that are told in words, in the order in which one reads it."""
+    evidence = incident.get("evidence") or {}
+    others = [key for key in evidence if key not in _TITLES and key not in _TOLD]
+    keys = [*(key for key in _TITLES if key != "output"), *others, "output"]
+    return [
+        (_TITLES.get(key, printable(key.replace("_", " "))), evidence[key])
+        for key in keys
+        if evidence_lines(evidence.get(key))
+    ]
 
 
 def _where(incident: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "resume": "go on with a paused run",
     "logs": "the trainer's output",
     "incidents": "every failure: what, when, why, what was lost, what was done",
+    "report": "one self-contained HTML page of the whole run",
     "checkpoints": "every checkpoint, and the one that a relaunch would use",
     "config": "the effective configuration, and where each value came from",
     "dump": "the stacks of the live trainer, now",
