@@ -22,6 +22,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "incidents": "every failure: what, when, why, what was lost, what was done",
     "report": "one self-contained HTML page of the whole run",
     "checkpoints": "every checkpoint, and the one that a relaunch would use",
+    "doctor": "checks before a long run, each with its remedy",
     "config": "the effective configuration, and where each value came from",
     "dump": "the stacks of the live trainer, now",
     "drill": "rehearse failures on a small run: what is detected, how fast, what is lost",
