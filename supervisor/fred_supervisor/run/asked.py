@@ -1,16 +1,19 @@
 """What was asked for when a run was started, and the settings that follow from it."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from fred_supervisor.contract.files import now_text, read_json, write_json
 from fred_supervisor.contract.flags import BY_KEY
 from fred_supervisor.contract.layout import RunDir
 from fred_supervisor.policy.settings import Settings
 
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Of a run. A name is a part of a path: nothing in it leads anywhere else."""
 FORMAT = 1
 """Of run.json and state.json."""
 
@@ -94,6 +97,8 @@ def load_asked(run_dir: Path) -> Asked | None:
     if not all(isinstance(t, str) for t in texts) or not all(isinstance(t, dict) for t in tables):
         return None
     if not isinstance(asked.quiet, list) or not all(isinstance(window, str) for window in asked.quiet):
+        return None
+    if not NAME.fullmatch(asked.name):
         return None
     if asked.command is not None and not all(isinstance(word, str) for word in asked.command):
         return None
