@@ -14,6 +14,13 @@ from typing import Any
 
 import pytest
 
+from fred_supervisor.contract.files import write_json
+from fred_supervisor.policy.cause import Cause
+from fred_supervisor.policy.state import Book, Holding
+from fred_supervisor.run import proc
+from fred_supervisor.run.alerts import Addresses, Alerts
+from fred_supervisor.run.asked import load_asked
+
 SECRET = "geheim"
 
 
@@ -194,3 +201,24 @@ def test_a_hold_and_a_stall_are_told(fred, server, tmp_path: Path, until):
     kinds = " ".join(sent(fred))
     assert "incident" in kinds
     assert "failed" in kinds
+
+
+def test_a_hold_and_a_filling_disk_are_told_once(fred, server, monkeypatch):
+    """By the supervisor's own part, with the real sender; what makes a run hold is tested where it is decided."""
+    assert fred("start", "--name", "t", "--foreground", "--", "true").returncode == 0
+    asked = load_asked(fred.run_dir)
+    Addresses(notify=(f"json://{server.place}",)).save(asked.dir)
+    alerts = Alerts(asked)
+    held = Holding(book=Book(), cause=Cause.DISK, condition="the disk is full", since_s=0.0, probe_s=30.0)
+    sample = {"boot": proc.boot_id(), "mono_s": time.monotonic() + 60, "period_s": 10, "host": {"disk_forecast_h": 3.5}}
+    for _ in range(3):
+        alerts.see(held)
+        write_json(asked.dir.monitor, sample)
+        alerts.look_at_disk()
+    assert alerts.pids
+    server.wait(lambda: "disk" in str(server.told))
+    alerts.leave()
+    text = " ".join(f"{told['title']} {told['message']}" for told in server.told)
+    assert text.count("Not relaunched until this clears: the disk is full") == 1
+    assert text.count("The disk will be full in 3.5 h") == 1
+    assert [line["text"] for line in fred.journal() if line["event"] == "disk"] == ["The disk will be full in 3.5 h."]

@@ -1,5 +1,6 @@
 """What `restart`, `pause` and `resume` share: ask the live supervisor, and wait until it is so."""
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,11 @@ _SLACK_S = 15.0
 """Beyond the grace for the trainer's save."""
 
 
+def tell(status: dict[str, Any], *, as_json: bool) -> None:
+    """What has become of it."""
+    print(json.dumps(status) if as_json else f"{status['name']}: {status['state']}. {status['detail']}")
+
+
 def request(
     argv: Sequence[str],
     request: Request,
@@ -25,8 +31,11 @@ def request(
     reached: Callable[[dict[str, Any], dict[str, Any]], bool],
 ) -> int:
     """`refuse(status)` says why not, or None; `reached(before, now)` whether it is so."""
-    parser = Parser(prog=f"fred-supervise {request}", description=description)
+    parser = Parser(
+        prog=f"fred-supervise {request}", description=description, epilog=f"example:\n  fred-supervise {request} rgb"
+    )
     add_run(parser)
+    parser.add_argument("--json", action="store_true", help="the status afterwards, as one JSON document")
     given = parser.parse_args(argv)
     asked = find_run(given.name, given.run_dir)
     supervisor = live_supervisor(asked, _ANSWER_S)
@@ -44,5 +53,5 @@ def request(
         now = status_document(asked)
         raise Fault(CommandExit.REFUSED, f"{asked.name} did not {request} within {limit_s:.0f} s: it is {now['state']}")
     after = status_document(asked)
-    print(f"{asked.name}: {after['state']}. {after['detail']}")
+    tell(after, as_json=given.json)
     return CommandExit.OK

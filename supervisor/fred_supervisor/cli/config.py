@@ -15,6 +15,7 @@ from fred_supervisor.contract.exits import CommandExit
 from fred_supervisor.contract.flags import BY_KEY, normalise
 from fred_supervisor.run import lock
 from fred_supervisor.run.asked import Asked
+from fred_supervisor.run.evidence import printable
 from fred_supervisor.run.known import known_runs
 
 _EPILOG: Final = """\
@@ -33,7 +34,9 @@ _SECRET: Final = ("notify", "on_event", "ping")
 
 def main(argv: Sequence[str]) -> int:
     words = list(argv)
-    if words[:1] != ["show"] and not {"-h", "--help"} & set(words):
+    if words[:1] in (["-h"], ["--help"]):
+        words = ["show", "--help"]
+    if words[:1] != ["show"]:
         raise Fault(CommandExit.USAGE, "`config` has one verb: fred-supervise config show [NAME]")
     parser = start_parser()
     parser.prog, parser.description, parser.epilog = (
@@ -104,7 +107,10 @@ def _lines(document: dict[str, Any]) -> list[str]:
     for section in ("supervisor", "trainer"):
         unused = section == "trainer" and document["command"] is not None
         lines += ["", f"[{section}]{'   # a COMMAND is given none of these' if unused else ''}"]
-        rows = [(key, f"= {_toml(each['value'])}", f"# {each['source']}") for key, each in document[section].items()]
+        rows = [
+            (key, f"= {_toml(each['value'])}", f"# {printable(each['source'])}")
+            for key, each in document[section].items()
+        ]
         lines += aligned(rows)
     return lines
 

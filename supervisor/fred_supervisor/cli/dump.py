@@ -22,6 +22,7 @@ def main(argv: Sequence[str]) -> int:
         prog="fred-supervise dump",
         description="The stacks of the live trainer, now, without harming it: by SIGUSR1 from processes that catch it,"
         " by py-spy (where it is installed) of others.",
+        epilog="example:\n  fred-supervise dump rgb",
     )
     add_run(parser)
     given = parser.parse_args(argv)

@@ -1,18 +1,13 @@
 """Which run a command is about."""
 
 import os
-import re
 from pathlib import Path
-from typing import Final
 
 from fred_supervisor.cli.fault import Fault, Parser
 from fred_supervisor.contract.exits import CommandExit
 from fred_supervisor.run import lock
-from fred_supervisor.run.asked import Asked, load_asked
+from fred_supervisor.run.asked import NAME, Asked, load_asked
 from fred_supervisor.run.known import known_runs
-
-NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""Of a run. A name is a part of a path: nothing in it leads anywhere else."""
 
 
 def add_run(parser: Parser) -> None:

@@ -1,15 +1,32 @@
 """`fred-supervise incidents`."""
 
 import json
+import sys
 import textwrap
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from fred_supervisor.cli.fault import Fault, Parser
 from fred_supervisor.cli.find import find_run
-from fred_supervisor.cli.view import lost_text, span
+from fred_supervisor.cli.ink import PLAIN, Ink, columns
+from fred_supervisor.cli.view import age_s, local_time, lost_text, span
 from fred_supervisor.contract.exits import CommandExit
+from fred_supervisor.run.evidence import printable
 from fred_supervisor.run.journal import Journal
+
+_WIDEST: Final = 100
+_LABEL: Final = 10
+_TOLD: Final = frozenset({"exit_code", "signal", "memory", "last_heartbeat"})
+"""Evidence that stands in the lines above, in words."""
+_TITLES: Final[Mapping[str, str]] = {
+    "exception": "exception",
+    "traceback": "traceback",
+    "stacks": "stacks, shortly before its end",
+    "kernel": "the kernel's log",
+    "code_changes": "changed in the code since attempt 1",
+    "output": "last lines of output",
+}
+"""The order in which evidence is shown; what is not listed here comes before the output."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -22,63 +39,140 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--run-dir", metavar="D", help="the run dir, instead of the name")
     parser.add_argument("--json", action="store_true", help="one JSON document, for programs")
     given = parser.parse_args(argv)
-    name, number = _name_and_number(given.words, named=given.run_dir is not None)
+    name, number = _name_and_number(given.words)
     asked = find_run(name, given.run_dir)
     found = Journal(asked.dir).incidents()
     if number is not None:
         found = [incident for incident in found if incident.get("id") == number]
         if not found:
             raise Fault(CommandExit.REFUSED, f"{asked.name} has no incident {number}; without a number all are listed")
+    ink = Ink.of(sys.stdout)
     if given.json:
-        print(json.dumps(found, ensure_ascii=False, allow_nan=False))
+        print(json.dumps(found, allow_nan=False))
     elif number is not None:
-        print("\n".join(whole(found[0])))
+        print("\n".join(whole(found[0], name=asked.name, ink=ink)))
     elif not found:
         print(f"{asked.name}: no incident.")
     else:
-        print("\n".join(line for incident in found for line in short(incident)))
+        print("\n\n".join("\n".join(short(incident, ink=ink)) for incident in found))
+        print(f"\n`fred-supervise incidents {asked.name} {found[-1]['id']}` shows the last one with its evidence.")
     return CommandExit.OK
 
 
-def _name_and_number(words: list[str], *, named: bool) -> tuple[str | None, int | None]:
+def _name_and_number(words: list[str]) -> tuple[str | None, int | None]:
     if len(words) > 2:
         raise Fault(CommandExit.USAGE, f"too many words: {' '.join(words[2:])}; at most a name and a number")
     if len(words) == 2 and not words[1].isdigit():
         raise Fault(CommandExit.USAGE, f"{words[1]!r} is not the number of an incident")
     if len(words) == 2:
         return words[0], int(words[1])
-    if len(words) == 1 and words[0].isdigit() and named:
-        return None, int(words[0])
     if len(words) == 1 and words[0].isdigit():
         return None, int(words[0])
     return (words[0] if words else None), None
 
 
-def short(incident: dict[str, Any]) -> list[str]:
+def short(incident: dict[str, Any], *, ink: Ink = PLAIN, width: int | None = None) -> list[str]:
     """Three lines or so."""
-    at = str(incident.get("at"))[:19].replace("T", " ")
-    head = f"{incident['id']:>3}  {at}  {incident.get('kind')}"
+    width = min(_WIDEST, width or columns())
+    ago = age_s(incident.get("at"))
+    when = local_time(incident.get("at")) + ("" if ago is None else f"  ({span(ago)} ago)")
+    where = _where(incident)
+    head = f"{incident['id']:>3}  {ink('bold red', str(incident.get('kind')))}  {when}{f'  {where}' if where else ''}"
     body = f"{incident.get('cause')} {incident.get('action')} {lost_text(incident.get('lost_steps'))}"
-    return [head, *textwrap.wrap(body, width=92, initial_indent="     ", subsequent_indent="     ")]
+    if (recovered := incident.get("recovered_after_s")) is not None:
+        body += f" Past that point again after {span(recovered)}."
+    return [head, *_wrap(body, width, "     ")]
 
 
-def whole(incident: dict[str, Any]) -> list[str]:
-    """Everything, for a person."""
-    lines = short(incident)
-    where = [f"{key} {incident[key]}" for key in ("phase", "epoch", "step", "section") if incident.get(key) is not None]
-    lines.append(f"     attempt {incident.get('attempt')}, {', '.join(where) or 'before the first beat'}")
-    lines.append(f"     resumed from {incident.get('checkpoint') or 'the beginning'}")
-    recovered = incident.get("recovered_after_s")
-    lines.append(f"     training passed this point again {f'after {span(recovered)}' if recovered else 'not yet'}")
-    evidence = incident.get("evidence") or {}
-    for title, key in (("traceback", "traceback"), ("stacks", "stacks")):
-        if evidence.get(key):
-            lines += ["", f"  {title}", *(f"    {line}" for line in str(evidence[key]).rstrip().splitlines())]
-    for title, key in (
-        ("the kernel's log", "kernel"),
-        ("changed in the code since attempt 1", "code_changes"),
-        ("last lines of output", "output"),
-    ):
-        if evidence.get(key):
-            lines += ["", f"  {title}", *(f"    {line}" for line in evidence[key])]
+def whole(incident: dict[str, Any], *, name: str, ink: Ink = PLAIN, width: int | None = None) -> list[str]:
+    """Everything, for a person who has just got up."""
+    width = min(_WIDEST, width or columns())
+    recovered, ago = incident.get("recovered_after_s"), age_s(incident.get("at"))
+    over = "not recovered yet" if recovered is None else f"training was past it again after {span(recovered)}"
+    kind = ink("bold red", str(incident.get("kind")))
+    lines = [f"Incident {incident['id']} of {ink('bold', printable(name))}: {kind}, {over}", ""]
+
+    def entry(label: str, text: str) -> None:
+        first = f"  {label:{_LABEL}}"
+        told = _wrap(text, width, first)
+        lines.append(ink("dim", first) + told[0][len(first) :])
+        lines.extend(told[1:])
+
+    entry("when", local_time(incident.get("at")) + ("" if ago is None else f", {span(ago)} ago"))
+    section = f", in {incident['section']}" if incident.get("section") else ""
+    entry("where", f"{_where(incident) or 'before the first beat'}{section}, attempt {incident.get('attempt')}")
+    entry("why", str(incident.get("cause")))
+    entry("done", str(incident.get("action")))
+    checkpoint = incident.get("checkpoint")
+    start = f"It goes on from {checkpoint.rpartition('/')[2]}." if checkpoint else "It begins from the beginning."
+    entry("lost", f"{lost_text(incident.get('lost_steps'))} {start}")
+    entry("ended by", ended_by(incident))
+    for text in memory_lines((incident.get("evidence") or {}).get("memory")):
+        entry("memory", text)
+    for title, value in titled_evidence(incident):
+        lines += ["", "  " + ink("bold", title), *(f"    {line}" for line in evidence_lines(value))]
     return lines
+
+
+def titled_evidence(incident: dict[str, Any]) -> list[tuple[str, Any]]:
+    """What there is beyond the facts that are told in words, in the order in which one reads it."""
+    evidence = incident.get("evidence") or {}
+    others = [key for key in evidence if key not in _TITLES and key not in _TOLD]
+    keys = [*(key for key in _TITLES if key != "output"), *others, "output"]
+    return [
+        (_TITLES.get(key, printable(key.replace("_", " "))), evidence[key])
+        for key in keys
+        if evidence_lines(evidence.get(key))
+    ]
+
+
+def _where(incident: dict[str, Any]) -> str:
+    phase = f"{incident['phase']} phase" if incident.get("phase") else None
+    epoch, step = incident.get("epoch"), incident.get("step")
+    parts = [phase, None if epoch is None else f"epoch {epoch}", None if step is None else f"step {step}"]
+    return printable(", ".join(part for part in parts if part))
+
+
+def ended_by(incident: dict[str, Any]) -> str:
+    """How the process ended, in words."""
+    import signal  # noqa: PLC0415 - for the names of signals only
+
+    number, code = incident.get("signal"), incident.get("exit_code")
+    if isinstance(number, int):
+        names = {each.value: each.name for each in signal.Signals}
+        return f"signal {number} ({names.get(number, 'unknown')})"
+    return "not known" if code is None else f"exit code {code}"
+
+
+def memory_lines(memory: dict[str, Any] | None) -> list[str]:
+    """Of GPUs and host shortly before the end; what is not known is left out."""
+    found: list[str] = []
+    for number, gpu in enumerate((memory or {}).get("gpus") or []):
+        used, total, ours = gpu.get("used_mib"), gpu.get("total_mib"), gpu.get("trainer_mib")
+        if used is not None and total is not None:
+            mine = "" if ours is None else f", {ours / 1024:.1f} of them the trainer's"
+            found.append(f"GPU {number}: {used / 1024:.1f} of {total / 1024:.1f} GiB in use{mine}")
+    host = (memory or {}).get("host") or {}
+    free, total = host.get("memory_available_mib"), host.get("memory_total_mib")
+    if free is not None and total is not None:
+        found.append(f"host: {free / 1024:.1f} of {total / 1024:.1f} GiB free")
+    return found
+
+
+def evidence_lines(value: Any) -> list[str]:
+    """Any evidence as lines; empty when there is none."""
+    if value is None or value is False or value in ("", [], {}):
+        return []
+    if isinstance(value, str):
+        return [printable(line) for line in value.rstrip().splitlines()]
+    if isinstance(value, list):
+        return [line for each in value for line in (evidence_lines(each) or [""])]
+    if isinstance(value, dict):
+        return [f"{printable(str(key))}: {' '.join(evidence_lines(each))}" for key, each in value.items()]
+    return [printable(str(value))]
+
+
+def _wrap(text: str, width: int, first: str) -> list[str]:
+    return textwrap.wrap(
+        printable(text), width=width, initial_indent=first, subsequent_indent=" " * len(first), break_on_hyphens=False
+    ) or [first.rstrip()]

@@ -19,7 +19,6 @@ from fred_supervisor.cli.checks import (
 )
 from fred_supervisor.cli.conceal import conceal
 from fred_supervisor.cli.fault import Fault
-from fred_supervisor.cli.find import NAME
 from fred_supervisor.cli.layers import layered
 from fred_supervisor.cli.options import parser
 from fred_supervisor.contract.exits import CommandExit
@@ -28,7 +27,7 @@ from fred_supervisor.contract.flags import BY_KEY, normalise
 from fred_supervisor.policy.state import Ended, Outcome
 from fred_supervisor.run import lock
 from fred_supervisor.run.alerts import Addresses
-from fred_supervisor.run.asked import Asked, load_asked
+from fred_supervisor.run.asked import NAME, Asked, load_asked
 from fred_supervisor.run.attempts import last_attempt
 from fred_supervisor.run.journal import Journal
 from fred_supervisor.run.known import forget, remember

@@ -1,20 +1,32 @@
 """`fred-supervise status`."""
 
 import json
+import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from fred_supervisor.cli.fault import Fault, Parser
 from fred_supervisor.cli.find import add_run, find_run
+from fred_supervisor.cli.ink import Ink
 from fred_supervisor.cli.view import run_lines, table_lines
 from fred_supervisor.contract.exits import CommandExit
 from fred_supervisor.run.asked import Asked
+from fred_supervisor.run.attempts import last_attempt
+from fred_supervisor.run.journal import tail
 from fred_supervisor.run.known import known_runs
 from fred_supervisor.run.status import LIVE_STATES, status_document
 
-_REDRAW_S: Final = 0.5
+_REDRAW_S: Final = 1.0
+_SAID_BYTES: Final = 4096
+_ENTER: Final = "\x1b[?1049h\x1b[?25l"
+_LEAVE: Final = "\x1b[?25h\x1b[?1049l"
+"""The terminal's second screen, without a cursor; and back (xterm's ctlseqs)."""
+_BEGIN: Final = "\x1b[?2026h\x1b[H"
+_END: Final = "\x1b[J\x1b[?2026l"
+"""A frame from the top left corner, shown by terminals that can when it is whole; what is below it is erased."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -22,32 +34,54 @@ def main(argv: Sequence[str]) -> int:
         prog="fred-supervise status",
         description="What is going on, from files alone: works with the supervisor dead, stopped or hung.",
         epilog="examples:\n  fred-supervise status\n  fred-supervise status rgb --watch\n\n"
+        "Without a name: every known run, a row each.\n"
         "Exit code 0 of a live run, 3 of a completed or stopped one, 93 of a failed one.",
     )
     add_run(parser)
     parser.add_argument("--json", action="store_true", help="one JSON document, for programs")
     parser.add_argument("--watch", action="store_true", help="redraw until the run has ended")
     given = parser.parse_args(argv)
-    if given.name is None and given.run_dir is None and not given.watch:
-        return _all(as_json=given.json)
+    if given.name is None and given.run_dir is None:
+        return _all(as_json=given.json, watch=given.watch)
     asked = find_run(given.name, given.run_dir)
-    document = _watch(asked) if given.watch and not given.json else status_document(asked)
     if given.json:
-        print(json.dumps(document, ensure_ascii=False, allow_nan=False))
-    elif not given.watch:
-        print("\n".join(run_lines(document)))
+        document = status_document(asked)
+        print(json.dumps(document, allow_nan=False))
+    elif given.watch:
+        document = _watch(asked)
+    else:
+        document = status_document(asked)
+        print("\n".join(_lines(asked, document)))
     return _exit_code(document)
 
 
-def _all(*, as_json: bool) -> int:
+def _lines(asked: Asked, document: dict[str, Any]) -> list[str]:
+    return run_lines(document, ink=Ink.of(sys.stdout), says=_last_words(asked, document))
+
+
+def _last_words(asked: Asked, document: dict[str, Any]) -> str | None:
+    """The last line of output of a trainer that does not train yet."""
+    if document["progress"]["epoch"] is not None or document["trainer"] is None:
+        return None
+    text = tail(asked.dir.attempt(last_attempt(asked.dir)).output, size=_SAID_BYTES)
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), None)
+
+
+def _all(*, as_json: bool, watch: bool) -> int:
     rows = [status_document(asked) for asked in known_runs()]
     if as_json:
-        print(json.dumps(rows, ensure_ascii=False, allow_nan=False))
+        print(json.dumps(rows, allow_nan=False))
         return CommandExit.OK
     if not rows:
         raise Fault(CommandExit.NO_SUCH_RUN, "no run is known; `fred-supervise start` begins one, --run-dir names one")
-    print("\n".join(table_lines(rows)))
-    return CommandExit.OK
+    if not watch or not sys.stdout.isatty():
+        print("\n".join(table_lines(rows, ink=Ink.of(sys.stdout))))
+        return CommandExit.OK
+    with _screen() as draw:
+        while True:
+            draw(table_lines([status_document(asked) for asked in known_runs()], ink=Ink.of(sys.stdout)))
+            if not _pause():
+                return CommandExit.OK
 
 
 def _exit_code(document: dict[str, Any]) -> CommandExit:
@@ -60,16 +94,47 @@ def _watch(asked: Asked) -> dict[str, Any]:
     """Redraw in place on a terminal; elsewhere, a line whenever something has changed."""
     if not sys.stdout.isatty():
         return _follow(asked)
-    from rich.live import Live  # noqa: PLC0415 - 100 ms that only this view needs
-    from rich.text import Text  # noqa: PLC0415
-
-    with Live(refresh_per_second=1 / _REDRAW_S, transient=False) as live:
+    with _screen() as draw:
         while True:
             document = status_document(asked)
-            live.update(Text("\n".join(run_lines(document)), no_wrap=True))
-            if document["state"] not in LIVE_STATES:
-                return document
-            time.sleep(_REDRAW_S)
+            draw(_lines(asked, document))
+            if document["state"] not in LIVE_STATES or not _pause():
+                break
+    print("\n".join(_lines(asked, document)))  # stays on the screen that one comes back to
+    return document
+
+
+def _pause() -> bool:
+    """Until the next frame; False for Ctrl-C, which is how one leaves."""
+    try:
+        time.sleep(_REDRAW_S)
+    except KeyboardInterrupt:
+        return False
+    return True
+
+
+@contextmanager
+def _screen() -> Iterator[Callable[[list[str]], None]]:
+    """A screen to draw frames on, each in one write and only when it differs: no flicker."""
+    shown = ""
+
+    def draw(lines: list[str]) -> None:
+        nonlocal shown
+        rows = os.get_terminal_size(sys.stdout.fileno()).lines or 24
+        frame = "\x1b[K\r\n".join(lines[: max(1, rows - 1)]) + "\x1b[K"
+        if frame != shown:
+            shown = frame
+            sys.stdout.write(_BEGIN + frame + _END)
+            sys.stdout.flush()
+
+    sys.stdout.write(_ENTER)
+    try:
+        yield draw
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.stdout.write(_LEAVE)
+        sys.stdout.flush()
 
 
 def _follow(asked: Asked) -> dict[str, Any]:
@@ -81,7 +146,7 @@ def _follow(asked: Asked) -> dict[str, Any]:
         if now != told:
             if last is not None and now[-1] != (told[-1] if told else None):
                 print(f"incident {last['id']}: {last['cause']} {last['action']}", flush=True)
-            print("\n".join(line.strip() for line in run_lines(document)[:3]), flush=True)
+            print("\n".join(line.strip() for line in _lines(asked, document)[:3]), flush=True)
             told = now
         if document["state"] not in LIVE_STATES:
             return document

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from fred_supervisor.cli.asking import tell
 from fred_supervisor.cli.fault import Fault, Parser
 from fred_supervisor.cli.find import add_run, find_run
 from fred_supervisor.cli.options import seconds
@@ -18,10 +19,12 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="fred-supervise stop",
         description="Have the trainer save a checkpoint and leave, then end everything of the run.",
-        epilog="Works with the supervisor dead or hung, too. Exit code 0 when nothing of the run is left.",
+        epilog="examples:\n  fred-supervise stop rgb\n  fred-supervise stop rgb --timeout 10\n\n"
+        "Works with the supervisor dead or hung, too. Exit code 0 when nothing of the run is left.",
     )
     add_run(parser)
     parser.add_argument("--timeout", type=seconds, metavar="S", help="from the request to SIGKILL (default: the run's)")
+    parser.add_argument("--json", action="store_true", help="the status afterwards, as one JSON document")
     given = parser.parse_args(argv)
     asked = find_run(given.name, given.run_dir)
     before = status_document(asked)
@@ -33,5 +36,5 @@ def main(argv: Sequence[str]) -> int:
         pids = ", ".join(str(who.pid) for who in left)
         raise Fault(CommandExit.REFUSED, f"{asked.name}: process {pids} does not end on SIGKILL (stuck in the kernel)")
     after = status_document(asked)
-    print(f"{asked.name}: {after['state']}. {after['detail']}")
+    tell(after, as_json=given.json)
     return CommandExit.OK

@@ -90,7 +90,7 @@ def parse(data: bytes) -> Beat | None:
             seq=int(fields["seq"]),
             pid=int(fields["pid"]),
             section=Section(fields["section"]),
-            phase=None if fields["phase"] == "-" else fields["phase"],
+            phase=None if fields["phase"] == "-" else _word(fields["phase"]),
             epoch=number("epoch"),
             epochs=number("epochs"),
             step=number("step"),

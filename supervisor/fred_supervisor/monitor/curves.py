@@ -25,7 +25,8 @@ def _table() -> tuple[int, ...]:
 _CRC32C: Final = _table()
 
 
-def _masked_crc(data: bytes) -> int:
+def masked_crc(data: bytes) -> int:
+    """CRC-32C as event files hold it: rotated, and moved by a constant (TensorFlow, record_writer.cc)."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = _CRC32C[(crc ^ byte) & 0xFF] ^ (crc >> 8)
@@ -35,7 +36,7 @@ def _masked_crc(data: bytes) -> int:
 
 def _record(data: bytes) -> bytes:
     length = struct.pack("<Q", len(data))
-    return length + struct.pack("<I", _masked_crc(length)) + data + struct.pack("<I", _masked_crc(data))
+    return length + struct.pack("<I", masked_crc(length)) + data + struct.pack("<I", masked_crc(data))
 
 
 def _varint(number: int) -> bytes:

@@ -300,7 +300,9 @@ class Sidecar:
                 mib = gpu[f"{key}_mib"]
                 found[f"{place}_memory_{key}_gib"] = None if mib is None else mib / 1024
             found[f"{place}_temperature_c"] = gpu["temperature_c"]
-        found |= {f"supervisor/{key}": self._facts.get(key) for key in ("restarts", "images_per_s", "beat_age_s")}
+        found |= {
+            f"supervisor/{key}": self._facts.get(key) for key in ("restarts", "images_per_s", "loss", "beat_age_s")
+        }
         return {tag: float(value) for tag, value in found.items() if isinstance(value, int | float)}
 
     def _write(self, what: str, write: Any) -> None:

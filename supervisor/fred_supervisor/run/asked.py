@@ -1,17 +1,20 @@
 """What was asked for when a run was started, and the settings that follow from it."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_origin
+from typing import Any, Final, get_args, get_origin
 
 from fred_supervisor.contract.files import now_text, read_json, write_json
 from fred_supervisor.contract.flags import BY_KEY
 from fred_supervisor.contract.layout import RunDir
 from fred_supervisor.policy.settings import Settings
 
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Of a run. A name is a part of a path: nothing in it leads anywhere else."""
 FORMAT = 1
 """Of run.json and state.json."""
 
@@ -109,7 +112,7 @@ def load_asked(run_dir: Path) -> Asked | None:
     if not all(_is(getattr(asked, f.name), f.type) for f in fields(Asked)):
         return None
     patterns = (asked.done_file, asked.checkpoints, asked.progress_file)
-    if any(wrong_pattern(text) for text in patterns if text is not None):
+    if not NAME.fullmatch(asked.name) or any(wrong_pattern(text) for text in patterns if text is not None):
         return None
     # A run dir may have been moved or mounted elsewhere: where it is found is where it is.
     return Asked(**{**asdict(asked), "run_dir": str(run_dir)})

@@ -1,6 +1,8 @@
 """After the end of an attempt: everything that tells how it ended, read once."""
 
 import os
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from fred_supervisor.run.asked import Asked
 from fred_supervisor.run.journal import tail
 
 _NO_SPACE = ("No space left on device", "Disk quota exceeded")
+_ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\^_])")
+"""What terminals obey: control sequences with parameters, titles and links, single letters (ECMA-48)."""
 _SCARCE_BYTES = 16 << 20
 """Less room than this cannot hold a checkpoint."""
 
@@ -26,6 +30,8 @@ def gather(asked: Asked, attempt: int, *, oom_kills_before: int | None) -> Evide
     left = read_json(folder.exit) or {}
     launch = read_json(folder.launch) or {}
     error = first_error(folder.error)
+    if error is not None:  # its words go into sentences, signatures and files
+        error = replace(error, message=printable_lines(error.message), traceback=printable_lines(error.traceback))
     beats = rank_beats(folder.heartbeat)
     beat = next(iter(beats.values()), None)
     text = tail(folder.output)
@@ -189,6 +195,14 @@ def heartbeat_document(beat: Beat) -> dict[str, Any]:
     return {key: getattr(beat, key) for key in ("pid", "section", "phase", "epoch", "step", "samples")}
 
 
+def printable_lines(text: str) -> str:
+    """The same for text of several lines."""
+    return "\n".join(printable(line) for line in text.splitlines())
+
+
 def printable(text: str) -> str:
-    """Without control characters: a trainer's output must not drive the reader's terminal."""
+    """Without colours and control characters: a trainer's output must not drive the reader's terminal."""
+    text = _ESCAPES.sub("", text) if "\x1b" in text else text
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -44,7 +44,7 @@ def document(
         "evidence": {
             **told,
             "ranks": _ranks(folder.heartbeat),
-            "stacks": dump.text or None,
+            "stacks": evidence.printable_lines(dump.text) or None,
             "memory": _memory(sample),
             "minutes_before": minutes_before(asked.dir),
             "kernel": evidence.kernel_lines(read_json(folder.launch) or {}),

@@ -47,6 +47,14 @@ class Journal:
         found = (read_json(self.dir.incident(number)) for number in self.incident_numbers())
         return [_sound(incident) for incident in found if incident is not None and type(incident.get("id")) is int]
 
+    def last_incident(self) -> dict[str, Any] | None:
+        """The newest readable one."""
+        for number in reversed(self.incident_numbers()):
+            found = read_json(self.dir.incident(number))
+            if found is not None and isinstance(found.get("id"), int):
+                return found
+        return None
+
     def write_incident(self, number: int, document: dict[str, Any]) -> bool:
         """False when it could not be written."""
         try:

@@ -44,7 +44,7 @@ from fred_supervisor.policy.state import (
     Survivor,
 )
 from fred_supervisor.policy.watch import Look, slowest
-from fred_supervisor.run import code, evidence, lock, notify, output, proc
+from fred_supervisor.run import code, evidence, lock, notify, output, proc, snapshot
 from fred_supervisor.run.asked import Asked
 from fred_supervisor.run.custody import Custody
 from fred_supervisor.run.errand import Errands
@@ -103,7 +103,7 @@ class Machine:
         self._last_looks: tuple[Look, ...] = ()
         """At the files of an attempt that has just ended."""
         self._dumps = 0
-        self._pace = Pace()
+        self._pace = Pace(losses=snapshot.losses_from(read_json(asked.dir.state) or {}))
         self._fed_s = 0.0
         self._watchdog_s = notify.watchdog_s()
         self._monitor = Monitor(asked)

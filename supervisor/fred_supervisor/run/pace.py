@@ -1,11 +1,12 @@
 """How fast training goes: images per second, and the time that is left."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fred_supervisor.contract.heartbeat import Beat, Section
 from fred_supervisor.policy.state import advance
 from fred_supervisor.policy.watch import Look
+from fred_supervisor.run.trail import Trail
 
 _TIME_CONSTANT_S = 30.0
 """Of the average over images per second."""
@@ -16,6 +17,8 @@ class Pace:
     """Fed with every look at rank 0."""
 
     images_per_s: float | None = None
+    losses: Trail = field(default_factory=Trail)
+    """Over all attempts."""
     _last: tuple[float, Beat] | None = None
     _start: tuple[float, float] | None = None
     """When this process first trained, and where that was."""
@@ -26,6 +29,8 @@ class Pace:
         if beat is None:
             return
         before, self._last = self._last, (now_s, beat)
+        if beat.section is Section.TRAIN and beat.loss is not None:
+            self.losses.add(now_s, beat.loss)
         at = advance(beat)
         if before is None or before[1].pid != beat.pid:
             self.images_per_s = self._eta_s = None
@@ -51,7 +56,10 @@ class Pace:
         )
 
     def document(self) -> dict[str, float | None]:
+        """As it is now."""
+        loss = self._last[1].loss if self._last is not None else None
         return {
             "images_per_s": None if self.images_per_s is None else round(self.images_per_s, 2),
             "eta_s": None if self._eta_s is None else round(max(0.0, self._eta_s), 1),
+            "loss": loss if loss is not None and math.isfinite(loss) else None,
         }

@@ -85,7 +85,7 @@ class Records:
             last_note=self._last_note,
             outlook=outlook,
             supervisor=self._own,
-            pace=pace.document(),
+            pace={**pace.document(), "losses": pace.losses.document()},
             incidents=len(self._journal.incident_numbers()),
         )
         try:

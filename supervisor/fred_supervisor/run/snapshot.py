@@ -23,6 +23,7 @@ from fred_supervisor.policy.state import (
 from fred_supervisor.policy.watch import Learned, Level, Watch, slowest, stop_grace_s
 from fred_supervisor.run.asked import FORMAT, Asked
 from fred_supervisor.run.proc import Identity
+from fred_supervisor.run.trail import Trail
 
 
 def word(state: State, settings: Settings) -> str:
@@ -90,7 +91,7 @@ def document(
     last_note: str,
     outlook: str,
     supervisor: Identity,
-    pace: Mapping[str, float | None],
+    pace: Mapping[str, Any],
     incidents: int,
 ) -> dict[str, Any]:
     """The whole snapshot."""
@@ -124,6 +125,12 @@ def book_from(document: Mapping[str, Any]) -> Book:
         "learned": Learned(**_known(Learned, book.get("learned"))),
     }
     return Book(**parts)
+
+
+def losses_from(document: Mapping[str, Any]) -> Trail:
+    """The history of the loss in a snapshot."""
+    pace = document.get("pace")
+    return Trail.load(pace.get("losses") if isinstance(pace, dict) else None)
 
 
 def _known(kind: type[Book | Orders | Restarts | Learned], document: object) -> dict[str, Any]:

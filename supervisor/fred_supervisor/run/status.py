@@ -37,7 +37,7 @@ def status_document(asked: Asked) -> dict[str, Any]:
     book = snapshot.book_from(before)
     state, detail = _state(before, supervised=supervised, supervisor=supervisor, trainer_alive=trainer_alive)
     pace = _mapping(before.get("pace")) if trainer_alive else {}
-    incidents = Journal(asked.dir).incidents()
+    last = Journal(asked.dir).last_incident()
     batch = book.orders.unfreeze_batch or asked.flag("unfreeze_batch_size")
     initial = asked.flag("unfreeze_batch_size")
     accumulate = book.orders.accumulate or asked.flag("accumulate")
@@ -64,7 +64,7 @@ def status_document(asked: Asked) -> dict[str, Any]:
             "section": beat.section if beat else None,
             "beat_age_s": _beat_age_s(folder.heartbeat, beat),
         },
-        "progress": _progress(beat, pace),
+        "progress": _progress(beat, pace, _mapping(_mapping(before.get("pace")).get("losses"))),
         "checkpoint": _checkpoint(asked),
         "restarts": {
             "total": book.restarts.total,
@@ -83,7 +83,7 @@ def status_document(asked: Asked) -> dict[str, Any]:
         },
         "gpus": gpu_rows(asked.dir),
         "alarm": sentence_of(beat.alarm) if trainer_alive and beat is not None and beat.alarm else None,
-        "last_incident": _incident(incidents[-1]) if incidents else None,
+        "last_incident": None if last is None else _incident(last),
     }
 
 
@@ -110,7 +110,7 @@ def _mapping(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _progress(beat: Beat | None, pace: dict[str, Any]) -> dict[str, Any]:
+def _progress(beat: Beat | None, pace: dict[str, Any], losses: dict[str, Any]) -> dict[str, Any]:
     loss = beat.loss if beat and beat.loss is not None and math.isfinite(beat.loss) else None
     return {
         "phase": beat.phase if beat else None,
@@ -122,6 +122,7 @@ def _progress(beat: Beat | None, pace: dict[str, Any]) -> dict[str, Any]:
         "loss": loss,
         "images_per_s": pace.get("images_per_s"),
         "eta_s": pace.get("eta_s"),
+        "loss_history": losses.get("means") or [],
     }
 
 

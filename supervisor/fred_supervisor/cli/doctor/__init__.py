@@ -1,0 +1,87 @@
+"""`fred-supervise doctor`."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from fred_supervisor.cli.doctor.finding import Finding, Level, Subject
+from fred_supervisor.cli.fault import Parser
+from fred_supervisor.cli.ink import Ink, columns
+from fred_supervisor.contract.exits import CommandExit
+from fred_supervisor.contract.flags import BY_KEY
+from fred_supervisor.run.asked import load_asked
+from fred_supervisor.run.evidence import printable
+
+_STYLE_OF = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog="fred-supervise doctor",
+        description="Checks before a long run; each line says what to do about it. Starts nothing, changes nothing.",
+        epilog="examples:\n  fred-supervise doctor\n  fred-supervise doctor --modality rgb --data /data/FRED\n\n"
+        "Exit code 1 when something would stop the run (fail), else 0.",
+    )
+    modality = BY_KEY["modality"]
+    parser.add_argument("--modality", choices=modality.choices, help=f"to be trained (default {modality.default})")
+    parser.add_argument("--data", metavar="D", help="data set: is gone through once, which may take a while")
+    parser.add_argument("--run-dir", metavar="D", help="where the run is or will be (default logs/fred_<modality>)")
+    parser.add_argument("--json", action="store_true", help="one JSON document, for programs")
+    given = parser.parse_args(argv)
+    subject = _subject(given.modality, given.data, given.run_dir)
+
+    from fred_supervisor.cli.doctor import gpu, machine, training  # noqa: PLC0415 - after --help
+
+    checks = (
+        machine.run_dir, machine.disk, machine.shared_memory, machine.open_files, machine.memory, machine.clock,
+        machine.lingering, training.libraries, gpu.gpus, gpu.needs, training.data,
+    )  # fmt: skip
+    found: list[Finding] = []
+    ink = Ink.of(sys.stdout)
+    for check in checks:
+        for finding in check(subject):
+            found.append(finding)
+            if not given.json:
+                print("\n".join(_lines(finding, ink)), flush=True)
+    worst = {finding.level for finding in found}
+    if given.json:
+        print(json.dumps({"ok": Level.FAIL not in worst, "checks": [asdict(finding) for finding in found]}))
+    else:
+        counts = [f"{sum(finding.level is level for finding in found)} {level}" for level in Level]
+        print(f"\n{', '.join(counts)}")
+    return CommandExit.REFUSED if Level.FAIL in worst else CommandExit.OK
+
+
+def _subject(modality: str | None, data: str | None, run_dir: str | None) -> Subject:
+    """What is to be trained: as given, else as the run in that place was asked for."""
+    default = str(BY_KEY["modality"].default)
+    path = Path(os.path.abspath(run_dir or f"logs/fred_{modality or default}"))
+    asked = load_asked(path)
+    flags = {} if asked is None else asked.flags
+    return Subject(
+        run_dir=path,
+        modality=modality or (asked.modality if asked is not None else default),
+        data=os.path.abspath(data) if data is not None else flags.get("data"),
+        flags=flags,
+        foreign=asked is not None and asked.command is not None,
+    )
+
+
+def _lines(finding: Finding, ink: Ink) -> list[str]:
+    import textwrap  # noqa: PLC0415 - not for --json
+
+    width, label = min(100, columns()), f"{finding.level:<5} {finding.name:<14} "
+    told = textwrap.wrap(
+        printable(finding.text), width, initial_indent=label, subsequent_indent=" " * len(label), break_on_hyphens=False
+    )
+    told[0] = ink(_STYLE_OF[finding.level], told[0][:5]) + told[0][5:]
+    if finding.remedy:
+        first = " " * len(label) + "→ "
+        told += textwrap.wrap(
+            printable(finding.remedy), width, initial_indent=first, subsequent_indent=" " * len(first),
+            break_on_hyphens=False, break_long_words=False,
+        )  # fmt: skip
+    return told

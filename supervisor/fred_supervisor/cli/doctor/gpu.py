@@ -1,0 +1,110 @@
+"""GPUs, by the monitor's probe: NVML may hang, so it is asked by a process of its own."""
+
+import os
+import time
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, Final
+
+from fred_supervisor.cli.doctor.finding import Finding, Subject, fail, ok, warn
+from fred_supervisor.contract.layout import RunDir
+from fred_supervisor.contract.preflight import PhaseNeeds, read_preflight
+from fred_supervisor.monitor.driver import Answer, Driver, NvmlState
+from fred_supervisor.monitor.gpus import Gpus
+from fred_supervisor.monitor.processes import Processes
+from fred_supervisor.monitor.xids import Xids
+
+_ANSWER_S: Final = 40.0
+"""Without persistence mode the driver first initialises every GPU."""
+_LOOK_S: Final = 0.2
+_CONTEXT_MIB: Final = 600
+"""What CUDA itself takes, beside what torch counts."""
+_MIB: Final = 1 << 20
+_REMEDIES: Final = {
+    NvmlState.NO_DRIVER: "install the NVIDIA driver; without a GPU, train with --device cpu",
+    NvmlState.NO_GPU: "look with lspci; without a GPU, train with --device cpu",
+    NvmlState.MISMATCH: "reboot, or unload the old driver: sudo rmmod nvidia_uvm nvidia_drm nvidia_modeset nvidia",
+    NvmlState.HUNG: "look at dmesg; a driver that hangs needs a reboot",
+    NvmlState.WEDGED: "reboot",
+    NvmlState.NO_BINDINGS: "pip install --force-reinstall nvidia-ml-py, and pip uninstall pynvml",
+}
+
+
+@cache
+def _look() -> tuple[Answer, list[dict[str, Any]]]:
+    """The driver's answer, and what it says of each GPU."""
+    driver = Driver()
+    end_s = time.monotonic() + _ANSWER_S
+    try:
+        answer = driver.sample()
+        while answer.state is NvmlState.STARTING and time.monotonic() < end_s:
+            time.sleep(_LOOK_S)
+            answer = driver.sample()
+    finally:
+        driver.close()
+    pci_order = os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
+    gpus = Gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), pci_order, Xids())
+    return answer, gpus.documents(answer, Processes(""), time.monotonic())
+
+
+def gpus(subject: Subject) -> Iterator[Finding]:
+    """Driver and library, then each GPU."""
+    answer, documents = _look()
+    if answer.sample is None or not documents:
+        on_cpu = subject.flag("device") == "cpu"
+        remedy = _REMEDIES.get(answer.state, "look at nvidia-smi and dmesg")
+        yield (warn if on_cpu or answer.state in _ABSENT else fail)("GPU driver", answer.text, remedy)
+        return
+    version = answer.sample.get("driver")
+    yield ok("GPU driver", f"{version}, and its library is of the same version." if version else answer.text)
+    for gpu in documents:
+        name = f"GPU {gpu['index']}"
+        holders = [who for who in gpu["processes"] or () if who["mib"]]
+        told = ", ".join(f"{who['user'] or '?'}'s pid {who['pid']} {who['mib']} MiB" for who in holders[:3])
+        free = (
+            "free memory is not known"
+            if gpu["free_mib"] is None
+            else f"{gpu['free_mib']} of {gpu['total_mib']} MiB free"
+        )
+        text = f"{gpu['name']}: {free}{f', held by {told}' if told else ''}."
+        if gpu["hold"]:
+            yield fail(name, f"{text} {gpu['health']}", gpu["command"] or "look at nvidia-smi -q")
+        elif gpu["health"] not in (None, "ok"):
+            yield warn(name, f"{text} {gpu['health']}", gpu["command"] or "look at nvidia-smi -q")
+        else:
+            yield ok(name, text)
+
+
+_ABSENT: Final = (NvmlState.NO_DRIVER, NvmlState.NO_GPU, NvmlState.NO_BINDINGS)
+
+
+def needs(subject: Subject) -> Iterator[Finding]:
+    """Memory for both phases: what the trainer's preflight measured, against the GPU with the most free."""
+    if subject.foreign:
+        return
+    preflight = read_preflight(RunDir(subject.run_dir).preflight)
+    _, documents = _look()
+    free_mib = max(
+        (gpu["free_mib"] for gpu in documents if gpu["chosen"] and gpu["free_mib"] is not None), default=None
+    )
+    if preflight is None:
+        yield ok("GPU memory", "what the phases need is measured by the first start, before its first epoch.")
+        return
+    for phase, need in preflight.phases.items():
+        name = f"{phase} memory"
+        if need.gpu_peak_bytes is None:
+            yield ok(name, f"{_host(need)} of the host's at batch {need.batch}, measured on the CPU.")
+            continue
+        peak_mib = need.gpu_peak_bytes // _MIB + _CONTEXT_MIB
+        text = f"{peak_mib} MiB at batch {need.batch}, with CUDA's own share"
+        if free_mib is None:
+            yield warn(name, f"{text}; free GPU memory is not known.", "see the GPU lines above")
+        elif free_mib < peak_mib:
+            text = f"{text}; only {free_mib} MiB are free."
+            yield fail(name, text, f"free the GPU, or half the batch: --{phase.replace('eval', 'unfreeze')}-batch-size")
+        else:
+            yield ok(name, f"{text}; {free_mib} MiB are free.")
+
+
+def _host(need: PhaseNeeds) -> str:
+    return "an unknown amount" if need.host_peak_bytes is None else f"{need.host_peak_bytes // _MIB} MiB"

@@ -1,0 +1,166 @@
+"""The host: disk, memory, limits, clock, and who ends processes at logout."""
+
+import ctypes
+import os
+import pwd
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from fred_supervisor.cli.doctor.finding import Finding, Subject, fail, ok, warn
+from fred_supervisor.contract.checkpoint import list_checkpoints
+from fred_supervisor.monitor.host import cgroup, free_bytes
+
+_GIB: Final = 1 << 30
+_MIB: Final = 1 << 20
+_UNNUMBERED: Final = 6
+"""Checkpoints beside those of every so many epochs: last of a phase, best, final, two mid-epoch states, one in work."""
+_LEAST_DISK: Final = 10 * _GIB
+"""While the size of a checkpoint is not known."""
+_SHARED: Final = "/dev/shm"  # noqa: S108 - that is the place
+_FILES: Final = 4096
+_TIME_ERROR: Final = 5
+"""adjtimex(2): the clock is not synchronised."""
+_PREFETCHED: Final = 2
+"""Batches that each worker of a DataLoader holds ready (PyTorch's default)."""
+_IMAGE_BYTES: Final = 3 * 4
+"""Of one pixel of one stream: three float32."""
+
+
+def run_dir(subject: Subject) -> Iterator[Finding]:
+    """Whether it can be written."""
+    path = _existing(subject.run_dir)
+    if not path.is_dir():
+        yield fail("run dir", f"{path} is a file.", "choose another --run-dir")
+    elif not os.access(path, os.W_OK | os.X_OK):
+        yield fail("run dir", f"{path} cannot be written.", f"chown or chmod {path}, or choose another --run-dir")
+    else:
+        yield ok("run dir", f"{subject.run_dir} can be written.")
+
+
+def disk(subject: Subject) -> Iterator[Finding]:
+    """Room for every checkpoint of the run."""
+    try:
+        room = os.statvfs(_existing(subject.run_dir))
+    except OSError as error:
+        yield warn("disk", f"free space is not known: {error.strerror}.", "look whether the file system is mounted")
+        return
+    free = room.f_bavail * room.f_frsize
+    if room.f_files and room.f_favail == 0:
+        yield fail("disk", "no inode is left: no file can be made.", "delete files, or choose another --run-dir")
+        return
+    there = list_checkpoints(subject.run_dir)
+    size = next((size for found in there if (size := _size(found.path)) is not None), None)
+    if size is None:
+        text = f"{free / _GIB:.1f} GiB free; how large a checkpoint is is not known before the first one."
+        if free < _LEAST_DISK:
+            yield warn("disk", text, "have 10 GiB, or choose another --run-dir; a full disk holds the run")
+        else:
+            yield ok("disk", text)
+        return
+    count = int(subject.flag("epochs")) // int(subject.flag("save_every_epochs")) + _UNNUMBERED
+    left = max(2, count - len(there))
+    needed = f"{left} more checkpoints of {size / _MIB:.0f} MiB are {left * size / _GIB:.1f} GiB"
+    text = f"{free / _GIB:.1f} GiB free; {needed}."
+    if free < 2 * size:
+        yield fail("disk", text, "free space now: not even two more fit")
+    elif free < left * size:
+        yield warn("disk", text, "free space, or save less often: --save-every-epochs")
+    else:
+        yield ok("disk", text)
+
+
+def _existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that is there."""
+    return next(each for each in (path, *path.parents) if each.exists())
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def shared_memory(subject: Subject) -> Iterator[Finding]:
+    """What loader workers hand their batches over in: 64 MiB in a container by default."""
+    workers = int(subject.flag("workers"))
+    if subject.foreign or not workers:
+        return
+    try:
+        free = free_bytes(_SHARED)
+    except OSError as error:
+        yield warn(_SHARED, f"not there: {error.strerror}.", "mount it, or train with --workers 0")
+        return
+    streams = 2 if subject.modality == "dual" else 1
+    batch = max(int(subject.flag("freeze_batch_size")), int(subject.flag("unfreeze_batch_size")))
+    needed = workers * _PREFETCHED * batch * streams * _IMAGE_BYTES * int(subject.flag("input_size")) ** 2
+    text = f"{free / _MIB:.0f} MiB free; {workers} workers hold up to {needed / _MIB:.0f} MiB of batches."
+    if free < needed:
+        yield fail(_SHARED, text, "docker run --shm-size=8g (or --ipc=host), or fewer --workers")
+    else:
+        yield ok(_SHARED, text)
+
+
+def open_files(_: Subject) -> Iterator[Finding]:
+    """The limit that the trainer would inherit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    text = "no limit on open files." if soft == resource.RLIM_INFINITY else f"{soft} open files are allowed."
+    if soft != resource.RLIM_INFINITY and soft < _FILES:
+        allowed = "" if hard != resource.RLIM_INFINITY and hard < _FILES else f": ulimit -n {_FILES}"
+        yield warn(
+            "open files", text, f"loader workers may need more{allowed or '; raise the hard limit in limits.conf'}"
+        )
+    else:
+        yield ok("open files", text)
+
+
+def memory(_: Subject) -> Iterator[Finding]:
+    """Of the host, or of the cgroup that we are confined to."""
+    found = psutil.virtual_memory()
+    free, limit = found.available, None
+    try:
+        limit = cgroup(os.getpid()).limit_mib() * _MIB
+    except (OSError, ValueError, LookupError):  # there is no limit, or no right to see it
+        limit = None
+    confined = "" if limit is None or limit >= found.total else f"; this control group may have {limit / _GIB:.1f} GiB"
+    text = f"{free / _GIB:.1f} of {found.total / _GIB:.1f} GiB free{confined}."
+    if min(free, limit or free) < 4 * _GIB:
+        yield warn("memory", text, "end other programs; the kernel ends the largest process when memory is gone")
+    else:
+        yield ok("memory", text)
+
+
+def clock(_: Subject) -> Iterator[Finding]:
+    """Whether the kernel believes that its clock is right; nothing is set."""
+    try:
+        state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))  # zeroes: only asks
+    except AttributeError:
+        state = -1
+    if state < 0:
+        yield warn("clock", "whether it is synchronised is not known.", "look with timedatectl")
+    elif state == _TIME_ERROR:
+        text = "not synchronised: times in journals and reports may be wrong, hangs are judged without it."
+        yield warn("clock", text, "timedatectl set-ntp true, or start chrony; in a container, that of the host")
+    else:
+        yield ok("clock", "synchronised.")
+
+
+def lingering(_: Subject) -> Iterator[Finding]:
+    """Whether a user's services and processes live on after the last logout."""
+    uid = os.getuid()
+    if uid == 0 or not Path("/run/systemd/system").is_dir():
+        yield ok("logout", "nothing here ends processes at logout." if uid else "root's processes stay at logout.")
+        return
+    try:
+        user = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        user = str(uid)
+    if Path("/var/lib/systemd/linger", user).exists():
+        yield ok("logout", f"lingering is on for {user}: user services live on after logout.")
+    else:
+        text = f"lingering is off for {user}: user services end with the last logout."
+        yield warn("logout", text, f"loginctl enable-linger {user}")

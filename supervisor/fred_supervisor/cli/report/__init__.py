@@ -1,0 +1,51 @@
+"""`fred-supervise report`."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fred_supervisor.cli.fault import Fault, Parser
+from fred_supervisor.cli.find import add_run, find_run
+from fred_supervisor.contract.exits import CommandExit
+from fred_supervisor.contract.files import write_atomic
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog="fred-supervise report",
+        description="One self-contained HTML page of the whole run: timeline, curves, incidents, checkpoints.",
+        epilog="examples:\n  fred-supervise report rgb\n  fred-supervise report rgb -o /tmp/rgb.html\n\n"
+        "The page needs no network, and holds what the incidents hold: paths, and lines of output.",
+    )
+    add_run(parser)
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="where to (default: report.html in the run dir; -: here)"
+    )
+    parser.add_argument("--json", action="store_true", help="say where as one JSON document")
+    given = parser.parse_args(argv)
+    asked = find_run(given.name, given.run_dir)
+
+    from fred_supervisor.cli.report.history import gather  # noqa: PLC0415 - after the checks
+    from fred_supervisor.cli.report.page import MARK, page  # noqa: PLC0415 - likewise
+
+    data = page(gather(asked)).encode()
+    if given.output == "-":
+        sys.stdout.buffer.write(data)
+        return CommandExit.OK
+    path = Path(os.path.abspath(given.output or Path(asked.run_dir) / "report.html"))
+    if path.exists() and not _is_report(path, MARK):
+        raise Fault(CommandExit.REFUSED, f"{path} is there, and is no report of ours; choose another file with -o")
+    try:
+        write_atomic(path, data, durable=False)
+    except OSError as error:
+        raise Fault(CommandExit.BAD_INPUT, f"{path}: {error.strerror}; choose another file with -o") from error
+    told = {"path": str(path), "bytes": len(data)}
+    print(json.dumps(told) if given.json else f"{path} ({len(data) / 1e6:.1f} MB)")
+    return CommandExit.OK
+
+
+def _is_report(path: Path, mark: str) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(mark)) == mark.encode()

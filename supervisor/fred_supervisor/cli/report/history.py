@@ -1,0 +1,153 @@
+"""Everything that a report tells, gathered once from the files of a run."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from fred_supervisor.cli.checkpoints import checkpoint_rows
+from fred_supervisor.cli.report.scalars import Point, read_scalars
+from fred_supervisor.contract.files import read_json
+from fred_supervisor.run.asked import Asked
+from fred_supervisor.run.attempts import last_attempt
+from fred_supervisor.run.journal import Journal
+from fred_supervisor.run.status import LIVE_STATES, status_document
+
+_GPUS: Final = 16
+_TAGS: Final = {
+    "loss": ("train/loss", "supervisor/loss"),
+    "images": ("train/images_per_s", "supervisor/images_per_s"),
+    "map50": ("val/map50",),
+    "map50_95": ("val/map50_95",),
+}
+"""Curve → tags; the first that is there counts. The supervisor's own are there for any trainer that beats."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One process of the trainer."""
+
+    number: int
+    start_s: float
+    """Wall clock."""
+    end_s: float
+    ended: str
+    """In words."""
+    kind: str
+    """Of the incident that ended it; "end" or "live" without one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpu:
+    """Memory of one GPU, in GiB."""
+
+    index: int
+    used: list[Point]
+    trainer: list[Point]
+    total: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """One run from its beginning until now, or its end."""
+
+    status: dict[str, Any]
+    command: str
+    created_s: float | None
+    start_s: float
+    end_s: float
+    attempts: Sequence[Attempt]
+    incidents: Sequence[dict[str, Any]]
+    """Each with `at_s`, the wall clock."""
+    checkpoints: Sequence[dict[str, Any]]
+    curves: Mapping[str, list[Point]]
+    gpus: Sequence[Gpu]
+
+    @property
+    def trained_s(self) -> float:
+        """In which a trainer was there."""
+        return sum(attempt.end_s - attempt.start_s for attempt in self.attempts)
+
+
+def gather(asked: Asked) -> History:
+    """From files alone."""
+    status = status_document(asked)
+    now_s = time.time()
+    incidents = [
+        {**incident, "at_s": at_s}
+        for incident in Journal(asked.dir).incidents()
+        if (at_s := wall_s(incident.get("at"))) is not None
+    ]
+    kinds = {incident.get("attempt"): str(incident.get("kind")) for incident in incidents}
+    live = status["state"] in LIVE_STATES
+    attempts = _attempts(asked, kinds, now_s if live else None)
+    created_s = wall_s(asked.created)
+    start_s = min((attempt.start_s for attempt in attempts), default=created_s or now_s)
+    ends = [attempt.end_s for attempt in attempts] + [incident["at_s"] for incident in incidents]
+    end_s = now_s if live else max(ends, default=now_s)
+    run_dir = Path(asked.run_dir)
+    files = [*run_dir.glob("loss_*/events.out.tfevents.*"), *asked.dir.supervisor.glob("events.out.tfevents.*")]
+    memory = {
+        (n, key): f"supervisor/gpu{n}_memory_{key}_gib" for n in range(_GPUS) for key in ("used", "trainer", "total")
+    }
+    found = read_scalars(files, [*(tag for tags in _TAGS.values() for tag in tags), *memory.values()])
+    return History(
+        status=status,
+        command="fred-train" if asked.command is None else " ".join(asked.command),
+        created_s=created_s,
+        start_s=start_s,
+        end_s=max(end_s, start_s + 1),
+        attempts=attempts,
+        incidents=incidents,
+        checkpoints=checkpoint_rows(asked, phase=None, verify=False),
+        curves={key: next((found[tag] for tag in tags if tag in found), []) for key, tags in _TAGS.items()},
+        gpus=[
+            Gpu(
+                index=n,
+                used=found[memory[n, "used"]],
+                trainer=found.get(memory[n, "trainer"], []),
+                total=max((point.value for point in found.get(memory[n, "total"], [])), default=None),
+            )
+            for n in range(_GPUS)
+            if memory[n, "used"] in found
+        ],
+    )
+
+
+def _attempts(asked: Asked, kinds: Mapping[Any, str], now_s: float | None) -> list[Attempt]:
+    found: list[Attempt] = []
+    for number in range(1, last_attempt(asked.dir) + 1):
+        folder = asked.dir.attempt(number)
+        start_s = wall_s((read_json(folder.launch) or {}).get("time"))
+        if start_s is None:
+            continue
+        left = read_json(folder.exit)
+        end_s = wall_s((left or {}).get("time"))
+        alive = left is None and now_s is not None
+        ended = "still runs" if alive else "how it ended is not known"
+        if left is not None and left.get("signal") is not None:
+            ended = f"ended by signal {left['signal']}"
+        elif left is not None and left.get("exit_code") is not None:
+            ended = f"ended with exit code {left['exit_code']}"
+        found.append(
+            Attempt(
+                number=number,
+                start_s=start_s,
+                end_s=max(start_s, end_s or (now_s if alive and now_s else start_s)),
+                ended=ended,
+                kind=kinds.get(number, "live" if alive else "end"),
+            )
+        )
+    return found
+
+
+def wall_s(text: object) -> float | None:
+    """An RFC 3339 time on the wall clock; None when it is none."""
+    if not isinstance(text, str):
+        return None
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return None
