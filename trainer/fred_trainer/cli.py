@@ -118,8 +118,8 @@ def run(settings: Settings, hb: Heartbeat) -> int:
         error.at_start = True  # bad input: the exit code says so to people, the error file says more to a supervisor
         raise
     checkpoints.saved_samples = training.samples
-    curves = Curves(settings.run_dir, samples=training.samples, muted=not ranks.leads)
-    around = Around(hb=hb, checkpoints=checkpoints, faults=faults, progress=Progress(curves))
+    progress = Progress(Curves(settings.run_dir, samples=training.samples, muted=not ranks.leads))
+    around = Around(hb=hb, checkpoints=checkpoints, faults=faults, progress=progress)
     try:
         if settings.eval_only:
             hb.beat(epoch=training.position.epoch, epochs=settings.goal_epoch, phase=training.phase)
@@ -136,7 +136,7 @@ def run(settings: Settings, hb: Heartbeat) -> int:
         around.rescue(training)
         raise
     finally:
-        curves.close()
+        progress.close()
     if end is End.STOPPED and ranks.count > 1:
         hb.error(PreemptedError("asked to leave; the state is saved"))
     with hb.section("shutdown"):

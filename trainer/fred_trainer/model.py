@@ -18,7 +18,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork
 
-from fred_trainer.backbones import BACKBONES, STRIDES, levels_for
+from fred_trainer.backbones import BACKBONES, STREAMS, STRIDES, levels_for
 
 PYRAMID_CHANNELS: Final = 64
 HEAD_CONVS: Final = 2
@@ -147,7 +147,7 @@ class Detector(FCOS):  # type: ignore[misc]  # torchvision ships no types
 
 def build(*, modality: str, backbone: str, compression_ratio: float, input_size: int) -> Detector:
     """A detector on the CPU, channels last, initialised from torch's global generator."""
-    kinds = ("rgb", "event") if modality == "dual" else (modality,)
+    kinds = STREAMS[modality]
     streams = Streams(backbone, streams=len(kinds), compression_ratio=compression_ratio, input_size=input_size)
     detector = Detector(streams, strides=STRIDES[levels_for(input_size)], kinds=kinds)
     detector.to(memory_format=torch.channels_last)

@@ -66,6 +66,8 @@ class Settings:
     save_every_seconds: float | Literal["auto"]
     eval_every: int
     """Epochs."""
+    patience: int | None
+    """Evaluations without a better one, after which the goal is reached."""
     no_eval_map: bool
     eval_only: bool
     no_preflight: bool

@@ -53,6 +53,8 @@ class Position:
     map50: float | None = None
     """Of the last evaluation."""
     best_map50: float | None = None
+    stale: int = 0
+    """Evaluations of the last phase since the best one."""
     history: list[list[float]] = field(default_factory=list)
     """[epoch, mean loss] of every epoch."""
 
@@ -70,7 +72,7 @@ class Rewind:
         self._kept: list[Tensor] | None = None
         self._random: dict[str, Tensor] = {}
         self.torn = False
-        """An update was begun and not ended."""
+        """What is there must not be saved: an update was begun and not ended, or the model makes no sense."""
 
     def keep(self) -> None:
         """Before the forward passes of a step."""
@@ -131,7 +133,12 @@ class Training:
     @property
     def goal_reached(self) -> bool:
         epoch, goal = self.position.epoch, self.settings.goal_epoch
-        return epoch > goal or (epoch == goal and self.epoch_complete)
+        return epoch > goal or (self.epoch_complete and (epoch == goal or self.out_of_patience))
+
+    @property
+    def out_of_patience(self) -> bool:
+        """mAP50 has not risen for as many evaluations as `--patience` allows."""
+        return self.settings.patience is not None and self.position.stale >= self.settings.patience
 
     @property
     def step(self) -> int:
