@@ -17,6 +17,7 @@ from fred_trainer.data import EpochOrder, PairDataset, Unreadable, collate
 from fred_trainer.ema import Ema
 from fred_trainer.model import Detector, build, calibrate, norms
 from fred_trainer.precision import Precision, choose_precision
+from fred_trainer.pretrained import backbone_weights, load_backbones
 from fred_trainer.ranks import ALONE, Ranks
 from fred_trainer.sets import make_sets
 from fred_trainer.settings import ConfigError, Phase, Settings
@@ -250,11 +251,18 @@ def prepare(settings: Settings, device: torch.device, ranks: Ranks = ALONE) -> T
     elif settings.eval_only:
         raise ConfigError(f"--eval-only: no checkpoint in {settings.run_dir} to evaluate; name one with --resume PATH")
     else:
-        if settings.phase_of(1) == "freeze" and not model.backbone.pretrained:
-            log.warning("the backbones start from random weights: freezing them trains little but the head")
+        weights = backbone_weights(settings.backbone, settings.pretrained)
+        if weights is not None:
+            load_backbones(model.backbone.backbones, weights, source=str(settings.pretrained))
+        elif settings.phase_of(1) == "freeze":
+            log.warning(
+                "the backbones start from random weights: freezing them trains little but the head; give ImageNet"
+                " weights with --pretrained PATH, or begin with --skip-freeze"
+            )
         keys = [(1, index) for index in training.order.order(1)[:CALIBRATION_SAMPLES]]
         batches = (collate([sets.train[key] for key in keys[at : at + 4]]).images for at in range(0, len(keys), 4))
-        calibrate(model, (images.to(device) for images in batches))
+        known = () if weights is None else ("rgb",)
+        calibrate(model, (images.to(device) for images in batches), known=known)
         ema.model.load_state_dict(model.state_dict())
     ranks.align([*model.state_dict().values(), *ema.model.state_dict().values()])
     return training

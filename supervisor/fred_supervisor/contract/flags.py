@@ -158,6 +158,12 @@ FLAGS: Final[tuple[Flag, ...]] = (
     Flag(name="quick-test", kind=None, default=False, help="two epochs of a few batches, one of each phase"),
     Flag(name="backbone", metavar="NAME", default="regnet_x_400mf", recorded=True, help="torchvision backbone"),
     Flag(
+        name="pretrained",
+        metavar="auto|none|PATH",
+        default="auto",
+        help="weights that fresh backbones start from: ImageNet's (cached, or fetched when reachable), none, or a file",
+    ),
+    Flag(
         name="compression-ratio",
         kind=ratio,
         metavar="R",
