@@ -34,13 +34,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Exit codes: 0 the goal is reached, 75 state saved, 78 configuration error, 1 any failure."""
     faulthandler.enable(file=2)  # a crash by a signal leaves the stack in the log
     words = normalise(sys.argv[1:] if argv is None else argv)
-    own = words[:1] == ["data"]
+    own = words[:1] in (["data"], ["predict"])
     hb = Heartbeat(signals=not own)
     try:
         if own:
-            from fred_trainer.data_command import main as data_command  # noqa: PLC0415 - see the top
+            if words[0] == "data":
+                from fred_trainer.data_command import main as command  # noqa: PLC0415 - see the top
+            else:
+                from fred_trainer.predict_command import main as command  # noqa: PLC0415 - see the top
 
-            return data_command(words[1:])
+            return command(words[1:])
         signal.signal(signal.SIGINT, lambda *_: on_interrupt(hb))
         settings = settings_from(train_parser().parse_args(words))
         make_run_dir(settings.run_dir)
@@ -64,7 +67,8 @@ def train_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="fred-train",
         allow_abbrev=False,
-        description="Trains the RGB + event drone detector. Also: fred-train data synth|check DIR.",
+        description="Trains the RGB + event drone detector. Also: fred-train data synth|check DIR, and"
+        " fred-train predict.",
     )
     add_flags(parser, FLAGS, defaults=True)
     parser.add_argument(

@@ -15,6 +15,7 @@ TRUE: Final = (110, 220, 90)
 """Green."""
 _DARK: Final = (24, 24, 24)
 _PALE: Final = (235, 235, 235)
+_KEY: Final = "amber: found, green: annotated"
 _BAR_PX: Final = 26
 _FONT: Final = cv2.FONT_HERSHEY_SIMPLEX
 _TITLES: Final = {"rgb": "RGB", "event": "Events"}
@@ -40,9 +41,10 @@ def side_by_side(
         for box, score in found:
             _draw_box(panel, box, FOUND, margin_px=1)
             _draw_score(panel, box, f"{score:.2f}")
-        first = not panels
-        panels.append(_under_bar(panel, f"{_TITLES[stream]}   {caption}" if first else _TITLES[stream]))
-        if stream != list(images)[-1]:
+        first, last = not panels, stream == list(images)[-1]
+        words = [_TITLES[stream], caption if first else "", _KEY if last and truth else ""]
+        panels.append(_under_bar(panel, "   ".join(word for word in words if word)))
+        if not last:
             panels.append(np.full((panels[-1].shape[0], 4, 3), _PALE, dtype=np.uint8))
     return np.hstack(panels)
 
