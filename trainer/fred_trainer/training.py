@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,7 @@ from fred_supervisor.contract import find_latest_checkpoint
 from fred_supervisor.contract.checkpoint import FORMAT_VERSION
 from fred_trainer import checkpoint
 from fred_trainer.data import EpochOrder, PairDataset, Unreadable, collate
+from fred_trainer.data.geometry import canvas
 from fred_trainer.ema import Ema
 from fred_trainer.model import Detector, build, calibrate, norms
 from fred_trainer.precision import Precision, choose_precision
@@ -25,8 +27,10 @@ from fred_trainer.settings import ConfigError, Phase, Settings
 log = logging.getLogger("fred_trainer")
 
 WEIGHT_DECAY: Final = 0.01
-CALIBRATION_SAMPLES: Final = 16
-"""Enough for statistics over thousands of pixels each, and a second or two at 640 px."""
+CALIBRATION_SAMPLES: Final = (4, 16)
+"""At least and at most."""
+CALIBRATION_PIXELS: Final = 1_000_000
+"""Of each stream: four samples at 640 px, which take a second."""
 
 
 class NonFiniteError(Exception):
@@ -259,7 +263,9 @@ def prepare(settings: Settings, device: torch.device, ranks: Ranks = ALONE) -> T
                 "the backbones start from random weights: freezing them trains little but the head; give ImageNet"
                 " weights with --pretrained PATH, or begin with --skip-freeze"
             )
-        keys = [(1, index) for index in training.order.order(1)[:CALIBRATION_SAMPLES]]
+        fewest, most = CALIBRATION_SAMPLES
+        wanted = min(most, max(fewest, CALIBRATION_PIXELS // math.prod(canvas(settings.input_size))))
+        keys = [(1, index) for index in training.order.order(1)[:wanted]]
         batches = (collate([sets.train[key] for key in keys[at : at + 4]]).images for at in range(0, len(keys), 4))
         known = () if weights is None else ("rgb",)
         calibrate(model, (images.to(device) for images in batches), known=known)
