@@ -21,6 +21,7 @@ import torch
 from fred_supervisor.contract import Heartbeat
 from fred_supervisor.contract.layout import FINAL
 from fred_trainer.data import EpochBatches, EpochOrder, Pair, PairDataset, collate, read_index, split, write_sequences
+from fred_trainer.data.scenery import Scenery
 from fred_trainer.evaluate import evaluate
 from fred_trainer.precision import choose_precision
 from fred_trainer.predict import load_detector
@@ -28,7 +29,8 @@ from fred_trainer.predict import load_detector
 CPU: Final = torch.device("cpu")
 WIDTH_PX, HEIGHT_PX, INPUT_PX = 512, 288, 256
 """At the detector's input drones are 6 to 18 px wide."""
-HARD: Final = ("night", "hover")
+HARD: Final[tuple[Scenery, ...]] = ("night", "hover")
+EASY: Final[tuple[Scenery, ...]] = ("day", "several", "fast")
 TRAIN: Final = {
     "--input-size": str(INPUT_PX),
     "--unfreeze-batch-size": "16",
@@ -99,10 +101,8 @@ def main() -> int:
 
 def write_data(out: Path, size: Size) -> None:
     """Flights in all sceneries to train on and validate with, and the hard ones; afresh, they take seconds."""
-    for name, sequences, seed, sceneries in (
-        ("flights", size.sequences, 0, ("day", *HARD, "several", "fast", *HARD)),
-        ("hard", size.held_out, 1, HARD),
-    ):
+    flights: tuple[Scenery, ...] = (*EASY, *HARD, *HARD)
+    for name, sequences, seed, sceneries in (("flights", size.sequences, 0, flights), ("hard", size.held_out, 1, HARD)):
         shutil.rmtree(out / name, ignore_errors=True)
         write_sequences(
             out / name,

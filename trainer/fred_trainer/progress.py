@@ -96,7 +96,8 @@ class Progress:
     def pictures(self, training: Training, samples: Batch, found: list[dict[str, torch.Tensor]]) -> None:
         """What the model finds in fixed samples of the validation set (amber), and what is there (green)."""
         streams = STREAMS[training.settings.modality]
-        for at, (image, truth, name, one) in enumerate(zip(*samples, found, strict=True)):
+        fixed = zip(samples.images, samples.boxes, samples.ids, found, strict=True)
+        for at, (image, truth, name, one) in enumerate(fixed):
             boxes = zip(one["boxes"].tolist(), one["scores"].tolist(), strict=True)
             seen = [(box, score) for box, score in boxes if score >= SHOWN_FROM]
             picture = side_by_side(of_canvas(image, streams), seen, truth.tolist(), caption=name)
