@@ -32,6 +32,7 @@ TRAIN: Final = {
     "--save-every-epochs": "2",
     "--save-every-seconds": "8",
     "--device": "cpu",
+    "--pretrained": "none",
 }
 REHEARSED: Final = {
     "sigkill@freeze:2:6": ("crash", "the trainer killed with SIGKILL in the freeze phase"),

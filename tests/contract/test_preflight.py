@@ -56,3 +56,9 @@ def test_what_is_not_known_is_none_and_never_zero(tmp_path):
     }
     path.write_text(json.dumps({"format_version": 1, "fingerprint": "x", "phases": phases, "seconds": 1, "new": 2}))
     assert read_preflight(path).phases == {"freeze": PhaseNeeds(batch=8, gpu_peak_bytes=None, host_peak_bytes=None)}
+
+
+def test_a_run_dir_with_one_is_still_ours(tmp_path):
+    from fred_supervisor.cli.checks import _OURS
+
+    assert _OURS.fullmatch(RunDir(tmp_path).preflight.name)

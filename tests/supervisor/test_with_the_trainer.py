@@ -20,6 +20,7 @@ from fred_supervisor.run.evidence import rank_beats
 
 TRAIN = [
     *("--modality=dual", "--backbone=mobilenet_v3_large", "--input-size=64", "--workers=1", "--eval-every=2"),
+    "--pretrained=none",
     *("--freeze-epochs=2", "--epochs=4", "--freeze-batch-size=4", "--unfreeze-batch-size=4", "--save-every-epochs=1"),
 ]
 

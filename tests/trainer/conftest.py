@@ -24,6 +24,7 @@ TINY = (
     "--workers=0",
     "--no-eval-map",
     "--no-preflight",
+    "--pretrained=none",
     "--lr=0.001",
 )
 """A model that trains in no time: what is tested here is the training, not the learning."""

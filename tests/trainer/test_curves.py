@@ -2,9 +2,12 @@
 
 import warnings
 
+import cv2
+import numpy as np
 import pytest
 
-from fred_trainer.curves import Curves
+from fred_trainer.curves import THRESHOLDS, Curves, by_threshold
+from fred_trainer.metrics import Curve
 
 
 def read(folder):
@@ -42,6 +45,37 @@ def test_a_fresh_start_has_a_folder_of_its_own(tmp_path, monkeypatch):
         curves.add(4, train__loss=1.0)
         curves.close()
     assert len(list(tmp_path.glob("loss_*"))) == 2
+
+
+def test_a_precision_recall_curve_is_cut_by_score():
+    curve = Curve(precision=(1.0, 1.0, 0.5, 0.0, 0.0), score=(0.9, 0.8, 0.4, 0.0, 0.0))  # recall 0, 1/4, … 1
+    table = by_threshold(curve, boxes=8)
+    at = {round(n / (THRESHOLDS - 1), 2): table[:, n].tolist() for n in range(THRESHOLDS)}
+    assert at[0.0] == [4, 4, 0, 4, 0.5, 0.5]
+    assert at[0.4] == [4, 4, 0, 4, 0.5, 0.5]
+    assert at[0.5] == [2, 0, 0, 6, 1, 0.25]
+    assert at[1.0] == [0, 0, 0, 8, 1, 0]
+    assert by_threshold(Curve(), boxes=8)[:, 0].tolist() == [0, 0, 0, 8, 1, 0]
+
+
+def test_pictures_and_curves_are_what_tensorboard_reads(tmp_path):
+    curves = Curves(tmp_path, samples=0)
+    curves.add_picture(4, "predictions/0", np.full((30, 50, 3), 90, dtype=np.uint8))
+    curves.add_precision_recall(4, "val/precision_recall_50", Curve(precision=(1.0, 0.0), score=(0.9, 0.0)), boxes=2)
+    curves.close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tensorboard's own
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+        from tensorboard.util import tensor_util
+
+        accumulator = EventAccumulator(str(next(tmp_path.glob("loss_*"))))
+        accumulator.Reload()
+        (picture,) = accumulator.Images("predictions/0")
+        (table,) = accumulator.Tensors("val/precision_recall_50")
+        assert accumulator.SummaryMetadata("val/precision_recall_50").plugin_data.plugin_name == "pr_curves"
+        assert tensor_util.make_ndarray(table.tensor_proto).shape == (6, THRESHOLDS)
+    decoded = cv2.imdecode(np.frombuffer(picture.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded.shape == (30, 50, 3)
 
 
 def test_nothing_is_written_before_there_is_something_to_say(tmp_path):

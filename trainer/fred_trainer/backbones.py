@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
+STREAMS: Final[Mapping[str, tuple[str, ...]]] = {"dual": ("rgb", "event"), "rgb": ("rgb",), "event": ("event",)}
+"""Modality → its streams, in the order of the model's input channels."""
 STRIDES: Final[tuple[int, ...]] = (4, 8, 16, 32)
 """Pixels of input per cell, for the four levels of every backbone below."""
 

@@ -34,13 +34,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Exit codes: 0 the goal is reached, 75 state saved, 78 configuration error, 1 any failure."""
     faulthandler.enable(file=2)  # a crash by a signal leaves the stack in the log
     words = normalise(sys.argv[1:] if argv is None else argv)
-    own = words[:1] == ["data"]
+    own = words[:1] in (["data"], ["predict"])
     hb = Heartbeat(signals=not own)
     try:
         if own:
-            from fred_trainer.data_command import main as data_command  # noqa: PLC0415 - see the top
+            if words[0] == "data":
+                from fred_trainer.data_command import main as command  # noqa: PLC0415 - see the top
+            else:
+                from fred_trainer.predict_command import main as command  # noqa: PLC0415 - see the top
 
-            return data_command(words[1:])
+            return command(words[1:])
         signal.signal(signal.SIGINT, lambda *_: on_interrupt(hb))
         settings = settings_from(train_parser().parse_args(words))
         make_run_dir(settings.run_dir)
@@ -64,7 +67,8 @@ def train_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="fred-train",
         allow_abbrev=False,
-        description="Trains the RGB + event drone detector. Also: fred-train data synth|check DIR.",
+        description="Trains the RGB + event drone detector. Also: fred-train data synth|check DIR, and"
+        " fred-train predict.",
     )
     add_flags(parser, FLAGS, defaults=True)
     parser.add_argument(
@@ -120,8 +124,8 @@ def run(settings: Settings, hb: Heartbeat) -> int:
         error.at_start = True  # bad input: the exit code says so to people, the error file says more to a supervisor
         raise
     checkpoints.saved_samples = training.samples
-    curves = Curves(settings.run_dir, samples=training.samples, muted=not ranks.leads)
-    around = Around(hb=hb, checkpoints=checkpoints, faults=faults, progress=Progress(curves))
+    progress = Progress(Curves(settings.run_dir, samples=training.samples, muted=not ranks.leads))
+    around = Around(hb=hb, checkpoints=checkpoints, faults=faults, progress=progress)
     try:
         if settings.eval_only:
             hb.beat(epoch=training.position.epoch, epochs=settings.goal_epoch, phase=training.phase)
@@ -139,7 +143,7 @@ def run(settings: Settings, hb: Heartbeat) -> int:
         around.rescue(training)
         raise
     finally:
-        curves.close()
+        progress.close()
     if end is End.STOPPED and ranks.count > 1:
         hb.error(PreemptedError("asked to leave; the state is saved"))
     with hb.section("shutdown"):

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from fred_supervisor.contract import Heartbeat
 from fred_supervisor.contract.layout import BEST, FINAL, epoch_name, last_epoch_name, step_name
+from fred_trainer import probe
 from fred_trainer.checkpoint import Checkpoints, DiskError, NonFiniteError
 from fred_trainer.data import Batch, EpochBatches, EpochOrder, PairDataset, collate, init_worker
 from fred_trainer.evaluate import evaluate
@@ -122,7 +123,8 @@ def train_epoch(training: Training, around: Around, *, first_is_slow: bool) -> E
         if first_is_slow:
             first_step.enter_context(hb.section("first-step"))
         seen = position.in_epoch
-        for step, batch in enumerate(samples_of(training, training.train_set, batches), begun + 1):
+        waited = around.progress.waits(samples_of(training, training.train_set, batches))
+        for step, batch in enumerate(waited, begun + 1):
             size = min(batch_size, len(training.train_set) - seen)  # of all ranks together
             seen += size
             if not group:
@@ -220,6 +222,8 @@ def close_epoch(training: Training, around: Around) -> End:
     """Save and evaluate what is due at the end of an epoch. May be repeated: what is done already is left alone."""
     settings, position, ranks = training.settings, training.position, training.ranks
     (stopping,) = ranks.any(around.hb.stopping)
+    if position.epoch % probe.EVERY_EPOCHS == 0 or training.goal_reached:
+        inspect(training)
     names = named_saves(settings, position.epoch)
     evaluates = settings.evaluates(position.epoch) and position.evaluated < position.epoch
     wanted = names or [step_name(training.samples)]
@@ -234,14 +238,41 @@ def close_epoch(training: Training, around: Around) -> End:
         scores = score(training, around)
         if scores is None:
             return End.STOPPED
-        if position.best_map50 is None or scores.map50 > position.best_map50:
-            position.best_map50 = scores.map50
+        if count_best(training, scores.map50):
             names.append(BEST)
     if training.goal_reached:
         names.append(FINAL)
     if names:
         around.save(training, names, must=training.goal_reached)
     return End.DONE
+
+
+def inspect(training: Training) -> None:
+    """Raise NonFiniteError, and have nothing saved, unless the averaged weights still make sense of fixed samples."""
+    samples = probe.fixed_samples(training.validation_set)
+    try:
+        found = probe.look(training.ema.model, samples, device=training.device, precision=training.precision)
+    except NonFiniteError:
+        training.rewind.torn = True
+        raise
+    boxes = sum(len(one["boxes"]) for one in found)
+    log.info("epoch %d  a forward pass on fixed samples is sound (%d boxes)", training.position.epoch, boxes)
+
+
+def count_best(training: Training, map50: float) -> bool:
+    """Whether this evaluation is the best so far; where it is not, patience gets shorter.
+
+    What evaluations of the freeze phase say is forgotten when the backbones thaw: there is more to learn then.
+    """
+    position, settings = training.position, training.settings
+    is_best = position.best_map50 is None or map50 > position.best_map50
+    if is_best:
+        position.best_map50 = map50
+    last_phase = settings.phase_of(position.epoch) == settings.phase_of(settings.goal_epoch)
+    position.stale = 0 if is_best or not last_phase else position.stale + 1
+    if training.out_of_patience:
+        log.info("mAP50 has not risen for %d evaluations: the goal of --patience is reached", position.stale)
+    return is_best
 
 
 def named_saves(settings: Settings, epoch: int) -> list[str]:
@@ -272,6 +303,9 @@ def score(training: Training, around: Around) -> Scores | None:
     if scores is not None:
         position.evaluated, position.map50 = position.epoch, scores.map50
         around.progress.scores(training, scores, seconds=time.monotonic() - started)
+        samples = probe.fixed_samples(training.validation_set)
+        found = probe.look(training.ema.model, samples, device=training.device, precision=training.precision)
+        around.progress.pictures(training, samples, found)
     return scores
 
 

@@ -1,15 +1,14 @@
 """The detector: one backbone per stream, fused level by level, a feature pyramid, and FCOS on top."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import get_model, get_model_weights
+from torchvision.models import get_model
 from torchvision.models.convnext import LayerNorm2d
 from torchvision.models.detection import FCOS
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -18,7 +17,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork
 
-from fred_trainer.backbones import BACKBONES, STRIDES, levels_for
+from fred_trainer.backbones import BACKBONES, STREAMS, STRIDES, levels_for
 
 PYRAMID_CHANNELS: Final = 64
 HEAD_CONVS: Final = 2
@@ -43,14 +42,9 @@ class Streams(nn.Module):
         super().__init__()
         nodes = dict(list(zip(BACKBONES[name], STRIDES, strict=True))[levels_for(input_size)])
         named = {node: str(stride) for node, stride in nodes.items()}
-        weights = cached_weights(name)
-        self.pretrained = weights is not None
-        self.backbones = nn.ModuleList()
-        for _ in range(streams):
-            classifier = get_model(name, weights=None)
-            if weights is not None:
-                classifier.load_state_dict(weights)
-            self.backbones.append(create_feature_extractor(classifier, return_nodes=named))
+        self.backbones = nn.ModuleList(
+            create_feature_extractor(get_model(name, weights=None), return_nodes=named) for _ in range(streams)
+        )
         channels = _channels(self.backbones[0], input_size=64)
         fused = [max(1, round(compression_ratio * c)) for c in channels]
         self.fusion = nn.ModuleList(
@@ -118,6 +112,7 @@ class Detector(FCOS):  # type: ignore[misc]  # torchvision ships no types
             detections_per_img=100,
             topk_candidates=300,
         )
+        self.kinds = tuple(kinds)
         self.transform = nn.Identity()  # images come letterboxed; torchvision's would copy them one by one
         mean, std = (torch.tensor([MEAN_AND_STD[kind][n] for kind in kinds]).view(1, -1, 1, 1) for n in (0, 1))
         self.register_buffer("mean", 255 * mean, persistent=False)
@@ -147,21 +142,11 @@ class Detector(FCOS):  # type: ignore[misc]  # torchvision ships no types
 
 def build(*, modality: str, backbone: str, compression_ratio: float, input_size: int) -> Detector:
     """A detector on the CPU, channels last, initialised from torch's global generator."""
-    kinds = ("rgb", "event") if modality == "dual" else (modality,)
+    kinds = STREAMS[modality]
     streams = Streams(backbone, streams=len(kinds), compression_ratio=compression_ratio, input_size=input_size)
     detector = Detector(streams, strides=STRIDES[levels_for(input_size)], kinds=kinds)
     detector.to(memory_format=torch.channels_last)
     return detector
-
-
-def cached_weights(name: str) -> dict[str, Any] | None:
-    """ImageNet weights of torchvision when they lie in the local cache; the network is never asked."""
-    url = get_model_weights(name).DEFAULT.url
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
-    if not path.is_file():
-        return None
-    weights: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return weights
 
 
 def set_frozen(model: Detector, *, frozen: bool) -> None:
@@ -173,25 +158,26 @@ def set_frozen(model: Detector, *, frozen: bool) -> None:
 
 
 @torch.no_grad()
-def calibrate(model: Detector, batches: Iterable[Tensor]) -> None:
+def calibrate(model: Detector, batches: Iterable[Tensor], *, known: Collection[str] = ()) -> None:
     """Measure the backbones' batch-norm statistics on `batches` (uint8), plain averages over all of them.
 
-    Statistics of 0 and 1 fit no untrained backbone: in evaluation mode its activations would vanish or explode.
+    Statistics of 0 and 1 fit no untrained backbone: in evaluation mode its activations would vanish or explode. Those
+    of ImageNet fit no event frames. Streams that are `known` keep theirs.
     """
     backbones = model.backbone.backbones
-    measured = list(norms(backbones))
-    if not measured:
-        return
+    fresh = [at for at, kind in enumerate(model.kinds) if kind not in known and any(norms(backbones[at]))]
+    backbones.eval()
     with ExitStack() as modes:
-        for norm in measured:
+        modes.callback(backbones.eval)
+        for norm in (norm for at in fresh for norm in norms(backbones[at])):
             norm.reset_running_stats()
             modes.callback(setattr, norm, "momentum", norm.momentum)
             norm.momentum = None
-        backbones.train()
-        modes.callback(backbones.eval)
-        for images in batches:
-            for backbone, stream in zip(backbones, model.normalise(images).chunk(len(backbones), dim=1), strict=True):
-                backbone(stream)
+            norm.train()
+        for images in batches if fresh else ():
+            streams = model.normalise(images).chunk(len(backbones), dim=1)
+            for at in fresh:
+                backbones[at](streams[at])
 
 
 def statistics(model: nn.Module) -> list[Tensor]:

@@ -66,11 +66,15 @@ class Settings:
     save_every_seconds: float | Literal["auto"]
     eval_every: int
     """Epochs."""
+    patience: int | None
+    """Evaluations without a better one, after which the goal is reached."""
     no_eval_map: bool
     eval_only: bool
     no_preflight: bool
     quick_test: bool
     backbone: str
+    pretrained: Literal["auto", "none"] | Path
+    """What fresh backbones start from."""
     compression_ratio: float
     """Channels after fusion ÷ channels of one stream."""
     input_size: int
@@ -143,6 +147,7 @@ def settings_from(given: argparse.Namespace, environ: Mapping[str, str] = os.env
         "fred_root": Path(values["fred_root"]) if values["fred_root"] else None,
         "run_dir": Path(run_dir).absolute(),
         "resume": _resume(values["resume"], environ.get(environment.RESUME)),
+        "pretrained": _path_or_word(values["pretrained"]),
         "unfreeze_batch_size": ordered_batch or values["unfreeze_batch_size"],
         "freeze_accumulate": accumulate,
         "unfreeze_accumulate": ordered_accumulate or accumulate,
@@ -171,6 +176,10 @@ def _resume(flag: str, order: str | None) -> Literal["auto", "none"] | Path:
     """An order that is there but empty means to start afresh."""
     if order is not None:
         return Path(order) if order else "none"
-    if flag == "auto":
+    return _path_or_word(flag)
+
+
+def _path_or_word(text: str) -> Literal["auto", "none"] | Path:
+    if text == "auto":
         return "auto"
-    return "none" if flag == "none" else Path(flag)
+    return "none" if text == "none" else Path(text)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -14,10 +15,12 @@ from fred_supervisor.contract.checkpoint import FORMAT_VERSION
 from fred_supervisor.contract.files import read_json
 from fred_supervisor.contract.layout import RunDir
 from fred_trainer.data import EpochOrder, PairDataset, Unreadable, collate
+from fred_trainer.data.geometry import canvas
 from fred_trainer.ema import Ema
 from fred_trainer.generators import random_state, set_random_state
 from fred_trainer.model import Detector, build, calibrate, norms
 from fred_trainer.precision import Precision, choose_precision
+from fred_trainer.pretrained import backbone_weights, load_backbones
 from fred_trainer.ranks import ALONE, Ranks
 from fred_trainer.resume import take_up
 from fred_trainer.sets import make_sets
@@ -26,8 +29,10 @@ from fred_trainer.settings import ConfigError, Phase, Settings
 log = logging.getLogger("fred_trainer")
 
 WEIGHT_DECAY: Final = 0.01
-CALIBRATION_SAMPLES: Final = 16
-"""Enough for statistics over thousands of pixels each, and a second or two at 640 px."""
+CALIBRATION_SAMPLES: Final = (4, 16)
+"""At least and at most."""
+CALIBRATION_PIXELS: Final = 1_000_000
+"""Of each stream: four samples at 640 px, which take a second."""
 
 
 @dataclass(kw_only=True)
@@ -49,6 +54,8 @@ class Position:
     map50: float | None = None
     """Of the last evaluation."""
     best_map50: float | None = None
+    stale: int = 0
+    """Evaluations of the last phase since the best one."""
     history: list[list[float]] = field(default_factory=list)
     """[epoch, mean loss] of every epoch."""
 
@@ -66,7 +73,7 @@ class Rewind:
         self._kept: list[Tensor] | None = None
         self._random: dict[str, Tensor] = {}
         self.torn = False
-        """An update was begun and not ended."""
+        """What is there must not be saved: an update was begun and not ended, or the model makes no sense."""
 
     def keep(self) -> None:
         """Before the forward passes of a step."""
@@ -127,7 +134,12 @@ class Training:
     @property
     def goal_reached(self) -> bool:
         epoch, goal = self.position.epoch, self.settings.goal_epoch
-        return epoch > goal or (epoch == goal and self.epoch_complete)
+        return epoch > goal or (self.epoch_complete and (epoch == goal or self.out_of_patience))
+
+    @property
+    def out_of_patience(self) -> bool:
+        """mAP50 has not risen for as many evaluations as `--patience` allows."""
+        return self.settings.patience is not None and self.position.stale >= self.settings.patience
 
     @property
     def step(self) -> int:
@@ -223,11 +235,20 @@ def prepare(settings: Settings, device: torch.device, ranks: Ranks = ALONE) -> T
             raise ConfigError(
                 f"--eval-only: no checkpoint in {settings.run_dir} to evaluate; name one with --resume PATH"
             )
-        if settings.phase_of(1) == "freeze" and not model.backbone.pretrained:
-            log.warning("the backbones start from random weights: freezing them trains little but the head")
-        keys = [(1, index) for index in training.order.order(1)[:CALIBRATION_SAMPLES]]
+        weights = backbone_weights(settings.backbone, settings.pretrained)
+        if weights is not None:
+            load_backbones(model.backbone.backbones, weights, source=str(settings.pretrained))
+        elif settings.phase_of(1) == "freeze":
+            log.warning(
+                "the backbones start from random weights: freezing them trains little but the head; give ImageNet"
+                " weights with --pretrained PATH, or begin with --skip-freeze"
+            )
+        fewest, most = CALIBRATION_SAMPLES
+        wanted = min(most, max(fewest, CALIBRATION_PIXELS // math.prod(canvas(settings.input_size))))
+        keys = [(1, index) for index in training.order.order(1)[:wanted]]
         batches = (collate([sets.train[key] for key in keys[at : at + 4]]).images for at in range(0, len(keys), 4))
-        calibrate(model, (images.to(device) for images in batches))
+        known = () if weights is None else ("rgb",)
+        calibrate(model, (images.to(device) for images in batches), known=known)
         ema.model.load_state_dict(model.state_dict())
     ranks.align([*model.state_dict().values(), *ema.model.state_dict().values()])
     return training

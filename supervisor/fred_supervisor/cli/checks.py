@@ -21,7 +21,8 @@ _CHECK_S: Final = 60.0
 _OF_ANY_COMMAND: Final = ("modality", "data", "unfreeze_batch_size", "accumulate")
 """Trainer flags that mean something for somebody else's COMMAND."""
 _OURS: Final = re.compile(
-    r"\..*\.tmp|.*\.pth(\.json)?|loss_.*|events\.out\.tfevents\..*|supervisor|previous|cache|.*epoch.*loss\.(txt|png)|eval_.*"
+    r"\..*\.tmp|.*\.pth(\.json)?|loss_.*|events\.out\.tfevents\..*|supervisor|previous|cache|preflight\.json"
+    r"|.*epoch.*loss\.(txt|png)|eval_.*"
 )
 """What a run dir of ours, or of the trainer before, may hold."""
 _INTERRUPTED: Final = re.compile(r"lock|supervisor\.log|attempts|incidents|drills|\..*\.json\.[0-9]+\.tmp")

@@ -141,6 +141,12 @@ FLAGS: Final[tuple[Flag, ...]] = (
         help="seconds between two mid-epoch states; auto: as often as costs under 1 %% of the time, at most 300",
     ),
     Flag(name="eval-every", kind=positive, metavar="N", default=5, help="epochs between two evaluations"),
+    Flag(
+        name="patience",
+        kind=positive,
+        metavar="N",
+        help="end, the goal reached, when mAP50 has not risen for N evaluations of the last phase",
+    ),
     Flag(name="no-eval-map", kind=None, default=False, help="never evaluate"),
     Flag(name="eval-only", kind=None, default=False, help="evaluate the newest checkpoint and end"),
     Flag(
@@ -151,6 +157,12 @@ FLAGS: Final[tuple[Flag, ...]] = (
     ),
     Flag(name="quick-test", kind=None, default=False, help="two epochs of a few batches, one of each phase"),
     Flag(name="backbone", metavar="NAME", default="regnet_x_400mf", recorded=True, help="torchvision backbone"),
+    Flag(
+        name="pretrained",
+        metavar="auto|none|PATH",
+        default="auto",
+        help="weights that fresh backbones start from: ImageNet's (cached, or fetched when reachable), none, or a file",
+    ),
     Flag(
         name="compression-ratio",
         kind=ratio,

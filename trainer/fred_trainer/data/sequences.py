@@ -9,7 +9,7 @@ from fred_trainer.data.annotations import Box, frame_number, parse_line, parse_t
 from fred_trainer.data.errors import DataError
 from fred_trainer.data.index import Index, Notes, Pair, Subset, frame_size, make_index, usable_box
 from fred_trainer.data.published import TEST_SEQUENCES
-from fred_trainer.data.source import File, Folder, list_sequences, read_bytes
+from fred_trainer.data.source import File, Folder, PlainFolder, ZipFolder, list_sequences, read_bytes
 
 EVENT_PERIOD_US: Final = 33_333
 """Event frame k, from 1, is named after its end: k times this, in microseconds since the start."""
@@ -73,6 +73,25 @@ def index_sequences(root: Path) -> Index:
     for sequence, (folder, subset) in find_sequences(root, notes).items():
         pairs += _read_sequence(folder, sequence, subset, notes)
     return make_index(pairs, notes, where=f"{root} (a sequence holds {LOOKS_LIKE})")
+
+
+def read_sequence(path: Path) -> list[Pair]:
+    """The frames of one sequence, a folder or a zip archive, annotated or not. Raises DataError when it is none."""
+    if not path.exists():
+        raise DataError(f"{path} does not exist; give one sequence, which holds {LOOKS_LIKE.replace('<number>/', '')}")
+    folder: Folder = ZipFolder(path) if path.is_file() else PlainFolder(path)
+    number = int(path.stem) if path.stem.isdecimal() else 0
+    notes = Notes()
+    pairs = _read_sequence(folder, number, None, notes)
+    if not pairs:
+        rgb, event = _rgb_frames(folder, notes), _event_frames(folder, notes)
+        size = frame_size([*event.values(), *rgb.values()], notes)
+        if size is None:
+            raise DataError(f"{path} holds no images: a sequence has {LOOKS_LIKE.replace('<number>/', '')}")
+        pairs = [
+            Pair(number, frame, rgb.get(frame), event.get(frame), (), None, *size) for frame in sorted({*rgb, *event})
+        ]
+    return pairs
 
 
 def _read_sequence(folder: Folder, sequence: int, subset: Subset | None, notes: Notes) -> list[Pair]:
