@@ -1,5 +1,6 @@
 """A machine with the service installed as a person would, and instances of it."""
 
+import contextlib
 import importlib.util
 import json
 import re
@@ -99,7 +100,7 @@ def needs_systemd() -> None:
 
 
 @pytest.fixture
-def box(needs_systemd) -> Any:
+def box(machine) -> Any:
     """The module, for tests that have machines of their own."""
     return _BOX
 
@@ -116,7 +117,12 @@ def instance() -> type[Service]:
 
 @pytest.fixture(scope="session")
 def machine(needs_systemd) -> Iterator[Any]:
-    with _BOX.Box() as one:
+    one = _BOX.Box()
+    try:
+        one.__enter__()
+    except _BOX.BoxError as error:  # nothing of ours runs in it yet
+        pytest.skip(f"no systemd boots in namespaces here: {error}")
+    with contextlib.closing(one):
         _install(one)
         yield one
 
