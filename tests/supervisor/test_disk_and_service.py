@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from fred_supervisor.run.asked import Asked
@@ -78,15 +79,14 @@ def test_the_service_manager_hears_ready_and_no_stop_at_a_hang(fred):
     path = fred.home / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(path))
-        listener.setblocking(False)
+        heard: list[str] = []
+        hearing = threading.Thread(target=lambda: heard.extend(iter(lambda: listener.recv(65536).decode(), "end")))
+        hearing.start()
         fred.environ["NOTIFY_SOCKET"] = str(path)
         assert fred.run(2, 5, {"1": ["hang", 2, 2]}, "--hang-timeout", "1").returncode == 0
-        heard = []
-        while True:
-            try:
-                heard.append(listener.recv(65536).decode())
-            except BlockingIOError:
-                break
+        listener.connect(str(path))
+        listener.send(b"end")
+        hearing.join()
     assert heard.count("READY=1") == 1
     assert any(message.startswith("STATUS=The trainer made no progress") for message in heard)
     assert "STOPPING=1" not in heard, "the trainer was ended, the service was not"

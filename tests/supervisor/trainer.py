@@ -26,8 +26,7 @@ def main() -> int:
     misdeeds = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
     attempt = os.environ["FRED_ATTEMPT"]
     what, at_epoch, at_step = misdeeds.get(attempt, misdeeds.get("*", ["", 0, 0]))
-    run_dir, resume = Path(os.environ["FRED_RUN_DIR"]), os.environ["FRED_RESUME"]
-    first = json.loads(zipfile.ZipFile(resume).read("data.pkl"))["epoch"] + 1 if resume else 1
+    run_dir, first = Path(os.environ["FRED_RUN_DIR"]), first_epoch()
     batch = int(os.environ["FRED_UNFREEZE_BATCH_SIZE"] or 8)
     hb = Heartbeat()
     alone = open(run_dir / ".alone", "w")  # noqa: SIM115 # held until the end
@@ -58,6 +57,12 @@ def main() -> int:
         raise
     hb.done()
     return 0
+
+
+def first_epoch() -> int:
+    """The one after that of the checkpoint to resume from."""
+    resume = os.environ["FRED_RESUME"]
+    return json.loads(zipfile.ZipFile(resume).read("data.pkl"))["epoch"] + 1 if resume else 1
 
 
 def save(run_dir: Path, phase: str, epoch: int, step: int, samples: int) -> None:

@@ -5,11 +5,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from fred_trainer.checkpoint import NonFiniteError
 from fred_trainer.data import Batch, PairDataset, collate
 from fred_trainer.model import Detector
 from fred_trainer.precision import Precision
-from fred_trainer.checkpoint import NonFiniteError
-from fred_trainer.training import 
 
 EVERY_EPOCHS: Final = 10
 SAMPLES: Final = 4

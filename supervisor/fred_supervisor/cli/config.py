@@ -1,6 +1,7 @@
 """`fred-supervise config show`."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Final
@@ -71,7 +72,7 @@ def _document(given: dict[str, Any], *, recorded: Asked | None) -> dict[str, Any
         asked = recorded
     else:
         values = layered(given, parser)
-        asked, _ = asked_for(values, None)
+        asked, _ = asked_for(values, values["command"])
     settings = asdict(asked.settings())
     to = asdict(addresses(values, asked))
 
@@ -79,6 +80,8 @@ def _document(given: dict[str, Any], *, recorded: Asked | None) -> dict[str, Any
         if key in _SECRET:
             count = len(to[key] or ()) if key == "notify" else int(to[key] is not None)
             return f"{count} set" if count else None
+        if key == "command":
+            return None if asked.command is None else shlex.join(asked.command)
         if key in POLICY_OF:
             found = [settings[name] for name in POLICY_OF[key]]
             return not found[0] if key == "no_halve" else found[0] if len(found) == 1 else found

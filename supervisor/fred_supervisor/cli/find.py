@@ -50,12 +50,12 @@ def _in_dir(path: Path, name: str | None) -> Asked:
 def _by_name(name: str, runs: list[Asked]) -> Asked:
     fitting = [run for run in runs if run.name == name]
     here = load_asked(Path.cwd() / "logs" / f"fred_{name}") if NAME.fullmatch(name) else None
-    if here is not None and here.name == name:
+    live = [run for run in fitting if lock.held(run.dir)]
+    if here is not None and here.name == name and (not live or lock.held(here.dir)):
         return here
     if not fitting:
         known = f"; known: {_names(runs)}" if runs else ""
         raise Fault(CommandExit.NO_SUCH_RUN, f"no run is called {name!r}{known}")
-    live = [run for run in fitting if lock.held(run.dir)]
     if len(fitting) == 1 or len(live) == 1:
         return (live or fitting)[0]
     dirs = ", ".join(run.run_dir for run in fitting)

@@ -26,6 +26,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "config": "the effective configuration, and where each value came from",
     "dump": "the stacks of the live trainer, now",
     "drill": "rehearse failures on a small run: what is detected, how fast, what is lost",
+    "install-service": "write the systemd unit and its configuration",
 }
 
 _HELP: Final = """\
@@ -41,7 +42,7 @@ commands:
   fred-supervise status rgb --watch
 
 `fred-supervise COMMAND --help` says more. Exit codes: 0 fine, 1 refused, 2 usage, 3 not running, 4 no such run,
-77 no permission, 78 bad configuration or input, 93 the run failed for good.
+70 a fault of ours, 77 no permission, 78 bad configuration or input, 93 the run failed for good.
 """
 
 
@@ -70,10 +71,13 @@ def main() -> int:
         print(f"fred-supervise: {where}{error.strerror or error}", file=sys.stderr)
         denied = isinstance(error, PermissionError)
         return CommandExit.NO_PERMISSION if denied else CommandExit.BAD_INPUT
+    except Exception:  # noqa: BLE001 - a fault of ours, told from every refusal: a service manager tries again
+        _print_traceback()
+        return CommandExit.INTERNAL
 
 
 def _print_traceback() -> None:
-    import traceback  # noqa: PLC0415 - only for people who debug
+    import traceback  # noqa: PLC0415 - only where something is wrong with us, or for people who debug
 
     traceback.print_exc()
 
@@ -107,7 +111,7 @@ def _run(argv: Sequence[str]) -> int:
         near = difflib.get_close_matches(argv[0], COMMANDS, 1)
         hint = f"did you mean `{near[0]}`?" if near else f"there are: {', '.join(COMMANDS)}"
         raise Fault(CommandExit.USAGE, f"no command {argv[0]!r}; {hint}")
-    module = importlib.import_module(f"fred_supervisor.cli.{argv[0]}")
+    module = importlib.import_module(f"fred_supervisor.cli.{argv[0].replace('-', '_')}")
     code: int = module.main(argv[1:])
     return code
 

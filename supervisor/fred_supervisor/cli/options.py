@@ -1,6 +1,7 @@
 """The command line of `start`: its flags and their converters."""
 
 import re
+import shlex
 from argparse import ArgumentTypeError
 from typing import Final
 
@@ -103,6 +104,17 @@ def quiet_window(text: str) -> str:
     return text
 
 
+def command(text: str) -> list[str]:
+    """A COMMAND in one line, quoted as for a shell; no shell ever sees it."""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r}: {error}") from error
+    if not words:
+        raise ArgumentTypeError("no command stands in it")
+    return words
+
+
 def drills(text: str) -> str:
     """Checked here, carried out by the trainer."""
     try:
@@ -121,6 +133,9 @@ def parser() -> Parser:
     run.add_argument("--name", metavar="N", help="of the run (default: the modality)")
     run.add_argument("--run-dir", metavar="D", help="where everything is written (default logs/fred_<name>)")
     run.add_argument("--config", metavar="F", help="TOML file with the sections [supervisor] and [trainer]")
+    run.add_argument(
+        "--command", type=command, metavar="LINE", help="a COMMAND in one line, for the file; here write it behind `--`"
+    )
     run.add_argument("--foreground", action="store_true", help="stay until the end; speaks sd_notify")
     run.add_argument("--resume", metavar="auto|none|PATH", help="for the first attempt (default auto: newest valid)")
     run.add_argument("--phase", choices=("freeze", "unfreeze"), help="start from the newest checkpoint of this phase")

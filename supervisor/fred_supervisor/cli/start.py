@@ -21,16 +21,18 @@ from fred_supervisor.cli.conceal import conceal
 from fred_supervisor.cli.fault import Fault
 from fred_supervisor.cli.layers import layered
 from fred_supervisor.cli.options import parser
+from fred_supervisor.contract import environment
 from fred_supervisor.contract.exits import CommandExit
 from fred_supervisor.contract.files import read_json, write_json
 from fred_supervisor.contract.flags import BY_KEY, normalise
 from fred_supervisor.policy.state import Ended, Outcome
-from fred_supervisor.run import lock
+from fred_supervisor.run import lock, notify
 from fred_supervisor.run.alerts import Addresses
 from fred_supervisor.run.asked import NAME, Asked, load_asked
 from fred_supervisor.run.attempts import last_attempt
 from fred_supervisor.run.journal import Journal
 from fred_supervisor.run.known import forget, remember
+from fred_supervisor.run.scope import shelter
 
 _SPAWN_S: Final = 60.0
 """The keeper answers within milliseconds; after this something is badly wrong."""
@@ -48,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
     given = vars(parser().parse_args(normalise(words)))
     conceal([*(given["notify"] or ()), given["ping"], given["on_event"]])
     given = layered(given, parser())
-    asked, before = asked_for(given, command)
+    asked, before = asked_for(given, command or given["command"])
     if before is not None and lock.held(before.dir):
         raise Fault(CommandExit.REFUSED, _live(before))
     if before is not None and given["resume"] != "none" and not given["accept_changes"]:
@@ -57,6 +59,7 @@ def main(argv: Sequence[str]) -> int:
     if before is not None and (refusal := _completed(asked, before)) is not None:
         if given["foreground"]:
             print(refusal)
+            notify.tell(READY=1, STATUS=refusal)  # a service at boot: nothing to do is no failure
             return CommandExit.OK
         raise Fault(CommandExit.REFUSED, refusal)
     check_command(asked)
@@ -261,7 +264,13 @@ def _foreground(asked: Asked, held: int) -> int:
     from fred_supervisor.run import supervisor  # noqa: PLC0415 - policy and shell, only where they run
 
     failed: list[str] = []
-    ended = supervisor.run(asked, lock_fd=held, on_spawned=lambda error: failed.append(error or ""), on_note=_say)
+    try:
+        ended = supervisor.run(asked, lock_fd=held, on_spawned=lambda error: failed.append(error or ""), on_note=_say)
+    except OSError as error:
+        if not failed:
+            raise
+        # No bad input any more, but our own failure: the trainer lives on, and waits for the next supervisor.
+        raise RuntimeError(f"the supervisor of {asked.name} has failed") from error
     if failed and failed[0]:
         raise Fault(CommandExit.BAD_INPUT, f"{failed[0]}; nothing was started")
     return _exit_code(ended)
@@ -282,15 +291,21 @@ def _exit_code(ended: Ended) -> CommandExit:
 
 
 def _detach(asked: Asked, held: int) -> int:
-    """Fork the supervisor into a session of its own; return when its first trainer is spawned."""
+    """Fork the supervisor into a session and a scope of its own; return when its first trainer is spawned."""
     answer_read, answer_write = os.pipe2(os.O_CLOEXEC)
+    go_read, go_write = os.pipe2(os.O_CLOEXEC)
     if sys.stdout is not None:
         sys.stdout.flush()
     child = os.fork()
     if child == 0:
         os.close(answer_read)
-        _supervise_detached(asked, held, answer_write)
+        os.close(go_write)
+        _supervise_detached(asked, held, go_read, answer_write)
     os.close(answer_write)
+    os.close(go_read)
+    place = shelter(asked, child)
+    Journal(asked.dir).append("place", text=place.text)
+    os.close(go_write)
     os.close(held)  # the child holds it on
     with open(answer_read, "rb") as answer:
         import select  # noqa: PLC0415 - here only
@@ -301,6 +316,8 @@ def _detach(asked: Asked, held: int) -> int:
         now = read_json(asked.dir.state) or {}
         waits = f" ({now['state']}: {now['detail']})" if now.get("state") in ("holding", "paused") else ""
         print(f"{asked.name}: started{waits}; `fred-supervise status {asked.name}` shows it, run dir {asked.run_dir}")
+        if place.advice is not None:
+            print(f"{asked.name}: {place.advice}")
         return CommandExit.OK
     if text:
         os.waitpid(child, 0)  # it has nothing left to do but to leave
@@ -308,9 +325,9 @@ def _detach(asked: Asked, held: int) -> int:
     raise Fault(CommandExit.REFUSED, f"the supervisor ended before it started the trainer; see {asked.dir.log}")
 
 
-def _supervise_detached(asked: Asked, held: int, answer: int) -> None:
-    """The supervisor's process; never returns."""
-    code = 1
+def _supervise_detached(asked: Asked, held: int, go: int, answer: int) -> None:
+    """The supervisor's process, from the moment that `go` is closed by its starter; never returns."""
+    code = int(CommandExit.INTERNAL)
     try:
         os.setsid()
         null = os.open(os.devnull, os.O_RDONLY)
@@ -324,7 +341,9 @@ def _supervise_detached(asked: Asked, held: int, answer: int) -> None:
             os.write(answer, (error or "ok").encode(errors="replace"))
             os.close(answer)
 
-        code = _run_detached(asked, held, spawned)
+        for name in environment.OF_SYSTEMD:  # of a service that we were started from, and do not belong to
+            os.environ.pop(name, None)
+        code = _run_detached(asked, held, go, spawned)
     except BaseException:  # noqa: BLE001 - the last resort of a process of its own: its log says why it died
         import traceback  # noqa: PLC0415
 
@@ -333,7 +352,9 @@ def _supervise_detached(asked: Asked, held: int, answer: int) -> None:
         os._exit(code)
 
 
-def _run_detached(asked: Asked, held: int, spawned: Callable[[str | None], None]) -> int:
+def _run_detached(asked: Asked, held: int, go: int, spawned: Callable[[str | None], None]) -> int:
     from fred_supervisor.run import supervisor  # noqa: PLC0415 - see _foreground
 
+    os.read(go, 1)
+    os.close(go)
     return _exit_code(supervisor.run(asked, lock_fd=held, on_spawned=spawned, on_note=lambda _: None))

@@ -7,6 +7,7 @@ from fred_supervisor.cli.fault import Fault, Parser
 from fred_supervisor.cli.find import add_run, find_run
 from fred_supervisor.cli.options import seconds
 from fred_supervisor.contract.exits import CommandExit
+from fred_supervisor.run import notify
 from fred_supervisor.run.ending import stop
 from fred_supervisor.run.snapshot import stop_limit_s
 from fred_supervisor.run.status import LIVE_STATES, status_document
@@ -31,6 +32,7 @@ def main(argv: Sequence[str]) -> int:
     if before["state"] not in LIVE_STATES and before["trainer"] is None and not before["supervisor"]["alive"]:
         raise Fault(CommandExit.NOT_RUNNING, f"{asked.name} is not running: it is {before['state']}")
     timeout_s = stop_limit_s(asked) + _SLACK_S if given.timeout is None else given.timeout
+    notify.tell(EXTEND_TIMEOUT_USEC=int((timeout_s + _SLACK_S) * 1e6))  # as ExecStop= of a service
     left = stop(asked, timeout_s)
     if left:
         pids = ", ".join(str(who.pid) for who in left)

@@ -16,6 +16,8 @@ class CommandExit(IntEnum):
     """`status` or `stop` of a run that has ended."""
     NO_SUCH_RUN = 4
     """No run of that name or directory is known."""
+    INTERNAL = 70
+    """A fault of our own (EX_SOFTWARE of sysexits.h): a service manager restarts us, and the trainer is adopted."""
     NO_PERMISSION = 77
     """The run dir or a process is out of reach (EX_NOPERM of sysexits.h)."""
     BAD_INPUT = 78

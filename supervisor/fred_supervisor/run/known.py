@@ -18,8 +18,10 @@ def state_dir() -> Path:
     of_systemd = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
     if of_systemd:
         return Path(of_systemd)
-    xdg = os.environ.get("XDG_STATE_HOME", "")
-    return (Path(xdg) if os.path.isabs(xdg) else Path.home() / ".local" / "state") / "fred-supervise"
+    xdg, home = os.environ.get("XDG_STATE_HOME", ""), os.path.expanduser("~")
+    if not os.path.isabs(home):  # a number without a name, as in containers
+        home = "/"
+    return (Path(xdg) if os.path.isabs(xdg) else Path(home, ".local/state")) / "fred-supervise"
 
 
 def remember(asked: Asked) -> None:

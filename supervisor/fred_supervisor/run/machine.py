@@ -15,7 +15,7 @@ from typing import Any
 
 from fred_supervisor.contract.checkpoint import Found
 from fred_supervisor.contract.files import now_text, read_json, write_json
-from fred_supervisor.policy.cause import Cause, EndedBy, Evidence
+from fred_supervisor.policy.cause import Cause, Evidence
 from fred_supervisor.policy.decide import (
     Action,
     DumpStacks,
@@ -42,9 +42,10 @@ from fred_supervisor.policy.state import (
     State,
     Stopping,
     Survivor,
+    Waiting,
 )
 from fred_supervisor.policy.watch import Look, slowest
-from fred_supervisor.run import code, evidence, lock, notify, output, proc, snapshot
+from fred_supervisor.run import code, evidence, lock, output, proc, snapshot
 from fred_supervisor.run.asked import Asked
 from fred_supervisor.run.custody import Custody
 from fred_supervisor.run.errand import Errands
@@ -57,6 +58,7 @@ from fred_supervisor.run.proc import Identity
 from fred_supervisor.run.records import Records
 from fred_supervisor.run.requests import SIGNALS
 from fred_supervisor.run.resume import Picker
+from fred_supervisor.run.service import Service
 from fred_supervisor.run.sidecar import Monitor
 from fred_supervisor.run.sight import LiveAttempt
 from fred_supervisor.run.stacks import Dump
@@ -104,8 +106,7 @@ class Machine:
         """At the files of an attempt that has just ended."""
         self._dumps = 0
         self._pace = Pace(losses=snapshot.losses_from(read_json(asked.dir.state) or {}))
-        self._fed_s = 0.0
-        self._watchdog_s = notify.watchdog_s()
+        self._service = Service()
         self._monitor = Monitor(asked)
         self._gpus = Gpus(asked, self._monitor)
         self._hours = Hours(asked.quiet)
@@ -249,10 +250,8 @@ class Machine:
             ends.append(now_s + half_s)
         if self._attempt is not None and self._attempt.orphan_s is not None:
             ends.append(now_s + _SWEEP_S)
-        others = (self._records.alerts.due_s, self._gpus.due_s, self._hours.due_s)
+        others = (self._records.alerts.due_s, self._service.due_s, self._gpus.due_s, self._hours.due_s)
         ends += [due_s for due_s in (self._monitor.due_s, *others) if due_s is not None]
-        if self._watchdog_s is not None:
-            ends.append(self._fed_s + self._watchdog_s)
         return None if not ends else max(0.0, min(ends) - now_s)
 
     def _signals(self) -> Request | None:
@@ -290,7 +289,8 @@ class Machine:
         if self._on_spawned is not None:
             self._on_spawned(error)
             self._on_spawned = None
-            notify.tell(READY=1)
+            if error is None:
+                self._service.ready()
 
     def _start_monitor(self) -> None:
         try:
@@ -386,8 +386,6 @@ class Machine:
                     self._dumps = self._attempt.stacks.asked
             case Terminate():
                 self._terminate(wake=action.wake)
-                if isinstance(state, Stopping) and state.by is EndedBy.STOP:  # a hang ends the trainer, not us
-                    notify.tell(STOPPING=1)
             case Kill():
                 self._kill()
             case Report():
@@ -508,17 +506,17 @@ class Machine:
     # -- record -------------------------------------------------------------------------------------------------------
 
     def record(self, state: State, *, durable: bool) -> None:
-        self._feed(time.monotonic())
-        if isinstance(state, Ended):  # before any trainer ran: `start` has nothing more to wait for
-            self._spawned(None)
+        self._service.see(state, self.settings, time.monotonic())
         self._records.alerts.see(state)
         if not self._records.due(state, durable=durable):
             return
         if not lock.is_at(self._lock_fd, self.asked.dir):
             self._mend_run_dir()
-        self._records.snapshot(state, self._pace, durable=durable, outlook=self._gpus.text)
-        if isinstance(state, Holding | Paused | Ended):
+        detail = self._records.snapshot(state, self._pace, durable=durable, outlook=self._gpus.text)
+        self._service.show(state, detail, self._pace)
+        if isinstance(state, Waiting | Holding | Paused | Ended):
             self._spawned(None)  # a start is answered, though nothing runs yet
+        if isinstance(state, Holding | Paused | Ended):
             self._gpus.gate.let_go()
         self._monitor.order(facts={**self._pace.document(), "restarts": state.book.restarts.total})
         if self._attempt is not None:
@@ -573,8 +571,3 @@ class Machine:
             complain(f"the run dir is gone, and cannot be made again: {error}")
             return
         self.note("run dir lost", "The run dir was deleted while the run was live; checkpoints before that are lost.")
-
-    def _feed(self, now_s: float) -> None:
-        if self._watchdog_s is not None and now_s - self._fed_s >= self._watchdog_s / 2:
-            self._fed_s = now_s
-            notify.tell(WATCHDOG=1)

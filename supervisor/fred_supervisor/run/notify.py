@@ -4,6 +4,9 @@ import contextlib
 import os
 import socket
 
+_QUEUE_S = 1.0
+"""The listener's queue holds ten messages; one that is busy gets this long to take ours."""
+
 
 def tell(**fields: str | int) -> None:
     """Send e.g. `READY=1`, `STATUS=…`, `WATCHDOG=1`. Fire and forget: an absent listener is not our failure."""
@@ -14,8 +17,13 @@ def tell(**fields: str | int) -> None:
         address = "\0" + address[1:]
     message = "\n".join(f"{key}={str(value).replace(chr(10), ' ')}" for key, value in fields.items())
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
-        out.setblocking(False)
+        out.settimeout(_QUEUE_S)
         out.sendto(message.encode(), address)
+
+
+def listening() -> bool:
+    """Whether a service manager has started us, and listens."""
+    return bool(os.environ.get("NOTIFY_SOCKET"))
 
 
 def watchdog_s() -> float | None:

@@ -43,7 +43,7 @@ def identity_from(document: object) -> Identity | None:
     if not isinstance(document, dict):
         return None
     pid, start, boot = document.get("pid"), document.get("start_ticks"), document.get("boot")
-    if not (isinstance(pid, int) and isinstance(start, int) and isinstance(boot, str) and pid > 1):
+    if not (isinstance(pid, int) and isinstance(start, int) and isinstance(boot, str) and pid > 0):
         return None
     return Identity(pid=pid, start_ticks=start, boot=boot)
 
@@ -206,6 +206,14 @@ def become_subreaper() -> None:
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def shed_protection() -> None:
+    """A service's supervisor may be spared by the out-of-memory killer (OOMScoreAdjust=); its trainer is not."""
+    with contextlib.suppress(OSError, ValueError), open(f"{_PROC}/self/oom_score_adj", "r+") as file:
+        if int(file.read()) < 0:
+            file.seek(0)
+            file.write("0")
 
 
 def kill_children(spare: frozenset[int] = frozenset()) -> None:

@@ -76,8 +76,8 @@ class Records:
         self._written, self._written_s = seen, now_s
         return True
 
-    def snapshot(self, state: State, pace: Pace, *, durable: bool, outlook: str = "") -> None:
-        """`outlook`: what the monitor warns of."""
+    def snapshot(self, state: State, pace: Pace, *, durable: bool, outlook: str = "") -> str:
+        """Write it; the sentence of its `detail`. `outlook`: what the monitor warns of."""
         document = snapshot.document(
             state=state,
             settings=self._settings,
@@ -95,6 +95,8 @@ class Records:
         else:
             self._owed = {n: owed for n, owed in self._owed.items() if not self._journal.write_incident(n, owed)}
         self.alerts.look_at_disk()
+        detail: str = document["detail"]
+        return detail
 
     def incident(self, report: Report, resume: Found | None, dump: Dump) -> None:
         """A new incident; `resume` is where the next attempt starts from."""

@@ -100,6 +100,7 @@ def document(
         "time": now_text(),
         "state": word(state, settings),
         "detail": " ".join(filter(None, (detail(state, settings, now_s, last_note), outlook))),
+        "paused_for": state.quiet if isinstance(state, Paused) else "",
         "book": asdict(state.book),
         "limits_set": sorted(settings.hang_timeout_s),
         "supervisor": {**supervisor.document(), "version": fred_supervisor.__version__},

@@ -2,24 +2,28 @@
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from fred_supervisor.contract import environment
 from fred_supervisor.contract.files import read_json, remove_unfinished
 from fred_supervisor.policy.by_hand import outranked
-from fred_supervisor.policy.decide import Action, Note, Seen, decide, launch
+from fred_supervisor.policy.cause import Cause, Diagnosis, Evidence, Kind, goal_reached, place_of
+from fred_supervisor.policy.decide import Action, Note, Report, Seen, decide, launch
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Book, Ended, Paused, Running, State
 from fred_supervisor.policy.watch import begin
-from fred_supervisor.run import evidence, proc, snapshot
+from fred_supervisor.run import evidence, notify, proc, snapshot
 from fred_supervisor.run.asked import Asked
 from fred_supervisor.run.attempts import last_attempt
 from fred_supervisor.run.loop import supervise
 from fred_supervisor.run.machine import Machine
 
 _LIVE = ("starting", "running", "stopping")
+_AT_REST = ("paused", "waiting", "holding")
+"""Live as well, but without a trainer."""
 
 
 def run(
@@ -62,12 +66,38 @@ def _take_up(asked: Asked, settings: Settings, machine: Machine) -> tuple[State,
     if number and before.get("state") in _LIVE:
         # The supervisor died, and the trainer ended while nobody watched: answer that now.
         ended = evidence.gather(asked, number, oom_kills_before=None)
+        if _rebooted(document) and not goal_reached(ended):
+            return _after_reboot(book, ended, machine.quiet)
         running = Running(book=book, watch=begin(now_s), since_s=now_s)
         return decide(settings, running, Seen(now_s=now_s, ended=ended, quiet=machine.quiet))
-    fresh = fresh_stretch(book)
-    if machine.quiet and not fresh.waived:
-        return Paused(book=fresh, quiet=machine.quiet), (Note(event="paused", text=f"Paused for {machine.quiet}."),)
-    return launch(fresh)
+    # Started again by the service manager, not by a person: what was spent stays spent, paused stays paused.
+    resting = before.get("state") if notify.listening() and before.get("state") in _AT_REST else None
+    if resting == "paused" and not before.get("paused_for"):
+        return Paused(book=book), ()
+    return _go_on(book if resting else fresh_stretch(book), machine.quiet)
+
+
+def _go_on(book: Book, quiet: str) -> tuple[State, tuple[Action, ...]]:
+    """The next attempt, now or after the quiet hours."""
+    if quiet and not book.waived:
+        return Paused(book=book, quiet=quiet), (Note(event="paused", text=f"Paused for {quiet}."),)
+    return launch(book)
+
+
+def _rebooted(document: Mapping[str, Any]) -> bool:
+    """Whether an attempt was launched before the machine's last boot."""
+    keeper = proc.identity_from(document.get("keeper"))
+    return keeper is not None and keeper.boot != proc.boot_id()
+
+
+def _after_reboot(book: Book, ended: Evidence, quiet: str) -> tuple[State, tuple[Action, ...]]:
+    """Nobody's fault: on at once, from the newest checkpoint, and it costs no budget."""
+    place = place_of(ended)
+    sentence = f"The machine was rebooted, or lost its power, while the trainer was {place or 'starting'}."
+    found = Diagnosis(cause=Cause.KILLED, kind=Kind.CRASH, sentence=sentence, signature="")
+    state, actions = _go_on(book, quiet)
+    told = f"Paused for {quiet}." if isinstance(state, Paused) else "Relaunched at once."
+    return state, (*actions, Report(diagnosis=found, evidence=ended, told=told))
 
 
 def fresh_stretch(book: Book) -> Book:
