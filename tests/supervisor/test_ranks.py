@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from fred_supervisor.contract.environment import rank_path
+from fred_supervisor.contract.errors import ErrorKind, record_error
 from fred_supervisor.contract.files import read_json
+from fred_supervisor.contract.layout import AttemptDir
 from fred_supervisor.policy.state import Orders
 from fred_supervisor.run.asked import Asked
+from fred_supervisor.run.evidence import first_error
 from fred_supervisor.run.launch import command, prepare
 from fred_supervisor.run.ranks import RankEnd, blamed, own_output, under_torchrun
 
@@ -194,3 +198,14 @@ def test_other_output_blames_nobody():
     assert blamed("rank      : 1 (local_rank: 1)\n  exitcode  : 3 (pid: 7)\n") is None
     assert own_output(REPORT) == "last words\n"
     assert own_output("a\nb") == "a\nb"
+
+
+def test_what_follows_from_another_ranks_failure_is_not_the_cause(tmp_path):
+    folder = AttemptDir(tmp_path)
+    for rank, error in (
+        (0, RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed")),
+        (1, ValueError("boo")),
+    ):
+        record_error(Path(rank_path(str(folder.error), rank)), error, rank=rank)
+    assert first_error(folder.error).kind is ErrorKind.EXCEPTION
+    assert first_error(folder.error).rank == 1

@@ -3,9 +3,10 @@
 import itertools
 import os
 import sys
+import threading
 import time
 
-from fred_trainer import evaluate, loop, model
+from fred_trainer import evaluate, loop, model, ranks
 from fred_trainer.cli import main
 
 for target, path in ((1, OUT), (2, ERR)):  # noqa: F821 - globals that the test gives
@@ -33,6 +34,9 @@ def fail(*args, **more):
             raise RuntimeError("of this rank alone")
         if FAULT == "slow":  # noqa: F821
             time.sleep(1)
+        if FAULT == "stuck":  # noqa: F821 - as NCCL leaves us when another rank has died
+            ranks.GRACE_S = 0.2
+            threading.Event().wait()
     return train(*args, **more)
 
 

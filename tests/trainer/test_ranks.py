@@ -201,6 +201,15 @@ def test_the_error_file_of_the_guilty_rank_tells_and_the_others_end(together, tm
     assert read_sidecar(find_latest_checkpoint(tmp_path / "run")).samples == 8  # the state before the failing step
 
 
+def test_nobody_waits_for_ever_for_a_rank_that_has_died(together):
+    ranks = together("run", 2, *SHORT, faults={0: "stuck"})
+    ranks.wait_for(1, lambda beat: beat.step == 2 and beat.samples == 12)
+    ranks.processes[1].kill()
+    assert ranks.wait() == [TrainerExit.FAILURE, -signal.SIGKILL]
+    assert ranks.error(0).kind == ErrorKind.NCCL
+    assert "rank 1 has ended" in ranks.error(0).message
+
+
 def test_a_failed_save_leaves_nobody_waiting(together):
     ranks = together("run", 2, *SHORT, "--drill=exception@checkpoint:1")
     assert ranks.wait() == [TrainerExit.FAILURE] * 2

@@ -62,10 +62,14 @@ def gather(asked: Asked, attempt: int, *, oom_kills_before: int | None) -> Evide
     )
 
 
+_CONSEQUENCES = (ErrorKind.NCCL, ErrorKind.PREEMPTED)
+
+
 def first_error(path: Path) -> ErrorRecord | None:
     """Of all ranks, what was said first: later ones are mostly consequences.
 
-    That a collective operation failed is one for certain where another rank has something else to say.
+    That a collective operation failed, or that it was asked to leave, is one for certain where another rank has
+    something else to say.
     """
     records = [read_error(path)]
     try:
@@ -74,7 +78,7 @@ def first_error(path: Path) -> ErrorRecord | None:
         names = []
     records += [read_error(path.with_name(name)) for name in names if name.startswith(f"{path.name}.rank")]
     said = [record for record in records if record is not None]
-    return min(said, key=lambda record: (record.kind is ErrorKind.NCCL, record.time), default=None)
+    return min(said, key=lambda record: (record.kind in _CONSEQUENCES, record.time), default=None)
 
 
 def _guilty(error: ErrorRecord | None, end: ranks.RankEnd | None, *, several: bool) -> int | None:
