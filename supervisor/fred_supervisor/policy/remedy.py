@@ -222,7 +222,7 @@ def _why_spent(case: Case, row: Row) -> str:
         times = f" It happened {case.same} times in the same way." if case.same > 1 else ""
         return f"Given up.{times}"
     if _oom(case):
-        return "Given up: it does not fit even with the smallest batch."
+        return f"Given up: it does not fit even with the smallest batch.{_untold(case)}"
     return "Given up: everything that helps against this was tried, without new progress."
 
 
@@ -253,7 +253,7 @@ def _apply(remedy: Remedy, case: Case) -> tuple[Book, str] | None:
             note = f" ({before} is assumed; --unfreeze-batch-size says it)" if assumed else ""
             return order(
                 f"Relaunched with half the unfreeze batch, {before} → {batch}{note}, and {accumulate} batches per"
-                " optimiser step: the same effective batch.",
+                f" optimiser step: the same effective batch.{_untold(case)}",
                 unfreeze_batch=batch,
                 accumulate=accumulate,
             )
@@ -294,6 +294,16 @@ def _apply(remedy: Remedy, case: Case) -> tuple[Book, str] | None:
             factor = book.learned.factors.get(section, 1.0) * 2
             learned: Learned = replace(book.learned, factors={**book.learned.factors, section: factor})
             return replace(book, learned=learned), f"Relaunched with twice the limit for {section}."
+
+
+def _untold(case: Case) -> str:
+    """A hint for a command that may never take the batch that it is offered."""
+    if case.settings.takes_batch:
+        return ""
+    return (
+        " The command has no {unfreeze_batch_size} in its words, so it takes this batch only if it reads"
+        " FRED_UNFREEZE_BATCH_SIZE."
+    )
 
 
 def _halved(case: Case) -> tuple[int, int, int] | None:

@@ -71,5 +71,7 @@ class Settings:
     freeze_batch: int | None = 8
     accumulate: int = 1
     workers: int | None = 4
+    takes_batch: bool = True
+    """The command can be told a batch in its words; False: only by the environment, which it may not read."""
     batch_set: bool = False
     """The unfreeze batch was set by hand, so it is an order from the first attempt on."""

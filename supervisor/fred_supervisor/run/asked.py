@@ -4,7 +4,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 from fred_supervisor.contract.files import now_text, read_json, write_json
 from fred_supervisor.contract.flags import BY_KEY
@@ -45,6 +46,8 @@ class Asked:
     """Windows in which the trainer is paused, as they were written."""
     ranks: int | None = None
     """As it was given; None: one for each GPU."""
+    by_hand: list[str] = field(default_factory=list)
+    """Flags of the trainer whose value the newest start has changed."""
     accepted: bool = False
     """A person has accepted changes of the model or the data: older checkpoints are resumed all the same."""
     sources: dict[str, str] = field(default_factory=dict)
@@ -87,6 +90,7 @@ class Asked:
             accumulate=self.flag("accumulate"),
             workers=None if foreign else self.flag("workers"),
             stop_timeout_set="stop_timeout_s" in given,
+            takes_batch=self.command is None or any("{unfreeze_batch_size}" in word for word in self.command),
             batch_set=foreign and self.flags.get("unfreeze_batch_size") is not None,
             **given,
         )
@@ -102,15 +106,19 @@ def load_asked(run_dir: Path) -> Asked | None:
         asked = Asked(**{key: value for key, value in document.items() if key in known})
     except TypeError:
         return None
-    texts, tables = (asked.name, asked.modality, asked.cwd, asked.drill), (asked.flags, asked.policy, asked.sources)
-    if not all(isinstance(t, str) for t in texts) or not all(isinstance(t, dict) for t in tables):
-        return None
-    if not isinstance(asked.quiet, list) or not all(isinstance(window, str) for window in asked.quiet):
-        return None
-    if asked.command is not None and not all(isinstance(word, str) for word in asked.command):
+    if not all(_is(getattr(asked, f.name), f.type) for f in fields(Asked)):
         return None
     # A run dir may have been moved or mounted elsewhere: where it is found is where it is.
     return Asked(**{**asdict(asked), "run_dir": str(run_dir)})
+
+
+def _is(value: object, kind: Any) -> bool:
+    """Whether a value of a JSON document is of the type that a field of `Asked` is declared with."""
+    if isinstance(kind, UnionType):
+        return any(_is(value, one) for one in get_args(kind))
+    of = get_origin(kind) or kind
+    parts = value if isinstance(value, list) else ()
+    return isinstance(value, of) and (of is not list or all(isinstance(part, str) for part in parts))
 
 
 def changed_flags(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

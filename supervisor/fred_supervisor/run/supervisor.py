@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fred_supervisor.contract import environment
 from fred_supervisor.contract.files import read_json, remove_unfinished
+from fred_supervisor.policy.by_hand import outranked
 from fred_supervisor.policy.decide import Action, Note, Seen, decide, launch
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Book, Ended, Paused, Running, State
@@ -43,6 +44,10 @@ def _take_up(asked: Asked, settings: Settings, machine: Machine) -> tuple[State,
     before = read_json(asked.dir.state) or {}
     number = last_attempt(asked.dir)
     book = replace(snapshot.book_from(before), attempt=number)
+    orders, told = outranked(book.orders, asked.flags, asked.by_hand)
+    book = replace(book, orders=orders)
+    for text in told:
+        machine.note("set by hand", text)
     document = read_json(asked.dir.attempt(number).launch) or {}
     keeper, trainer = (proc.identity_from(document.get(key)) for key in ("keeper", "trainer"))
     now_s = time.monotonic()
