@@ -1,15 +1,14 @@
 """The command line of `start`: its flags and their converters."""
 
-import os
 import re
 from argparse import ArgumentTypeError
-from pathlib import Path
 from typing import Final
 
 from fred_supervisor.cli.fault import Parser
 from fred_supervisor.contract.drill import parse_drills
 from fred_supervisor.contract.flags import FLAGS, add_flags, natural, positive
 from fred_supervisor.contract.heartbeat import Section
+from fred_supervisor.run.asked import wrong_pattern
 
 _EPILOG: Final = """\
 examples:
@@ -66,12 +65,8 @@ def seconds(text: str) -> float:
 
 def pattern(text: str) -> str:
     """A file name pattern relative to the run dir."""
-    if os.path.isabs(text) or ".." in text.split("/"):
-        raise ArgumentTypeError(f"{text!r} leaves the run dir; patterns are relative to it")
-    try:
-        next(iter(Path(os.devnull).glob(text)), None)
-    except (ValueError, NotImplementedError) as error:
-        raise ArgumentTypeError(f"{text!r} is no file name pattern: {error}") from error
+    if (wrong := wrong_pattern(text)) is not None:
+        raise ArgumentTypeError(f"{text!r} {wrong}")
     return text
 
 

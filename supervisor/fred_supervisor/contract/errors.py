@@ -117,7 +117,7 @@ def record_error(
 def read_error(path: Path) -> ErrorRecord | None:
     """The record in `path`, or None when there is none that makes sense. Unknown keys are ignored."""
     found = read_json(path)
-    if found is None or found.get("kind") not in set(ErrorKind) or not isinstance(found.get("message"), str):
+    if found is None or found.get("kind") not in tuple(ErrorKind) or not isinstance(found.get("message"), str):
         return None
 
     def text(key: str) -> str | None:

@@ -79,10 +79,14 @@ def read_file(path: AnyPath, size: int = -1) -> tuple[bytes, os.stat_result]:
         return file.read(size), found
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
 def read_json(path: AnyPath) -> dict[str, Any] | None:
     """The JSON object in `path`; None when there is none to be had (absent, unreadable, torn, another type)."""
     try:
-        document = json.loads(read_file(path)[0])
+        document = json.loads(read_file(path)[0], parse_constant=_refuse)
     except (OSError, ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None

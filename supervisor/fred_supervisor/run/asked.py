@@ -108,8 +108,22 @@ def load_asked(run_dir: Path) -> Asked | None:
         return None
     if not all(_is(getattr(asked, f.name), f.type) for f in fields(Asked)):
         return None
+    patterns = (asked.done_file, asked.checkpoints, asked.progress_file)
+    if any(wrong_pattern(text) for text in patterns if text is not None):
+        return None
     # A run dir may have been moved or mounted elsewhere: where it is found is where it is.
     return Asked(**{**asdict(asked), "run_dir": str(run_dir)})
+
+
+def wrong_pattern(text: str) -> str | None:
+    """Why a text is no file name pattern relative to the run dir; None when it is one."""
+    if os.path.isabs(text) or ".." in text.split("/"):
+        return "leaves the run dir; patterns are relative to it"
+    try:
+        next(iter(Path(os.devnull).glob(text)), None)
+    except (ValueError, NotImplementedError, IndexError) as error:
+        return f"is no file name pattern: {error}"
+    return None
 
 
 def _is(value: object, kind: Any) -> bool:

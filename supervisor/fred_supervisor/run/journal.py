@@ -4,11 +4,17 @@ import contextlib
 import os
 import stat
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from fred_supervisor.contract.files import append_json, now_text, read_json, write_json
 from fred_supervisor.contract.layout import RunDir
+
+_TEXTS: Final = ("kind", "cause", "at", "section", "phase", "checkpoint", "action")
+_NUMBERS: Final = ("attempt", "exit_code", "signal", "epoch", "step", "lost_steps", "recovered_after_s")
+_LISTS: Final = ("output", "kernel", "code_changes")
+"""Of the evidence."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +43,9 @@ class Journal:
         return max(self.incident_numbers(), default=0) + 1
 
     def incidents(self) -> list[dict[str, Any]]:
-        """Every readable incident, oldest first."""
+        """Every readable incident, oldest first; a value of another type than it should have is not known."""
         found = (read_json(self.dir.incident(number)) for number in self.incident_numbers())
-        return [incident for incident in found if incident is not None and isinstance(incident.get("id"), int)]
+        return [_sound(incident) for incident in found if incident is not None and type(incident.get("id")) is int]
 
     def write_incident(self, number: int, document: dict[str, Any]) -> bool:
         """False when it could not be written."""
@@ -50,6 +56,30 @@ class Journal:
             complain(f"incident {number}: {error}")
             return False
         return True
+
+
+def _sound(incident: dict[str, Any]) -> dict[str, Any]:
+    """An incident without what is garbled in it."""
+    wrong: set[str] = {key for key in _TEXTS if key in incident and not isinstance(incident[key], str)}
+    wrong |= {key for key in _NUMBERS if key in incident and not isinstance(incident[key], int | float)}
+    at = incident.get("at")
+    if isinstance(at, str) and not _is_time(at):
+        wrong.add("at")
+    evidence = incident.get("evidence")
+    evidence = evidence if isinstance(evidence, dict) else {}
+    lost = {key for key in _LISTS if key in evidence and not isinstance(evidence[key], list)}
+    return {
+        **incident,
+        **dict.fromkeys(wrong),
+        "evidence": {key: value for key, value in evidence.items() if key not in lost},
+    }
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
 
 
 def complain(text: str) -> None:

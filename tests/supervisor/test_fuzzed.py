@@ -1,0 +1,131 @@
+"""Files that were garbled by anybody: any bytes, any JSON value anywhere. Nothing raises, and no number is invented."""
+
+import copy
+import io
+import json
+import math
+from contextlib import redirect_stdout, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.supervisor.conftest import Fred
+
+from fred_supervisor.cli import incidents as incidents_command
+from fred_supervisor.cli.fault import Fault
+from fred_supervisor.cli.layers import layered
+from fred_supervisor.cli.options import parser
+from fred_supervisor.cli.view import run_lines, table_lines
+from fred_supervisor.contract import heartbeat
+from fred_supervisor.contract.files import read_json
+from fred_supervisor.run.asked import load_asked
+from fred_supervisor.run.evidence import gather
+from fred_supervisor.run.snapshot import book_from
+from fred_supervisor.run.status import status_document
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+FILES = [
+    *("state.json", "run.json", "journal.jsonl", "monitor.json", "incidents/0001.json", "attempts/0001/exit.json"),
+    *("attempts/0001/launch.json", "attempts/0001/error.json", "attempts/0001/heartbeat", "attempts/0001/output.log"),
+]
+FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    fred = Fred(home=tmp_path_factory.mktemp("fuzzed"))
+    assert fred.run(2, 3, {"1": ["raise", 2, 2]}).returncode == 0
+    return fred.run_dir
+
+
+def look(run_dir: Path) -> None:
+    """Everything that reads the files of a run."""
+    asked = load_asked(run_dir)
+    if asked is None:
+        return
+    status = status_document(asked)
+    json.dumps(status, allow_nan=False)
+    "\n".join([*run_lines(status), *table_lines([status])])
+    gather(asked, 1, oom_kills_before=None)
+    with redirect_stdout(io.StringIO()), suppress(Fault):
+        incidents_command.main(["--run-dir", str(run_dir)])
+        incidents_command.main(["--run-dir", str(run_dir), "--json"])
+        incidents_command.main(["--run-dir", str(run_dir), "1"])
+
+
+def exchange(document: Any, at: int, value: Any) -> Any:
+    """The document with its `at`-th value, counted through all depths, exchanged."""
+    places: list[tuple[Any, Any]] = []
+
+    def walk(node: Any) -> None:
+        for key in list(node) if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ():
+            places.append((node, key))
+            walk(node[key])
+
+    document = copy.deepcopy(document)
+    walk(document)
+    node, key = places[at % len(places)]
+    node[key] = value
+    return document
+
+
+@pytest.mark.parametrize("name", FILES)
+@FEW
+@given(data=st.binary(max_size=300))
+def test_any_bytes(run_dir: Path, name: str, data: bytes):
+    path = run_dir / "supervisor" / name
+    before = path.read_bytes() if path.exists() else None
+    path.write_bytes(data)
+    try:
+        look(run_dir)
+    finally:
+        path.unlink() if before is None else path.write_bytes(before)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".json") and "monitor" not in name])
+@FEW
+@given(at=st.integers(0, 200), value=JSON)
+def test_any_value_anywhere(run_dir: Path, name: str, at: int, value: Any):
+    path = run_dir / "supervisor" / name
+    before = path.read_bytes()
+    path.write_text(json.dumps(exchange(json.loads(before), at, value)))
+    try:
+        look(run_dir)
+        book = book_from(read_json(path) or {})
+        assert isinstance(book.spent, int)
+        assert book.orders.unfreeze_batch is None or math.isfinite(book.orders.unfreeze_batch)
+    finally:
+        path.write_bytes(before)
+
+
+@FEW
+@given(data=st.binary(max_size=400), at=st.integers(0, heartbeat.RECORD_BYTES - 1), bit=st.integers(0, 7))
+def test_a_heartbeat_is_whole_or_nothing(run_dir: Path, data: bytes, at: int, bit: int):
+    whole = (run_dir / "supervisor/attempts/0002/heartbeat").read_bytes()
+    assert heartbeat.parse(whole) is not None
+    assert heartbeat.parse(data) is None
+    torn = bytearray(whole)
+    torn[at] ^= 1 << bit
+    assert heartbeat.parse(bytes(torn)) in (None, heartbeat.parse(whole))
+
+
+@FEW
+@given(text=st.text(max_size=80) | st.sampled_from(["[supervisor]", "[trainer]"]).flatmap(
+    lambda head: st.dictionaries(st.sampled_from(["name", "max_restarts", "epochs", "hang-timeout", "backoff", "kill_s"]), JSON, max_size=2)
+    .map(lambda rows: head + "\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in rows.items()))
+))  # fmt: skip
+def test_a_configuration_is_taken_or_refused_in_one_line(tmp_path: Path, text: str):
+    path = tmp_path / "c.toml"
+    path.write_text(text, encoding="utf-8", errors="replace")
+    refused = ""
+    try:
+        layered(vars(parser().parse_args(["--config", str(path)])), parser())
+    except Fault as fault:
+        refused = str(fault)
+    assert "\n" not in refused
