@@ -51,8 +51,8 @@ class Journal:
         """The newest readable one."""
         for number in reversed(self.incident_numbers()):
             found = read_json(self.dir.incident(number))
-            if found is not None and isinstance(found.get("id"), int):
-                return found
+            if found is not None and type(found.get("id")) is int:
+                return _sound(found)
         return None
 
     def write_incident(self, number: int, document: dict[str, Any]) -> bool:

@@ -1,0 +1,54 @@
+"""Ultralytics YOLO under the supervisor: every batch is a beat, the newest whole file of weights is resumed.
+
+fred-supervise start --name yolo --checkpoints 'train/weights/*.pt' -- \
+        python examples/ultralytics_train.py data.yaml yolo11n.pt 100
+"""
+
+import os
+import sys
+
+from ultralytics import YOLO
+
+from fred_supervisor.contract import Heartbeat
+
+data, weights, epochs = sys.argv[1], sys.argv[2], int(sys.argv[3])
+resume = os.environ["FRED_RESUME"]
+heartbeat = Heartbeat()
+
+
+step = 0
+
+
+def on_epoch(_):
+    global step
+    step = 0
+
+
+def on_batch(trainer):
+    global step
+    step += 1
+    epoch, steps = trainer.epoch + 1, len(trainer.train_loader)
+    heartbeat.beat(epoch=epoch, epochs=trainer.epochs, step=step, steps=steps)
+    if heartbeat.stopping:
+        sys.exit(75)  # the end of the last epoch is saved: run me again
+
+
+try:
+    model = YOLO(resume or weights)
+    model.add_callback("on_train_epoch_start", on_epoch)
+    model.add_callback("on_train_batch_end", on_batch)
+    model.train(
+        data=data,
+        epochs=epochs,
+        batch=int(os.environ["FRED_UNFREEZE_BATCH_SIZE"] or 16),
+        project=os.environ["FRED_RUN_DIR"],
+        name="train",
+        exist_ok=True,
+        save_period=1,  # last.pt is written in place: a kill in that moment must not cost everything
+        resume=bool(resume),
+        **dict(word.split("=", 1) for word in sys.argv[4:]),
+    )
+    heartbeat.done()
+except Exception as error:
+    heartbeat.error(error)
+    raise
