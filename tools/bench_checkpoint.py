@@ -68,7 +68,7 @@ class Loop:
         """One optimiser step; seconds of it."""
         begun_s = time.perf_counter()
         self.training.rewind.keep()
-        group = [forward_backward(self.training, self._batch, self._quiet)]
+        group = [forward_backward(self.training, self._batch, self._quiet, size=BATCH)]
         self.checkpoints.settle()
         update(self.training, group, 1e-5)
         return time.perf_counter() - begun_s
