@@ -68,8 +68,7 @@ class Loop:
         """One optimiser step; seconds of it."""
         begun_s = time.perf_counter()
         self.training.rewind.keep()
-        batch = self._batch
-        group = [forward_backward(self.training, batch, self._quiet, size=len(batch.ids))]
+        group = [forward_backward(self.training, self._batch, self._quiet, size=BATCH)]
         self.checkpoints.settle()
         update(self.training, group, 1e-5)
         return time.perf_counter() - begun_s
