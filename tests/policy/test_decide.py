@@ -9,22 +9,12 @@ from tests.policy.test_cause import beat
 
 from fred_supervisor.contract.errors import ErrorKind, ErrorRecord
 from fred_supervisor.contract.heartbeat import Section
+from fred_supervisor.policy.actions import Action, DumpStacks, Kill, Launch, Report, Terminate
+from fred_supervisor.policy.answer import backoff_s, launch
 from fred_supervisor.policy.cause import Cause, EndedBy, Evidence
-from fred_supervisor.policy.decide import (
-    Action,
-    DumpStacks,
-    Kill,
-    Launch,
-    Report,
-    Request,
-    Seen,
-    Terminate,
-    backoff_s,
-    decide,
-    launch,
-    wake_s,
-)
+from fred_supervisor.policy.decide import decide, wake_s
 from fred_supervisor.policy.gate import Shut
+from fred_supervisor.policy.seen import Request, Seen
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import (
     Book,

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from tests.policy.test_decide import NO_PAUSE, History, oom
 
+from fred_supervisor.policy.actions import Launch, Note, Report, Terminate
 from fred_supervisor.policy.cause import Cause, EndedBy, Kind
-from fred_supervisor.policy.decide import Launch, Note, Report, Request, Terminate
 from fred_supervisor.policy.gate import Gpu, Holder, Open, Shut, Wish, blame, choose
+from fred_supervisor.policy.seen import Request
 from fred_supervisor.policy.state import Ended, Holding, Outcome, Paused, Running, Starting, Stopping
 
 

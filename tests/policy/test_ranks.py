@@ -3,8 +3,10 @@
 from dataclasses import replace
 
 from fred_supervisor.contract.heartbeat import Beat, Section
-from fred_supervisor.policy.decide import DumpStacks, Note, Seen, decide
+from fred_supervisor.policy.actions import DumpStacks, Note
+from fred_supervisor.policy.decide import decide
 from fred_supervisor.policy.ranks import laggard
+from fred_supervisor.policy.seen import Seen
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Book, Running, Stopping
 from fred_supervisor.policy.watch import Learned, Look, begin, look

@@ -7,7 +7,7 @@ from typing import Any
 from fred_supervisor.cli.fault import Fault, Parser
 from fred_supervisor.cli.find import add_run, find_run
 from fred_supervisor.contract.exits import CommandExit
-from fred_supervisor.policy.decide import Request
+from fred_supervisor.policy.seen import Request
 from fred_supervisor.run.requests import ask, live_supervisor, wait_for
 from fred_supervisor.run.snapshot import stop_limit_s
 from fred_supervisor.run.status import status_document

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from fred_supervisor.cli.asking import request
-from fred_supervisor.policy.decide import Request
+from fred_supervisor.policy.seen import Request
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,14 +1,15 @@
 """The core: a state and what is seen give the next state and what to do."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from typing import assert_never
 
-from fred_supervisor.policy.cause import Cause, Diagnosis, EndedBy, Evidence, Kind, diagnose
+from fred_supervisor.policy.actions import Action, DumpStacks, Kill, Note, Recovered, Terminate
+from fred_supervisor.policy.answer import answer, end, launch
+from fred_supervisor.policy.cause import Cause, EndedBy
 from fred_supervisor.policy.gate import Shut
 from fred_supervisor.policy.ranks import laggard
-from fred_supervisor.policy.remedy import Case, Remedy, choose
+from fred_supervisor.policy.seen import Request, Seen
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import (
     Book,
@@ -16,109 +17,17 @@ from fred_supervisor.policy.state import (
     Holding,
     Outcome,
     Paused,
-    Restarts,
     Rung,
     Running,
     Starting,
     State,
     Stopping,
-    Survivor,
     Unkillable,
     Waiting,
     advance,
     lived,
 )
-from fred_supervisor.policy.watch import Level, Look, Watch, begin, forgive, look, slowest, stop_grace_s
-
-
-class Request(StrEnum):
-    """What a person or the service manager asks for; last, what the clock does."""
-
-    STOP = "stop"
-    PAUSE = "pause"
-    RESUME = "resume"
-    RESTART = "restart"
-    QUIET = "quiet hours"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Seen:
-    """One observation. What was not looked at, or could not be seen, is None or empty."""
-
-    now_s: float
-    """CLOCK_MONOTONIC."""
-    late_s: float = 0.0
-    """How much later than asked we woke up: our own starvation."""
-    launched: bool = False
-    """The keeper said that the trainer runs."""
-    looks: tuple[Look, ...] = ()
-    new_checkpoint: bool = False
-    """A new file of `--checkpoints` appeared."""
-    busy: bool | None = None
-    """The trainer's tree burned CPU or did I/O since the look before."""
-    stacks_moved: bool | None = None
-    """Two stack dumps differ."""
-    dumping: bool = False
-    """The stacks are still being written."""
-    survivors: tuple[Survivor, ...] = ()
-    """The trainer has ended, or was told to by SIGKILL; these processes of it have not, for seconds now."""
-    ended: Evidence | None = None
-    """The trainer and its whole tree are gone."""
-    request: Request | None = None
-    clear: bool | None = None
-    """What is held for has cleared."""
-    barred: Shut | None = None
-    """The launch that was ordered cannot be made now, or what is held for has not cleared: why."""
-    quiet: str = ""
-    """The quiet hours that hold now, for a person; empty: none."""
-
-
-@dataclass(frozen=True)
-class Launch:
-    """Start attempt `book.attempt` of the state that comes with this."""
-
-
-@dataclass(frozen=True)
-class DumpStacks:
-    """Have the trainer's stacks written to its output."""
-
-
-@dataclass(frozen=True)
-class Terminate:
-    """SIGTERM to the trainer alone, and SIGCONT where it may be stopped."""
-
-    wake: bool = False
-
-
-@dataclass(frozen=True)
-class Kill:
-    """SIGKILL to the whole tree."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """Write an incident."""
-
-    diagnosis: Diagnosis
-    evidence: Evidence
-    told: str
-    """What was done about it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Note:
-    """A line for the journal, and for `detail` of the status."""
-
-    event: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Recovered:
-    """Training has passed the furthest point again: incidents before are over."""
-
-
-Action = Launch | DumpStacks | Terminate | Kill | Report | Note | Recovered
+from fred_supervisor.policy.watch import Level, Watch, begin, forgive, look, slowest, stop_grace_s
 
 
 def decide(settings: Settings, state: State, seen: Seen) -> tuple[State, tuple[Action, ...]]:
@@ -163,12 +72,6 @@ def wake_s(settings: Settings, state: State) -> float | None:
             assert_never(state)
 
 
-def launch(book: Book) -> tuple[State, tuple[Action, ...]]:
-    """The next attempt."""
-    book = replace(book, attempt=book.attempt + 1, progressed=False)
-    return Starting(book=book), (Launch(),)
-
-
 def _hush(state: State, seen: Seen) -> tuple[State, Seen]:
     """Quiet hours are a request of their own; whoever resumes training within them has waived them."""
     resumed = seen.request in (Request.RESUME, Request.RESTART)
@@ -201,7 +104,7 @@ def _starting(settings: Settings, state: Starting, seen: Seen) -> tuple[State, t
     if seen.barred is not None:
         return _barred(settings, state.book, seen.barred, seen)
     if seen.ended is not None:
-        return _answer(settings, state.book, seen.ended, seen.now_s)
+        return answer(settings, state.book, seen.ended, seen.now_s)
     running = Running(book=state.book, watch=begin(seen.now_s), since_s=seen.now_s)
     if seen.request is not None:
         return _request(settings, running, seen.request, seen.now_s)
@@ -219,7 +122,7 @@ def _running(settings: Settings, state: Running, seen: Seen) -> tuple[State, tup
     if before.stalled_s is not None and watch.stalled_s is None:
         notes += (Note(event="moves again", text="The trainer makes progress again."),)
     if seen.ended is not None:
-        after, actions = _answer(settings, _aged(settings, state, seen.now_s), seen.ended, seen.now_s)
+        after, actions = answer(settings, _aged(settings, state, seen.now_s), seen.ended, seen.now_s)
         return after, notes + actions
     if seen.survivors:
         after, actions = _hold_for(settings, _aged(settings, state, seen.now_s), seen, None)
@@ -287,7 +190,7 @@ def _judge(settings: Settings, state: Running, seen: Seen) -> tuple[State, tuple
     rank = laggard(state.watch, found.seen.changed_s, seen.now_s) if several else None
     of = "the trainer" if rank is None else f"rank {rank}"
     text = f"No progress of {of} in {found.seen.section} for {silent_s:.0f} s (limit {found.limit_s:.0f} s)."
-    end = Stopping(
+    stopping = Stopping(
         book=state.book,
         watch=state.watch,
         by=EndedBy.HANG,
@@ -296,16 +199,16 @@ def _judge(settings: Settings, state: Running, seen: Seen) -> tuple[State, tuple
         stalled_s=silent_s,
         rank=rank,
     )
-    end = replace(end, book=_aged(settings, state, seen.now_s))
+    stopping = replace(stopping, book=_aged(settings, state, seen.now_s))
     if found.exact:
-        return end, (Note(event="hang", text=text), DumpStacks())
+        return stopping, (Note(event="hang", text=text), DumpStacks())
     if state.watch.stalled_s is None:
         watch = replace(state.watch, stalled_s=seen.now_s, stalled_rank=found.rank)
         return replace(state, watch=watch), (Note(event="stalled", text=text), DumpStacks())
     idle = seen.busy is False
     if idle or seen.now_s >= found.deadline_s + found.limit_s * (settings.busy_factor - 1):
         why = "its processes do nothing" if idle else f"{settings.busy_factor:.0f} times its limit has passed"
-        return end, (Note(event="hang", text=f"{text} Ended, for {why}."), DumpStacks())
+        return stopping, (Note(event="hang", text=f"{text} Ended, for {why}."), DumpStacks())
     return state, ()
 
 
@@ -338,7 +241,7 @@ def _stopping(settings: Settings, state: Stopping, seen: Seen) -> tuple[State, t
         ended = replace(seen.ended, ended_by=state.by, stalled_s=state.stalled_s)
         if state.rank is not None:
             ended = replace(ended, rank=state.rank)
-        after, actions = _answer(settings, state.book, ended, seen.now_s)
+        after, actions = answer(settings, state.book, ended, seen.now_s)
         named = isinstance(after, Paused) and after.quiet and seen.quiet
         return (Paused(book=after.book, quiet=seen.quiet) if named else after), actions
     if seen.request is Request.STOP:
@@ -372,7 +275,7 @@ def _hold_for(settings: Settings, book: Book, seen: Seen, ending: Stopping | Non
     named = ", ".join(f"{s.pid}" + (f" (in {s.wchan})" if s.wchan else "") for s in seen.survivors) or "of the trainer"
     text = f"Process {named} does not end on SIGKILL: it waits in the kernel, for a disk, a mount or a driver."
     if left.by is EndedBy.STOP:
-        return _end(book, Outcome.STOPPED, f"Stopped. {text}")
+        return end(book, Outcome.STOPPED, f"Stopped. {text}")
     held = Holding(
         book=book,
         cause=Cause.UNKILLABLE,
@@ -388,7 +291,7 @@ def _waiting(state: Waiting, seen: Seen) -> tuple[State, tuple[Action, ...]]:
     book = state.book
     match seen.request:
         case Request.STOP:
-            return _end(book, Outcome.STOPPED, "Stopped while waiting for a relaunch.")
+            return end(book, Outcome.STOPPED, "Stopped while waiting for a relaunch.")
         case Request.PAUSE | Request.QUIET:
             return _pause(book, seen)
         case Request.RESTART | Request.RESUME:
@@ -404,7 +307,7 @@ def _holding(settings: Settings, state: Holding, seen: Seen) -> tuple[State, tup
         return _unkillable(settings, state, state.unkillable, seen)
     match seen.request:
         case Request.STOP:
-            return _end(state.book, Outcome.STOPPED, "Stopped while holding.")
+            return end(state.book, Outcome.STOPPED, "Stopped while holding.")
         case Request.PAUSE | Request.QUIET:
             return _pause(state.book, seen)
         case Request.RESTART | Request.RESUME | None:
@@ -417,7 +320,7 @@ def _holding(settings: Settings, state: Holding, seen: Seen) -> tuple[State, tup
     if seen.barred is not None:
         state = replace(state, condition=seen.barred.sentence)
     if seen.now_s - state.since_s >= settings.hold_max_s:
-        return _end(state.book, Outcome.FAILED, f"Held for {settings.hold_max_s / 3600:.0f} h: {state.condition}")
+        return end(state.book, Outcome.FAILED, f"Held for {settings.hold_max_s / 3600:.0f} h: {state.condition}")
     if seen.now_s >= state.probe_s:
         return replace(state, probe_s=seen.now_s + settings.reprobe_s), ()
     return state, ()
@@ -427,13 +330,13 @@ def _unkillable(settings: Settings, state: Holding, left: Unkillable, seen: Seen
     """Held for processes that do not end: only their end leads on."""
     by: Mapping[Request | None, EndedBy] = {Request.PAUSE: EndedBy.PAUSE, Request.RESTART: EndedBy.RESTART}
     if seen.request is Request.STOP:
-        return _end(state.book, Outcome.STOPPED, f"Stopped. {state.condition}")
+        return end(state.book, Outcome.STOPPED, f"Stopped. {state.condition}")
     if seen.ended is not None:
         ended = replace(seen.ended, ended_by=left.by, stalled_s=left.stalled_s)
-        after, actions = _answer(settings, state.book, ended, seen.now_s)
+        after, actions = answer(settings, state.book, ended, seen.now_s)
         return after, (Note(event="cleared", text=f"Cleared: {state.condition}"), *actions)
     if seen.now_s - state.since_s >= settings.hold_max_s:
-        return _end(state.book, Outcome.FAILED, f"Held for {settings.hold_max_s / 3600:.0f} h: {state.condition}")
+        return end(state.book, Outcome.FAILED, f"Held for {settings.hold_max_s / 3600:.0f} h: {state.condition}")
     left = replace(left, by=by.get(seen.request, left.by))
     probe_s = seen.now_s + settings.reprobe_s if seen.now_s >= state.probe_s else state.probe_s
     return replace(state, unkillable=left, probe_s=probe_s), ()
@@ -442,7 +345,7 @@ def _unkillable(settings: Settings, state: Holding, left: Unkillable, seen: Seen
 def _paused(state: Paused, seen: Seen) -> tuple[State, tuple[Action, ...]]:
     match seen.request:
         case Request.STOP:
-            return _end(state.book, Outcome.STOPPED, "Stopped while paused.")
+            return end(state.book, Outcome.STOPPED, "Stopped while paused.")
         case Request.RESUME | Request.RESTART:
             return launch(state.book)
         case Request.PAUSE:
@@ -457,110 +360,3 @@ def _pause(book: Book, seen: Seen) -> tuple[State, tuple[Action, ...]]:
     """Without a trainer: by a person, or for the quiet hours."""
     quiet = seen.quiet if seen.request is Request.QUIET else ""
     return Paused(book=book, quiet=quiet), (Note(event="paused", text=f"Paused for {quiet}." if quiet else "Paused."),)
-
-
-def _end(book: Book, outcome: Outcome, sentence: str) -> tuple[State, tuple[Action, ...]]:
-    return Ended(book=book, outcome=outcome, sentence=sentence), (Note(event=outcome, text=sentence),)
-
-
-def _answer(settings: Settings, book: Book, ended: Evidence, now_s: float) -> tuple[State, tuple[Action, ...]]:
-    """The trainer is gone: what now?"""
-    found = diagnose(ended)
-    if found.cause is Cause.GOAL:
-        return _end(book, Outcome.COMPLETED, _completed(ended))
-    if ended.ended_by is EndedBy.STOP:
-        return _end(book, Outcome.STOPPED, "Stopped by request.")
-    if ended.ended_by is EndedBy.PAUSE:
-        return Paused(book=book), (Note(event="paused", text="Paused: the GPU is free."),)
-    if ended.ended_by is EndedBy.QUIET:
-        return Paused(book=book, quiet="quiet hours"), (Note(event="paused", text="Quiet hours: the GPU is free."),)
-    if ended.ended_by is EndedBy.RESTART:
-        return launch(book)
-    orders = book.orders
-    choice = choose(Case(settings=settings, book=_counted(book, found, ended), diagnosis=found, evidence=ended))
-    book = choice.book
-    if choice.remedy is Remedy.FAIL:
-        return _give_up(book, found, ended, choice.told)
-    if choice.remedy is Remedy.HOLD:
-        held = Holding(
-            book=book, cause=found.cause, condition=found.sentence, since_s=now_s, probe_s=now_s + settings.reprobe_s
-        )
-        return held, (Report(diagnosis=found, evidence=ended, told=choice.told),)
-    free = found.cause is Cause.SAVED and book.progressed
-    spent = "" if free else _spent(settings, book)
-    if spent:
-        unchanged = replace(book, orders=orders)  # what was chosen is never tried
-        return _give_up(unchanged, found, ended, spent)
-    if free:
-        after, actions = launch(book)
-        return after, (Note(event="saved", text=found.sentence), *actions)
-    book = replace(book, spent=book.spent + 1, restarts=_count(book.restarts, found.kind))
-    if choice.remedy is Remedy.BACK_OFF:
-        wait_s = backoff_s(settings, book.backoffs)
-        told = f"Relaunched after a back-off of {wait_s:g} s." if wait_s else "Relaunched at once."
-        report = Report(diagnosis=found, evidence=ended, told=told)
-        if wait_s:
-            book = lived(book, lived_s=wait_s, useful_s=0.0, window_s=settings.useful_window_s)
-            return Waiting(book=book, until_s=now_s + wait_s), (report,)
-        after, actions = launch(book)
-        return after, (*actions, report)
-    after, actions = launch(book)
-    return after, (*actions, Report(diagnosis=found, evidence=ended, told=choice.told))
-
-
-def _spent(settings: Settings, book: Book) -> str:
-    """Why no relaunch is left; empty while there is one."""
-    if book.spent >= settings.max_restarts:
-        return f"Given up: {book.spent} relaunches without new progress."
-    if book.lived_s >= settings.useful_window_s and book.useful_s < settings.useful_least * book.lived_s:
-        share, hours = book.useful_s / book.lived_s, book.lived_s / 3600
-        return (
-            f"Given up: of the last {hours:.1f} h only {share:.0%} brought training further,"
-            f" over {book.restarts.total} relaunches."
-        )
-    return ""
-
-
-def _give_up(book: Book, found: Diagnosis, ended: Evidence, told: str) -> tuple[State, tuple[Action, ...]]:
-    report = Report(diagnosis=found, evidence=ended, told=told)
-    after, actions = _end(book, Outcome.FAILED, f"{found.sentence} {told}")
-    return after, (report, *actions)
-
-
-def backoff_s(settings: Settings, count: int) -> float:
-    """The pause before the `count`-th back-off of a stretch: doubling from the first up to the longest."""
-    return min(settings.backoff_first_s * 2.0 ** min(count - 1, 60), settings.backoff_max_s)
-
-
-def _counted(book: Book, found: Diagnosis, ended: Evidence) -> Book:
-    """The book with this failure counted."""
-    failures = dict(book.failures)
-    if found.signature:
-        failures[found.signature] = failures.get(found.signature, 0) + 1
-    evals = dict(book.eval_failures)
-    error, beat = ended.error, ended.beat
-    if ((error.section if error else None) or (beat.section if beat else None)) == "eval" and beat is not None:
-        evals[str(beat.epoch)] = evals.get(str(beat.epoch), 0) + 1
-    unfreezing = beat is not None and beat.phase == "unfreeze"
-    signals = book.signal_crashes + (found.cause is Cause.SIGNAL and unfreezing)
-    return replace(book, failures=failures, eval_failures=evals, signal_crashes=signals)
-
-
-def _count(restarts: Restarts, kind: Kind) -> Restarts:
-    match kind:
-        case Kind.HANG:
-            return replace(restarts, hang=restarts.hang + 1)
-        case Kind.OOM:
-            return replace(restarts, oom=restarts.oom + 1)
-        case _:
-            return replace(restarts, crash=restarts.crash + 1)
-
-
-def _completed(ended: Evidence) -> str:
-    if ended.beat is not None and ended.beat.done:
-        if ended.exit_code == 0:
-            return "The goal is reached and recorded."
-        return "The goal is reached and recorded; the trainer crashed afterwards, which cost nothing."
-    if ended.done_file:
-        return "The trainer left with exit code 0 and its done file is there."
-    return "The trainer left with exit code 0 (unverified: it records no goal)."

@@ -6,7 +6,7 @@ from typing import Any
 
 from fred_supervisor.contract.checkpoint import Found
 from fred_supervisor.contract.files import now_text, read_json
-from fred_supervisor.policy.decide import Report
+from fred_supervisor.policy.actions import Report
 from fred_supervisor.run import code, evidence
 from fred_supervisor.run.asked import Asked
 from fred_supervisor.run.minutes import minutes_before

@@ -2,7 +2,9 @@
 
 from typing import Protocol
 
-from fred_supervisor.policy.decide import Action, Seen, decide, wake_s
+from fred_supervisor.policy.actions import Action
+from fred_supervisor.policy.decide import decide, wake_s
+from fred_supervisor.policy.seen import Seen
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Ended, State
 

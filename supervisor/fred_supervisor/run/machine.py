@@ -15,21 +15,11 @@ from typing import Any
 
 from fred_supervisor.contract.checkpoint import Found
 from fred_supervisor.contract.files import now_text, read_json, write_json
+from fred_supervisor.policy.actions import Action, DumpStacks, Kill, Launch, Note, Recovered, Report, Terminate
 from fred_supervisor.policy.cause import Cause, Evidence
-from fred_supervisor.policy.decide import (
-    Action,
-    DumpStacks,
-    Kill,
-    Launch,
-    Note,
-    Recovered,
-    Report,
-    Request,
-    Seen,
-    Terminate,
-)
 from fred_supervisor.policy.gate import Open, Shut
 from fred_supervisor.policy.remedy import ordered
+from fred_supervisor.policy.seen import Request, Seen
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import (
     Ended,

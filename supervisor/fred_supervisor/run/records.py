@@ -8,7 +8,7 @@ from typing import Any, Final
 from fred_supervisor.contract.alarm import sentence_of
 from fred_supervisor.contract.checkpoint import Found
 from fred_supervisor.contract.files import write_json
-from fred_supervisor.policy.decide import Report
+from fred_supervisor.policy.actions import Report
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Running, State
 from fred_supervisor.policy.watch import Look

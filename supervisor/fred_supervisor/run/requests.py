@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from fred_supervisor.contract.files import read_json
-from fred_supervisor.policy.decide import Request
+from fred_supervisor.policy.seen import Request
 from fred_supervisor.run import lock, proc
 from fred_supervisor.run.asked import Asked
 from fred_supervisor.run.proc import Identity

@@ -9,9 +9,12 @@ from typing import Any
 
 from fred_supervisor.contract import environment
 from fred_supervisor.contract.files import read_json, remove_unfinished
+from fred_supervisor.policy.actions import Action, Note, Report
+from fred_supervisor.policy.answer import launch
 from fred_supervisor.policy.by_hand import outranked
 from fred_supervisor.policy.cause import Cause, Diagnosis, Evidence, Kind, goal_reached, place_of
-from fred_supervisor.policy.decide import Action, Note, Report, Seen, decide, launch
+from fred_supervisor.policy.decide import decide
+from fred_supervisor.policy.seen import Seen
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Book, Ended, Paused, Running, State
 from fred_supervisor.policy.watch import begin
