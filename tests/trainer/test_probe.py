@@ -7,9 +7,10 @@ import fred_trainer.loop
 from fred_supervisor.contract import Heartbeat
 from fred_supervisor.contract.checkpoint import list_checkpoints
 from fred_trainer import probe
+from fred_trainer.checkpoint import NonFiniteError
 from fred_trainer.cli import run
 from fred_trainer.probe import fixed_samples, flaw_of, look
-from fred_trainer.training import NonFiniteError, prepare
+from fred_trainer.training import prepare
 
 CPU = torch.device("cpu")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.trainer.conftest import _FORKS, STARTED_BY_HAND, TINY
+from tests.trainer.conftest import FORKS, STARTED_BY_HAND, TINY
 
 from fred_supervisor.contract import Heartbeat, environment, find_latest_checkpoint
 from fred_supervisor.contract.checkpoint import read_sidecar
@@ -92,7 +92,7 @@ def together(data, tmp_path):
                 "DIGEST": digest,
             }
             script = str(Path(__file__).with_name("one_of_ranks.py"))
-            processes.append(_FORKS.Process(target=runpy.run_path, args=(script, given, "one_of_ranks")))
+            processes.append(FORKS.Process(target=runpy.run_path, args=(script, given, "one_of_ranks")))
             processes[-1].start()
         started.append(Together(processes, folder))
         return started[-1]
