@@ -8,6 +8,7 @@ import os
 import sys
 
 from ultralytics import YOLO
+from ultralytics.cfg import smart_value
 
 from fred_supervisor.contract import Heartbeat
 
@@ -46,7 +47,7 @@ try:
         exist_ok=True,
         save_period=1,  # last.pt is written in place: a kill in that moment must not cost everything
         resume=bool(resume),
-        **dict(word.split("=", 1) for word in sys.argv[4:]),
+        **{key: smart_value(value) for key, value in (word.split("=", 1) for word in sys.argv[4:])},
     )
     heartbeat.done()
 except Exception as error:
