@@ -41,11 +41,13 @@ def test_the_run_of_another_version_is_adopted_with_what_it_learned(fred, until)
     state = fred.run_dir / "supervisor/state.json"
     book = read_json(state)["book"]
     del book["useful_s"], book["tried"]  # an older one did not have these, a newer one has others
-    book |= {"spent": 2, "moods": ["good"], "learned": {**book["learned"], "gaps_s": {"train": 7.5}, "taste": 1}}
+    # `furthest`: what it trained since the last snapshot is no new progress.
+    book |= {"spent": 2, "furthest": 99.0, "moods": ["good"]}
+    book["learned"] |= {"gaps_s": {"train": 750.0}, "taste": 1}
     edit(state, format=99, book=book, weather="fine", supervisor={"pid": 0})
     assert fred(*fred.words(3, 10, {}, "--max-restarts", "5")).returncode == 0
     after = until(lambda: (read_json(state) or {}).get("format") == 1 and read_json(state))
-    assert after["book"]["learned"]["gaps_s"]["train"] == 7.5
+    assert after["book"]["learned"]["gaps_s"]["train"] == 750.0
     assert after["book"]["attempt"] == 1, "adopted, not relaunched"
     assert fred.status()["restarts"]["budget_left"] == 3
     (fred.run_dir / "go").touch()
@@ -134,3 +136,19 @@ def test_the_wall_clock_may_jump(fred, until, tmp_path: Path):
     (incident,) = fred.incidents()
     assert incident["kind"] == "hang"
     assert incident["evidence"]["stalled_s"] < 6
+
+
+def test_a_live_trainer_is_adopted_though_it_could_not_be_started_again(fred, until):
+    """Its program or its data may be out of reach for a moment: that is no reason to leave it unwatched."""
+    program = fred.home / "program.sh"
+    program.write_text("#!/bin/sh\nsleep 600\n")
+    program.chmod(0o700)
+    assert fred("start", "--name", "t", "--", str(program)).returncode == 0
+    kill_supervisor(fred)
+    program.unlink()
+    assert fred("start", "--name", "t", "--", str(program)).returncode == 0
+    until(lambda: any(line["event"] == "adopted" for line in fred.journal()))
+    assert fred("stop", "t", "--timeout", "0").returncode == 0
+    refused = fred("start", "--name", "t", "--", str(program))
+    assert refused.returncode == 78
+    assert "is not found" in refused.stderr

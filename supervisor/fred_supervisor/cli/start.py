@@ -29,7 +29,7 @@ from fred_supervisor.policy.state import Ended, Outcome
 from fred_supervisor.run import lock, notify
 from fred_supervisor.run.alerts import Addresses
 from fred_supervisor.run.asked import NAME, Asked, load_asked
-from fred_supervisor.run.attempts import last_attempt
+from fred_supervisor.run.attempts import last_attempt, trainer_lives
 from fred_supervisor.run.journal import Journal
 from fred_supervisor.run.known import forget, remember
 from fred_supervisor.run.scope import shelter
@@ -62,7 +62,8 @@ def main(argv: Sequence[str]) -> int:
             notify.tell(READY=1, STATUS=refusal)  # a service at boot: nothing to do is no failure
             return CommandExit.OK
         raise Fault(CommandExit.REFUSED, refusal)
-    check_command(asked)
+    if not trainer_lives(asked.dir):  # else it is adopted, whatever a launch would need
+        check_command(asked)
     check_ranks(asked)
     to = addresses(given, asked)
     check_addresses(to)

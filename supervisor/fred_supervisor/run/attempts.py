@@ -3,9 +3,17 @@
 import re
 from typing import Final
 
+from fred_supervisor.contract.files import read_json
 from fred_supervisor.contract.layout import RunDir
+from fred_supervisor.run import proc
 
 _NUMBER: Final = re.compile(r"[0-9]{4,9}")
+
+
+def trainer_lives(run_dir: RunDir) -> bool:
+    """Whether the trainer of the newest attempt is alive."""
+    launch = read_json(run_dir.attempt(last_attempt(run_dir)).launch) or {}
+    return proc.alive(proc.identity_from(launch.get("trainer")))
 
 
 def last_attempt(run_dir: RunDir) -> int:
