@@ -128,7 +128,7 @@ def test_a_server_that_never_answers_holds_up_nothing(fred, tmp_path: Path):
         assert len(launches) == 3
         last = time.strptime(ended[0][:19], "%Y-%m-%dT%H:%M:%S")
         first = time.strptime(launches[0][:19], "%Y-%m-%dT%H:%M:%S")
-        assert time.mktime(last) - time.mktime(first) < 9, "the run itself is not held up"
+        assert time.mktime(last) - time.mktime(first) < 20, "the run itself is not held up"
         assert took_s < 40, "and for the last alert it waits for a bounded time"
 
 
