@@ -72,3 +72,19 @@ def test_a_silent_rank_is_ended_while_the_others_go_on():
     assert (state.rank, second) == (1, 31)
     assert dumps == 2
     assert all("rank 1" in text for text in said)
+
+
+def test_who_waits_for_one_that_saves_does_not_hang():
+    """Rank 1 waits in `train` for rank 0, which writes a checkpoint and has an hour for it."""
+    settings = Settings(hang_timeout_s={"train": 10.0})
+    watch = watched([beat(1, 8), beat(1, 8)], [beat(1, 8, Section.CHECKPOINT), beat(1, 16)])
+    state = Running(book=Book(attempt=1), watch=watch, since_s=0.0)
+    # Then rank 0 trains again: until it has come as far as rank 1, that one still waits.
+    for now_s, section in ((100.0, Section.CHECKPOINT), (100.5, Section.TRAIN)):
+        seen = Seen(now_s=now_s, looks=looks(beat(1, 8, section), beat(1, 16)), busy=True)
+        state, actions = decide(settings, state, seen)
+        assert isinstance(state, Running)
+        assert not any(isinstance(action, Note) for action in actions)
+    state, _ = decide(settings, state, Seen(now_s=101.0, looks=looks(beat(2, 16), beat(1, 16)), busy=True))
+    assert isinstance(state, Stopping)
+    assert state.rank == 1

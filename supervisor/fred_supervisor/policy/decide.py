@@ -8,7 +8,7 @@ from fred_supervisor.policy.actions import Action, DumpStacks, Kill, Note, Recov
 from fred_supervisor.policy.answer import answer, end, launch
 from fred_supervisor.policy.cause import Cause, EndedBy
 from fred_supervisor.policy.gate import Shut
-from fred_supervisor.policy.ranks import laggard
+from fred_supervisor.policy.ranks import overdue
 from fred_supervisor.policy.seen import Request, Seen
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import (
@@ -185,10 +185,13 @@ def _judge(settings: Settings, state: Running, seen: Seen) -> tuple[State, tuple
     found = slowest(settings, state.book.learned, state.watch)
     if found is None or seen.now_s < found.deadline_s:
         return state, ()
+    rank, of = None, "the trainer"
+    if len(state.watch.ranks) > 1:
+        found = overdue(settings, state.book.learned, state.watch, found, seen.now_s)
+        if found is None:
+            return state, ()
+        rank, of = found.rank, f"rank {found.rank}"
     silent_s = seen.now_s - found.seen.changed_s
-    several = len(state.watch.ranks) > 1
-    rank = laggard(state.watch, found.seen.changed_s, seen.now_s) if several else None
-    of = "the trainer" if rank is None else f"rank {rank}"
     text = f"No progress of {of} in {found.seen.section} for {silent_s:.0f} s (limit {found.limit_s:.0f} s)."
     stopping = Stopping(
         book=state.book,

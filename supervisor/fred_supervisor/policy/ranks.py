@@ -1,7 +1,24 @@
 """Which of several ranks is the one that hangs: the others wait for it, and fall silent too."""
 
+from dataclasses import replace
+
 from fred_supervisor.contract.heartbeat import Beat
-from fred_supervisor.policy.watch import RankWatch, Watch
+from fred_supervisor.policy.settings import Settings
+from fred_supervisor.policy.watch import Learned, Level, RankWatch, Slowest, Watch, limit_s
+
+
+def overdue(settings: Settings, learned: Learned, watch: Watch, found: Slowest, now_s: float) -> Slowest | None:
+    """Who is to blame when `found` is beyond its limit; None while it waits for one that still has time.
+
+    That one has got less far, and may be in a section with a longer limit: writing a checkpoint, say.
+    """
+    for seen in watch.ranks.values():
+        limit = limit_s(settings, learned, seen)
+        behind = seen.level is not Level.TOUCHES and _reached(seen.beat) < _reached(found.seen.beat)
+        if behind and not seen.blind and limit is not None and now_s < seen.changed_s + limit:
+            return None
+    rank = laggard(watch, found.seen.changed_s, now_s)
+    return replace(found, rank=rank, seen=watch.ranks[rank])
 
 
 def laggard(watch: Watch, silent_since_s: float, now_s: float) -> int:
