@@ -134,9 +134,9 @@ def train_epoch(training: Training, around: Around, *, first_is_slow: bool) -> E
             group.append(forward_backward(training, batch, around.faults, size=size))
             whole = len(group) == accumulate or step == steps
             if whole:
+                around.checkpoints.settle()
                 if ranks.count > 1:  # here we wait for the others: who has not come so far is the one to blame
                     hb.beat(samples=training.samples + sum(micro.size for micro in group))
-                around.checkpoints.settle()
                 rate = learning_rate(training.samples, total=total, peak=settings.lr)
                 images = update(training, group, rate)
                 around.progress.step(training, images=images, steps=steps, rate=rate)
