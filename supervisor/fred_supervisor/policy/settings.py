@@ -30,7 +30,7 @@ class Settings:
 
     dump_s: float = 0.1
     """Time for the stacks to be written."""
-    dump_max_s: float = 3.0
+    dump_max_s: float = 1.0
     """Beyond that for a tool that reads the stacks of a trainer that cannot write its own."""
     hang_term_s: float = 0.1
     """From SIGTERM to SIGKILL after a hang."""

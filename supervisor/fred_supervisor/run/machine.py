@@ -469,7 +469,7 @@ class Machine:
         if now_s >= until_s:
             return attempt.stacks.moved()
         if now_s >= until_s - self.settings.dump_s / 2 and self._dumps == attempt.stacks.asked:
-            attempt.ask_stacks(again=True)
+            attempt.ask_stacks()
         return None
 
     def _terminate(self, *, wake: bool) -> None:

@@ -147,7 +147,7 @@ class LiveAttempt:
         beating = [proc.identify(beat.pid) for beat in beats if beat.pid in tree]
         return [who for who in beating if who is not None] or [root]
 
-    def ask_stacks(self, *, again: bool = False) -> bool:
+    def ask_stacks(self) -> bool:
         """Ask for a stack dump; False when nobody can be asked, and no tool can look."""
         root = self.trainer
         tree = () if root is None or not proc.alive(root) else (root.pid, *proc.descendants(root.pid))

@@ -86,12 +86,6 @@ class Stacks:
             return proc.send(who, signal.SIGUSR1)
         return sent
 
-    def ask_again(self, beating: Iterable[Identity], tree: Iterable[int]) -> None:
-        """For a second dump to compare; who has written nothing so far (it may be stopped) is read from outside."""
-        if not self.text():
-            self._spy(tree)
-        self.ask(beating, ())
-
     def _spy(self, tree: Iterable[int]) -> bool:
         tool = py_spy()
         if tool is None or self._spies:
