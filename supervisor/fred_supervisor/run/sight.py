@@ -153,9 +153,6 @@ class LiveAttempt:
         tree = () if root is None or not proc.alive(root) else (root.pid, *proc.descendants(root.pid))
         targets = self.targets()
         self._trees.append(_sights(tree, {who.pid for who in targets}))
-        if again:
-            self.stacks.ask_again(targets, tree)
-            return True
         return self.stacks.ask(targets, tree)
 
     def why_stuck(self) -> str | None:
