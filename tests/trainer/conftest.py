@@ -49,8 +49,8 @@ def torch_as_it_was():
 os.environ["OMP_NUM_THREADS"] = "1"  # for the attempts
 torch.set_num_threads(1)  # on busy cores, threads that wait for each other made tiny steps ten times slower
 
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["fred_trainer.loop", "fred_trainer.training", "fred_trainer.cli"])
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["fred_trainer.loop", "fred_trainer.training", "fred_trainer.cli"])
 """Attempts are forked from a process that has imported everything and done nothing: 8 s less for each."""
 
 
@@ -117,7 +117,7 @@ class Launcher:
             "TRAINED_ON": str(folder / "trained_on"),
         }
         script = str(Path(__file__).with_name("attempt.py"))
-        process = _FORKS.Process(target=runpy.run_path, args=(script, given, "attempt"))
+        process = FORKS.Process(target=runpy.run_path, args=(script, given, "attempt"))
         process.start()
         attempt = Attempt(process, folder)
         self.attempts.append(attempt)

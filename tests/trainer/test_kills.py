@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.trainer.conftest import _FORKS
+from tests.trainer.conftest import FORKS
 from tests.trainer.states import Listening, state_of
 
 from fred_supervisor.contract import find_latest_checkpoint
@@ -31,7 +31,7 @@ def killed_in_a_save(run_dir, names, *, before_call=None, at_byte=None):
     given = {"RUN_DIR": run_dir, "SAMPLES": NEW, "MIB": MIB, "NAMES": names, "CALL": before_call, "BYTE": at_byte}
     here = Path(__file__)
     given["SOURCES"] = str(here.parents[2])
-    process = _FORKS.Process(target=runpy.run_path, args=(str(here.with_name("dying_save.py")), given, "dying_save"))
+    process = FORKS.Process(target=runpy.run_path, args=(str(here.with_name("dying_save.py")), given, "dying_save"))
     process.start()
     process.join(60)
     return process.exitcode
