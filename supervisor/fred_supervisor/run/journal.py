@@ -79,7 +79,7 @@ def _sound(incident: dict[str, Any]) -> dict[str, Any]:
     return {
         **incident,
         **dict.fromkeys(wrong),
-        "evidence": {key: value for key, value in evidence.items() if key not in lost},
+        "evidence": {**evidence, **dict.fromkeys(lost)},
     }
 
 
