@@ -144,19 +144,28 @@ def ended_by(incident: dict[str, Any]) -> str:
     return "not known" if code is None else f"exit code {code}"
 
 
-def memory_lines(memory: dict[str, Any] | None) -> list[str]:
-    """Of GPUs and host shortly before the end; what is not known is left out."""
+def memory_lines(memory: object) -> list[str]:
+    """Of GPUs and host shortly before the end; what is not known, or garbled, is left out."""
     found: list[str] = []
-    for number, gpu in enumerate((memory or {}).get("gpus") or []):
-        used, total, ours = gpu.get("used_mib"), gpu.get("total_mib"), gpu.get("trainer_mib")
-        if used is not None and total is not None:
-            mine = "" if ours is None else f", {ours / 1024:.1f} of them the trainer's"
-            found.append(f"GPU {number}: {used / 1024:.1f} of {total / 1024:.1f} GiB in use{mine}")
-    host = (memory or {}).get("host") or {}
-    free, total = host.get("memory_available_mib"), host.get("memory_total_mib")
-    if free is not None and total is not None:
-        found.append(f"host: {free / 1024:.1f} of {total / 1024:.1f} GiB free")
+    seen = _mapping(memory)
+    gpus = seen.get("gpus")
+    for number, gpu in enumerate(gpus if isinstance(gpus, list) else ()):
+        used, total, ours = (_gib(_mapping(gpu).get(key)) for key in ("used_mib", "total_mib", "trainer_mib"))
+        if used and total:
+            mine = f", {ours} of them the trainer's" if ours else ""
+            found.append(f"GPU {number}: {used} of {total} GiB in use{mine}")
+    free, total = (_gib(_mapping(seen.get("host")).get(key)) for key in ("memory_available_mib", "memory_total_mib"))
+    if free and total:
+        found.append(f"host: {free} of {total} GiB free")
     return found
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _gib(mib: object) -> str | None:
+    return f"{mib / 1024:.1f}" if isinstance(mib, int | float) else None
 
 
 def evidence_lines(value: Any) -> list[str]:
