@@ -35,10 +35,9 @@ from fred_supervisor.policy.state import (
     Waiting,
 )
 from fred_supervisor.policy.watch import Look, slowest
-from fred_supervisor.run import code, evidence, lock, output, proc, snapshot
+from fred_supervisor.run import evidence, lock, proc, snapshot
 from fred_supervisor.run.asked import Asked
 from fred_supervisor.run.custody import Custody
-from fred_supervisor.run.errand import Errands
 from fred_supervisor.run.gpus import HELD, Gpus
 from fred_supervisor.run.hours import Hours
 from fred_supervisor.run.journal import complain
@@ -52,6 +51,7 @@ from fred_supervisor.run.service import Service
 from fred_supervisor.run.sidecar import Monitor
 from fred_supervisor.run.sight import LiveAttempt
 from fred_supervisor.run.stacks import Dump
+from fred_supervisor.run.upkeep import Upkeep
 
 _LOOK_S = 1.0
 """Between two looks at the heartbeats, or an eighth of the limit where that is less."""
@@ -62,9 +62,6 @@ _STRAY_S = 5.0
 """What a dead keeper has left behind, and SIGKILL has not ended after this, is called unkillable."""
 _SWEEP_S = 0.02
 """Between two looks at it: SIGKILL has no event to wait for in processes that are not our children."""
-_VERIFY_S = 600.0
-"""For an errand that reads the newest checkpoints."""
-_CODE_S = 60.0
 
 
 class Machine:
@@ -100,11 +97,8 @@ class Machine:
         self._monitor = Monitor(asked)
         self._gpus = Gpus(asked, self._monitor)
         self._hours = Hours(asked.quiet)
-        self._errands = Errands()
         self._custody = Custody(asked, self._own_pids)
-        self._checkpoints_seen: tuple[int, ...] = ()
-        self._capped = 0
-        """The newest attempt whose output was too long."""
+        self._upkeep = Upkeep(asked, self._picker, output_max_mib=settings.output_max_mib, note=self.note)
         own = proc.identify(os.getpid())
         assert own is not None
         self._records = Records(asked, settings, own, on_note)
@@ -128,7 +122,7 @@ class Machine:
     def _own_pids(self) -> frozenset[int]:
         """Children of ours that do not belong to the trainer."""
         spies = frozenset[int]() if self._attempt is None else self._attempt.stacks.pids
-        return self._monitor.pids | self._records.alerts.pids | self._errands.pids | spies
+        return self._monitor.pids | self._records.alerts.pids | self._upkeep.errands.pids | spies
 
     # -- observe ------------------------------------------------------------------------------------------------------
 
@@ -153,7 +147,7 @@ class Machine:
                 self._forget("monitor")
                 self._monitor.ended(now_s)
         self._custody.reap(self._attempt)
-        self._errands.look(now_s)
+        self._upkeep.errands.look(now_s)
         if self._attempt is not None and self._attempt.orphan_s is not None and self._custody.sweep(self._attempt):
             self._orphan_swept(self._attempt)
         if self._monitor.due_s is not None and now_s >= self._monitor.due_s:
@@ -270,7 +264,7 @@ class Machine:
         self._spawned(None)
         self._monitor.expect(time.monotonic())
         self._monitor.order(event="near", trainer=answer["trainer"])
-        self._note_code(attempt)
+        self._upkeep.note_code(attempt)
         where = "" if attempt.resume is None else f", from {attempt.resume.name}"
         self.note("launched", f"Attempt {attempt.number} runs as pid {answer['trainer']}{where}.")
         return True
@@ -295,7 +289,7 @@ class Machine:
 
     def close(self) -> None:
         """After the end of the run: nothing of ours stays behind."""
-        self._errands.leave()
+        self._upkeep.errands.leave()
         self._monitor.leave()
         self._records.alerts.leave()
 
@@ -510,38 +504,7 @@ class Machine:
             self._gpus.gate.let_go()
         self._monitor.order(facts={**self._pace.document(), "restarts": state.book.restarts.total})
         if self._attempt is not None:
-            self._verify()
-            self._cap_output(self._attempt)
-
-    def _note_code(self, attempt: LiveAttempt) -> None:
-        """Have the state of the trainer's code written down."""
-        folder = code.folder_of(self.asked.command, self.asked.cwd, Path(__file__).parents[2])
-        words = (str(folder), str(attempt.folder.code))
-        self._errands.send("code", *words, limit_s=_CODE_S, log=self.asked.dir.log, done=lambda: None)
-
-    def _verify(self) -> None:
-        """Have new checkpoints verified."""
-        asked = self.asked
-        seen = self._picker.changes()
-        if seen == self._checkpoints_seen or self._errands.busy("verify"):
-            return
-        self._checkpoints_seen = seen
-        words = (asked.run_dir, asked.checkpoints or "", str(asked.dir.verified))
-        self._errands.send("verify", *words, limit_s=_VERIFY_S, log=asked.dir.log, done=self._picker.take_verified)
-
-    def _cap_output(self, attempt: LiveAttempt) -> None:
-        """Keep the trainer's output small enough for any disk."""
-        path, limit_bytes = attempt.folder.output, int(self.settings.output_max_mib * 2**20)
-        try:
-            before = os.stat(path).st_blocks * 512
-            after = output.cap(path, limit_bytes)
-        except OSError:
-            return  # a run dir that is gone is mended, and told, elsewhere
-        if after < before and self._capped != attempt.number:
-            self._capped = attempt.number
-            self.note(
-                "output capped", f"The output is over {self.settings.output_max_mib:.0f} MiB: its middle is left out."
-            )
+            self._upkeep.look(self._attempt)
 
     def _mend_run_dir(self) -> None:
         """The run dir was deleted under us: make what `status`, `stop` and the next supervisor need."""
