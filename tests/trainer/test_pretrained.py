@@ -49,7 +49,13 @@ def url(monkeypatch):
     return set_to
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in ("resnet50", "convnext_tiny") else [])
+        for name in BACKBONES
+    ],
+)
 def test_every_backbone_goes_through_freeze_and_unfreeze(settings_for, backbone):
     """One step of each phase: frozen, the backbones stay as they are, and learn when thawed."""
     flags = (f"--backbone={backbone}", "--freeze-epochs=1", "--epochs=2")
