@@ -342,7 +342,7 @@ def test_a_sidecar_is_json_that_people_can_read(settings_for):
 def test_an_update_waits_until_the_state_before_it_is_copied(settings_for, monkeypatch):
     """However slow the copy: what is saved is the state of one moment."""
     take = _Save._take_copy
-    monkeypatch.setattr(_Save, "_take_copy", lambda save: (time.sleep(0.3), take(save)))
+    monkeypatch.setattr(_Save, "_take_copy", lambda save: (time.sleep(0.3), take(save))[1])
     settings = settings_for(*SHORT, "--skip-freeze", ALWAYS_SAVE)
     run(settings, Quiet(stop_after=3))
     states = [load(found.path) for found in list_checkpoints(settings.run_dir)]
