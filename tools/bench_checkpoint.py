@@ -5,6 +5,7 @@ pessimistic.
 """
 
 import argparse
+import ctypes
 import os
 import statistics
 import sys
@@ -109,9 +110,11 @@ def memory_bytes(what: str) -> int:
 
 def extra_memory(loop: Loop, size: int) -> float:
     """Most memory while the first save is under way, above that before, in states."""
+    state = loop.training.snapshot()
+    ctypes.CDLL(None).malloc_trim(0)  # else freed memory that we still hold would hide what is taken
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # counts the peak anew
     before = memory_bytes("VmRSS")
-    loop.checkpoints.save(loop.training.snapshot(), must=True)
+    loop.checkpoints.save(state, must=True)
     return (memory_bytes("VmHWM") - before) / size
 
 
@@ -122,30 +125,30 @@ def costs(loop: Loop, rounds: int, folder: Path) -> tuple[float, float, float]:
         plain.append(plain_save_s(loop.training, folder))
         without_s = sum(loop.step() for _ in range(STEPS_APART))
         begun_s = time.perf_counter()
-        loop.checkpoints.save(loop.training.snapshot())
+        state = loop.training.snapshot()
+        snapshot_s = time.perf_counter() - begun_s
+        loop.checkpoints.save(state)
         for _ in range(STEPS_APART):
             loop.step()
         loop.checkpoints.finish()
         added.append(time.perf_counter() - begun_s - without_s)
-        waits.append(loop.checkpoints.stall_s)
+        waits.append(snapshot_s + loop.checkpoints.stall_s)
     return statistics.median(plain), statistics.median(waits), statistics.median(added)
 
 
 def most_lost_s(loop: Loop, seconds: float) -> float:
     """Train with saves at their interval; the most work, in seconds, that a kill at any moment would have cost."""
-    captured: dict[int, float] = {}
-    most, end_s = 0.0, time.monotonic() + seconds
-    newest_s = time.monotonic()
+    captured, written, end_s = [time.monotonic()], [0.0], time.monotonic() + seconds
     while time.monotonic() < end_s:
         loop.step()
-        now_s = time.monotonic()
-        most = max(most, now_s - newest_s)
-        newest_s = captured.get(loop.checkpoints.saved_samples or -1, newest_s)
         if loop.checkpoints.due():
-            captured[loop.training.samples] = now_s
+            loop.checkpoints.finish()  # has ended long ago, and says how long it took
+            written.append(loop.checkpoints.write_s)
+            captured.append(time.monotonic())
             loop.checkpoints.save(loop.training.snapshot())
     loop.checkpoints.finish()
-    return most
+    written = [*written[2:], loop.checkpoints.write_s]  # [k]: of the state captured as [k + 1]
+    return max(captured[k + 1] + written[k] - captured[k] for k in range(len(written)))
 
 
 def choose_s(folder: Path) -> float:

@@ -107,6 +107,8 @@ def test_auto_spends_one_percent_and_never_risks_more_than_five_minutes(checkpoi
 
 def test_seconds_given_by_hand_hold_for_what_a_kill_may_cost(tmp_path, hb):
     checkpoints = Checkpoints(tmp_path, every_s=30.0, faults=Faults((), None, CPU), hb=hb, device=CPU)
+    assert checkpoints.pause_s == 10, "how long a write takes is not known yet"
+    checkpoints._cost_s = 1
     checkpoints._write_s = 4
     assert checkpoints.pause_s == 26
     checkpoints._write_s = 40

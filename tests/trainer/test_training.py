@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from fred_trainer.checkpoint import CheckpointError, NonFiniteError, load, remov
 from fred_trainer.cli import run
 from fred_trainer.data import DataError
 from fred_trainer.model import norms
+from fred_trainer.saver import _Save
 from fred_trainer.settings import ConfigError
 from fred_trainer.training import prepare
 
@@ -335,3 +337,16 @@ def test_a_sidecar_is_json_that_people_can_read(settings_for):
     document = json.loads(path.with_name(path.name + ".json").read_text())
     assert document["samples"] == 8
     assert set(document["fingerprint"]) == {"code", "config", "data"}
+
+
+def test_an_update_waits_until_the_state_before_it_is_copied(settings_for, monkeypatch):
+    """However slow the copy: what is saved is the state of one moment."""
+    take = _Save._take_copy
+    monkeypatch.setattr(_Save, "_take_copy", lambda save: (time.sleep(0.3), take(save))[1])
+    settings = settings_for(*SHORT, "--skip-freeze", ALWAYS_SAVE)
+    run(settings, Quiet(stop_after=3))
+    states = [load(found.path) for found in list_checkpoints(settings.run_dir)]
+    assert {state["position"]["updates"] for state in states} >= {1, 2}
+    for state in states:
+        steps = {float(moments["step"]) for moments in state["optimizer"]["state"].values()}
+        assert steps == {state["position"]["updates"]} == {state["samples"] / 4}

@@ -43,7 +43,9 @@ SHORTEST_S: Final = 1.0
 LONGEST_S: Final = 300.0
 """What a kill may cost, with `auto`."""
 FIRST_PAUSE_S: Final = 10.0
-"""Of `auto`, until a save was measured."""
+"""At most, until a save was measured."""
+FORGETTING: Final = 0.8
+"""What the longest write and the longest step of the past still count, after each save."""
 
 
 class CheckpointError(Exception):
@@ -96,10 +98,12 @@ class Checkpoints:
         """What the last save has kept the loop waiting."""
         self._cost_s: float | None = None
         """Of a save, to training: the loop's wait, and the CPU time of the background."""
-        self._write_s = 0.0
+        self.write_s = 0.0
         """From the snapshot of the last save until it was on disk."""
+        self._write_s = 0.0
+        """The longest of those, older ones counting less and less."""
         self._step_s = 0.0
-        """Longest time between two looks at the clock since the last save."""
+        """The longest time between two looks at the clock, likewise."""
         self.unsaved: OSError | None = None
         """Why the last save failed."""
         self.saved_samples: int | None = None
@@ -115,10 +119,9 @@ class Checkpoints:
         """
         longest = LONGEST_S if self._every_s == "auto" else self._every_s
         longest = max(0.0, longest - self._write_s - self._step_s)
-        if self._every_s != "auto":
-            return longest
-        shortest = FIRST_PAUSE_S if self._cost_s is None else max(SHORTEST_S, self._cost_s / COST_SHARE)
-        return min(shortest, longest)
+        if self._cost_s is None:
+            return min(FIRST_PAUSE_S, longest / 2)
+        return longest if self._every_s != "auto" else min(longest, max(SHORTEST_S, self._cost_s / COST_SHARE))
 
     @property
     def most_lost_s(self) -> float:
@@ -153,7 +156,7 @@ class Checkpoints:
             begun_s = time.monotonic()
             paths = [self._run_dir / name for name in names or [step_name(state["samples"])]]
             self._pending_samples, self._thinned = state["samples"], False
-            self._begun_mono_s, self._step_s = begun_s, 0.0
+            self._begun_mono_s, self._step_s = begun_s, FORGETTING * self._step_s
             self._saver.begin(state, partial(self._write, paths=paths))
             self._stall_s += time.monotonic() - begun_s
             if must:
@@ -183,7 +186,8 @@ class Checkpoints:
         self.stall_s, self._stall_s = self._stall_s, 0.0
         cost_s = self.stall_s + outcome.cpu_s
         self._cost_s = cost_s if self._cost_s is None else (self._cost_s + cost_s) / 2
-        self._write_s = outcome.wall_s
+        self.write_s = outcome.wall_s
+        self._write_s = max(self.write_s, FORGETTING * self._write_s)
         if outcome.error is not None and not isinstance(outcome.error, OSError):
             raise outcome.error
         before, self.unsaved = self.unsaved, outcome.error

@@ -38,7 +38,7 @@ class Saver:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
-        self._buffers: dict[tuple[object, ...], Tensor] = {}
+        self._buffers: list[Tensor] = []
         self._save: _Save | None = None
 
     def begin(self, state: State, write: Callable[[State], None]) -> None:
@@ -47,11 +47,7 @@ class Saver:
         Tensors of `state` must stay as they are until `settle` has returned; everything else in it is taken as is.
         """
         assert self._save is None
-        buffers: dict[tuple[object, ...], Tensor] = {}
-        pairs: list[tuple[Tensor, Tensor]] = []
-        copy = self._plan(state, (), buffers, pairs)
-        self._buffers = buffers
-        self._save = _Save(pairs, copy, write, self._stream)
+        self._save = _Save(state, self._buffers, write, self._stream)
         self._save.start()
 
     def settle(self) -> None:
@@ -74,41 +70,20 @@ class Saver:
         save.join()
         return Outcome(error=save.error, cpu_s=save.cpu_s, wall_s=save.wall_s)
 
-    def _plan(
-        self,
-        value: Any,
-        path: tuple[object, ...],
-        buffers: dict[tuple[object, ...], Tensor],
-        pairs: list[tuple[Tensor, Tensor]],
-    ) -> Any:
-        """`value` with a buffer in the place of each tensor; what is to be copied where goes into `pairs`."""
-        if isinstance(value, Tensor):
-            source, kept = value.detach(), self._buffers.get(path)
-            if kept is None or (kept.shape, kept.dtype) != (source.shape, source.dtype):
-                kept = torch.empty_like(source, device="cpu", pin_memory=self._stream is not None)
-            buffers[path] = kept
-            pairs.append((source, kept))
-            return kept
-        if isinstance(value, Mapping):
-            return {key: self._plan(inner, (*path, key), buffers, pairs) for key, inner in value.items()}
-        if isinstance(value, list | tuple):
-            return [self._plan(inner, (*path, at), buffers, pairs) for at, inner in enumerate(value)]
-        return value
-
 
 class _Save(threading.Thread):
     """One save."""
 
     def __init__(
         self,
-        pairs: list[tuple[Tensor, Tensor]],
-        copy: State,
+        state: State,
+        buffers: list[Tensor],
         write: Callable[[State], None],
         stream: torch.cuda.Stream | None,
     ) -> None:
         super().__init__(name="checkpoint", daemon=True)
-        self._pairs = pairs
-        self._copy = copy
+        self._state = state
+        self._buffers = buffers
         self._write = write
         self._stream = stream
         self._state_ready = None if stream is None else torch.cuda.current_stream(stream.device).record_event()
@@ -123,29 +98,48 @@ class _Save(threading.Thread):
     def run(self) -> None:
         try:
             try:
-                self._take_copy()
+                copy = self._take_copy()
             finally:
                 self.copied.set()
             if self.copy_end is not None:
                 self.copy_end.synchronize()
-            self._pairs.clear()
-            self._write(self._copy)
+            self._state = {}
+            self._write(copy)
         except BaseException as error:  # noqa: BLE001 - told to the training thread, which raises it
             self.error = error
         self.cpu_s = time.thread_time()
         self.wall_s = time.monotonic() - self._begun_mono_s
 
-    def _take_copy(self) -> None:
+    def _take_copy(self) -> State:
+        pairs: list[tuple[Tensor, Tensor]] = []
+        copy: State = self._plan(self._state, pairs)
+        self._buffers[:] = [kept for _, kept in pairs]
         if self._stream is None:
-            for source, kept in self._pairs:  # numpy: one core, while training's own threads use theirs
+            for source, kept in pairs:  # numpy: one core, while training's own threads use theirs
                 np.copyto(_as_array(kept), _as_array(source))
-            return
+            return copy
         assert self._state_ready is not None
         with torch.cuda.stream(self._stream):
             self._stream.wait_event(self._state_ready)
-            for source, kept in self._pairs:
+            for source, kept in pairs:
                 kept.copy_(source, non_blocking=True)
             self.copy_end = self._stream.record_event()
+        return copy
+
+    def _plan(self, value: Any, pairs: list[tuple[Tensor, Tensor]]) -> Any:
+        """`value` with a buffer in the place of each tensor; what is to be copied where goes into `pairs`."""
+        if isinstance(value, Tensor):
+            at, source = len(pairs), value.detach()
+            kept = self._buffers[at] if at < len(self._buffers) else None
+            if kept is None or (kept.shape, kept.dtype) != (source.shape, source.dtype):
+                kept = torch.empty_like(source, device="cpu", pin_memory=self._stream is not None)
+            pairs.append((source, kept))
+            return kept
+        if isinstance(value, Mapping):
+            return {key: self._plan(inner, pairs) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._plan(inner, pairs) for inner in value]
+        return value
 
 
 def _as_array(value: Tensor) -> np.ndarray[Any, Any]:
