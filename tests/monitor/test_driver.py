@@ -160,7 +160,7 @@ def test_a_hung_call_is_cut_off_and_a_late_answer_taken(nvidia: Any, driver_of: 
     nvidia.say(f"0.used {MIB}")
     answer = until(lambda: (a := driver.sample()).state is NvmlState.OK and a)
     assert answer.took_s > 1.4
-    assert "slow" in answer.text
+    assert ("slow" in answer.text) == (answer.took_s >= 1.5)
     assert driver._probe is probe  # nobody was killed
 
 

@@ -14,7 +14,7 @@ import pytest
 from tests.supervisor.conftest import Fred, wait_until
 
 FAILING = Path(__file__).with_name("failing.py")
-CONFIG = "[supervisor]\nbackoff = '0:0'\nreprobe_s = 0.2\nhang-timeout = { train = 1.5 }\n"
+CONFIG = "[supervisor]\ndump_s = 1.0\nbackoff = '0:0'\nreprobe_s = 0.2\nhang-timeout = { train = 1.5 }\n"
 
 CASES: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
     {

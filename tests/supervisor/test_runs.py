@@ -420,7 +420,7 @@ def test_status_json_has_every_key_of_the_contract(fred):
     status = fred.status()
     assert list(status) == [
         *("name", "run_dir", "modality", "state", "detail", "drill", "supervisor", "trainer", "progress", "checkpoint"),
-        *("restarts", "batch", "gpus", "last_incident"),
+        *("restarts", "batch", "gpus", "last_incident", "alarm"),
     ]
     assert list(status["progress"]) == [
         *("phase", "epoch", "epochs", "step", "steps", "samples", "loss", "images_per_s", "eta_s")

@@ -82,8 +82,8 @@ def status_document(asked: Asked) -> dict[str, Any]:
             "initial": initial,
         },
         "gpus": gpu_rows(asked.dir),
-        "alarm": sentence_of(beat.alarm) if trainer_alive and beat is not None and beat.alarm else None,
         "last_incident": None if last is None else _incident(last),
+        "alarm": sentence_of(beat.alarm) if trainer_alive and beat is not None and beat.alarm else None,
     }
 
 
