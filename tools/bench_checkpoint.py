@@ -1,7 +1,7 @@
 """`make bench-checkpoint`: what saving costs a training, and what it buys, against the targets; ratios within one run.
 
-Exit code 0 when every target is met. Trains the default detector on the CPU; on a busy machine the figures are
-pessimistic.
+Exit code 0 when every target is met. Trains the default detector on the CPU, with one thread: several that wait for
+each other on a busy machine took ten times as long from one step to the next, which hid what was to be measured.
 """
 
 import argparse
@@ -177,6 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="saves that are timed (default 7)")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="on the disk that is meant (default: temporary)")
     given = parser.parse_args(argv)
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(dir=given.folder, prefix="bench-checkpoint-") as name:
         folder = Path(name)
         loop = Loop(folder / "auto", "auto")
