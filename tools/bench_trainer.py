@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from fred_supervisor.contract import Heartbeat, environment
 from fred_supervisor.contract.heartbeat import parse
-from fred_trainer.cli import choose_device, run, train_parser
+from fred_trainer.cli import SHARED_CORES, choose_device, run, train_parser
 from fred_trainer.settings import Settings, settings_from
 
 BATCH: Final = 4
@@ -98,7 +98,7 @@ def main() -> int:
 
 
 def environ() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": str(CORES)}
+    return {**SHARED_CORES, **os.environ, "OMP_NUM_THREADS": str(CORES)}
 
 
 def fred_train(*words: str) -> None:
@@ -154,6 +154,9 @@ def settings_of(data: Path, run_dir: Path, *more: str) -> Settings:
 
 def measure_training(data: Path, run_dir: Path, *more: str) -> list[float]:
     """CPU s/image, % of the time that was spent waiting for data, peak RSS in GB."""
+    from fred_trainer import progress  # noqa: PLC0415 - torch, where it is needed
+
+    progress.LINE_EVERY_S = 1.0  # type: ignore[misc]  # often enough for so few steps
     hb = Stopwatch(STEPS + WARM_UP)
     run(settings_of(data, run_dir, "--amp=off", *more), hb)
     return [hb.cost_s / BATCH, 100 * wait_share(run_dir), peak_gb()]

@@ -151,3 +151,15 @@ def _alive(pid):
     except OSError:
         return False
     return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def test_threads_that_wait_leave_the_cores_to_others(monkeypatch):
+    """Torch reads it when it is loaded, so it has to be there before; who sets it by hand is left alone."""
+    from fred_trainer.cli import main
+
+    for given, expected in ((None, "PASSIVE"), ("ACTIVE", "ACTIVE")):
+        monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+        if given:
+            monkeypatch.setenv("OMP_WAIT_POLICY", given)
+        assert main(["--no-such-flag"]) == TrainerExit.CONFIG
+        assert os.environ["OMP_WAIT_POLICY"] == expected
