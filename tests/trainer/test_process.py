@@ -158,8 +158,8 @@ def test_threads_that_wait_leave_the_cores_to_others(monkeypatch):
     from fred_trainer.cli import main
 
     for given, expected in ((None, "PASSIVE"), ("ACTIVE", "ACTIVE")):
-        monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-        if given:
-            monkeypatch.setenv("OMP_WAIT_POLICY", given)
+        monkeypatch.setenv("OMP_WAIT_POLICY", given or "")  # first, so that it is put back
+        if not given:
+            monkeypatch.delenv("OMP_WAIT_POLICY")
         assert main(["--no-such-flag"]) == TrainerExit.CONFIG
         assert os.environ["OMP_WAIT_POLICY"] == expected
