@@ -147,7 +147,10 @@ def fred_supervise(words: list[str], box: Path) -> None:
         return parse("fred_supervisor.cli.drill", words[1:])
     if words[0] == "install-service" and "--user" not in words:
         words = [*words, "--user"]  # into the box, not into this machine
+    before = sorted(box.iterdir())
     code = call(words)
+    if words[0] not in ("report", "install-service"):
+        assert sorted(box.iterdir()) == before
     assert code in GOOD.get(words[0], (0,)), code
     return None
 
