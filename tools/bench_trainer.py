@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
 from fred_supervisor.contract import Heartbeat, environment
 from fred_supervisor.contract.heartbeat import parse
@@ -156,9 +157,9 @@ def measure_training(data: Path, run_dir: Path, *more: str) -> list[float]:
     """CPU s/image, % of the time that was spent waiting for data, peak RSS in GB."""
     from fred_trainer import progress  # noqa: PLC0415 - torch, where it is needed
 
-    progress.LINE_EVERY_S = 1.0  # type: ignore[misc]  # often enough for so few steps
     hb = Stopwatch(STEPS + WARM_UP)
-    run(settings_of(data, run_dir, "--amp=off", *more), hb)
+    with patch.object(progress, "LINE_EVERY_S", 1.0):  # a few steps are over before people want to see a line
+        run(settings_of(data, run_dir, "--amp=off", *more), hb)
     return [hb.cost_s / BATCH, 100 * wait_share(run_dir), peak_gb()]
 
 

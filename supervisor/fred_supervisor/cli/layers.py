@@ -20,6 +20,7 @@ from fred_supervisor.policy.settings import Settings
 
 DERIVED: Final = frozenset(
     {"foreign", "expects_beats", "takes_batch", "batch_set", "unfreeze_batch", "freeze_batch", "accumulate", "workers"}
+    | {"stop_timeout_set"}
 )
 """Fields of `Settings` that follow from the command and the trainer's flags."""
 OF_THIS_START: Final = frozenset({"config", "foreground", "new", "accept_changes"})

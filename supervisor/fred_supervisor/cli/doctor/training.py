@@ -62,7 +62,7 @@ def data(subject: Subject) -> Iterator[Finding]:
         )
         return
     try:
-        words = [sys.executable, "-m", "fred_trainer", "data", "check", subject.data]
+        words = [sys.executable, "-m", "fred_trainer", "data", "check", subject.data, "--no-sheet"]
         done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=_DATA_S)
     except subprocess.TimeoutExpired:
         remedy = f"fred-train data check {subject.data}"
