@@ -24,8 +24,9 @@ $(STAMP): pyproject.toml
 demo: install
 	@$(BIN)/python tools/demo.py
 
+# Most tests wait for processes, so three files are run at once.
 test: install
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 3 --dist loadfile
 
 # What takes longer than the suite may.
 test-slow: install
