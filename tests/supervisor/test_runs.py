@@ -423,7 +423,8 @@ def test_status_json_has_every_key_of_the_contract(fred):
         *("restarts", "batch", "gpus", "last_incident", "alarm"),
     ]
     assert list(status["progress"]) == [
-        *("phase", "epoch", "epochs", "step", "steps", "samples", "loss", "images_per_s", "eta_s")
+        *("phase", "epoch", "epochs", "step", "steps", "samples", "loss", "images_per_s", "eta_s"),
+        "loss_history",
     ]
     assert list(status["checkpoint"]) == ["path", "phase", "epoch", "step", "age_s", "valid"]
     assert list(status["restarts"]) == ["total", "crash", "hang", "oom", "budget_left"]

@@ -61,13 +61,13 @@ class Attempt:
     process: multiprocessing.Process
     folder: Path
 
-    def wait(self, limit_s: float = 60) -> int:
+    def wait(self, limit_s: float = 180) -> int:
         """Its exit code, or minus the signal that ended it."""
         self.process.join(limit_s)
         assert self.process.exitcode is not None, f"still running after {limit_s} s"
         return self.process.exitcode
 
-    def wait_for(self, seen, limit_s: float = 60) -> Beat:
+    def wait_for(self, seen, limit_s: float = 180) -> Beat:
         """Its first beat that `seen` accepts."""
         end = time.monotonic() + limit_s
         while time.monotonic() < end:
