@@ -100,6 +100,14 @@ def test_saved_with_progress_is_relaunched_free_of_charge():
     assert history.told == []
 
 
+@pytest.mark.parametrize(("most", "words"), [(1, "1 relaunch without"), (2, "2 relaunches without")])
+def test_giving_up_counts_in_words(most: int, words: str):
+    history = History(replace(NO_PAUSE, max_restarts=most)).train(1, 1)
+    for _ in range(most + 1):
+        history.end(exit_code=3)
+    assert words in history.told[-1]
+
+
 def test_saved_without_progress_is_like_a_crash():
     history = History(replace(NO_PAUSE, max_restarts=2)).train(1, 1)
     for _ in range(3):

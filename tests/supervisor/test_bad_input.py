@@ -68,6 +68,8 @@ def test_a_command_that_cannot_be_executed(fred, tmp_path: Path):
     (tmp_path / "plain.txt").touch()
     one_line(fred("start", "--name", "t", "--", "no-such-program"), 78, "no-such-program", "not found")
     one_line(fred("start", "--name", "t", "--", "./plain.txt"), 78, "not executable")
+    (tmp_path / "folder").mkdir()
+    one_line(fred("start", "--name", "t", "--", "./folder"), 78, "is a folder")
     assert not (fred.home / "logs").exists()
     broken = tmp_path / "broken"
     broken.write_text("#!/no/such/interpreter\n")

@@ -1,13 +1,16 @@
 """Flags over the environment over the file over the default, and who said what."""
 
 import json
+import os
 import subprocess
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from fred_supervisor.cli.layers import DERIVED, POLICY_OF, policy_fields
+from fred_supervisor.cli.fault import Fault, Parser
+from fred_supervisor.cli.layers import DERIVED, POLICY_OF, layered, policy_fields
+from fred_supervisor.contract.exits import CommandExit
 from fred_supervisor.policy.settings import Settings
 
 FILE = """
@@ -84,6 +87,7 @@ def test_what_a_run_was_started_with_stays_in_force(fred, tmp_path: Path):
         ("[trainer]\nepochs = true", ["epochs", "no switch"]),
         ("[trainer]\nepochs = [1, 2]", ["epochs", "one value"]),
         ("[watcher]\nx = 1", ["watcher", "[supervisor] and [trainer]"]),
+        ("supervisor = 3", ["supervisor is a section: write [supervisor]"]),
     ],
 )
 def test_a_file_that_is_wrong(fred, tmp_path: Path, text: str, words: list[str]):
@@ -104,3 +108,17 @@ def test_an_environment_that_is_wrong(fred, name: str, value: str, word: str):
     fred.environ[name] = value
     refused(fred("start", "--", "true"), name.split("_EPO", maxsplit=1)[0], word)
     assert not (fred.home / "logs").exists()
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path):
+    config = tmp_path / "c.toml"
+    config.touch(mode=0o000)
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    try:
+        with pytest.raises(Fault, match="name a TOML file that you may read") as refused:
+            layered({"config": str(config)}, Parser(prog="x", description=""), environ={})
+    finally:
+        os.seteuid(before)
+    assert refused.value.code == CommandExit.NO_PERMISSION

@@ -1,6 +1,7 @@
 """The report: read from real event files, bounded in time and size, and rendered by a real browser."""
 
 import html.parser
+import os
 import re
 import resource
 import shutil
@@ -168,3 +169,13 @@ def test_a_browser_shows_it(fred, long, tmp_path: Path, mode: str, dark: bool):
     # The curves are where they belong: blue, green, and the colours of incidents, over the middle of the page.
     colours = {tuple(int(part) // 32 for part in pixel) for pixel in image[350:1400:2, 100:1000:2].reshape(-1, 3)}
     assert len(colours) > 25
+
+
+def test_only_a_file_is_written_over(fred, long, tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    for there in (tmp_path, tmp_path / "pipe"):
+        done = fred("report", "--run-dir", long.run_dir, "-o", str(there))
+        assert done.returncode == 1
+        assert "choose another file with -o" in done.stderr
+    done = fred("report", "--run-dir", long.run_dir, "-o", str(tmp_path / "new.html"))
+    assert done.stdout.endswith(" kB)\n")

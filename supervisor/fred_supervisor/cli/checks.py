@@ -116,8 +116,12 @@ def check_command(asked: Asked) -> None:
     if asked.command is not None:
         program = asked.command[0]
         if shutil.which(program) is None:
-            there = os.path.exists(program)
-            why = "is not executable; chmod +x it, or name its interpreter" if there else "is not found"
+            if os.path.isdir(program):
+                why = "is a folder; name the program in it"
+            elif os.path.exists(program):
+                why = "is not executable; chmod +x it, or name its interpreter"
+            else:
+                why = "is not found"
             raise Fault(CommandExit.BAD_INPUT, f"{program}: the command {why}; nothing was started")
         return
     missing = next(

@@ -100,11 +100,15 @@ def _read(path: Path, allowed: dict[str, list[str]]) -> dict[str, dict[str, Any]
     try:
         document = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise Fault(CommandExit.BAD_INPUT, f"--config {path}: {error.strerror}") from error
+        denied = isinstance(error, PermissionError)
+        code = CommandExit.NO_PERMISSION if denied else CommandExit.BAD_INPUT
+        raise Fault(code, f"--config {path}: {error.strerror}; name a TOML file that you may read") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Fault(CommandExit.BAD_INPUT, f"--config {path}: not TOML: {error}") from error
     for section, values in document.items():
-        if section not in allowed or not isinstance(values, dict):
+        if section in allowed and not isinstance(values, dict):
+            raise Fault(CommandExit.BAD_INPUT, f"--config {path}: {section} is a section: write [{section}]")
+        if section not in allowed:
             raise Fault(
                 CommandExit.BAD_INPUT,
                 f"--config {path}: no section [{section}]; there are [supervisor] and [trainer]",

@@ -78,7 +78,8 @@ def answer(settings: Settings, book: Book, ended: Evidence, now_s: float) -> tup
 def _spent(settings: Settings, book: Book) -> str:
     """Why no relaunch is left; empty while there is one."""
     if book.spent >= settings.max_restarts:
-        return f"Given up: {book.spent} relaunches without new progress."
+        relaunches = "1 relaunch" if book.spent == 1 else f"{book.spent} relaunches"
+        return f"Given up: {relaunches} without new progress."
     if book.lived_s >= settings.useful_window_s and book.useful_s < settings.useful_least * book.lived_s:
         share, hours = book.useful_s / book.lived_s, book.lived_s / 3600
         return (

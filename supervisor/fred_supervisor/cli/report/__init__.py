@@ -35,14 +35,14 @@ def main(argv: Sequence[str]) -> int:
         sys.stdout.buffer.write(data)
         return CommandExit.OK
     path = Path(os.path.abspath(given.output or Path(asked.run_dir) / "report.html"))
-    if path.exists() and not _is_report(path, MARK):
+    if path.exists() and not (path.is_file() and _is_report(path, MARK)):
         raise Fault(CommandExit.REFUSED, f"{path} is there, and is no report of ours; choose another file with -o")
     try:
         write_atomic(path, data, durable=False)
     except OSError as error:
         raise Fault(CommandExit.BAD_INPUT, f"{path}: {error.strerror}; choose another file with -o") from error
     told = {"path": str(path), "bytes": len(data)}
-    print(json.dumps(told) if given.json else f"{path} ({len(data) / 1e6:.1f} MB)")
+    print(json.dumps(told) if given.json else f"{path} ({max(1, round(len(data) / 1e3))} kB)")
     return CommandExit.OK
 
 
