@@ -162,3 +162,13 @@ def test_what_is_no_json_object_is_none(tmp_path: Path, data: bytes):
     path.write_bytes(data)
     assert read_json(path) is None
     assert read_json(tmp_path / "absent") is None
+
+
+def test_nobody_leads_a_write_elsewhere_by_a_link(tmp_path: Path):
+    """In a folder that others may write to, the temporary name can be guessed."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / f".report.html.{os.getpid()}.tmp").symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic links"):
+        write_atomic(tmp_path / "report.html", b"new")
+    assert victim.read_text() == "precious"

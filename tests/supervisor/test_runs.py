@@ -133,6 +133,13 @@ def test_back_off_doubles(fred):
     assert [i["action"].split()[-2] for i in fred.incidents()[:3]] == ["0.1", "0.2", "0.2"]
 
 
+def test_a_back_off_says_what_for(fred, until):
+    assert fred("start", "--name", "t", "--backoff", "60:60", "--", "sh", "-c", "exit 3").returncode == 0
+    until(lambda: fred.status()["state"] == "waiting")
+    until(lambda: "Exit code 3." in fred.status()["detail"])
+    assert "Next attempt in" in fred.status()["detail"]
+
+
 def test_stop_saves_and_leaves_nothing(fred, until):
     assert fred(*fred.words(1000, 1000000, {})).returncode == 0
     until(lambda: fred.status()["progress"]["epoch"] is not None)

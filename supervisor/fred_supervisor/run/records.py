@@ -69,7 +69,7 @@ class Records:
     def due(self, state: State, *, durable: bool) -> bool:
         """Whether a snapshot is to be written: a person would see something new, or the last one is old."""
         level = state.watch.main.level if isinstance(state, Running) else ""
-        seen = f"{snapshot.word(state, self._settings)} {level} {state.book.attempt}"
+        seen = f"{snapshot.word(state, self._settings)} {level} {state.book.attempt} {self._last_note}"
         now_s = time.monotonic()
         if not durable and seen == self._written and now_s - self._written_s < _REFRESH_S:
             return False
