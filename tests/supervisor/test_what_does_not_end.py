@@ -90,7 +90,7 @@ def test_a_worker_that_outlives_its_trainer_is_held_for(fred, until, freezer: Pa
     assert f"Process {worker}" in fred.status()["detail"]
     os.rename(fred.home / "worker", fred.home / "the first worker")
     (freezer / "freezer.state").write_text("THAWED")
-    until(lambda: len(fred.incidents()) == 1)
+    until(fred.incidents)
     assert fred.incidents()[0]["exit_code"] == 3
 
 
