@@ -112,11 +112,11 @@ _RANKS = 64
 
 def oom_killed(launch: dict[str, Any], before: int | None, pid: int | None = None) -> bool | None:
     """Whether the kernel's out-of-memory killer ended a trainer, or its rank `pid`, that has died of SIGKILL."""
-    who = proc.identity_from(launch.get("trainer"))
-    if who is not None and kernel.names(kernel.telling_lines(kernel.began_s(who)), pid or who.pid):
-        return True
     now = oom_kills()
-    return None if now is None or before is None else now > before
+    if now is not None and before is not None:
+        return now > before
+    who = proc.identity_from(launch.get("trainer"))
+    return True if who and kernel.names(kernel.telling_lines(kernel.began_s(who)), pid or who.pid) else None
 
 
 def kernel_lines(launch: dict[str, Any]) -> list[str] | None:
