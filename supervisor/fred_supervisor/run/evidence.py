@@ -112,11 +112,12 @@ _RANKS = 64
 
 def oom_killed(launch: dict[str, Any], before: int | None, pid: int | None = None) -> bool | None:
     """Whether the kernel's out-of-memory killer ended a trainer, or its rank `pid`, that has died of SIGKILL."""
-    now = oom_kills()
-    if now is not None and before is not None:
-        return now > before
-    who = proc.identity_from(launch.get("trainer"))
-    return True if who and kernel.names(kernel.telling_lines(kernel.began_s(who)), pid or who.pid) else None
+    now, who = oom_kills(), proc.identity_from(launch.get("trainer"))
+    more = None if now is None or before is None else now > before
+    if more is False or who is None or not kernel.counts_our_pids():
+        return more  # of the whole machine: somebody else's kill meanwhile cannot be told from ours
+    lines = kernel.telling_lines(kernel.began_s(who))
+    return more if lines is None else kernel.names(lines, pid or who.pid)
 
 
 def kernel_lines(launch: dict[str, Any]) -> list[str] | None:

@@ -14,6 +14,7 @@ _TELLING: Final = re.compile(
     re.IGNORECASE,
 )
 _MOST: Final = 20
+_FIRST_PID_NAMESPACE: Final = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 _RECORD_BYTES: Final = 8192
 """More than a record can have; a shorter buffer is an error (Documentation/ABI/testing/dev-kmsg)."""
 
@@ -54,6 +55,14 @@ def began_s(who: Identity) -> float:
     """When a process began, on CLOCK_MONOTONIC: the kernel counts its start from boot, with suspended time."""
     suspended_s = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
     return who.start_ticks / os.sysconf("SC_CLK_TCK") - suspended_s
+
+
+def counts_our_pids() -> bool:
+    """Whether the pids in the kernel's log are ours: not so in a container with a pid namespace of its own."""
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino == _FIRST_PID_NAMESPACE
+    except OSError:
+        return False
 
 
 def names(lines: list[str] | None, pid: int | None) -> bool:
