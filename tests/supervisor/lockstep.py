@@ -52,6 +52,7 @@ def misbehave(what: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         case "stop":
             os.kill(os.getpid(), signal.SIGSTOP)
+            time.sleep(600)  # woken by the SIGCONT before the end, it makes no step more
         case "raise":
             raise RuntimeError("of one rank alone")
         case "config":
