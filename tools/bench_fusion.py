@@ -58,7 +58,7 @@ class Size:
 
 
 FULL: Final = Size(sequences=30, held_out=8, frames=40, epochs=7)
-SMALL: Final = Size(sequences=20, held_out=4, frames=24, epochs=6)
+SMALL: Final = Size(sequences=20, held_out=4, frames=30, epochs=9)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class Row:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small", action="store_true", help="a third of the work")
+    parser.add_argument("--small", action="store_true", help="half of the work")
     parser.add_argument("--epochs", type=int, help="instead of those of the size")
     parser.add_argument("--only", choices=("dual", "rgb", "event"), help="one detector, and no verdict")
     parser.add_argument("--out", type=Path, default=Path("bench/fusion"), help="where everything is written")
