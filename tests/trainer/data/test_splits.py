@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fred_trainer.data import DataError, Index, Pair, split
-from fred_trainer.data.published import TEST_SEQUENCES
+from fred_trainer.data.read.published import TEST_SEQUENCES
 
 BOX = ((1.0, 2.0, 3.0, 4.0),)
 

@@ -1,40 +1,60 @@
-"""FRED on disk → index → paired RGB + event samples; and synthetic sequences in the same layout."""
+"""FRED on disk → index → paired RGB + event samples; and synthetic sequences in the same layout.
 
-from fred_trainer.data.augment import Augmentation
-from fred_trainer.data.check import report
-from fred_trainer.data.dataset import Batch, PairDataset, Sample, collate, init_worker
-from fred_trainer.data.errors import DataError
-from fred_trainer.data.frame_cache import FrameCache, open_cache
-from fred_trainer.data.geometry import boxes_to_source, canvas
-from fred_trainer.data.index import Index, Pair
-from fred_trainer.data.sampler import EpochBatches, EpochOrder
-from fred_trainer.data.splits import MODALITIES, Split, split
-from fred_trainer.data.stored_index import open_index, read_index
-from fred_trainer.data.synth import write_sequences
-from fred_trainer.data.unreadable import Unreadable
+Rooms: `read` makes an index, `splits` chooses what is trained on, `samples` makes tensors, `audit` reports on a data
+set, `synth` writes one.
+"""
+
+from fred_trainer.data.audit.contact_sheet import write_sheet
+from fred_trainer.data.audit.report import report
+from fred_trainer.data.errors import DataError, UnreadableImageError
+from fred_trainer.data.read.image import Image, read_image
+from fred_trainer.data.read.index import Index, Pair
+from fred_trainer.data.read.published import TEST_SEQUENCES, SplitName
+from fred_trainer.data.read.sequences import read_sequence
+from fred_trainer.data.read.stored_index import open_index, read_index
+from fred_trainer.data.samples.augment import Augmentation
+from fred_trainer.data.samples.dataset import Batch, PairDataset, Sample, collate, init_worker
+from fred_trainer.data.samples.frame_cache import FrameCache, open_cache
+from fred_trainer.data.samples.geometry import boxes_to_source, canvas
+from fred_trainer.data.samples.sampler import EpochBatches, EpochOrder
+from fred_trainer.data.samples.unreadable import UnreadableImages
+from fred_trainer.data.splits import MODALITIES, Split, has_images, split
+from fred_trainer.data.synth.scenery import SCENERIES, Scenery
+from fred_trainer.data.synth.sequence_writer import LAYOUTS, write_sequences
 
 __all__ = [
+    "LAYOUTS",
     "MODALITIES",
+    "SCENERIES",
+    "TEST_SEQUENCES",
     "Augmentation",
     "Batch",
     "DataError",
     "EpochBatches",
     "EpochOrder",
     "FrameCache",
+    "Image",
     "Index",
     "Pair",
     "PairDataset",
     "Sample",
+    "Scenery",
     "Split",
-    "Unreadable",
+    "SplitName",
+    "UnreadableImageError",
+    "UnreadableImages",
     "boxes_to_source",
     "canvas",
     "collate",
+    "has_images",
     "init_worker",
     "open_cache",
     "open_index",
+    "read_image",
     "read_index",
+    "read_sequence",
     "report",
     "split",
     "write_sequences",
+    "write_sheet",
 ]

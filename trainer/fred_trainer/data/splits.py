@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from fred_trainer.data.errors import DataError
-from fred_trainer.data.index import Index, Pair
-from fred_trainer.data.published import TEST_SEQUENCES, SplitName
+from fred_trainer.data.read.index import Index, Pair
+from fred_trainer.data.read.published import TEST_SEQUENCES, SplitName
 
 Modality = Literal["dual", "rgb", "event"]
 MODALITIES: Final[tuple[Modality, ...]] = ("dual", "rgb", "event")
@@ -102,3 +102,10 @@ def hold_out(sequences: list[int], share: float) -> list[int]:
 
 def _chosen(pair: Pair, share: float) -> bool:
     return zlib.crc32(pair.id.encode()) < share * 2**32
+
+
+def roles(index: Index, split: Split | None, name: SplitName) -> dict[int, str]:
+    """Sequence -> `train`, `validation`, `test`, or `unused`. Without `split` no sequence is for training."""
+    parts = split or Split((), ())
+    used = {pair.sequence: "train" for pair in parts.train} | {pair.sequence: "validation" for pair in parts.validation}
+    return {pair.sequence: "test" if is_test(pair, name) else used.get(pair.sequence, "unused") for pair in index.pairs}

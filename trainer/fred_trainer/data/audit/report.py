@@ -1,0 +1,93 @@
+"""A report on a data set, for people."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from fred_trainer.data.read.index import Index, Pair
+from fred_trainer.data.read.published import REMARKS, SplitName
+from fred_trainer.data.splits import Split, is_test, roles
+
+_COUNTS: tuple[tuple[str, Callable[[Pair], int]], ...] = (
+    ("frames", lambda _: 1),
+    ("RGB", lambda pair: pair.rgb is not None),
+    ("event", lambda pair: pair.event is not None),
+    ("pairs", lambda pair: pair.rgb is not None and pair.event is not None),
+    ("annotated", lambda pair: bool(pair.boxes)),
+    ("boxes", lambda pair: len(pair.boxes)),
+)
+
+
+def report(index: Index, split: Split | None, *, name: SplitName = "canonical") -> str:
+    """Plain-text tables: counts per sequence and per set, box sizes, and what was irregular, with where it was met.
+
+    Without `split`, for a data set that cannot be split, no sequence counts as used.
+    """
+    parts = split or Split((), ())
+    role = roles(index, split, name)
+    by_sequence: dict[int, list[Pair]] = {}
+    for pair in index.pairs:
+        by_sequence.setdefault(pair.sequence, []).append(pair)
+    names = [what for what, _ in _COUNTS]
+    rows = [["sequence", "set", "size", *names]]
+    for sequence, pairs in by_sequence.items():
+        size = f"{pairs[0].width}x{pairs[0].height}"
+        rows.append([str(sequence), role[sequence], size, *_counts(pairs)])
+    rows.append(["all", "", "", *_counts(index.pairs)])
+    sets = [["set", "sequences", *names]]
+    sets += [
+        [what, str(len({pair.sequence for pair in pairs})), *_counts(pairs)]
+        for what, pairs in (
+            ("train", parts.train),
+            ("validation", parts.validation),
+            ("test", [pair for pair in index.pairs if is_test(pair, name)]),
+        )
+    ]
+    remarks = [f"  sequence {sequence}: {REMARKS[sequence]}" for sequence in index.sequences if sequence in REMARKS]
+    irregular = [
+        f"  {count:>7}  {what}, first: {index.examples[what]}" if what in index.examples else f"  {count:>7}  {what}"
+        for what, count in sorted(index.irregularities.items(), key=lambda item: -item[1])
+    ]
+    return "\n".join(
+        [
+            f"fingerprint {index.fingerprint}",
+            "",
+            *_table(rows, left=3),
+            "",
+            f"used with the {name} split:",
+            *_table(sets, left=1),
+            "",
+            _box_sizes(index.pairs),
+            "",
+            "irregularities:",
+            *(irregular or ["  none"]),
+            *(["", "known of FRED:", *remarks] if remarks else []),
+            "",
+        ]
+    )
+
+
+def _counts(pairs: Iterable[Pair]) -> list[str]:
+    pairs = list(pairs)
+    return [str(sum(count(pair) for pair in pairs)) for _, count in _COUNTS]
+
+
+def _box_sizes(pairs: Iterable[Pair]) -> str:
+    sides = sorted(max(x2 - x1, y2 - y1) for pair in pairs for x1, y1, x2, y2 in pair.boxes)
+    if not sides:
+        return "no boxes"
+    small = sum(side < 32 for side in sides)
+    return (
+        f"longer side of a box: {sides[0]:.0f} to {sides[-1]:.0f} px, median {sides[len(sides) // 2]:.0f},"
+        f" {100 * small / len(sides):.0f} % under 32 px"
+    )
+
+
+def _table(rows: Sequence[Sequence[str]], *, left: int) -> list[str]:
+    """Aligned columns, the first `left` of them to the left."""
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) if at < left else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,1 @@
+"""Synthetic sequences in the published layouts."""
