@@ -20,8 +20,17 @@ import torch
 
 from fred_supervisor.contract import Heartbeat
 from fred_supervisor.contract.layout import FINAL
-from fred_trainer.data import EpochBatches, EpochOrder, Pair, PairDataset, collate, read_index, split, write_sequences
-from fred_trainer.data.scenery import Scenery
+from fred_trainer.data import (
+    EpochBatches,
+    EpochOrder,
+    Pair,
+    PairDataset,
+    Scenery,
+    collate,
+    read_index,
+    split,
+    write_sequences,
+)
 from fred_trainer.evaluate import evaluate
 from fred_trainer.precision import choose_precision
 from fred_trainer.predict import load_detector

@@ -12,8 +12,7 @@ from fred_supervisor.contract.exits import TrainerExit
 from fred_supervisor.contract.layout import FINAL
 from fred_trainer.checkpoint import CheckpointError
 from fred_trainer.cli import main, run, train_parser
-from fred_trainer.data import DataError, Pair
-from fred_trainer.data.sequences import read_sequence
+from fred_trainer.data import DataError, Pair, read_sequence
 from fred_trainer.draw import FOUND, TRUE
 from fred_trainer.predict import draw, load_detector, predict
 from fred_trainer.settings import settings_from

@@ -7,7 +7,7 @@ from tests.trainer.test_curves import read
 from tests.trainer.test_training import SHORT, Quiet
 
 from fred_trainer.cli import main, run, train_parser
-from fred_trainer.data import DataError, Unreadable, write_sequences
+from fred_trainer.data import DataError, UnreadableImages, write_sequences
 from fred_trainer.sets import make_sets
 from fred_trainer.settings import settings_from
 
@@ -31,7 +31,7 @@ def test_too_many_unreadable_images_end_the_training_with_the_list(settings_for,
 
 
 def test_a_few_are_left_out_told_and_drawn(settings_for, torn, monkeypatch, caplog):
-    monkeypatch.setattr("fred_trainer.data.unreadable.SHARE_MAX", 0.1)
+    monkeypatch.setattr("fred_trainer.data.samples.unreadable.SHARE_MAX", 0.1)
     root, path = torn
     settings = settings_for(*SHORT, f"--data={root}")
     caplog.set_level("INFO")
@@ -47,7 +47,7 @@ def test_a_few_are_left_out_told_and_drawn(settings_for, torn, monkeypatch, capl
 
 def sizes(settings) -> tuple[int, int]:
     sets = make_sets(settings)
-    assert isinstance(sets.unreadable, Unreadable)
+    assert isinstance(sets.unreadable, UnreadableImages)
     return len(sets.train), len(sets.validation)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fred_supervisor.contract.files import now_text
-from fred_trainer.data.image import Image
+from fred_trainer.data import Image
 from fred_trainer.metrics import Curve
 
 THRESHOLDS: Final = 101

@@ -6,11 +6,19 @@ from pathlib import Path
 
 from fred_supervisor.contract.flags import natural, positive
 from fred_trainer.cli import Parser
-from fred_trainer.data import DataError, Split, open_index, report, split, write_sequences
-from fred_trainer.data.check import write_sheet
-from fred_trainer.data.published import TEST_SEQUENCES
-from fred_trainer.data.scenery import SCENERIES, Scenery
-from fred_trainer.data.synth import LAYOUTS
+from fred_trainer.data import (
+    LAYOUTS,
+    SCENERIES,
+    TEST_SEQUENCES,
+    DataError,
+    Scenery,
+    Split,
+    open_index,
+    report,
+    split,
+    write_sequences,
+    write_sheet,
+)
 
 
 def main(words: Sequence[str]) -> int:

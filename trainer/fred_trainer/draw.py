@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from fred_trainer.data.image import Image
+from fred_trainer.data import Image
 
 FOUND: Final = (80, 220, 255)
 """Blue, green, red: amber, which neither sky nor trees nor events are."""

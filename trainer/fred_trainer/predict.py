@@ -13,10 +13,17 @@ import numpy as np
 import torch
 
 from fred_trainer import checkpoint
-from fred_trainer.data import DataError, Pair, PairDataset, boxes_to_source, collate
-from fred_trainer.data.image import Image, read_image
-from fred_trainer.data.sequences import read_sequence
-from fred_trainer.data.splits import has_images
+from fred_trainer.data import (
+    DataError,
+    Image,
+    Pair,
+    PairDataset,
+    boxes_to_source,
+    collate,
+    has_images,
+    read_image,
+    read_sequence,
+)
 from fred_trainer.draw import side_by_side
 from fred_trainer.model import Detector, build
 from fred_trainer.precision import choose_precision

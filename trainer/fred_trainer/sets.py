@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from fred_trainer.data import Augmentation, DataError, PairDataset, Unreadable, open_cache, open_index, split
+from fred_trainer.data import Augmentation, DataError, PairDataset, UnreadableImages, open_cache, open_index, split
 from fred_trainer.settings import QUICK_BATCHES, Settings
 
 CACHE_FOLDER = "cache"
@@ -14,7 +14,7 @@ class Sets(NamedTuple):
 
     train: PairDataset
     validation: PairDataset
-    unreadable: Unreadable
+    unreadable: UnreadableImages
     """Notes what cannot be read of either."""
     fingerprint: str
     """Of the data set."""
@@ -58,4 +58,4 @@ def make_sets(settings: Settings) -> Sets:
         )
         train.keep_in(cache, 0)
         validation.keep_in(cache, train.frames)
-    return Sets(train, validation, Unreadable(len(train) + len(validation)), index.fingerprint)
+    return Sets(train, validation, UnreadableImages(len(train) + len(validation)), index.fingerprint)

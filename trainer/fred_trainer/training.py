@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from fred_supervisor.contract.checkpoint import FORMAT_VERSION
 from fred_supervisor.contract.files import read_json
 from fred_supervisor.contract.layout import RunDir
-from fred_trainer.data import EpochOrder, PairDataset, Unreadable, collate
-from fred_trainer.data.geometry import canvas
+from fred_trainer.data import EpochOrder, PairDataset, UnreadableImages, canvas, collate
 from fred_trainer.ema import Ema
 from fred_trainer.generators import random_state, set_random_state
 from fred_trainer.model import Detector, build, calibrate, norms
@@ -108,7 +107,7 @@ class Training:
     rewind: Rewind
     train_set: PairDataset
     validation_set: PairDataset
-    unreadable: Unreadable
+    unreadable: UnreadableImages
     """Images that could not be read so far."""
     order: EpochOrder
     fingerprints: dict[str, str]
