@@ -11,8 +11,8 @@ import time
 import pytest
 import torch
 
-from fred_supervisor.contract.drill import parse_drills
-from fred_supervisor.contract.layout import RunDir
+from fred_supervisor.contract.builtin.drill import parse_drills
+from fred_supervisor.store.layout import RunDir
 from fred_trainer.faults import Faults
 
 
@@ -77,8 +77,8 @@ SCRIPT = """
 import signal, sys, types
 from pathlib import Path
 sys.modules["torch"] = types.SimpleNamespace(device=object, Tensor=object)  # seconds that this test needs not wait for
-from fred_supervisor.contract.drill import parse_drills
-from fred_supervisor.contract.layout import RunDir
+from fred_supervisor.contract.builtin.drill import parse_drills
+from fred_supervisor.store.layout import RunDir
 from fred_trainer.faults import Faults
 signal.signal(signal.SIGTERM, lambda *_: None)
 print("up", flush=True)

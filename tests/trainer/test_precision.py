@@ -8,7 +8,7 @@ import torch
 import fred_trainer.loop
 import fred_trainer.training
 from fred_supervisor.contract import Heartbeat
-from fred_supervisor.contract.layout import FINAL
+from fred_supervisor.contract.builtin.trainer_files import FINAL
 from fred_trainer.checkpoint import load
 from fred_trainer.cli import run
 from fred_trainer.precision import Precision, choose_precision

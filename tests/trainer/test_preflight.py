@@ -7,10 +7,11 @@ import torch
 
 import fred_trainer.preflight
 from fred_supervisor.contract import Heartbeat
-from fred_supervisor.contract.errors import ErrorKind, read_error
-from fred_supervisor.contract.exits import TrainerExit
-from fred_supervisor.contract.layout import FINAL, RunDir
-from fred_supervisor.contract.preflight import read_preflight
+from fred_supervisor.contract.builtin.preflight import read_preflight
+from fred_supervisor.contract.builtin.trainer_files import FINAL
+from fred_supervisor.contract.error_file import ErrorKind, read_error
+from fred_supervisor.contract.exit_codes import TrainerExit
+from fred_supervisor.store.layout import RunDir
 from fred_trainer.checkpoint import CheckpointError, DiskError, load
 from fred_trainer.cli import run
 from fred_trainer.preflight import rehearse

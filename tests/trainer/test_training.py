@@ -9,9 +9,9 @@ import torch
 
 import fred_trainer.loop
 from fred_supervisor.contract import Heartbeat
+from fred_supervisor.contract.builtin.flags import normalise
+from fred_supervisor.contract.builtin.trainer_files import BEST, FINAL
 from fred_supervisor.contract.checkpoint import list_checkpoints, read_sidecar, why_invalid
-from fred_supervisor.contract.flags import normalise
-from fred_supervisor.contract.layout import BEST, FINAL
 from fred_trainer.checkpoint import CheckpointError, NonFiniteError, load, remove_leftovers
 from fred_trainer.cli import run
 from fred_trainer.data import DataError

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from fred_supervisor.contract import Heartbeat
-from fred_supervisor.contract.exits import TrainerExit
-from fred_supervisor.contract.flags import FLAGS, add_flags, normalise
+from fred_supervisor.contract.builtin.flags import FLAGS, add_flags, normalise
+from fred_supervisor.contract.exit_codes import TrainerExit
 from fred_trainer.settings import ConfigError, Settings, settings_from
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def on_interrupt(hb: Heartbeat) -> None:
 
 def run(settings: Settings, hb: Heartbeat) -> int:
     """Train, or only evaluate, as the settings say."""
-    from fred_supervisor.contract.layout import RunDir  # noqa: PLC0415
+    from fred_supervisor.contract.builtin.trainer_files import TrainerFiles  # noqa: PLC0415
     from fred_trainer.checkpoint import CheckpointError, Checkpoints  # noqa: PLC0415
     from fred_trainer.curves import Curves  # noqa: PLC0415
     from fred_trainer.data import DataError  # noqa: PLC0415
@@ -120,7 +120,7 @@ def run(settings: Settings, hb: Heartbeat) -> int:
     )
     device = choose_device(settings.device, count)
     ranks = join(device, hb)
-    faults = Faults(settings.drills if ranks.leads else (), RunDir(settings.run_dir), device)
+    faults = Faults(settings.drills if ranks.leads else (), TrainerFiles(settings.run_dir), device)
     faults.startup()
     checkpoints = Checkpoints(
         settings.run_dir, every_s=settings.save_every_seconds, faults=faults, hb=hb, device=device

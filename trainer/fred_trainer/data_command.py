@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from fred_supervisor.contract.flags import natural, positive
+from fred_supervisor.contract.builtin.flags import natural, positive
 from fred_trainer.cli import Parser
 from fred_trainer.data import (
     LAYOUTS,

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fred_supervisor.contract import Heartbeat
-from fred_supervisor.contract.layout import BEST, FINAL, epoch_name, last_epoch_name, step_name
+from fred_supervisor.contract.builtin.trainer_files import BEST, FINAL, epoch_name, last_epoch_name, step_name
 from fred_trainer import probe
 from fred_trainer.checkpoint import Checkpoints, DiskError, NonFiniteError
 from fred_trainer.data import Batch, EpochBatches, EpochOrder, PairDataset, collate, init_worker

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fred_supervisor.contract.exits import TrainerExit
-from fred_supervisor.contract.flags import positive, ratio
+from fred_supervisor.contract.builtin.flags import positive, ratio
+from fred_supervisor.contract.exit_codes import TrainerExit
 from fred_trainer.cli import Parser, choose_device
 
 

@@ -11,9 +11,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from fred_supervisor.contract.builtin.trainer_files import TrainerFiles
 from fred_supervisor.contract.checkpoint import FORMAT_VERSION
 from fred_supervisor.contract.files import read_json
-from fred_supervisor.contract.layout import RunDir
 from fred_trainer.data import EpochOrder, PairDataset, UnreadableImages, canvas, collate
 from fred_trainer.ema import Ema
 from fred_trainer.generators import random_state, set_random_state
@@ -170,7 +170,7 @@ class Training:
             "random": random_state(self.device),
             "config": self.settings.recorded,
             "fingerprints": self.fingerprints,
-            "preflight": read_json(RunDir(self.settings.run_dir).preflight),
+            "preflight": read_json(TrainerFiles(self.settings.run_dir).preflight),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
