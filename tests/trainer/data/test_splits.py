@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -146,3 +147,37 @@ def test_an_impossible_share(share):
 def test_an_unknown_modality():
     with pytest.raises(ValueError, match="unknown modality 'both': choose one of dual, rgb, event"):
         split(index_of(0, 1), modality="both")
+
+
+SCENERY = ("day", "several", "night", "fast", "empty", "hover")
+
+
+def with_sceneries(*sequences: int, sceneries=SCENERY) -> Index:
+    return replace(
+        index_of(*sequences),
+        conditions={number: {"scenery": sceneries[at % len(sceneries)]} for at, number in enumerate(sequences)},
+    )
+
+
+@given(st.sets(st.sampled_from(TRAIN), min_size=18, max_size=60), st.permutations(SCENERY))
+def test_every_scenery_is_held_out_where_there_are_enough(sequences, sceneries):
+    index = with_sceneries(*sorted(sequences), sceneries=tuple(sceneries))
+    parts = split(index)
+    held = numbers(parts.validation)
+    assert {index.conditions[number]["scenery"] for number in held} == set(SCENERY)
+    assert len(held) <= max(len(SCENERY), round(0.15 * len(sequences)) + len(SCENERY))
+    assert not set(held) & set(numbers(parts.train))
+
+
+def test_few_sequences_are_not_all_held_out():
+    assert len(numbers(split(with_sceneries(*TRAIN[:12])).validation)) == 2
+
+
+def test_what_is_held_out_is_said(caplog):
+    caplog.set_level("INFO")
+    split(with_sceneries(*TRAIN[:12]))
+    split(index_of(0, 1))
+    assert caplog.messages == [
+        f"held out for validation: sequences {TRAIN[10]} (empty), {TRAIN[11]} (hover)",
+        "held out for validation: sequences 1",
+    ]

@@ -19,7 +19,7 @@ from fred_trainer.data.samples.geometry import boxes_to_source, canvas
 from fred_trainer.data.samples.sampler import EpochBatches, EpochOrder
 from fred_trainer.data.samples.unreadable import UnreadableImages
 from fred_trainer.data.splits import MODALITIES, Split, has_images, split
-from fred_trainer.data.synth.scenery import SCENERIES, Scenery
+from fred_trainer.data.synth.conditions import SCENERIES, Scenery
 from fred_trainer.data.synth.sequence_writer import LAYOUTS, write_sequences
 
 __all__ = [

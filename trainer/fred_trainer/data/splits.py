@@ -1,6 +1,8 @@
 """What to train on and what to validate on: whole sequences, never frames, never the test set."""
 
+import logging
 import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -10,6 +12,10 @@ from fred_trainer.data.read.published import TEST_SEQUENCES, SplitName
 
 Modality = Literal["dual", "rgb", "event"]
 MODALITIES: Final[tuple[Modality, ...]] = ("dual", "rgb", "event")
+log = logging.getLogger("fred_trainer")
+
+SEQUENCES_A_SCENERY: Final = 3
+"""With fewer there would be too little left to train on."""
 BLOCK: Final = 6
 """Sequences held out side by side, at least: neighbouring ids may be of one recording session."""
 
@@ -71,7 +77,7 @@ def split(
             " validation need one each at least; add sequences"
         )
     own = {pair.sequence for pair in usable if pair.subset == "val"} if name == "canonical" else set()
-    held_out = own or set(hold_out(sequences, validation_share))
+    held_out = own or set(hold_out(sequences, validation_share, index.conditions))
     kept = [pair for pair in index.pairs if has_images(pair, modality) and (pair.boxes or _chosen(pair, negatives))]
     rest = [pair for pair in kept if not is_test(pair, name)]
     parts = Split(
@@ -85,11 +91,39 @@ def split(
                 f"no {what} frame for modality {modality}: no annotated frame of its sequences has the images that it"
                 " needs; choose another modality or complete the data set"
             )
+    log.info("held out for validation: %s", held_out_text(held_out, index))
     return parts
 
 
-def hold_out(sequences: list[int], share: float) -> list[int]:
-    """Of two sequences or more about `share`, one at least and not all: the end of each of some equal stretches."""
+def held_out_text(held_out: Iterable[int], index: Index) -> str:
+    """For people: `sequences 34 (day), 35 (several)`."""
+    conditions = {sequence: ", ".join(index.conditions.get(sequence, {}).values()) for sequence in sorted(held_out)}
+    return "sequences " + ", ".join(
+        f"{number} ({what})" if what else str(number) for number, what in conditions.items()
+    )
+
+
+def hold_out(
+    sequences: list[int], share: float, conditions: Mapping[int, Mapping[str, str]] | None = None
+) -> list[int]:
+    """Of two sequences or more about `share`, one at least and not all: the end of each of some equal stretches.
+
+    Where their `scenery` is known and there are three sequences or more for each, every scenery is held out: the last
+    sequence of each that is missing.
+    """
+    last = {
+        scenery: number
+        for number in sequences
+        if (scenery := (conditions or {}).get(number, {}).get("scenery")) is not None
+    }
+    held = _blocks(sequences, share)
+    if len(sequences) >= SEQUENCES_A_SCENERY * len(last):
+        there = {(conditions or {}).get(number, {}).get("scenery") for number in held}
+        held += [number for scenery, number in last.items() if scenery not in there]
+    return sorted(held)
+
+
+def _blocks(sequences: list[int], share: float) -> list[int]:
     count = max(1, min(round(share * len(sequences)), len(sequences) - 1))
     blocks = max(1, count // BLOCK)
     held: list[int] = []

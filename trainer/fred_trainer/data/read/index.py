@@ -76,6 +76,8 @@ class Index:
     """Where each irregularity was met first."""
     facts: Mapping[int, SequenceFacts] = field(default_factory=dict)
     """Sequence -> how it was read; of the unused ones, too."""
+    conditions: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    """Sequence -> condition (`scenery`, `light`) -> value, where the data set has a `flights.csv`."""
     look: str = field(default="", compare=False)
     """What the data set looked like from outside when it was indexed; empty where nobody looked."""
 

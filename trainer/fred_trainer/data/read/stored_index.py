@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from fred_supervisor.contract.files import write_atomic
+from fred_trainer.data.read.flights_file import FLIGHTS_FILE, read_conditions
 from fred_trainer.data.read.fusion_json import ROOT_VARIABLE, index_json, json_files
 from fred_trainer.data.read.index import Index, IrregularityLog, Pair, SequenceFacts
 from fred_trainer.data.read.sequences import find_sequences, index_sequences
@@ -29,6 +30,7 @@ _MADE_BY: Final = (
     "annotation_files",
     "annotations",
     "frame_numbers",
+    "flights_file",
     "fusion_json",
     "image",
     "index",
@@ -46,7 +48,8 @@ def read_index(root: Path, images: Path | None = None) -> Index:
     `images` says where the paths of a fusion JSON begin. Raises DataError when there is nothing to train on, and
     OSError when a folder cannot be listed.
     """
-    return index_json(root, images) if json_files(root) else index_sequences(root)
+    index = index_json(root, images) if json_files(root) else index_sequences(root)
+    return replace(index, conditions=read_conditions(root))
 
 
 def open_index(root: Path, images: Path | None = None) -> Index:
@@ -89,6 +92,9 @@ def _look(root: Path, images: Path | None) -> str:
     for module in _MADE_BY:
         digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
     files = json_files(root)
+    if (root / FLIGHTS_FILE).is_file():
+        found = (root / FLIGHTS_FILE).stat()
+        digest.update(f"{FLIGHTS_FILE} {found.st_size} {found.st_mtime_ns}\n".encode())
     if files:
         digest.update(f"{images} {os.environ.get(ROOT_VARIABLE)} ".encode())
         for path in files.values():
@@ -107,6 +113,7 @@ def _dump(index: Index, key: str, root: Path) -> bytes:
         "key": key,
         "fingerprint": index.fingerprint,
         "irregularities": dict(index.irregularities),
+        "conditions": {str(sequence): values for sequence, values in index.conditions.items()},
         "facts": {
             str(sequence): {**asdict(facts), "place": facts.place.replace(f"{root}/", "{root}/")}
             for sequence, facts in index.facts.items()
@@ -148,6 +155,7 @@ def _load(path: Path, key: str, root: Path) -> Index | None:
                     int(sequence): SequenceFacts(**{**facts, "place": facts["place"].replace("{root}/", f"{root}/")})
                     for sequence, facts in about["facts"].items()
                 },
+                {int(sequence): values for sequence, values in about["conditions"].items()},
                 key,
             )
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):

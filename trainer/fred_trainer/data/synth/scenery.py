@@ -1,7 +1,6 @@
-"""What the two cameras of a synthetic sequence see: a sky, a tree line, drones on their way, and the events of it."""
+"""What a synthetic sequence shows: a sky, hills with trees, drones, birds, and poles in front of them."""
 
-from dataclasses import dataclass, replace
-from typing import Final, Literal, get_args
+from typing import Final
 
 import cv2
 import numpy as np
@@ -9,74 +8,12 @@ import numpy.typing as npt
 
 from fred_trainer.data.read.annotations import Box
 from fred_trainer.data.read.image import Image
+from fred_trainer.data.synth.conditions import Light
+from fred_trainer.data.synth.flights import Bird, Flight
 
-Scenery = Literal["day", "several", "night", "fast", "empty", "hover"]
-SCENERIES: Final[tuple[Scenery, ...]] = get_args(Scenery)
-"""`night`: RGB nearly black; `fast`: tens of pixels a frame; `empty`: no drone for half of the time; `hover`: hardly
-any events."""
 _Plane = npt.NDArray[np.float32]
-
-_THRESHOLD: Final = 0.15
-"""Change of log intensity that makes an event: within the usual settings of event cameras."""
-_NOISE: Final = 3e-4
-"""Share of pixels with a stray event in one frame."""
-_POSITIVE, _NEGATIVE = (255, 255, 255), (201, 126, 64)
-"""Blue, green, red: white and blue, as in Prophesee's dark rendering, here on black."""
-
-
-@dataclass(frozen=True)
-class Flight:
-    """The path of one drone: two slow swings, in shares of the picture; the size in px."""
-
-    centre: tuple[float, float]
-    swing: tuple[float, float]
-    pace: tuple[float, float]
-    """Radians a second."""
-    phase: tuple[float, float]
-    size_px: float
-    tint: int
-    rotor: float
-    """Radians a second of the slow apparent turn of the rotors."""
-    steady: bool = False
-    """Neither nearer nor farther."""
-    starts_s: float = 0.0
-    """Until then it stays where it is at first."""
-
-    def at(self, time_s: float) -> tuple[float, float, float, float]:
-        """Centre x and y in shares of width and height, size in px, roll in radians."""
-        flown_s = max(0.0, time_s - self.starts_s)
-        angle_x, angle_y = (pace * flown_s + phase for pace, phase in zip(self.pace, self.phase, strict=True))
-        x = self.centre[0] + self.swing[0] * np.sin(angle_x)
-        y = self.centre[1] + self.swing[1] * np.sin(angle_y)
-        size = self.size_px * (1 + (0.0 if self.steady else 0.2 * np.sin(0.7 * angle_x + angle_y)))
-        return float(x), float(y), float(size), float(0.25 * np.cos(angle_x))
-
-
-def _flight(rng: np.random.Generator, width: int, *, enters: bool) -> Flight:
-    """`enters`: the drone is out of the picture at first and comes in from the left."""
-    size = float(rng.uniform(31, 92)) * width / 1280  # 24 to 110 px at 1280
-    centre = (0.5, float(rng.uniform(0.3, 0.45)))
-    swing = (float(rng.uniform(0.25, 0.42)), float(rng.uniform(0.08, 0.2)))
-    pace = (float(rng.uniform(0.5, 1.1)), float(rng.uniform(0.8, 2.0)))
-    phase = (float(rng.uniform(0, 2 * np.pi)), float(rng.uniform(0, 2 * np.pi)))
-    if enters:
-        swing = (0.65, swing[1])
-        phase = (-float(np.arcsin((0.52 + size / width / 2) / swing[0])), phase[1])
-    return Flight(centre, swing, pace, phase, size, int(rng.integers(20, 60)), float(rng.uniform(9, 21)))
-
-
-def make_flights(rng: np.random.Generator, width: int, scenery: Scenery, *, half_s: float) -> list[Flight]:
-    """`half_s`: half of the sequence."""
-    flights = [_flight(rng, width, enters=scenery == "empty") for _ in range(2 if scenery == "several" else 1)]
-    first = flights[0]
-    match scenery:
-        case "fast":
-            return [replace(first, pace=(4 * first.pace[0], 3 * first.pace[1]))]
-        case "hover":
-            return [replace(first, swing=(0.0015, 0.002), rotor=0.0, steady=True)]
-        case "empty":
-            return [replace(first, starts_s=half_s)]
-    return flights
+_POLE: Final = (52, 58, 62)
+"""Blue, green, red."""
 
 
 def _noise(rng: np.random.Generator, width: int, height: int, cells: tuple[int, int]) -> _Plane:
@@ -89,8 +26,11 @@ def _colour(blue: float, green: float, red: float) -> _Plane:
     return np.array((blue, green, red), dtype=np.float32)
 
 
-def draw_scene(rng: np.random.Generator, width: int, height: int, *, dusk: bool) -> tuple[Image, npt.NDArray[np.intp]]:
+def draw_scene(
+    rng: np.random.Generator, width: int, height: int, *, light: Light
+) -> tuple[Image, npt.NDArray[np.intp]]:
     """(H, W, 3) uint8 without drones, and (W,) the row at which the trees begin."""
+    dusk = light == "dusk"
     zenith, horizon, cloud = (
         ((96, 62, 48), (110, 150, 212), (128, 110, 128)) if dusk else ((214, 150, 92), (236, 220, 200), (246, 244, 242))
     )
@@ -107,16 +47,60 @@ def draw_scene(rng: np.random.Generator, width: int, height: int, *, dusk: bool)
     return np.where(below[:, :, None], trees, sky).clip(0, 255).astype(np.uint8), tree_line
 
 
-def draw_drones(scene: Image, flights: list[Flight], time_s: float) -> tuple[Image, list[Box]]:
-    """The scene with the drones in it, and their boxes in px, which may lie outside."""
+def draw_glare(rng: np.random.Generator, width: int, height: int) -> Image:
+    """(H, W, 3) uint8 to be added to an RGB image: the sun and the light around it."""
+    x, y = rng.uniform(0.1, 0.9) * width, rng.uniform(0.05, 0.55) * height
+    rows, columns = np.ogrid[:height, :width]
+    distance = np.hypot(columns - x, rows - y) / width
+    level = 255 * np.exp(-((distance / rng.uniform(0.07, 0.14)) ** 2)) + 70 * np.exp(-distance / 0.25)
+    return np.asarray(np.repeat(level.clip(0, 255)[:, :, None], 3, axis=2), dtype=np.uint8)
+
+
+def make_pole(rng: np.random.Generator, width: int, height: int) -> Box:
+    """A pole in front of everything, down to the ground."""
+    x, wide = rng.uniform(0.25, 0.75) * width, max(2.0, rng.uniform(0.006, 0.02) * width)
+    return float(round(x)), float(round(rng.uniform(0, 0.3) * height)), float(round(x + wide)), float(height)
+
+
+def hidden_share(box: Box, pole: Box | None) -> float:
+    """Of `box`, 0 to 1."""
+    if pole is None:
+        return 0.0
+    wide = max(0.0, min(box[2], pole[2]) - max(box[0], pole[0]))
+    high = max(0.0, min(box[3], pole[3]) - max(box[1], pole[1]))
+    return wide * high / ((box[2] - box[0]) * (box[3] - box[1]))
+
+
+def draw_frame(
+    scene: Image, flights: list[Flight], birds: list[Bird], pole: Box | None, time_s: float
+) -> tuple[Image, list[Box]]:
+    """The scene at `time_s`, and the boxes of the drones in px, which may lie outside."""
     image = scene.copy()
     height, width = image.shape[:2]
+    for bird in birds:
+        _draw_bird(image, bird, time_s)
     boxes = []
     for flight in flights:
         x, y, size, roll = flight.at(time_s)
         centre = (x * width, y * height)
         boxes.append(_draw_drone(image, centre, size=size, roll=roll, tint=flight.tint, turn=flight.rotor * time_s))
+    if pole is not None:
+        left, top, right, bottom = map(int, pole)
+        image[top:bottom, left:right] = _POLE
     return image, boxes
+
+
+def _draw_bird(image: Image, bird: Bird, time_s: float) -> None:
+    """A body and two wings, dark."""
+    height, width = image.shape[:2]
+    x, y, beat = bird.at(time_s)
+    fine = 4  # bits of a pixel's fraction
+    across, up = bird.span_px / 2, bird.span_px * 0.3 * beat
+    points = np.array(
+        [[x * width - across, y * height - up], [x * width, y * height], [x * width + across, y * height - up]]
+    )
+    thick = max(1, round(bird.span_px / 9))
+    cv2.polylines(image, [(points * 2**fine).round().astype(np.int32)], False, (44, 46, 50), thick, cv2.LINE_AA, fine)
 
 
 def _draw_drone(image: Image, centre: tuple[float, float], *, size: float, roll: float, tint: int, turn: float) -> Box:
@@ -161,24 +145,3 @@ def _draw_drone(image: Image, centre: tuple[float, float], *, size: float, roll:
         patch = image[y1:y2, x1:x2]
         patch[:] = (patch * (1 - share) + _colour(tint + 6, tint + 3, tint) * share).round()
     return float(box[0]), float(box[1]), float(box[2]), float(box[3])
-
-
-def make_events(rng: np.random.Generator, before: Image, after: Image, tree_line: npt.NDArray[np.intp]) -> Image:
-    """(H, W, 3) uint8: log intensity changed from one noiseless frame to the next; stray events, moving leaves."""
-    height, width = after.shape[:2]
-    frame = np.zeros((height, width, 3), np.uint8)
-    changed = cv2.boundingRect(cv2.absdiff(before[:, :, 1], after[:, :, 1]))
-    left, top, wide, high = changed
-    if wide and high:
-        window = np.s_[top : top + high, left : left + wide]
-        old, new = (np.log(image[window][:, :, 1].astype(np.float32) + 8) for image in (before, after))
-        seen = rng.random((high, wide), dtype=np.float32) < 0.93  # no camera reports every change
-        frame[window][seen & (new - old > _THRESHOLD)] = _POSITIVE
-        frame[window][seen & (old - new > _THRESHOLD)] = _NEGATIVE
-    stray = rng.poisson(_NOISE * width * height)
-    rows, columns = rng.integers(0, height, stray), rng.integers(0, width, stray)
-    leaf_columns = rng.integers(0, width, stray // 2)
-    rows = np.concatenate([rows, tree_line[leaf_columns].clip(0, height - 9) + rng.integers(0, 9, stray // 2)])
-    columns = np.concatenate([columns, leaf_columns])
-    frame[rows, columns] = np.where(rng.random((len(rows), 1)) < 0.5, _POSITIVE, _NEGATIVE)
-    return frame
