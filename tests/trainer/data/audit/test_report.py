@@ -1,3 +1,5 @@
+import re
+
 import cv2
 import numpy as np
 import pytest
@@ -44,7 +46,9 @@ def test_the_counts_follow_the_split(tmp_path):
     index = read_index(tmp_path)
     for name, test in (("canonical", "8"), ("challenging", "10")):
         text = report(index, split(index, name=name), name=name)
-        roles = {words[0]: words[1] for words in map(str.split, text.splitlines()) if len(words) > 6}
+        roles = {
+            words[0]: words[1] for words in map(str.split, text.partition("how each")[0].splitlines()) if len(words) > 6
+        }
         assert [number for number, role in roles.items() if role == "test"] == [test]
         assert f"used with the {name} split:" in text
 
@@ -126,3 +130,38 @@ def test_what_the_command_cannot_do_is_one_line(tmp_path, capsys, monkeypatch, w
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("\n") == 1
+
+
+def row_of(text: str, sequence: int) -> dict[str, str]:
+    """Of the table that says how a sequence was read."""
+    table = text.partition("how each sequence was read:\n")[2].partition("\n\n")[0].splitlines()
+    names = re.split(r" {2,}", table[0])
+    return next(
+        dict(zip(names, re.split(r" {2,}", line), strict=True))
+        for line in table[1:]
+        if line.split()[0] == str(sequence)
+    )
+
+
+def test_how_a_sequence_was_read_is_told(tmp_path):
+    write_sequence(
+        tmp_path, 0, rgb=(1, 2, 4, 5), event=(1, 2, 3, 5), text="".join(map(line, (1, 2, 4, 5))) + "0.099999: x\n"
+    )
+    write_sequence(tmp_path, 1, event=())
+    text = report(read_index(tmp_path), None)
+    assert row_of(text, 0) == {
+        "sequence": "0", "annotations": "coordinates.txt", "label clock": "0.033333 s", "RGB by": "clock",
+        "RGB Hz": "22.32", "drift ms": "1", "RGB gaps": "1", "RGB holes": "1", "event holes": "1", "label shift": "0",
+        "frames left out": "1",
+    }  # fmt: skip
+    assert row_of(text, 1)["RGB by"] == "rank"
+
+
+def test_unused_sequences_are_listed_with_the_reason(tmp_path):
+    write_sequence(tmp_path, 0)
+    write_sequence(tmp_path, 1, text="")
+    (tmp_path / "2.zip").write_bytes(b"torn")
+    text = report(read_index(tmp_path), None)
+    unused = text.partition("unused sequences:\n")[2].partition("\n\n")[0].splitlines()
+    assert unused[0] == f"  sequence 1: without an annotation ({tmp_path}/1)"
+    assert unused[1].startswith(f"  sequence 2: {tmp_path}/2.zip is no whole zip archive")

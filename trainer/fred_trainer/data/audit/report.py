@@ -1,11 +1,16 @@
 """A report on a data set, for people."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from fred_trainer.data.audit.acceptance import acceptance
 from fred_trainer.data.read.index import Index, Pair
-from fred_trainer.data.read.published import REMARKS, SplitName
+from fred_trainer.data.read.published import REMARKS, SEQUENCES, SplitName
 from fred_trainer.data.splits import Split, is_test, roles
 
+_READING = [
+    *("sequence", "annotations", "label clock", "RGB by", "RGB Hz", "drift ms"),
+    *("RGB gaps", "RGB holes", "event holes", "label shift", "frames left out"),
+]
 _COUNTS: tuple[tuple[str, Callable[[Pair], int]], ...] = (
     ("frames", lambda _: 1),
     ("RGB", lambda pair: pair.rgb is not None),
@@ -42,10 +47,12 @@ def report(index: Index, split: Split | None, *, name: SplitName = "canonical") 
         )
     ]
     remarks = [f"  sequence {sequence}: {REMARKS[sequence]}" for sequence in index.sequences if sequence in REMARKS]
-    irregular = [
-        f"  {count:>7}  {what}, first: {index.examples[what]}" if what in index.examples else f"  {count:>7}  {what}"
-        for what, count in sorted(index.irregularities.items(), key=lambda item: -item[1])
+    unused = [
+        f"  sequence {sequence}: {facts.unused} ({facts.place})"
+        for sequence, facts in sorted(index.facts.items())
+        if facts.unused
     ]
+    fred = [] if index.sequences and index.sequences[-1] not in SEQUENCES else acceptance(index)
     return "\n".join(
         [
             f"fingerprint {index.fingerprint}",
@@ -57,12 +64,45 @@ def report(index: Index, split: Split | None, *, name: SplitName = "canonical") 
             "",
             _box_sizes(index.pairs),
             "",
+            "how each sequence was read:",
+            *_table(_readings(index), left=4),
+            *(["", "unused sequences:", *unused] if unused else []),
+            *(["", "against the published counts:", *(f"  {line}" for line in fred)] if fred else []),
+            "",
             "irregularities:",
-            *(irregular or ["  none"]),
+            *(counted(index.irregularities, index.examples) or ["  none"]),
             *(["", "known of FRED:", *remarks] if remarks else []),
             "",
         ]
     )
+
+
+def counted(counts: Mapping[str, int], examples: Mapping[str, str]) -> list[str]:
+    """A line for each irregularity, the most frequent first, with where it was met first."""
+    return [
+        f"  {count:>7}  {what}, first: {examples[what]}" if what in examples else f"  {count:>7}  {what}"
+        for what, count in sorted(counts.items(), key=lambda item: -item[1])
+    ]
+
+
+def _readings(index: Index) -> list[list[str]]:
+    """What is not known is a dash."""
+    rows = [_READING]
+    for sequence, facts in sorted(index.facts.items()):
+        cells = (
+            facts.annotation_file,
+            facts.label_clock,
+            facts.rgb_numbering,
+            facts.rgb_rate_hz and f"{facts.rgb_rate_hz:.2f}",
+            None if facts.rgb_drift_ms is None else f"{facts.rgb_drift_ms:.0f}",
+            facts.rgb_gaps,
+            facts.rgb_holes,
+            facts.event_holes,
+            facts.label_shift,
+            facts.frames_left_out,
+        )
+        rows.append([str(sequence), *("-" if cell is None else str(cell) for cell in cells)])
+    return rows
 
 
 def _counts(pairs: Iterable[Pair]) -> list[str]:

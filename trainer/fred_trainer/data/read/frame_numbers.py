@@ -40,6 +40,8 @@ class NumberedFrames:
     """Files a second by the clock of the names; None when they have none or there is one file."""
     gaps: int = 0
     """Places where the clock says that files are missing."""
+    drift_ms: float | None = None
+    """How much later the last file is by the clock of the names than by its number."""
 
 
 def image_names(names: Iterable[str], suffixes: tuple[str, ...]) -> list[str]:
@@ -128,7 +130,8 @@ def number_rgb(names: Iterable[str], events: Iterable[int], *, aligned_start: bo
     rate_hz = (len(ordered) - 1) / span_s if span_s else None
     gaps = sum(step > _GAP for step in steps)
     if len(ordered) == last_event:
-        return NumberedFrames(dict(enumerate(ordered, 1)), "rank", left_out, rate_hz, gaps)
+        drift_ms = 1000 * (span_s - (last_event - 1) * FRAME_PERIOD_S)
+        return NumberedFrames(dict(enumerate(ordered, 1)), "rank", left_out, rate_hz, gaps, drift_ms)
     frames = {1: ordered[0]}
     number = 1
     for name, step in zip(ordered[1:], steps, strict=True):
@@ -141,7 +144,8 @@ def number_rgb(names: Iterable[str], events: Iterable[int], *, aligned_start: bo
     if last_event and number != last_event and not aligned_start:
         left_out[_unequal(len(ordered), last_event)] = ordered[:1]
         return NumberedFrames({}, "left out", left_out, rate_hz, gaps)
-    return NumberedFrames(frames, "clock" if gaps else "rank", left_out, rate_hz, gaps)
+    drift_ms = 1000 * (span_s - (number - 1) * FRAME_PERIOD_S)
+    return NumberedFrames(frames, "clock" if gaps else "rank", left_out, rate_hz, gaps, drift_ms)
 
 
 def _unequal(rgb_files: int, last_event: int) -> str:

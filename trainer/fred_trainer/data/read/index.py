@@ -51,6 +51,10 @@ class SequenceFacts:
     """`rank` (the k-th file is frame k), `clock` (holes seen in the wall clock), `left out`; None without RGB."""
     rgb_rate_hz: float | None = None
     """By the wall clock; FRED's is 30 Hz within half a percent."""
+    rgb_drift_ms: float | None = None
+    """How much later the last RGB image is by its wall clock than by its frame number."""
+    rgb_gaps: int = 0
+    """Gaps of the wall clock of more than 1.5 periods."""
     rgb_holes: int = 0
     """Frame numbers without an RGB image, up to the last that has one."""
     event_holes: int = 0

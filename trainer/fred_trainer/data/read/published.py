@@ -19,6 +19,7 @@ TEST_SEQUENCES: Final[Mapping[SplitName, frozenset[int]]] = {
 """`dataset_splits/{canonical,challenging}/test.txt` of github.com/miccunifi/FRED; of the 231 sequences 0 to 230 the
 others are for training. 33 of the 47 canonical ones are in the challenging training set: never carry weights over."""
 
+SEQUENCES: Final = frozenset(range(231))
 _BURST: Final = "a burst of noise in the first seconds of the events"
 REMARKS: Final[Mapping[int, str]] = {
     63: "wrong or missing boxes are reported (issue 9 of miccunifi/FRED)",

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from fred_trainer.data.errors import DataError
 from fred_trainer.data.read.annotation_files import RGB_BOXES, YOLO_FOLDER, boxes_by_frame, clock_name, read_labels
-from fred_trainer.data.read.annotations import Box
+from fred_trainer.data.read.annotations import FRAME_PERIOD_S, Box
 from fred_trainer.data.read.frame_numbers import NumberedFrames, image_names, number_events, number_rgb
 from fred_trainer.data.read.index import (
     Index,
@@ -29,6 +29,8 @@ _RGB_FOLDERS: Final = (_PADDED, "RGB")
 """The first that holds files. The Drive release has both, and its boxes fit the padded one; Hugging Face's RGB is
 padded."""
 _EVENT_FOLDER: Final = "Event/Frames"
+_RATE_TOLERANCE: Final = 0.005
+"""Of 30 Hz. Sequence 36, which is whole, is off by 0.0003."""
 _DRIVE_ONLY: Final = frozenset(
     {_PADDED, "Removed_frames", "RGB_YOLO", YOLO_FOLDER, "interpolated_coordinates.txt", "tracks.txt"}
 )
@@ -163,6 +165,10 @@ def _read_images(folder: Folder, notes: IrregularityLog) -> _Images:
         if rgb_size != event_size and event_size:
             notes.add("unpadded RGB images of another size than the event frames, left out", str(folder), len(rgb))
             rgb, rgb_size, numbering = {}, None, "left out"
+    if _off_clock(rgb_numbers.rate_hz, len(rgb)):
+        notes.add("sequences whose RGB clock does not run at 30 Hz", str(folder))
+    if rgb_numbers.numbering == "rank" and rgb_numbers.gaps and event:
+        notes.add("sequences with gaps in the RGB clock and as many RGB as event files, numbered by rank", str(folder))
     if rgb_numbers.numbering == "clock":
         notes.add("sequences with RGB files missing, numbered by the clock", str(folder))
     if rgb and event:
@@ -175,10 +181,20 @@ def _read_images(folder: Folder, notes: IrregularityLog) -> _Images:
         place=str(folder),
         rgb_numbering=numbering,
         rgb_rate_hz=rgb_numbers.rate_hz,
+        rgb_drift_ms=rgb_numbers.drift_ms,
+        rgb_gaps=rgb_numbers.gaps,
         rgb_holes=holes(rgb),
         event_holes=holes(event),
     )
     return _Images(rgb, event, event_size or rgb_size, facts)
+
+
+def _off_clock(rate_hz: float | None, files: int) -> bool:
+    """By more than half a percent, and by more than half a frame in all: a few files tell nothing of a rate."""
+    if not rate_hz:
+        return False
+    off = abs(1 / (rate_hz * FRAME_PERIOD_S) - 1)
+    return off > _RATE_TOLERANCE and off * (files - 1) > 0.5
 
 
 def _files(numbers: NumberedFrames, files: dict[str, File], notes: IrregularityLog) -> dict[int, File]:
