@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fred_trainer.data import DataError, Index, Pair, split
+from fred_trainer.data import DataError, Index, Pair, select_test_pairs, split
 from fred_trainer.data.read.published import TEST_SEQUENCES
 
 BOX = ((1.0, 2.0, 3.0, 4.0),)
@@ -181,3 +181,29 @@ def test_what_is_held_out_is_said(caplog):
         f"held out for validation: sequences {TRAIN[10]} (empty), {TRAIN[11]} (hover)",
         "held out for validation: sequences 1",
     ]
+
+
+def test_all_training_sequences_are_trained_on_when_asked(caplog):
+    caplog.set_level("INFO")
+    index = index_of(*TRAIN[:20], test=(8, 9))
+    parts = split(index, train_on="all")
+    assert numbers(parts.train) == TRAIN[:20]
+    assert parts.validation == split(index).validation
+    assert parts.test == split(index).test
+    assert caplog.messages[0] == "nothing is held out: all 20 sequences for training are trained on"
+
+
+@pytest.mark.parametrize("name", ["canonical", "challenging"])
+def test_the_published_test_sets(name):
+    index = index_of(*range(231))
+    pairs = select_test_pairs(index, modality="dual", name=name)
+    assert frozenset(pair.sequence for pair in pairs) == TEST_SEQUENCES[name]
+    assert len(pairs) == 3 * len(TEST_SEQUENCES[name])  # frames without a drone are among them
+    assert not {pair.id for pair in pairs} & {pair.id for pair in split(index, name=name, train_on="all").train}
+
+
+def test_a_data_set_without_test_sequences_cannot_be_evaluated_on():
+    with pytest.raises(DataError, match=r"nothing to evaluate on: .* canonical test sequences"):
+        select_test_pairs(index_of(0, 1), modality="dual", name="canonical")
+    with pytest.raises(DataError, match="nothing to evaluate on"):
+        select_test_pairs(index_of(8, rgb_only=(8,)), modality="event", name="canonical")

@@ -5,7 +5,8 @@ set, `synth` writes one.
 """
 
 from fred_trainer.data.audit.contact_sheet import write_sheet
-from fred_trainer.data.audit.report import report
+from fred_trainer.data.audit.image_files import audit_images
+from fred_trainer.data.audit.report import counted, report
 from fred_trainer.data.errors import DataError, UnreadableImageError
 from fred_trainer.data.read.image import Image, read_image
 from fred_trainer.data.read.index import Index, Pair
@@ -15,10 +16,10 @@ from fred_trainer.data.read.stored_index import open_index, read_index
 from fred_trainer.data.samples.augment import Augmentation
 from fred_trainer.data.samples.dataset import Batch, PairDataset, Sample, collate, init_worker
 from fred_trainer.data.samples.frame_cache import FrameCache, open_cache
-from fred_trainer.data.samples.geometry import boxes_to_source, canvas
+from fred_trainer.data.samples.geometry import boxes_to_source, canvas, clip_to_frame
 from fred_trainer.data.samples.sampler import EpochBatches, EpochOrder
 from fred_trainer.data.samples.unreadable import UnreadableImages
-from fred_trainer.data.splits import MODALITIES, Split, has_images, split
+from fred_trainer.data.splits import MODALITIES, TRAIN_ON, Split, TrainOn, has_images, select_test_pairs, split
 from fred_trainer.data.synth.conditions import SCENERIES, Scenery
 from fred_trainer.data.synth.sequence_writer import LAYOUTS, write_sequences
 
@@ -27,6 +28,7 @@ __all__ = [
     "MODALITIES",
     "SCENERIES",
     "TEST_SEQUENCES",
+    "TRAIN_ON",
     "Augmentation",
     "Batch",
     "DataError",
@@ -41,11 +43,15 @@ __all__ = [
     "Scenery",
     "Split",
     "SplitName",
+    "TrainOn",
     "UnreadableImageError",
     "UnreadableImages",
+    "audit_images",
     "boxes_to_source",
     "canvas",
+    "clip_to_frame",
     "collate",
+    "counted",
     "has_images",
     "init_worker",
     "open_cache",
@@ -54,6 +60,7 @@ __all__ = [
     "read_index",
     "read_sequence",
     "report",
+    "select_test_pairs",
     "split",
     "write_sequences",
     "write_sheet",

@@ -16,13 +16,17 @@ log = logging.getLogger("fred_trainer")
 
 SEQUENCES_A_SCENERY: Final = 3
 """With fewer there would be too little left to train on."""
+TrainOn = Literal["held-in", "all"]
+TRAIN_ON: Final[tuple[TrainOn, ...]] = ("held-in", "all")
 BLOCK: Final = 6
 """Sequences held out side by side, at least: neighbouring ids may be of one recording session."""
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Three sets of frames with no sequence in common, each ordered by sequence and frame."""
+    """Three sets of frames, each ordered by sequence and frame. They have no sequence in common, unless training is on
+    `all`: then validation is a part of it.
+    """
 
     train: tuple[Pair, ...]
     validation: tuple[Pair, ...]
@@ -48,6 +52,18 @@ def is_test(pair: Pair, name: SplitName) -> bool:
     return pair.sequence in TEST_SEQUENCES[name] or (name == "canonical" and pair.subset == "test")
 
 
+def select_test_pairs(index: Index, *, modality: str, name: SplitName) -> tuple[Pair, ...]:
+    """The frames of the test set, with and without a drone, that have what `modality` needs. Raises DataError."""
+    check_modality(modality)
+    pairs = tuple(pair for pair in index.pairs if is_test(pair, name) and has_images(pair, modality))
+    if not any(pair.boxes for pair in pairs):
+        raise DataError(
+            f"nothing to evaluate on: no annotated frame of the {name} test sequences has the images that modality"
+            f" {modality} needs; the data set has sequences {', '.join(map(str, index.sequences[:20]))}"
+        )
+    return pairs
+
+
 def split(
     index: Index,
     *,
@@ -55,13 +71,16 @@ def split(
     name: SplitName = "canonical",
     negatives: float = 0.0,
     validation_share: float = 0.15,
+    train_on: TrainOn = "held-in",
 ) -> Split:
     """Take out the test sequences of the published split `name`, and hold out whole sequences for validation.
 
     FRED has no official validation split. A data set that brings one of its own (`val`) keeps it under `canonical`;
     else blocks of at least six sequences with neighbouring ids are held out, evenly over all ids, or one block of
     fewer when that is all there is. They are the same for every modality, so that results compare. `negatives` is the
-    share of frames without a drone that is kept, chosen by their id; 0 as in FRED's official loader. Raises DataError
+    share of frames without a drone that is kept, chosen by their id; 0 as in FRED's official loader. `train_on`
+    `all`: the validation sequences are trained on, too, as in published results; then they tell nothing of how good a
+    detector is, and nothing may be chosen by them. Raises DataError
     when a set would be empty, ValueError for an unknown modality or a share not between 0 and 1.
     """
     check_modality(modality)
@@ -81,7 +100,7 @@ def split(
     kept = [pair for pair in index.pairs if has_images(pair, modality) and (pair.boxes or _chosen(pair, negatives))]
     rest = [pair for pair in kept if not is_test(pair, name)]
     parts = Split(
-        train=tuple(pair for pair in rest if pair.sequence not in held_out),
+        train=tuple(pair for pair in rest if train_on == "all" or pair.sequence not in held_out),
         validation=tuple(pair for pair in rest if pair.sequence in held_out),
         test=tuple(pair for pair in kept if is_test(pair, name)),
     )
@@ -91,7 +110,10 @@ def split(
                 f"no {what} frame for modality {modality}: no annotated frame of its sequences has the images that it"
                 " needs; choose another modality or complete the data set"
             )
-    log.info("held out for validation: %s", held_out_text(held_out, index))
+    if train_on == "all":
+        log.info("nothing is held out: all %d sequences for training are trained on", len(sequences))
+    else:
+        log.info("held out for validation: %s", held_out_text(held_out, index))
     return parts
 
 

@@ -8,6 +8,7 @@ from fred_trainer.data.samples.geometry import (
     boxes_to_source,
     canvas,
     clip_boxes,
+    clip_to_frame,
     letterbox,
     move_boxes,
     place,
@@ -78,3 +79,20 @@ def test_clipping_drops_what_is_too_small():
     clipped = clip_boxes(boxes, width=100, height=50, smallest_px=2)
     assert clipped.tolist() == [[0, 5, 10, 15], [95, 5, 100, 15]]
     assert len(clip_boxes(boxes, width=100, height=50)) == 3
+
+
+@given(
+    boxes=st.lists(st.tuples(*[st.floats(-100, 1500)] * 4), max_size=6),
+    size=st.tuples(st.integers(1, 1280), st.integers(1, 720)),
+)
+def test_boxes_end_at_the_frame_and_those_outside_go(boxes, size):
+    width, height = size
+    given_boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+    cut, kept = clip_to_frame(given_boxes, width=width, height=height)
+    assert len(cut) == int(kept.sum())
+    assert (cut[:, :2] >= 0).all()
+    assert (cut[:, 2] <= width).all()
+    assert (cut[:, 3] <= height).all()
+    assert (cut[:, 2:] > cut[:, :2]).all()
+    inside = ((given_boxes >= 0) & (given_boxes <= torch.tensor([width, height] * 2))).all(dim=1)
+    assert torch.equal(cut[inside[kept]], given_boxes[kept & inside])

@@ -51,6 +51,18 @@ def boxes_to_source(boxes: torch.Tensor, *, input_size: int, width: int = 1280, 
     return (boxes - shift) / float(matrix[0, 0])
 
 
+def clip_to_frame(boxes: torch.Tensor, *, width: int, height: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(N, 4) xyxy px cut to a `width` x `height` frame, and (N,) bool: which are left. The others were outside.
+
+    The canvas is up to 24 px higher than the frame at either side, and boxes are annotated within the frame only: a
+    detection of a drone at the border that is not cut counts as wrong at strict overlaps.
+    """
+    edge = torch.tensor([width, height, width, height], dtype=boxes.dtype, device=boxes.device)
+    cut = torch.minimum(boxes.clamp(min=0), edge)
+    kept = (cut[:, 2:] > cut[:, :2]).all(dim=1)
+    return cut[kept], kept
+
+
 def move_boxes(boxes: npt.NDArray[np.float64], matrix: Matrix) -> npt.NDArray[np.float64]:
     """(N, 4) xyxy through `matrix`; a mirrored box comes out with its corners in order."""
     corners = boxes.reshape(-1, 2, 2) @ matrix[:2, :2].T + matrix[:2, 2]
