@@ -41,7 +41,7 @@ def test_the_last_sequences_are_held_out_whole():
 
 
 def test_frames_without_a_drone_only_when_asked_for():
-    assert all(pair.boxes for part in (split(index_of(0, 1)),) for pair in part.train + part.validation)
+    assert all(pair.boxes for part in (split(index_of(0, 1)),) for pair in [*part.train, *part.validation])
     parts = split(index_of(0, 1), negatives=True)
     assert (len(parts.train), len(parts.validation)) == (3, 3)
 
@@ -105,7 +105,7 @@ def test_a_validation_set_of_its_own_is_kept():
 def test_a_share_of_the_negatives_is_the_same_every_time():
     index = index_of(*TRAIN)
     none, some, every = (split(index, negatives=share) for share in (0, 0.3, 1))
-    counts = [sum(not pair.boxes for pair in parts.train + parts.validation) for parts in (none, some, every)]
+    counts = [sum(not pair.boxes for pair in [*parts.train, *parts.validation]) for parts in (none, some, every)]
     assert counts[0] == 0
     assert 30 < counts[1] < 80
     assert counts[2] == len(TRAIN)

@@ -9,7 +9,8 @@ from fred_trainer.data.audit.image_files import audit_images
 from fred_trainer.data.audit.report import counted, report
 from fred_trainer.data.errors import DataError, UnreadableImageError
 from fred_trainer.data.read.image import Image, read_image
-from fred_trainer.data.read.index import Index, Pair
+from fred_trainer.data.read.index import Index
+from fred_trainer.data.read.pair import Pair
 from fred_trainer.data.read.published import TEST_SEQUENCES, SplitName
 from fred_trainer.data.read.sequences import read_sequence
 from fred_trainer.data.read.stored_index import open_index, read_index

@@ -2,12 +2,17 @@
 
 import logging
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from fred_trainer.data.errors import DataError
-from fred_trainer.data.read.index import Index, Pair
+from fred_trainer.data.read.index import Index
+from fred_trainer.data.read.pair import Pair
+from fred_trainer.data.read.pair_columns import PairColumns
 from fred_trainer.data.read.published import TEST_SEQUENCES, SplitName
 
 Modality = Literal["dual", "rgb", "event"]
@@ -28,9 +33,9 @@ class Split:
     `all`: then validation is a part of it.
     """
 
-    train: tuple[Pair, ...]
-    validation: tuple[Pair, ...]
-    test: tuple[Pair, ...] = ()
+    train: Sequence[Pair]
+    validation: Sequence[Pair]
+    test: Sequence[Pair] = ()
 
 
 def check_modality(modality: str) -> None:
@@ -44,6 +49,12 @@ def has_images(pair: Pair, modality: str) -> bool:
     return (modality == "event" or pair.rgb is not None) and (modality == "rgb" or pair.event is not None)
 
 
+def with_images(pairs: PairColumns, modality: str) -> npt.NDArray[np.bool_]:
+    """(N,) what `has_images` says of each."""
+    both = np.ones(len(pairs), dtype=bool)
+    return (both if modality == "event" else pairs.has("rgb")) & (both if modality == "rgb" else pairs.has("event"))
+
+
 def is_test(pair: Pair, name: SplitName) -> bool:
     """Whether `pair` is of the test set of a published split.
 
@@ -52,11 +63,18 @@ def is_test(pair: Pair, name: SplitName) -> bool:
     return pair.sequence in TEST_SEQUENCES[name] or (name == "canonical" and pair.subset == "test")
 
 
-def select_test_pairs(index: Index, *, modality: str, name: SplitName) -> tuple[Pair, ...]:
+def of_test(pairs: PairColumns, name: SplitName) -> npt.NDArray[np.bool_]:
+    """(N,) what `is_test` says of each."""
+    published = np.isin(pairs.column("sequence"), sorted(TEST_SEQUENCES[name]))
+    return published | pairs.of_subset("test") if name == "canonical" else published
+
+
+def select_test_pairs(index: Index, *, modality: str, name: SplitName) -> Sequence[Pair]:
     """The frames of the test set, with and without a drone, that have what `modality` needs. Raises DataError."""
     check_modality(modality)
-    pairs = tuple(pair for pair in index.pairs if is_test(pair, name) and has_images(pair, modality))
-    if not any(pair.boxes for pair in pairs):
+    every = PairColumns.of(index.pairs)
+    pairs = every.where(of_test(every, name) & with_images(every, modality))
+    if not pairs.box_counts().any():
         raise DataError(
             f"nothing to evaluate on: no annotated frame of the {name} test sequences has the images that modality"
             f" {modality} needs; the data set has sequences {', '.join(map(str, index.sequences[:20]))}"
@@ -88,24 +106,25 @@ def split(
         raise ValueError(f"validation_share must lie between 0 and 1, not {validation_share}")
     if not 0 <= negatives <= 1:
         raise ValueError(f"negatives must lie between 0 and 1, not {negatives}")
-    usable = [pair for pair in index.pairs if not is_test(pair, name)]
-    sequences = list(dict.fromkeys(pair.sequence for pair in usable if pair.boxes))
+    pairs = PairColumns.of(index.pairs)
+    sequence, annotated, tested = pairs.column("sequence"), pairs.box_counts() > 0, of_test(pairs, name)
+    sequences: list[int] = np.unique(sequence[annotated & ~tested]).tolist()
     if len(sequences) < 2:
         raise DataError(
             f"cannot split: {len(sequences)} annotated sequences outside the {name} test set, and training and"
             " validation need one each at least; add sequences"
         )
-    own = {pair.sequence for pair in usable if pair.subset == "val"} if name == "canonical" else set()
-    held_out = own or set(hold_out(sequences, validation_share, index.conditions))
-    kept = [pair for pair in index.pairs if has_images(pair, modality) and (pair.boxes or _chosen(pair, negatives))]
-    rest = [pair for pair in kept if not is_test(pair, name)]
+    own = np.unique(sequence[pairs.of_subset("val") & ~tested]).tolist() if name == "canonical" else []
+    held_out = own or hold_out(sequences, validation_share, index.conditions)
+    kept = with_images(pairs, modality) & (annotated | _chosen(pairs, ~annotated, negatives))
+    validating = np.isin(sequence, held_out) & ~tested
     parts = Split(
-        train=tuple(pair for pair in rest if train_on == "all" or pair.sequence not in held_out),
-        validation=tuple(pair for pair in rest if pair.sequence in held_out),
-        test=tuple(pair for pair in kept if is_test(pair, name)),
+        train=pairs.where(kept & ~tested & (~validating | (train_on == "all"))),
+        validation=pairs.where(kept & validating),
+        test=pairs.where(kept & tested),
     )
-    for what, pairs in (("training", parts.train), ("validation", parts.validation)):
-        if not any(pair.boxes for pair in pairs):
+    for what, part in (("training", parts.train), ("validation", parts.validation)):
+        if not PairColumns.of(part).box_counts().any():
             raise DataError(
                 f"no {what} frame for modality {modality}: no annotated frame of its sequences has the images that it"
                 " needs; choose another modality or complete the data set"
@@ -156,8 +175,14 @@ def _blocks(sequences: list[int], share: float) -> list[int]:
     return held
 
 
-def _chosen(pair: Pair, share: float) -> bool:
-    return zlib.crc32(pair.id.encode()) < share * 2**32
+def _chosen(pairs: PairColumns, among: npt.NDArray[np.bool_], share: float) -> npt.NDArray[np.bool_]:
+    """(N,) a `share` of those `among` the pairs, by their ids and so the same ones every time."""
+    if share in (0, 1):
+        return among & bool(share)
+    chosen = np.zeros(len(pairs), dtype=bool)
+    for at in np.flatnonzero(among).tolist():
+        chosen[at] = zlib.crc32(pairs[at].id.encode()) < share * 2**32
+    return chosen
 
 
 def roles(index: Index, split: Split | None, name: SplitName) -> dict[int, str]:

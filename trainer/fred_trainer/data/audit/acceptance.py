@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from fred_trainer.data.read.index import Index, Pair
+from fred_trainer.data.read.index import Index
+from fred_trainer.data.read.pair import Pair
 from fred_trainer.data.read.published import SEQUENCES, TEST_SEQUENCES
 
 

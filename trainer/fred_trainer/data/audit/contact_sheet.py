@@ -14,7 +14,8 @@ from fred_supervisor.contract.files import write_atomic
 from fred_trainer.data.errors import UnreadableImageError
 from fred_trainer.data.read.annotations import FRAME_PERIOD_S, Box
 from fred_trainer.data.read.image import Image, read_image
-from fred_trainer.data.read.index import Index, Pair
+from fred_trainer.data.read.index import Index
+from fred_trainer.data.read.pair import Pair
 from fred_trainer.data.read.published import SplitName
 from fred_trainer.data.read.source import File
 from fred_trainer.data.splits import Split, roles

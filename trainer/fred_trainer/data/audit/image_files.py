@@ -7,7 +7,8 @@ from PIL import Image as Pictures
 from PIL import UnidentifiedImageError
 
 from fred_trainer.data.errors import DataError
-from fred_trainer.data.read.index import Index, IrregularityLog, Pair
+from fred_trainer.data.read.index import Index, IrregularityLog
+from fred_trainer.data.read.pair import Pair
 from fred_trainer.data.read.source import File, Member, read_bytes
 
 

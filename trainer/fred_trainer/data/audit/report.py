@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from fred_trainer.data.audit.acceptance import acceptance
-from fred_trainer.data.read.index import Index, Pair
+from fred_trainer.data.read.index import Index
+from fred_trainer.data.read.pair import Pair
 from fred_trainer.data.read.published import REMARKS, SEQUENCES, SplitName
 from fred_trainer.data.splits import Split, is_test, roles
 

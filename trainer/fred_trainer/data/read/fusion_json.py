@@ -15,14 +15,13 @@ from fred_trainer.data.read.frame_numbers import EVENT_PERIOD_US, event_frame, e
 from fred_trainer.data.read.index import (
     Index,
     IrregularityLog,
-    Pair,
     SequenceFacts,
-    Subset,
     frame_size,
     holes,
     make_index,
     usable_box,
 )
+from fred_trainer.data.read.pair import Pair, Subset
 
 ROOT_VARIABLE: Final = "FRED_ROOT"
 """Environment variable by which the lab's own converter finds the images."""

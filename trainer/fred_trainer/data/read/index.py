@@ -2,40 +2,17 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+
+import numpy as np
 
 from fred_trainer.data.errors import DataError
 from fred_trainer.data.read.annotations import Box
 from fred_trainer.data.read.image import read_image
+from fred_trainer.data.read.pair import Pair
+from fred_trainer.data.read.pair_columns import PairColumns
 from fred_trainer.data.read.source import File
-
-Subset = Literal["train", "val", "test"]
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """One frame of a sequence: what both cameras saw, and the drones in it."""
-
-    sequence: int
-    frame: int
-    """From 1: annotated at frame x 0.033333 s."""
-    rgb: File | None
-    """None: this frame has no RGB image."""
-    event: File | None
-    boxes: tuple[Box, ...]
-    """xyxy px in the `width` x `height` source frame, clipped to it; none: no drone is annotated."""
-    subset: Subset | None = None
-    """The split that the data set itself makes of its sequences, where it does."""
-    width: int = 1280
-    """px; 1280 x 720 is what FRED publishes."""
-    height: int = 720
-
-    @property
-    def id(self) -> str:
-        """Unique in a data set, the same on every machine."""
-        return f"{self.sequence}/{self.frame:06d}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +47,7 @@ class SequenceFacts:
 class Index:
     """All frames of a data set."""
 
-    pairs: tuple[Pair, ...]
+    pairs: Sequence[Pair]
     """Ordered by sequence and frame; a frame without annotation is among them, with no boxes."""
     fingerprint: str
     """16 hex digits over ids, boxes, subsets and which images there are; the same wherever the folder lies."""
@@ -88,7 +65,7 @@ class Index:
     @property
     def sequences(self) -> tuple[int, ...]:
         """Ascending."""
-        return tuple(dict.fromkeys(pair.sequence for pair in self.pairs))
+        return tuple(np.unique(PairColumns.of(self.pairs).column("sequence")).tolist())
 
 
 class IrregularityLog:

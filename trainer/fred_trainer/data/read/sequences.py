@@ -11,13 +11,12 @@ from fred_trainer.data.read.frame_numbers import NumberedFrames, image_names, nu
 from fred_trainer.data.read.index import (
     Index,
     IrregularityLog,
-    Pair,
     SequenceFacts,
-    Subset,
     frame_size,
     holes,
     make_index,
 )
+from fred_trainer.data.read.pair import Pair, Subset
 from fred_trainer.data.read.published import TEST_SEQUENCES
 from fred_trainer.data.read.source import File, Folder, PlainFolder, ZipFolder, list_sequences
 

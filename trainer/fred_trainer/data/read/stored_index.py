@@ -18,9 +18,9 @@ import numpy as np
 from fred_supervisor.contract.files import write_atomic
 from fred_trainer.data.read.flights_file import FLIGHTS_FILE, read_conditions
 from fred_trainer.data.read.fusion_json import ROOT_VARIABLE, index_json, json_files
-from fred_trainer.data.read.index import Index, IrregularityLog, Pair, SequenceFacts
+from fred_trainer.data.read.index import Index, IrregularityLog, SequenceFacts
+from fred_trainer.data.read.pair_columns import COLUMNS, PairColumns
 from fred_trainer.data.read.sequences import find_sequences, index_sequences
-from fred_trainer.data.read.source import File, Member, pack, unpack
 
 log = logging.getLogger("fred_trainer")
 
@@ -34,6 +34,8 @@ _MADE_BY: Final = (
     "fusion_json",
     "image",
     "index",
+    "pair",
+    "pair_columns",
     "published",
     "sequences",
     "source",
@@ -107,8 +109,7 @@ def _look(root: Path, images: Path | None) -> str:
 
 
 def _dump(index: Index, key: str, root: Path) -> bytes:
-    """Flat arrays; no pickle, so that a file of somebody else can do no harm."""
-    pairs = index.pairs
+    """Flat arrays; no pickle, so that a file of somebody else can do no harm. Not compressed, to be read fast."""
     about = {
         "key": key,
         "fingerprint": index.fingerprint,
@@ -120,20 +121,10 @@ def _dump(index: Index, key: str, root: Path) -> bytes:
         },
         "examples": {what: where.replace(f"{root}/", "{root}/") for what, where in index.examples.items()},
     }
-    sizes = np.array([(pair.width, pair.height) for pair in pairs], dtype=np.int32)
-    subsets = [pair.subset or "" for pair in pairs]
+    columns = PairColumns.of(tuple(index.pairs), root).columns
     stream = io.BytesIO()
-    np.savez_compressed(
-        stream,
-        about=np.frombuffer(json.dumps(about).encode(), dtype=np.uint8),
-        numbers=np.array([(pair.sequence, pair.frame) for pair in pairs], dtype=np.int64),
-        rgb=np.frombuffer(b"\n".join(_packed(pair.rgb, root) for pair in pairs), dtype=np.uint8),
-        event=np.frombuffer(b"\n".join(_packed(pair.event, root) for pair in pairs), dtype=np.uint8),
-        subsets=np.array(subsets, dtype=np.str_),
-        sizes=sizes,
-        counts=np.array([len(pair.boxes) for pair in pairs], dtype=np.int32),
-        boxes=np.array([box for pair in pairs for box in pair.boxes], dtype=np.float64).reshape(-1, 4),
-    )
+    arrays: dict[str, Any] = {"about": np.frombuffer(json.dumps(about).encode(), dtype=np.uint8), **columns}
+    np.savez(stream, **arrays)
     return stream.getvalue()
 
 
@@ -144,10 +135,9 @@ def _load(path: Path, key: str, root: Path) -> Index | None:
             about: dict[str, Any] = json.loads(arrays["about"].tobytes())
             if about["key"] != key:
                 return None
-            with _without_collection():
-                pairs = tuple(_pairs(arrays, root))
+            columns = {name: arrays[name] for name in COLUMNS}
             return Index(
-                pairs,
+                PairColumns(columns, root, np.arange(len(columns["frame"]), dtype=np.int64)),
                 about["fingerprint"],
                 about["irregularities"],
                 {what: where.replace("{root}/", f"{root}/") for what, where in about["examples"].items()},
@@ -172,49 +162,3 @@ def _without_collection() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
-
-
-def _pairs(arrays: Any, root: Path) -> Iterator[Pair]:
-    boxes = list(map(tuple, arrays["boxes"].tolist()))
-    begin = 0
-    root_bytes = os.fsencode(root)
-    for (sequence, frame), rgb, event, subset, (width, height), count in zip(
-        arrays["numbers"].tolist(),
-        arrays["rgb"].tobytes().split(b"\n"),
-        arrays["event"].tobytes().split(b"\n"),
-        arrays["subsets"].tolist(),
-        arrays["sizes"].tolist(),
-        arrays["counts"].tolist(),
-        strict=True,
-    ):
-        of_pair = tuple(boxes[begin : begin + count])
-        begin += count
-        yield Pair(
-            sequence,
-            frame,
-            _unpacked(rgb, root_bytes),
-            _unpacked(event, root_bytes),
-            of_pair,
-            subset or None,
-            width,
-            height,
-        )
-
-
-def _packed(file: File | None, root: Path) -> bytes:
-    """Relative to `root` where it lies in there, so that a data set may be moved as a whole."""
-    if file is None:
-        return b""
-    with contextlib.suppress(ValueError):
-        if isinstance(file, Member):
-            file = Member(file.archive.relative_to(root), file.name, file.offset, file.size, file.crc, file.deflated)
-        else:
-            file = file.relative_to(root)
-    return pack(file)
-
-
-def _unpacked(line: bytes, root: bytes) -> File | None:
-    if not line:
-        return None
-    # As text: joining a million paths takes seconds. What lies outside is stored as an absolute path.
-    return unpack(line if line.startswith(b"/") else root + b"/" + line)

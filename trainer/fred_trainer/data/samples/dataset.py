@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from fred_trainer.data.read.index import Pair
+from fred_trainer.data.read.pair import Pair
 from fred_trainer.data.samples.augment import Augmentation
 from fred_trainer.data.samples.frame_cache import FrameCache
 from fred_trainer.data.samples.pair_table import PairTable
@@ -95,8 +95,8 @@ class PairDataset(Dataset[Sample]):
 
     @property
     def digest(self) -> str:
-        """Over the ids of the pairs in order, the cameras and the input size."""
-        content = repr((self._input_size, *self._table.cameras)).encode() + self._table.ids.tobytes()
+        """Over the numbers of the pairs in order, the cameras and the input size."""
+        content = repr((self._input_size, *self._table.cameras)).encode() + self._table.numbers.tobytes()
         return hashlib.sha256(content).hexdigest()
 
     def keep_in(self, cache: FrameCache, first: int) -> None:

@@ -1,59 +1,53 @@
-"""The frames of one set as flat arrays."""
+"""The pairs of one set, as its samples need them."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from fred_trainer.data.errors import DataError
-from fred_trainer.data.read.index import Pair
-from fred_trainer.data.read.source import File, pack, unpack
+from fred_trainer.data.read.pair import Pair
+from fred_trainer.data.read.pair_columns import Camera, PairColumns
+from fred_trainer.data.read.source import File
 from fred_trainer.data.samples.augment import Boxes
-from fred_trainer.data.splits import check_modality, has_images
-
-Camera = Literal["rgb", "event"]
+from fred_trainer.data.splits import check_modality, with_images
 
 
 class PairTable:
-    """What a set needs of its pairs, without one Python object for each.
-
-    Loader workers are forked. Counting references to half a million objects writes to their memory pages, and every
-    worker would soon have a copy of all of them.
-    """
+    """Ids, sizes, boxes, files and neighbours by the index in the set."""
 
     def __init__(self, pairs: Sequence[Pair], modality: str) -> None:
         """Raises ValueError for an unknown modality; DataError without pairs, or when one lacks an image."""
         check_modality(modality)
-        lacking = next((pair.id for pair in pairs if not has_images(pair, modality)), None)
-        if lacking is not None:
-            raise DataError(
-                f"frame {lacking} lacks an image that modality {modality} needs; filter the pairs by `split`"
-            )
-        if not pairs:
+        self._pairs = PairColumns.of(pairs)
+        if not len(self._pairs):
             raise DataError("a set without frames; give a data set with annotated sequences")
-        self.ids = np.array([pair.id for pair in pairs], dtype=np.bytes_)
-        self.sizes = np.array([(pair.width, pair.height) for pair in pairs], dtype=np.int32)
+        lacking = np.flatnonzero(~with_images(self._pairs, modality))
+        if len(lacking):
+            raise DataError(
+                f"frame {self._pairs[int(lacking[0])].id} lacks an image that modality {modality} needs; filter the"
+                " pairs by `split`"
+            )
+        self.cameras: tuple[Camera, ...] = (
+            ("rgb", "event") if modality == "dual" else (("rgb",) if modality == "rgb" else ("event",))
+        )
+        """Of the modality: RGB first."""
+        self.sizes: npt.NDArray[np.int32] = np.stack(
+            [self._pairs.column("width"), self._pairs.column("height")], axis=1
+        )
         """(N, 2): width and height of the source frame, px."""
-        self._boxes = np.array([box for pair in pairs for box in pair.boxes], dtype=np.float64).reshape(-1, 4)
-        self._ends = np.cumsum([len(pair.boxes) for pair in pairs])
-        self._files: dict[Camera, np.ndarray[tuple[int], np.dtype[np.bytes_]]] = {}
-        if modality != "event":
-            self._files["rgb"] = np.array([pack(pair.rgb) for pair in pairs if pair.rgb], dtype=np.bytes_)
-        if modality != "rgb":
-            self._files["event"] = np.array([pack(pair.event) for pair in pairs if pair.event], dtype=np.bytes_)
-        self._neighbours = _neighbours(pairs)
+        self._neighbours = _neighbours(self.numbers)
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self._pairs)
 
     @property
-    def cameras(self) -> tuple[Camera, ...]:
-        """Of the modality: RGB first."""
-        return tuple(self._files)
+    def numbers(self) -> npt.NDArray[np.int64]:
+        """(N, 2): sequence and frame."""
+        return np.stack([self._pairs.column("sequence"), self._pairs.column("frame")], axis=1).astype(np.int64)
 
     def id(self, index: int) -> str:
-        text: str = self.ids[index].decode("ascii")
-        return text
+        return self._pairs[index].id
 
     def size(self, index: int) -> tuple[int, int]:
         """Width and height of the source frame, px."""
@@ -62,20 +56,25 @@ class PairTable:
 
     def boxes(self, index: int) -> Boxes:
         """(N, 4) float64 xyxy px of the source frame."""
-        return self._boxes[self._ends[index - 1] if index else 0 : self._ends[index]]
+        return self._pairs.boxes(index)
 
     def file(self, camera: Camera, index: int) -> File:
-        return unpack(self._files[camera][index])
+        file = self._pairs.file(camera, index)
+        assert file is not None  # all have the images of the modality
+        return file
 
     def neighbour(self, index: int, step: int) -> int:
         """Where the frame before (`step` -1) or after (1) is in the set; `index` itself where it is not in the set."""
         return int(self._neighbours[index, (step + 1) // 2]) if step else index
 
 
-def _neighbours(pairs: Sequence[Pair]) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
-    """(N, 2): the indices of the frames before and after."""
-    at = {(pair.sequence, pair.frame): here for here, pair in enumerate(pairs)}
-    return np.array(
-        [[at.get((pair.sequence, pair.frame + step), here) for step in (-1, 1)] for here, pair in enumerate(pairs)],
-        dtype=np.int32,
-    )
+def _neighbours(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+    """(N, 2): the indices of the frames before and after, of (N, 2) sequence and frame."""
+    keys = (numbers[:, 0] << 32) + numbers[:, 1]
+    order = np.argsort(keys, kind="stable")
+    there = np.arange(len(keys), dtype=np.int32)
+    columns = []
+    for step in (-1, 1):
+        at = np.searchsorted(keys, keys + step, sorter=order).clip(max=len(keys) - 1)
+        columns.append(np.where(keys[order[at]] == keys + step, order[at], there))
+    return np.stack(columns, axis=1).astype(np.int32)

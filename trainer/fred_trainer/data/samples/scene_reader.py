@@ -6,9 +6,10 @@ import numpy as np
 
 from fred_trainer.data.errors import DataError, UnreadableImageError
 from fred_trainer.data.read.image import Image, fit_image
+from fred_trainer.data.read.pair_columns import Camera
 from fred_trainer.data.samples.frame_cache import FrameCache
 from fred_trainer.data.samples.geometry import letterbox
-from fred_trainer.data.samples.pair_table import Camera, PairTable
+from fred_trainer.data.samples.pair_table import PairTable
 from fred_trainer.data.samples.transforms import Scene, make_scene
 
 _TRIES: Final = 10
