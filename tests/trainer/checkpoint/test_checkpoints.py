@@ -12,9 +12,11 @@ from fred_supervisor.contract import find_latest_checkpoint
 from fred_supervisor.contract.alarm import Alarm
 from fred_supervisor.contract.checkpoint import digest_of, list_checkpoints, read_sidecar
 from fred_supervisor.contract.layout import epoch_name, step_name
-from fred_trainer.checkpoint import Checkpoints, DiskError, NonFiniteError, load
-from fred_trainer.faults import Faults
-from fred_trainer.saver import Saver, not_finite
+from fred_trainer.checkpoint.checkpoints import Checkpoints
+from fred_trainer.checkpoint.load import load
+from fred_trainer.checkpoint.saver import Saver, not_finite
+from fred_trainer.errors import DiskError, NonFiniteError
+from fred_trainer.runtime.drills import DrillRunner
 
 CPU = torch.device("cpu")
 
@@ -26,7 +28,7 @@ def hb():
 
 @pytest.fixture
 def checkpoints(tmp_path, hb):
-    return Checkpoints(tmp_path, every_s="auto", faults=Faults((), None, CPU), hb=hb, device=CPU)
+    return Checkpoints(tmp_path, every_s="auto", drills=DrillRunner((), None, CPU), hb=hb, device=CPU)
 
 
 def test_a_state_is_copied_before_it_may_change_and_written_after(tmp_path, checkpoints, monkeypatch):
@@ -106,7 +108,7 @@ def test_auto_spends_one_percent_and_never_risks_more_than_five_minutes(checkpoi
 
 
 def test_seconds_given_by_hand_hold_for_what_a_kill_may_cost(tmp_path, hb):
-    checkpoints = Checkpoints(tmp_path, every_s=30.0, faults=Faults((), None, CPU), hb=hb, device=CPU)
+    checkpoints = Checkpoints(tmp_path, every_s=30.0, drills=DrillRunner((), None, CPU), hb=hb, device=CPU)
     assert checkpoints.pause_s == 10, "how long a write takes is not known yet"
     checkpoints._cost_s = 1
     checkpoints._write_s = 4
@@ -139,7 +141,7 @@ def test_a_disk_that_refuses_is_an_alarm_while_training_can_go_on(tmp_path, chec
         raise OSError(number, "refused")
 
     with monkeypatch.context() as patched:
-        patched.setattr("fred_trainer.checkpoint.publish", refuse)
+        patched.setattr("fred_trainer.checkpoint.checkpoints.publish", refuse)
         checkpoints.save(state_of(16))
         checkpoints.finish()
         assert hb.alarms[-1] == REFUSALS[number]
@@ -160,7 +162,7 @@ def fill_up(path):
 
 def test_a_real_full_disk(small_disk, hb):
     """The old checkpoint stays whole, the alarm is raised, and with room again saving goes on."""
-    checkpoints = Checkpoints(small_disk, every_s="auto", faults=Faults((), None, CPU), hb=hb, device=CPU)
+    checkpoints = Checkpoints(small_disk, every_s="auto", drills=DrillRunner((), None, CPU), hb=hb, device=CPU)
     checkpoints.save(state_of(8, mib=4), must=True)
     fill_up(small_disk / "fill")
     checkpoints.save(state_of(16, mib=4))
@@ -176,7 +178,7 @@ def test_a_real_full_disk(small_disk, hb):
 
 
 def test_a_low_disk_loses_its_oldest_epochs_first_and_says_so(small_disk, hb, caplog):
-    checkpoints = Checkpoints(small_disk, every_s="auto", faults=Faults((), None, CPU), hb=hb, device=CPU)
+    checkpoints = Checkpoints(small_disk, every_s="auto", drills=DrillRunner((), None, CPU), hb=hb, device=CPU)
     names = [epoch_name("freeze", epoch) for epoch in range(1, 9)]
     for epoch, name in enumerate(names, 1):
         checkpoints.save(state_of(8 * epoch, mib=4, epoch=epoch), [name], must=True)
@@ -205,7 +207,7 @@ def test_retention_keeps_three_step_states_every_epoch_and_what_is_damaged(tmp_p
 
 
 def test_the_last_two_valid_ones_are_never_made_room_of(small_disk, hb):
-    checkpoints = Checkpoints(small_disk, every_s="auto", faults=Faults((), None, CPU), hb=hb, device=CPU)
+    checkpoints = Checkpoints(small_disk, every_s="auto", drills=DrillRunner((), None, CPU), hb=hb, device=CPU)
     names = [epoch_name("freeze", epoch) for epoch in (1, 2)]
     for epoch, name in enumerate(names, 1):
         checkpoints.save(state_of(8 * epoch, mib=10, epoch=epoch), [name], must=True)

@@ -14,8 +14,9 @@ from fred_supervisor.contract import find_latest_checkpoint
 from fred_supervisor.contract.checkpoint import read_sidecar, why_invalid
 from fred_supervisor.contract.exits import TrainerExit
 from fred_supervisor.contract.layout import BEST, FINAL, step_name
-from fred_trainer.checkpoint import Checkpoints, load
-from fred_trainer.faults import Faults
+from fred_trainer.checkpoint.checkpoints import Checkpoints
+from fred_trainer.checkpoint.load import load
+from fred_trainer.runtime.drills import DrillRunner
 
 CPU = torch.device("cpu")
 OLD, NEW = 8, 16
@@ -23,15 +24,15 @@ MIB = 0.2
 
 
 def write(run_dir, samples, names=None):
-    checkpoints = Checkpoints(run_dir, every_s="auto", faults=Faults((), None, CPU), hb=Listening(), device=CPU)
+    checkpoints = Checkpoints(run_dir, every_s="auto", drills=DrillRunner((), None, CPU), hb=Listening(), device=CPU)
     checkpoints.save(state_of(samples, mib=MIB), names, must=True)
 
 
 def killed_in_a_save(run_dir, names, *, before_call=None, at_byte=None):
     given = {"RUN_DIR": run_dir, "SAMPLES": NEW, "MIB": MIB, "NAMES": names, "CALL": before_call, "BYTE": at_byte}
     here = Path(__file__)
-    given["SOURCES"] = str(here.parents[2])
-    process = FORKS.Process(target=runpy.run_path, args=(str(here.with_name("dying_save.py")), given, "dying_save"))
+    given["SOURCES"] = str(here.parents[3])
+    process = FORKS.Process(target=runpy.run_path, args=(str(here.parents[1] / "dying_save.py"), given, "dying_save"))
     process.start()
     process.join(60)
     return process.exitcode

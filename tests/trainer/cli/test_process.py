@@ -155,7 +155,7 @@ def _alive(pid):
 
 def test_threads_that_wait_leave_the_cores_to_others(monkeypatch):
     """Torch reads it when it is loaded, so it has to be there before; who sets it by hand is left alone."""
-    from fred_trainer.cli import main
+    from fred_trainer.cli.main import main
 
     for given, expected in ((None, "PASSIVE"), ("ACTIVE", "ACTIVE")):
         monkeypatch.setenv("OMP_WAIT_POLICY", given or "")  # first, so that it is put back

@@ -6,7 +6,7 @@ import io
 import pytest
 import torch
 
-from fred_trainer.metrics import SIZES_PX, average_precision, detection_rows, judge, scores_of
+from fred_trainer.evaluate.metrics import SIZES_PX, average_precision, detection_rows, judge, scores_of
 
 
 def scene(seed, images=12):

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-import fred_trainer.loop
+import fred_trainer.train.loop
 from fred_supervisor.contract import Heartbeat
 from fred_supervisor.contract.checkpoint import list_checkpoints
-from fred_trainer import probe
-from fred_trainer.checkpoint import NonFiniteError
-from fred_trainer.cli import run
-from fred_trainer.probe import fixed_samples, flaw_of, look
-from fred_trainer.training import prepare
+from fred_trainer.cli.train import run
+from fred_trainer.errors import NonFiniteError
+from fred_trainer.evaluate import sanity_check
+from fred_trainer.evaluate.sanity_check import fixed_samples, flaw_of
+from fred_trainer.train.setup import prepare
 
 CPU = torch.device("cpu")
 
@@ -18,9 +18,9 @@ CPU = torch.device("cpu")
 def test_every_ten_epochs_and_at_the_end_a_forward_pass_checks_the_model(settings_for, monkeypatch, caplog):
     """Seed row 13."""
     looked_at = []
-    original = fred_trainer.loop.inspect
+    original = fred_trainer.train.loop.check_sanity
     monkeypatch.setattr(
-        fred_trainer.loop, "inspect", lambda t: (looked_at.append(t.position.epoch), original(t), None)[-1]
+        fred_trainer.train.loop, "check_sanity", lambda t: (looked_at.append(t.position.epoch), original(t), None)[-1]
     )
     caplog.set_level("INFO")
     settings = settings_for("--freeze-epochs=9", "--epochs=11", "--freeze-batch-size=12", "--unfreeze-batch-size=12")
@@ -32,15 +32,15 @@ def test_every_ten_epochs_and_at_the_end_a_forward_pass_checks_the_model(setting
 def test_a_model_that_makes_no_sense_ends_the_run_and_is_not_saved(settings_for, monkeypatch):
     """Seed row 13. Its weights are finite, its outputs are not: no score is above a threshold, nothing looks wrong."""
     settings = settings_for("--freeze-epochs=1", "--epochs=2", "--freeze-batch-size=6", "--unfreeze-batch-size=6")
-    monkeypatch.setattr(probe, "EVERY_EPOCHS", 2)
-    original = fred_trainer.loop.inspect
+    monkeypatch.setattr(sanity_check, "EVERY_EPOCHS", 2)
+    original = fred_trainer.train.loop.check_sanity
 
     def spoil(training):
         with torch.no_grad():
             training.ema.model.head.classification_head.cls_logits.weight.fill_(3e38)
         original(training)
 
-    monkeypatch.setattr(fred_trainer.loop, "inspect", spoil)
+    monkeypatch.setattr(fred_trainer.train.loop, "check_sanity", spoil)
     with pytest.raises(NonFiniteError, match="cls_logits"):
         run(settings, Heartbeat(environ={}, signals=False))
     assert [found.sidecar.epoch for found in list_checkpoints(settings.run_dir)] == [1]
@@ -52,7 +52,7 @@ def test_the_samples_are_fixed_and_never_augmented(settings_for):
     assert len(one.ids) == len(set(one.ids)) == 4
     assert one.ids == two.ids
     assert torch.equal(one.images, two.images)
-    found = look(training.ema.model, one, device=CPU, precision=training.precision)
+    found = sanity_check.check(training.ema.model, one, device=CPU, precision=training.precision)
     assert len(found) == 4
 
 

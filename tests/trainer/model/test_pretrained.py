@@ -10,14 +10,14 @@ import pytest
 import torch
 from torchvision.models import get_model
 
-import fred_trainer.pretrained
+import fred_trainer.model.pretrained
 from fred_supervisor.contract import Heartbeat
-from fred_trainer.backbones import BACKBONES
-from fred_trainer.model import norms
-from fred_trainer.preflight import rehearse
-from fred_trainer.pretrained import backbone_weights, fetch
-from fred_trainer.settings import ConfigError
-from fred_trainer.training import prepare
+from fred_trainer.errors import ConfigError
+from fred_trainer.model.backbones import BACKBONES
+from fred_trainer.model.detector import norms
+from fred_trainer.model.pretrained import backbone_weights, fetch
+from fred_trainer.train.preflight import rehearse
+from fred_trainer.train.setup import prepare
 
 CPU = torch.device("cpu")
 NAME = "mobilenet_v3_large"
@@ -44,7 +44,7 @@ def url(monkeypatch):
 
     def set_to(text):
         weights = type("Weights", (), {"DEFAULT": type("Entry", (), {"url": text})})
-        monkeypatch.setattr(fred_trainer.pretrained, "get_model_weights", lambda _: weights)
+        monkeypatch.setattr(fred_trainer.model.pretrained, "get_model_weights", lambda _: weights)
 
     return set_to
 
@@ -64,14 +64,14 @@ def test_every_backbone_goes_through_freeze_and_unfreeze(settings_for, backbone)
     first = next(training.model.backbone.backbones.parameters())
     before = first.detach().clone()
     moved = []
-    original = fred_trainer.preflight.update
+    original = fred_trainer.train.preflight.update
 
     def spy(training, group, rate):
         original(training, group, rate)
         moved.append(not torch.equal(first, before))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fred_trainer.preflight, "update", spy)
+        patch.setattr(fred_trainer.train.preflight, "update", spy)
         rehearse(training, Heartbeat(environ={}, signals=False))
     assert moved == [False, False, True, True]
     assert torch.equal(first, before)  # the preflight puts everything back
@@ -134,7 +134,7 @@ def test_without_a_network_there_is_one_line_and_no_wait(cache, url, caplog):
 
 
 def test_a_network_that_swallows_everything_costs_seconds(cache, url, monkeypatch, caplog):
-    monkeypatch.setattr(fred_trainer.pretrained, "ANSWER_S", 0.3)
+    monkeypatch.setattr(fred_trainer.model.pretrained, "ANSWER_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and never says a word
         url(f"http://127.0.0.1:{silent.getsockname()[1]}/weights-00000000.pth")
         began = time.monotonic()

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from fred_trainer.curves import THRESHOLDS, Curves, by_threshold
-from fred_trainer.metrics import Curve
+from fred_trainer.evaluate.metrics import Curve
+from fred_trainer.report.curves import THRESHOLDS, TrainingCurves, by_threshold
 
 
 def read(folder):
@@ -23,11 +23,11 @@ def read(folder):
 
 
 def test_attempts_join_to_one_curve(tmp_path):
-    first = Curves(tmp_path, samples=0)
+    first = TrainingCurves(tmp_path, samples=0)
     for samples in (4, 8, 12):
         first.add(samples, train__loss=samples / 4, train__lr=0.5)
     first.close()
-    second = Curves(tmp_path, samples=8)  # the last save was there
+    second = TrainingCurves(tmp_path, samples=8)  # the last save was there
     second.add(12, train__loss=7.0)
     second.add(16, train__loss=8.0)
     second.close()
@@ -40,8 +40,8 @@ def test_attempts_join_to_one_curve(tmp_path):
 
 def test_a_fresh_start_has_a_folder_of_its_own(tmp_path, monkeypatch):
     for now in ("2026-01-01T10:00:00.000Z", "2026-01-01T10:00:09.000Z"):
-        monkeypatch.setattr("fred_trainer.curves.now_text", lambda now=now: now)
-        curves = Curves(tmp_path, samples=0)
+        monkeypatch.setattr("fred_trainer.report.curves.now_text", lambda now=now: now)
+        curves = TrainingCurves(tmp_path, samples=0)
         curves.add(4, train__loss=1.0)
         curves.close()
     assert len(list(tmp_path.glob("loss_*"))) == 2
@@ -59,7 +59,7 @@ def test_a_precision_recall_curve_is_cut_by_score():
 
 
 def test_pictures_and_curves_are_what_tensorboard_reads(tmp_path):
-    curves = Curves(tmp_path, samples=0)
+    curves = TrainingCurves(tmp_path, samples=0)
     curves.add_picture(4, "predictions/0", np.full((30, 50, 3), 90, dtype=np.uint8))
     curves.add_precision_recall(4, "val/precision_recall_50", Curve(precision=(1.0, 0.0), score=(0.9, 0.0)), boxes=2)
     curves.close()
@@ -79,13 +79,13 @@ def test_pictures_and_curves_are_what_tensorboard_reads(tmp_path):
 
 
 def test_nothing_is_written_before_there_is_something_to_say(tmp_path):
-    Curves(tmp_path, samples=0).close()
+    TrainingCurves(tmp_path, samples=0).close()
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("flushed", [True, False])
 def test_a_flush_puts_it_on_disk(tmp_path, flushed):
-    curves = Curves(tmp_path, samples=0)
+    curves = TrainingCurves(tmp_path, samples=0)
     curves.add(4, train__loss=1.0)
     if flushed:
         curves.flush()

@@ -10,12 +10,15 @@ import torch
 from fred_supervisor.contract import Heartbeat
 from fred_supervisor.contract.exits import TrainerExit
 from fred_supervisor.contract.layout import FINAL
-from fred_trainer.checkpoint import CheckpointError
-from fred_trainer.cli import main, run, train_parser
+from fred_trainer.cli.main import main
+from fred_trainer.cli.parser import train_parser
+from fred_trainer.cli.train import run
 from fred_trainer.data import DataError, Pair, read_sequence
-from fred_trainer.draw import FOUND, TRUE
-from fred_trainer.predict import draw, load_detector, predict
-from fred_trainer.settings import settings_from
+from fred_trainer.errors import CheckpointError
+from fred_trainer.evaluate.trained import load_detector
+from fred_trainer.report.draw import FOUND, TRUE
+from fred_trainer.report.predict import draw, predict
+from fred_trainer.train.settings import settings_from
 
 CPU = torch.device("cpu")
 

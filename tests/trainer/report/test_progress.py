@@ -14,12 +14,12 @@ from rich.console import Console
 from fred_supervisor.contract import Heartbeat
 from fred_supervisor.contract.checkpoint import read_sidecar
 from fred_supervisor.contract.layout import FINAL
-from fred_trainer.bar import Bar
-from fred_trainer.cli import run
-from fred_trainer.curves import Curves
-from fred_trainer.draw import FOUND, TRUE, of_canvas, side_by_side
-from fred_trainer.metrics import Scores
-from fred_trainer.progress import Progress
+from fred_trainer.cli.train import run
+from fred_trainer.evaluate.metrics import Scores
+from fred_trainer.report.bar import Bar
+from fred_trainer.report.curves import TrainingCurves
+from fred_trainer.report.draw import FOUND, TRUE, of_canvas, side_by_side
+from fred_trainer.report.progress import Progress
 
 SHORT = ("--freeze-epochs=1", "--epochs=3", "--freeze-batch-size=4", "--unfreeze-batch-size=4")
 
@@ -44,7 +44,7 @@ def test_all_curves_are_there_in_a_folder_that_tensorboard_finds(settings_for, c
 
 
 def test_the_share_of_waiting_is_measured(tmp_path):
-    progress = Progress(Curves(tmp_path, samples=0))
+    progress = Progress(TrainingCurves(tmp_path, samples=0))
     progress.start()
 
     def slow():
@@ -108,7 +108,9 @@ def test_the_streams_of_a_sample_come_out_as_opencv_has_them():
 def test_patience_ends_a_run_whose_map_no_longer_rises_and_that_is_a_goal(settings_for, monkeypatch, scores, last):
     """Evaluations of the freeze phase do not count: epochs 1 and 2 are frozen, 3 and 4 do not rise."""
     said = iter(scores)
-    monkeypatch.setattr("fred_trainer.loop.evaluate", lambda *_, **__: Scores(map50=next(said), map50_95=0.0))
+    monkeypatch.setattr(
+        "fred_trainer.train.validation.evaluate", lambda *_, **__: Scores(map50=next(said), map50_95=0.0)
+    )
     flags = ("--freeze-epochs=2", "--epochs=6", "--freeze-batch-size=12", "--unfreeze-batch-size=12")
     settings = replace(settings_for(*flags, "--eval-every=1", "--patience=2"), no_eval_map=False)
     hb = quiet()

@@ -13,11 +13,11 @@ import torch
 
 from fred_supervisor.contract.drill import parse_drills
 from fred_supervisor.contract.layout import RunDir
-from fred_trainer.faults import Faults
+from fred_trainer.runtime.drills import DrillRunner
 
 
 def faults(run_dir, text):
-    return Faults(parse_drills(text), RunDir(run_dir), torch.device("cpu"))
+    return DrillRunner(parse_drills(text), RunDir(run_dir), torch.device("cpu"))
 
 
 def hooks(drill):
@@ -79,10 +79,10 @@ from pathlib import Path
 sys.modules["torch"] = types.SimpleNamespace(device=object, Tensor=object)  # seconds that this test needs not wait for
 from fred_supervisor.contract.drill import parse_drills
 from fred_supervisor.contract.layout import RunDir
-from fred_trainer.faults import Faults
+from fred_trainer.runtime.drills import DrillRunner
 signal.signal(signal.SIGTERM, lambda *_: None)
 print("up", flush=True)
-Faults(parse_drills(sys.argv[1]), RunDir(Path(sys.argv[2])), None).startup()
+DrillRunner(parse_drills(sys.argv[1]), RunDir(Path(sys.argv[2])), None).startup()
 print("went on", flush=True)
 """
 

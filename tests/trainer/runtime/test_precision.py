@@ -5,14 +5,14 @@ from itertools import pairwise
 import pytest
 import torch
 
-import fred_trainer.loop
-import fred_trainer.training
+import fred_trainer.train.loop
+import fred_trainer.train.setup
 from fred_supervisor.contract import Heartbeat
 from fred_supervisor.contract.layout import FINAL
-from fred_trainer.checkpoint import load
-from fred_trainer.cli import run
-from fred_trainer.precision import Precision, choose_precision
-from fred_trainer.settings import ConfigError
+from fred_trainer.checkpoint.load import load
+from fred_trainer.cli.train import run
+from fred_trainer.errors import ConfigError
+from fred_trainer.runtime.precision import Precision, choose_precision
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 FIRST_SCALE = 65536.0
@@ -22,14 +22,16 @@ SHORT = ("--freeze-epochs=1", "--epochs=2", "--freeze-batch-size=4", "--unfreeze
 @pytest.fixture
 def fp16(monkeypatch):
     """fp16 as on a GPU, scaler and all; torch can do it on the CPU, which `--amp` does not offer."""
-    monkeypatch.setattr(fred_trainer.training, "choose_precision", lambda *_: Precision(device=CPU, half=torch.float16))
+    monkeypatch.setattr(
+        fred_trainer.train.setup, "choose_precision", lambda *_: Precision(device=CPU, half=torch.float16)
+    )
 
 
 @pytest.fixture
 def scales(monkeypatch):
     """(phase, scaler's id, enabled, scale) after every optimiser step."""
     seen = []
-    original = fred_trainer.loop.update
+    original = fred_trainer.train.loop.update
 
     def spy(training, group, rate):
         done = original(training, group, rate)
@@ -37,7 +39,7 @@ def scales(monkeypatch):
         seen.append((training.phase, id(scaler), scaler.is_enabled(), scaler.get_scale()))
         return done
 
-    monkeypatch.setattr(fred_trainer.loop, "update", spy)
+    monkeypatch.setattr(fred_trainer.train.loop, "update", spy)
     return seen
 
 

@@ -3,13 +3,15 @@
 import shutil
 
 import pytest
-from tests.trainer.test_curves import read
-from tests.trainer.test_training import SHORT, Quiet
+from tests.trainer.report.test_curves import read
+from tests.trainer.train.test_loop import SHORT, Quiet
 
-from fred_trainer.cli import main, run, train_parser
+from fred_trainer.cli.main import main
+from fred_trainer.cli.parser import train_parser
+from fred_trainer.cli.train import run
 from fred_trainer.data import DataError, UnreadableImages, write_sequences
-from fred_trainer.sets import make_sets
-from fred_trainer.settings import settings_from
+from fred_trainer.train.datasets import make_datasets
+from fred_trainer.train.settings import settings_from
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def test_a_few_are_left_out_told_and_drawn(settings_for, torn, monkeypatch, capl
 
 
 def sizes(settings) -> tuple[int, int]:
-    sets = make_sets(settings)
+    sets = make_datasets(settings)
     assert isinstance(sets.unreadable, UnreadableImages)
     return len(sets.train), len(sets.validation)
 

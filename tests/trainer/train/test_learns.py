@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from fred_trainer.data import collate
-from fred_trainer.faults import Faults
-from fred_trainer.loop import forward_backward, update
-from fred_trainer.metrics import average_precision
-from fred_trainer.model import set_frozen
-from fred_trainer.training import prepare
+from fred_trainer.evaluate.metrics import average_precision
+from fred_trainer.model.detector import set_frozen
+from fred_trainer.runtime.drills import DrillRunner
+from fred_trainer.train.setup import prepare
+from fred_trainer.train.step import forward_backward, update
 
 CPU = torch.device("cpu")
-BENCH = Path(__file__).parents[2] / "tools" / "bench_fusion.py"
+BENCH = Path(__file__).parents[3] / "tools" / "bench_fusion.py"
 
 
 @pytest.mark.parametrize(
@@ -29,10 +29,10 @@ def test_four_frames_are_learnt_by_heart(settings_for, modality):
     training = prepare(settings_for(*flags, f"--modality={modality}", "--unfreeze-batch-size=4"), CPU)
     batch = collate([training.train_set[(1, index)] for index in (0, 4, 8, 11)])
     set_frozen(training.model, frozen=False)
-    quiet = Faults((), None, CPU)
+    quiet = DrillRunner((), None, CPU)
     losses = []
     for _ in range(30):
-        training.rewind.keep()
+        training.rollback.keep()
         update(training, [forward_backward(training, batch, quiet, size=4)], 2e-3)
         losses.append(training.position.loss)
     assert losses[-1] < 0.4 * losses[0]

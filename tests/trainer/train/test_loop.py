@@ -7,18 +7,19 @@ import time
 import pytest
 import torch
 
-import fred_trainer.loop
+import fred_trainer.train.loop
 from fred_supervisor.contract import Heartbeat
 from fred_supervisor.contract.checkpoint import list_checkpoints, read_sidecar, why_invalid
 from fred_supervisor.contract.flags import normalise
 from fred_supervisor.contract.layout import BEST, FINAL
-from fred_trainer.checkpoint import CheckpointError, NonFiniteError, load, remove_leftovers
-from fred_trainer.cli import run
+from fred_trainer.checkpoint.load import load
+from fred_trainer.checkpoint.saver import _Save
+from fred_trainer.checkpoint.write import remove_leftovers
+from fred_trainer.cli.train import run
 from fred_trainer.data import DataError
-from fred_trainer.model import norms
-from fred_trainer.saver import _Save
-from fred_trainer.settings import ConfigError
-from fred_trainer.training import prepare
+from fred_trainer.errors import CheckpointError, ConfigError, NonFiniteError
+from fred_trainer.model.detector import norms
+from fred_trainer.train.setup import prepare
 
 SHORT = ("--freeze-epochs=1", "--epochs=3", "--freeze-batch-size=4", "--unfreeze-batch-size=4")
 ALWAYS_SAVE = "--save-every-seconds=0.000001"
@@ -47,13 +48,13 @@ class Quiet(Heartbeat):
 def seen(monkeypatch):
     """The ids of every micro-batch that was trained on."""
     batches = []
-    original = fred_trainer.loop.forward_backward
+    original = fred_trainer.train.loop.forward_backward
 
     def spy(training, batch, *rest, **more):
         batches.append((training.position.epoch, list(batch.ids)))
         return original(training, batch, *rest, **more)
 
-    monkeypatch.setattr(fred_trainer.loop, "forward_backward", spy)
+    monkeypatch.setattr(fred_trainer.train.loop, "forward_backward", spy)
     return batches
 
 
@@ -72,7 +73,7 @@ def test_training_passes_from_freeze_to_unfreeze_and_ends_at_the_final_epoch(set
     assert hb.is_done
     assert {epoch for epoch, _ in seen} == {1, 2, 3}
     assert all(len({name for e, name in ids(seen) if e == epoch}) == 12 for epoch in (1, 2, 3))
-    names = {path.name for path in settings.run_dir.glob("*.pth")}
+    names = {path.name for path in settings.run_dir.glob("*.pth") if not path.name.startswith("step_weights.")}
     assert names == {
         "freeze_last_epoch_weights.pth",
         "unfreeze_epoch_2_weights.pth",
@@ -161,10 +162,10 @@ def test_rewinding_brings_back_the_statistics_of_batch_norm(settings_for):
     training = prepare(settings_for(*SHORT, "--skip-freeze"), torch.device("cpu"))
     training.model.train()
     before = [norm.running_mean.clone() for norm in norms(training.model)]
-    training.rewind.keep()
+    training.rollback.keep()
     training.model(torch.randint(0, 256, (2, 6, 64, 64), dtype=torch.uint8), [torch.zeros(0, 4)] * 2)
     assert not all(torch.equal(b, n.running_mean) for b, n in zip(before, norms(training.model), strict=True))
-    training.rewind.restore()
+    training.rollback.restore()
     assert all(torch.equal(b, n.running_mean) for b, n in zip(before, norms(training.model), strict=True))
 
 
@@ -172,7 +173,7 @@ def test_half_changed_weights_are_never_saved(settings_for, monkeypatch):
     def fail(self):
         raise RuntimeError("in the update")
 
-    monkeypatch.setattr("fred_trainer.ema.Ema.update", fail)
+    monkeypatch.setattr("fred_trainer.train.ema.Ema.update", fail)
     settings = settings_for(*SHORT)
     with pytest.raises(RuntimeError, match="in the update"):
         run(settings, Quiet())
@@ -189,7 +190,7 @@ def test_a_loss_that_is_not_a_number_names_its_samples_and_changes_nothing(setti
 
 
 def test_weights_that_are_not_finite_are_not_saved(settings_for, monkeypatch):
-    original = fred_trainer.loop.update
+    original = fred_trainer.train.loop.update
 
     def spoil(training, group, rate):
         images = original(training, group, rate)
@@ -197,7 +198,7 @@ def test_weights_that_are_not_finite_are_not_saved(settings_for, monkeypatch):
             next(training.model.parameters())[3] = float("inf")
         return images
 
-    monkeypatch.setattr(fred_trainer.loop, "update", spoil)
+    monkeypatch.setattr(fred_trainer.train.loop, "update", spoil)
     settings = settings_for(*SHORT)
     with pytest.raises(NonFiniteError, match="not finite"):
         run(settings, Quiet(stop_after=1))

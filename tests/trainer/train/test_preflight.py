@@ -5,16 +5,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-import fred_trainer.preflight
+import fred_trainer.train.preflight
 from fred_supervisor.contract import Heartbeat
 from fred_supervisor.contract.errors import ErrorKind, read_error
 from fred_supervisor.contract.exits import TrainerExit
 from fred_supervisor.contract.layout import FINAL, RunDir
 from fred_supervisor.contract.preflight import read_preflight
-from fred_trainer.checkpoint import CheckpointError, DiskError, load
-from fred_trainer.cli import run
-from fred_trainer.preflight import rehearse
-from fred_trainer.training import prepare
+from fred_trainer.checkpoint.load import load
+from fred_trainer.cli.train import run
+from fred_trainer.errors import CheckpointError, DiskError
+from fred_trainer.train.preflight import rehearse
+from fred_trainer.train.setup import prepare
 
 SHORT = ("--freeze-epochs=1", "--epochs=2", "--freeze-batch-size=4", "--unfreeze-batch-size=6")
 
@@ -38,13 +39,13 @@ def rehearsed(settings_for):
 def steps(monkeypatch):
     """(frozen, images) of every forward pass of the preflight."""
     taken = []
-    original = fred_trainer.preflight.forward_backward
+    original = fred_trainer.train.preflight.forward_backward
 
     def spy(training, batch, faults, *, size):
         taken.append((not next(training.model.backbone.backbones.parameters()).requires_grad, len(batch.ids)))
         return original(training, batch, faults, size=size)
 
-    monkeypatch.setattr(fred_trainer.preflight, "forward_backward", spy)
+    monkeypatch.setattr(fred_trainer.train.preflight, "forward_backward", spy)
     return taken
 
 
@@ -110,14 +111,14 @@ def test_a_phase_that_will_not_be_is_not_rehearsed(rehearsed, quiet, steps, flag
 
 
 def test_what_cannot_run_is_named_and_nothing_is_left(rehearsed, tmp_path, monkeypatch, caplog):
-    original = fred_trainer.preflight.forward_backward
+    original = fred_trainer.train.preflight.forward_backward
 
     def full(training, batch, faults, *, size):
         if next(training.model.backbone.backbones.parameters()).requires_grad:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB")
         return original(training, batch, faults, size=size)
 
-    monkeypatch.setattr(fred_trainer.preflight, "forward_backward", full)
+    monkeypatch.setattr(fred_trainer.train.preflight, "forward_backward", full)
     settings = rehearsed()
     hb = Heartbeat(environ={"FRED_ERROR_FILE": str(tmp_path / "error.json")}, signals=False)
     with pytest.raises(torch.OutOfMemoryError):
@@ -138,7 +139,7 @@ def test_a_checkpoint_that_cannot_be_written_or_read_is_found(rehearsed, quiet, 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(fred_trainer.checkpoint, "write_state", full)
+    monkeypatch.setattr(fred_trainer.train.preflight, "write_state", full)
     with pytest.raises(DiskError, match="No space left on device"):
         rehearse(training, quiet)
 

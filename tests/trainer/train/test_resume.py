@@ -6,10 +6,10 @@ import torch
 from fred_supervisor.contract import Heartbeat
 from fred_supervisor.contract.checkpoint import list_checkpoints, sidecar_path
 from fred_supervisor.contract.layout import FINAL
-from fred_trainer.checkpoint import CheckpointError, load
-from fred_trainer.cli import run
-from fred_trainer.settings import ConfigError
-from fred_trainer.training import prepare
+from fred_trainer.checkpoint.load import load
+from fred_trainer.cli.train import run
+from fred_trainer.errors import CheckpointError, ConfigError
+from fred_trainer.train.setup import prepare
 
 CPU = torch.device("cpu")
 SHORT = ("--freeze-epochs=1", "--epochs=2", "--freeze-batch-size=4", "--unfreeze-batch-size=4", "--no-preflight")
@@ -21,8 +21,8 @@ def finished(data, tmp_path_factory):
     """A run of two epochs: the states at the end of its phases."""
     from tests.trainer.conftest import TINY
 
-    from fred_trainer.cli import train_parser
-    from fred_trainer.settings import settings_from
+    from fred_trainer.cli.parser import train_parser
+    from fred_trainer.train.settings import settings_from
 
     folder = tmp_path_factory.mktemp("finished")
     words = ["--data", str(data), "--run-dir", str(folder), *TINY, *SHORT]

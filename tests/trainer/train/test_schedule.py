@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fred_trainer.schedule import FLOOR, WARMUP_SAMPLES_MAX, WARMUP_SHARE, learning_rate
+from fred_trainer.train.schedule import FLOOR, WARMUP_SAMPLES_MAX, WARMUP_SHARE, learning_rate
 
 
 @given(st.integers(100, 10**7), st.floats(1e-5, 1), st.data())

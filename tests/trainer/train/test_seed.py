@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-import fred_trainer.loop
+import fred_trainer.train.loop
 from fred_supervisor.contract import Heartbeat
 from fred_supervisor.contract.checkpoint import read_sidecar
 from fred_supervisor.contract.layout import FINAL
-from fred_trainer.cli import run
-from fred_trainer.metrics import Scores
+from fred_trainer.cli.train import run
+from fred_trainer.evaluate.metrics import Scores
 
 
 def quiet():
@@ -33,7 +33,9 @@ def test_no_eval_map_never_evaluates(settings_for, monkeypatch, flags):
     """Seed row 17."""
     evaluated = []
     monkeypatch.setattr(
-        fred_trainer.loop, "evaluate", lambda *_, **__: evaluated.append(1) or Scores(map50=0.5, map50_95=0.2)
+        fred_trainer.train.validation,
+        "evaluate",
+        lambda *_, **__: evaluated.append(1) or Scores(map50=0.5, map50_95=0.2),
     )
     short = ("--freeze-epochs=1", "--epochs=2", "--freeze-batch-size=12", "--unfreeze-batch-size=12", "--eval-every=1")
     assert run(replace(settings_for(*short), no_eval_map=bool(flags)), quiet()) == 0

@@ -3,9 +3,11 @@
 import pytest
 
 from fred_supervisor.contract.exits import TrainerExit
-from fred_trainer.cli import main, train_parser
+from fred_trainer.cli.main import main
+from fred_trainer.cli.parser import train_parser
 from fred_trainer.data import write_sequences
-from fred_trainer.settings import ConfigError, settings_from
+from fred_trainer.errors import ConfigError
+from fred_trainer.train.settings import settings_from
 
 
 def parse(*flags, environ=None):

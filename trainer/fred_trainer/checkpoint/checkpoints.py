@@ -1,15 +1,11 @@
-"""Checkpoints on disk: when, how and under which names; and loaded again."""
+"""The checkpoints of one run dir: when they are saved, under which names, and what it costs."""
 
 import contextlib
 import errno
-import hashlib
 import logging
 import os
-import pickle
-import re
 import time
 from functools import partial
-from io import BufferedWriter
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -17,25 +13,17 @@ import torch
 
 from fred_supervisor.contract import Heartbeat
 from fred_supervisor.contract.alarm import Alarm
-from fred_supervisor.contract.checkpoint import (
-    FORMAT_VERSION,
-    Sidecar,
-    list_checkpoints,
-    publish,
-    read_sidecar,
-)
+from fred_supervisor.contract.checkpoint import Sidecar, list_checkpoints, publish, read_sidecar
 from fred_supervisor.contract.files import now_text
 from fred_supervisor.contract.layout import STEP_STATE_LINK, TEMPORARY_SUFFIX, is_step_name, step_name
-from fred_trainer.faults import Faults
-from fred_trainer.retention import Shelf
-from fred_trainer.saver import Outcome, Saver, State, not_finite
+from fred_trainer.checkpoint.retention import RetentionPolicy
+from fred_trainer.checkpoint.saver import SaveOutcome, Saver, State, not_finite
+from fred_trainer.checkpoint.write import remove_leftovers, write_state
+from fred_trainer.errors import DiskError, NonFiniteError
+from fred_trainer.runtime.drills import DrillRunner
 
 log = logging.getLogger("fred_trainer")
 
-COMMON_KEYS: Final = ("epoch", "model", "ema", "optimizer", "loss")
-"""Without these a file is no checkpoint at all; with these alone it is another tool's."""
-KEYS: Final = (*COMMON_KEYS, "format_version", "config", "fingerprints", "position")
-"""Of a checkpoint of this trainer."""
 COST_SHARE: Final = 0.01
 """Of training time that `auto` spends on saving."""
 SHORTEST_S: Final = 1.0
@@ -48,26 +36,6 @@ FORGETTING: Final = 0.8
 """What the longest write and the longest step of the past still count, after each save."""
 
 
-class CheckpointError(Exception):
-    """A checkpoint cannot be loaded. One line: which, why, what to do."""
-
-    fred_kind = "checkpoint"
-    at_start: bool = False
-    """Before training began."""
-
-
-class DiskError(Exception):
-    """A state that had to be saved could not be written. One line: where, why."""
-
-    fred_kind = "disk"
-
-
-class NonFiniteError(Exception):
-    """Loss, gradients or weights are not finite."""
-
-    fred_kind = "nan_loss"
-
-
 class Checkpoints:
     """The checkpoints of one run dir, as one trainer process (rank 0) writes them."""
 
@@ -76,16 +44,16 @@ class Checkpoints:
         run_dir: Path,
         *,
         every_s: float | Literal["auto"],
-        faults: Faults,
+        drills: DrillRunner,
         hb: Heartbeat,
         device: torch.device,
     ) -> None:
         self._run_dir = run_dir
         self._every_s = every_s
-        self._faults = faults
+        self._drills = drills
         self._hb = hb
         self._saver = Saver(device)
-        self._shelf = Shelf(run_dir)
+        self._retention = RetentionPolicy(run_dir)
         self._session = 1 + max((f.sidecar.session for f in list_checkpoints(run_dir) if f.sidecar), default=0)
         self._begun_mono_s = self._looked_mono_s = time.monotonic()
         self._pending_samples = 0
@@ -179,7 +147,7 @@ class Checkpoints:
         if must and self.unsaved is not None:
             raise DiskError(f"the state cannot be saved in {self._run_dir}: {self.unsaved}") from self.unsaved
 
-    def _take(self, outcome: Outcome | None) -> None:
+    def _take(self, outcome: SaveOutcome | None) -> None:
         """Learn from how a save ended."""
         if outcome is None:
             return
@@ -206,7 +174,7 @@ class Checkpoints:
         if broken:
             raise NonFiniteError(f"{len(broken)} weights are not finite, {broken[0]} first: nothing is saved")
         written = self._run_dir / f".checkpoint.{os.getpid()}{TEMPORARY_SUFFIX}"
-        self._thinned = bool(self._shelf.make_room(_bytes_of(state)))
+        self._thinned = bool(self._retention.make_room(_bytes_of(state)))
         try:
             while not self._write_once(state, written, paths):
                 self._thinned = True
@@ -215,19 +183,19 @@ class Checkpoints:
                 written.unlink(missing_ok=True)
             raise
         for path in paths:
-            self._shelf.add(path)
+            self._retention.add(path)
         if is_step_name(paths[0].name):
             self._point_to(paths[0].name)
-        self._shelf.thin()
+        self._retention.thin()
 
     def _write_once(self, state: State, written: Path, paths: list[Path]) -> bool:
         """False: there was no room, now there is a little more. Raises OSError."""
         try:
             digest = write_state(state, written)
-            self._faults.checkpoint(state["epoch"])
+            self._drills.checkpoint(state["epoch"])
             publish(written, paths, partial(self._describe, state), digest=digest)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT) and self._shelf.drop_oldest() is not None:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT) and self._retention.drop_oldest() is not None:
                 return False
             raise
         return True
@@ -261,91 +229,9 @@ class Checkpoints:
         beside.replace(self._run_dir / STEP_STATE_LINK)
 
 
-class _Digested:
-    """A file for torch.save: takes the digest of what passes, and keeps the first error to itself until the end.
-
-    torch's writer turns an exception from below into one of its own, and hides the cause (a full disk).
-    """
-
-    def __init__(self, file: BufferedWriter) -> None:
-        self._file = file
-        self.hash = hashlib.sha256()
-        self.error: OSError | None = None
-
-    def write(self, data: memoryview) -> int:
-        if self.error is None:
-            try:
-                self._file.write(data)
-                self.hash.update(data)
-            except OSError as error:
-                self.error = error
-        return len(data)
-
-    def flush(self) -> None:
-        """Buffers are emptied when the file is closed."""
-
-
-def write_state(state: State, path: Path) -> str:
-    """Write `state` to `path`, and give its digest. Not yet forced to disk. Raises OSError."""
-    with path.open("wb") as file:
-        digested = _Digested(file)
-        torch.save(state, digested)  # type: ignore[arg-type]  # write and flush are all it needs
-        if digested.error is not None:
-            raise digested.error
-    return f"sha256:{digested.hash.hexdigest()}"
-
-
 def _bytes_of(value: Any) -> int:
     """Of the tensors in `value`."""
     if isinstance(value, torch.Tensor):
         return value.nbytes
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return sum(map(_bytes_of, inner))
-
-
-_TEMPORARY: Final = re.compile(rf"\..*?(?:\.(?P<pid>\d+))?{re.escape(TEMPORARY_SUFFIX)}")
-
-
-def remove_leftovers(run_dir: Path) -> None:
-    """Remove files under construction whose process is gone, and those that do not name one."""
-    for path in run_dir.glob(f".*{TEMPORARY_SUFFIX}"):
-        named = _TEMPORARY.fullmatch(path.name)
-        if named is not None and (named["pid"] is None or not _alive(int(named["pid"]))):
-            path.unlink(missing_ok=True)
-    for path in run_dir.glob("step_weights.*.pth.json"):  # of a process that was killed between a file and its sidecar
-        if not path.with_suffix("").exists():
-            path.unlink(missing_ok=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def load(path: Path) -> dict[str, Any]:
-    """The state in `path`, on the CPU. Raises CheckpointError."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} does not load: {reason}; name another with --resume") from error
-    missing = [key for key in COMMON_KEYS if not isinstance(state, dict) or key not in state]
-    if missing:
-        raise CheckpointError(f"{path} is no checkpoint of fred-train: it lacks {', '.join(missing)}")
-    version = state.get("format_version", FORMAT_VERSION)
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path} is of format {version}, this version reads {FORMAT_VERSION}: update fred-supervise"
-        )
-    loaded: dict[str, Any] = state
-    return loaded
-
-
-def is_foreign(state: dict[str, Any]) -> bool:
-    """Whether another tool wrote it: weights and an epoch, but not how to go on exactly."""
-    return any(key not in state for key in KEYS)

@@ -17,7 +17,7 @@ ROOM: Final = 2.0
 """Room on the disk, in checkpoints, below which old epochs make way."""
 
 
-class Shelf:
+class RetentionPolicy:
     """The checkpoints of one run dir. A file that was found whole once is not read again while it stays as it is."""
 
     def __init__(self, run_dir: Path) -> None:

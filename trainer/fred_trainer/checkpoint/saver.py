@@ -22,7 +22,7 @@ _KEPT_AS: Final = {torch.bfloat16: torch.int16}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class SaveOutcome:
     """How a save ended."""
 
     error: BaseException | None
@@ -62,13 +62,13 @@ class Saver:
         """Whether a save is under way."""
         return self._save is not None and self._save.is_alive()
 
-    def join(self) -> Outcome | None:
+    def join(self) -> SaveOutcome | None:
         """Wait for the save under way, if there is one that was not joined."""
         save, self._save = self._save, None
         if save is None:
             return None
         save.join()
-        return Outcome(error=save.error, cpu_s=save.cpu_s, wall_s=save.wall_s)
+        return SaveOutcome(error=save.error, cpu_s=save.cpu_s, wall_s=save.wall_s)
 
 
 class _Save(threading.Thread):

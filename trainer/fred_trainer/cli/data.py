@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fred_supervisor.contract.flags import natural, positive
-from fred_trainer.cli import Parser
+from fred_trainer.cli.parser import CommandParser
 from fred_trainer.data import (
     LAYOUTS,
     SCENERIES,
@@ -32,8 +32,8 @@ def main(words: Sequence[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    whole = Parser(prog="fred-train data", allow_abbrev=False, description="Makes up or checks a data set.")
-    commands = whole.add_subparsers(dest="command", required=True, parser_class=Parser)
+    whole = CommandParser(prog="fred-train data", allow_abbrev=False, description="Makes up or checks a data set.")
+    commands = whole.add_subparsers(dest="command", required=True, parser_class=CommandParser)
     synth = commands.add_parser("synth", help="write synthetic sequences in the FRED layout")
     synth.add_argument("dir", type=Path, metavar="DIR", help="new or empty folder")
     synth.add_argument("--sequences", type=natural, metavar="N", default=6, help="for training (default 6)")

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from fred_supervisor.contract.exits import TrainerExit
 from fred_supervisor.contract.flags import positive, ratio
-from fred_trainer.cli import Parser, choose_device
+from fred_trainer.cli.parser import CommandParser
 
 
 def main(words: Sequence[str]) -> int:
     """The command; `words` are those after `predict`."""
-    parser = Parser(
+    parser = CommandParser(
         prog="fred-train predict",
         allow_abbrev=False,
         description="Draws what a trained model finds in a sequence, on RGB and events side by side.",
@@ -30,7 +30,8 @@ def main(words: Sequence[str]) -> int:
     given = parser.parse_args(words)
     logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO)
 
-    from fred_trainer.predict import predict  # noqa: PLC0415 - torch, not needed for --help
+    from fred_trainer.report.predict import predict  # noqa: PLC0415 - torch, not needed for --help
+    from fred_trainer.runtime.device import choose_device  # noqa: PLC0415 - likewise
 
     predict(
         given.weights,

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from fred_supervisor.contract import Heartbeat
 from fred_trainer.data import Batch, boxes_to_source
-from fred_trainer.metrics import Scores, average_precision
-from fred_trainer.model import Detector
-from fred_trainer.precision import Precision
-from fred_trainer.ranks import ALONE, Ranks
+from fred_trainer.evaluate.metrics import Scores, average_precision
+from fred_trainer.model.detector import Detector
+from fred_trainer.runtime.precision import Precision
+from fred_trainer.runtime.ranks import ALONE, Ranks
 
 
 @torch.no_grad()

@@ -5,10 +5,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from fred_trainer.checkpoint import NonFiniteError
 from fred_trainer.data import Batch, PairDataset, collate
-from fred_trainer.model import Detector
-from fred_trainer.precision import Precision
+from fred_trainer.errors import NonFiniteError
+from fred_trainer.model.detector import Detector
+from fred_trainer.runtime.precision import Precision
 
 EVERY_EPOCHS: Final = 10
 SAMPLES: Final = 4
@@ -21,7 +21,7 @@ def fixed_samples(dataset: PairDataset, count: int = SAMPLES) -> Batch:
 
 
 @torch.no_grad()
-def look(model: Detector, samples: Batch, *, device: torch.device, precision: Precision) -> list[dict[str, Tensor]]:
+def check(model: Detector, samples: Batch, *, device: torch.device, precision: Precision) -> list[dict[str, Tensor]]:
     """What `model` (in evaluation mode) finds in `samples`, on the CPU: `boxes` `(N, 4)` xyxy px, `scores` `(N,)`.
 
     Raises NonFiniteError when something in its outputs is not a finite number or a box is none. The raw outputs are

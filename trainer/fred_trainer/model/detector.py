@@ -17,7 +17,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork
 
-from fred_trainer.backbones import BACKBONES, STREAMS, STRIDES, levels_for
+from fred_trainer.model.backbones import BACKBONES, STREAMS, STRIDES, levels_for
 
 PYRAMID_CHANNELS: Final = 64
 HEAD_CONVS: Final = 2
@@ -119,8 +119,8 @@ class Detector(FCOS):  # type: ignore[misc]  # torchvision ships no types
         self.register_buffer("std", 255 * std, persistent=False)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """`(B, 3·S, H, W)` uint8 → float32 of zero mean and unit variance, channels last."""
-        return ((images.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        """`(B, 3·S, H, W)` uint8 → float of zero mean and unit variance, channels last."""
+        return ((images.to(self.mean.dtype) - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor, boxes: list[Tensor] | None = None) -> Any:
         """Losses for `images` `(B, 3·S, H, W)` uint8 with `boxes` (B × `(N, 4)` xyxy px, letterboxed frame).
@@ -128,7 +128,7 @@ class Detector(FCOS):  # type: ignore[misc]  # torchvision ships no types
         In evaluation: B × {"boxes" `(N, 4)` likewise, "scores" `(N,)`, "labels" `(N,)`}.
         """
         features = list(self.backbone(self.normalise(images)).values())
-        outputs = {name: value.float() for name, value in self.head(features).items()}
+        outputs = {name: value.to(self.mean.dtype) for name, value in self.head(features).items()}  # of half precision
         size = (int(images.shape[-2]), int(images.shape[-1]))
         anchors = self.anchor_generator(ImageList(images, [size] * len(images)), features)
         cells = [level.shape[-2] * level.shape[-1] for level in features]

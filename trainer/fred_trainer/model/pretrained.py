@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
-from fred_trainer.settings import ConfigError
+from fred_trainer.errors import ConfigError
 
 log = logging.getLogger("fred_trainer")
 

@@ -12,13 +12,13 @@ import numpy.typing as npt
 
 from fred_supervisor.contract.files import now_text
 from fred_trainer.data import Image
-from fred_trainer.metrics import Curve
+from fred_trainer.evaluate.metrics import Curve
 
 THRESHOLDS: Final = 101
 """Scores at which the precision-recall curve is cut."""
 
 
-class Curves:
+class TrainingCurves:
     """Scalars by samples seen. Writes are synchronous and buffered: no thread to be forked into loader workers.
 
     TensorBoard loads after the first training step, when nobody waits for it.

@@ -4,7 +4,6 @@ import itertools
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +11,6 @@ import cv2
 import numpy as np
 import torch
 
-from fred_trainer import checkpoint
 from fred_trainer.data import (
     DataError,
     Image,
@@ -24,9 +22,9 @@ from fred_trainer.data import (
     read_image,
     read_sequence,
 )
-from fred_trainer.draw import side_by_side
-from fred_trainer.model import Detector, build
-from fred_trainer.precision import choose_precision
+from fred_trainer.evaluate.trained import TrainedDetector, load_detector
+from fred_trainer.report.draw import side_by_side
+from fred_trainer.runtime.precision import choose_precision
 
 log = logging.getLogger("fred_trainer")
 
@@ -34,36 +32,8 @@ FRAMES_PER_S: Final = 30.0
 """Of FRED."""
 VIDEO: Final = "predictions.mp4"
 
-Found = list[tuple[tuple[float, float, float, float], float]]
+Detections = list[tuple[tuple[float, float, float, float], float]]
 """(xyxy px of the source frame, score), most certain first."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trained:
-    """A detector as its checkpoint describes it."""
-
-    detector: Detector
-    """Averaged weights, in evaluation mode."""
-    modality: str
-    input_size: int
-
-
-def load_detector(path: Path, device: torch.device) -> Trained:
-    """The model in a checkpoint. Raises CheckpointError."""
-    state = checkpoint.load(path)
-    config = state["config"]
-    detector = build(
-        modality=config["modality"],
-        backbone=config["backbone"],
-        compression_ratio=config["compression_ratio"],
-        input_size=config["input_size"],
-    )
-    try:
-        detector.load_state_dict(state["ema"])
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise checkpoint.CheckpointError(f"{path} does not fit the model of this version: {reason}") from error
-    return Trained(detector=detector.to(device).eval(), modality=config["modality"], input_size=config["input_size"])
 
 
 def predict(
@@ -96,8 +66,8 @@ def predict(
 
 @torch.no_grad()
 def detect(
-    trained: Trained, pairs: list[Pair], device: torch.device, batch_size: int, score: float
-) -> Iterator[tuple[Pair, Found]]:
+    trained: TrainedDetector, pairs: list[Pair], device: torch.device, batch_size: int, score: float
+) -> Iterator[tuple[Pair, Detections]]:
     """What the detector finds in each of `pairs`, from `score` on."""
     dataset = PairDataset(pairs, modality=trained.modality, input_size=trained.input_size, augment=False, seed=0)
     precision = choose_precision("auto", device)
@@ -114,7 +84,7 @@ def detect(
             yield pair, [((x1, y1, x2, y2), certainty) for (x1, y1, x2, y2), certainty in certain if certainty >= score]
 
 
-def draw(pair: Pair, found: Found) -> Image:
+def draw(pair: Pair, found: Detections) -> Image:
     """The frame as both cameras saw it; a stream without an image is left out."""
     files = {"rgb": pair.rgb, "event": pair.event}
     images = {stream: as_large_as(read_image(file), pair) for stream, file in files.items() if file is not None}

@@ -4,18 +4,17 @@ import logging
 import resource
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import torch
 
-from fred_trainer.backbones import STREAMS
-from fred_trainer.bar import Bar
-from fred_trainer.curves import Curves
 from fred_trainer.data import Batch
-from fred_trainer.draw import of_canvas, side_by_side
-from fred_trainer.metrics import Scores
-from fred_trainer.training import Training
+from fred_trainer.evaluate.metrics import Scores
+from fred_trainer.report.bar import Bar
+from fred_trainer.report.curves import TrainingCurves
+from fred_trainer.report.draw import of_canvas, side_by_side
 
 log = logging.getLogger("fred_trainer")
 
@@ -26,10 +25,32 @@ SHOWN_FROM: Final = 0.2
 Item = TypeVar("Item")
 
 
+@dataclass(frozen=True, kw_only=True)
+class StepReport:
+    """Where training is after an optimiser step."""
+
+    epoch: int
+    epochs: int
+    phase: str
+    step: int
+    """Micro-batches of this epoch done, of `steps`."""
+    steps: int
+    samples: int
+    """Since the beginning of the run."""
+    images: int
+    """Of this optimiser step."""
+    loss: float
+    rate: float
+    """Learning rate."""
+    epoch_complete: bool
+    unreadable: int
+    """Images that could not be read so far."""
+
+
 class Progress:
     """Tells of optimiser steps, epochs and evaluations: a bar on a terminal, plain lines elsewhere."""
 
-    def __init__(self, curves: Curves) -> None:
+    def __init__(self, curves: TrainingCurves) -> None:
         self.curves = curves
         self._bar = Bar() if sys.stdout.isatty() else None
         self._since_mono_s = time.monotonic()
@@ -54,35 +75,33 @@ class Progress:
             self._waited_s += time.monotonic() - began
             yield batch
 
-    def step(self, training: Training, *, images: int, steps: int, rate: float) -> None:
-        """After an optimiser step over `images` images at learning rate `rate`; `steps` are those of the epoch."""
-        position = training.position
-        assert position.loss is not None
-        self.curves.add(training.samples, train__loss=position.loss, train__lr=rate)
-        if training.unreadable.count:
-            self.curves.add(training.samples, data__unreadable_images=training.unreadable.count)
-        self._images += images
+    def step(self, now: StepReport) -> None:
+        """After an optimiser step."""
+        self.curves.add(now.samples, train__loss=now.loss, train__lr=now.rate)
+        if now.unreadable:
+            self.curves.add(now.samples, data__unreadable_images=now.unreadable)
+        self._images += now.images
+        where = f"epoch {now.epoch}/{now.epochs}  {now.phase}"
         if self._bar is not None:
-            self._bar.step(self._where(training), loss=position.loss, done=training.step, of=steps)
+            self._bar.step(where, loss=now.loss, done=now.step, of=now.steps)
         elapsed_s = time.monotonic() - self._since_mono_s
-        if elapsed_s >= LINE_EVERY_S or training.epoch_complete:
+        if elapsed_s >= LINE_EVERY_S or now.epoch_complete:
             speed = self._images / elapsed_s
-            if self._bar is None or training.epoch_complete:
-                where = self._where(training)
-                log.info("%s  step %d/%d  loss %.4f  %.1f images/s", where, training.step, steps, position.loss, speed)
+            if self._bar is None or now.epoch_complete:
+                log.info("%s  step %d/%d  loss %.4f  %.1f images/s", where, now.step, now.steps, now.loss, speed)
             self.curves.add(
-                training.samples,
+                now.samples,
                 train__images_per_s=speed,
                 train__data_wait_share=min(1.0, self._waited_s / elapsed_s),
-                **memory_mib(training.device),
+                **memory_mib(),
             )
             self.start()
 
-    def scores(self, training: Training, scores: Scores, *, seconds: float) -> None:
+    def scores(self, samples: int, scores: Scores, *, epoch: int, seconds: float) -> None:
         """After an evaluation."""
         log.info(
             "epoch %d  mAP50 %.4f  mAP50:95 %.4f  recall %s  evaluated in %.1f s",
-            training.position.epoch,
+            epoch,
             scores.map50,
             scores.map50_95,
             "  ".join(f"{share:.3f} at IoU {iou}" for iou, share in scores.recall.items()),
@@ -90,18 +109,22 @@ class Progress:
         )
         by_size = {f"val_by_size__map50_{name}": x for name, x in scores.map50_by_size.items() if x is not None}
         recall = {f"val__recall_{iou}": share for iou, share in scores.recall.items()}
-        self.curves.add(training.samples, val__map50=scores.map50, val__map50_95=scores.map50_95, **by_size, **recall)
-        self.curves.add_precision_recall(training.samples, "val/precision_recall_50", scores.curve, boxes=scores.boxes)
+        self.curves.add(samples, val__map50=scores.map50, val__map50_95=scores.map50_95, **by_size, **recall)
+        self.curves.add_precision_recall(samples, "val/precision_recall_50", scores.curve, boxes=scores.boxes)
 
-    def pictures(self, training: Training, samples: Batch, found: list[dict[str, torch.Tensor]]) -> None:
-        """What the model finds in fixed samples of the validation set (amber), and what is there (green)."""
-        streams = STREAMS[training.settings.modality]
-        fixed = zip(samples.images, samples.boxes, samples.ids, found, strict=True)
+    def pictures(
+        self, samples: int, batch: Batch, found: list[dict[str, torch.Tensor]], *, streams: Sequence[str]
+    ) -> None:
+        """What the model finds in the fixed samples `batch` of the validation set (amber), and what is there (green).
+
+        `found`: one dict a sample, `boxes` `(N, 4)` xyxy px of the canvas and `scores` `(N,)`.
+        """
+        fixed = zip(batch.images, batch.boxes, batch.ids, found, strict=True)
         for at, (image, truth, name, one) in enumerate(fixed):
             boxes = zip(one["boxes"].tolist(), one["scores"].tolist(), strict=True)
-            seen = [(box, score) for box, score in boxes if score >= SHOWN_FROM]
-            picture = side_by_side(of_canvas(image, streams), seen, truth.tolist(), caption=name)
-            self.curves.add_picture(training.samples, f"predictions/{at}", picture)
+            shown = [(box, score) for box, score in boxes if score >= SHOWN_FROM]
+            picture = side_by_side(of_canvas(image, streams), shown, truth.tolist(), caption=name)
+            self.curves.add_picture(samples, f"predictions/{at}", picture)
 
     def close(self) -> None:
         """Leave the terminal as it was, and the curves whole."""
@@ -109,14 +132,10 @@ class Progress:
             self._bar.close()
         self.curves.close()
 
-    @staticmethod
-    def _where(training: Training) -> str:
-        return f"epoch {training.position.epoch}/{training.settings.epochs}  {training.phase}"
 
-
-def memory_mib(device: torch.device) -> dict[str, float]:
+def memory_mib() -> dict[str, float]:
     """Peaks so far: resident set of the main process, and what torch's allocator holds of the GPU, if there is one."""
     found = {"memory__host_peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
-    if device.type == "cuda":
-        found["memory__gpu_peak_mib"] = torch.cuda.max_memory_reserved(device) / 2**20
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        found["memory__gpu_peak_mib"] = torch.cuda.max_memory_reserved() / 2**20
     return found

@@ -15,10 +15,9 @@ from torch import Tensor
 from fred_supervisor.contract.drill import Drill, Fault
 from fred_supervisor.contract.files import write_atomic
 from fred_supervisor.contract.layout import RunDir
-from fred_trainer.settings import Phase
 
 
-class Faults:
+class DrillRunner:
     """The drills of this process. The loop tells where it is; what is due there happens."""
 
     def __init__(self, drills: Sequence[Drill], run_dir: RunDir, device: torch.device) -> None:
@@ -30,7 +29,7 @@ class Faults:
     def startup(self) -> None:
         self._fire(d for d in self._drills if d.where == "startup")
 
-    def step(self, phase: Phase, epoch: int, step: int, batch_size: int) -> None:
+    def step(self, phase: str, epoch: int, step: int, batch_size: int) -> None:
         """Before the forward pass of `step` of `epoch`, both from 1."""
         here = (phase, epoch, step)
         self._fire(d for d in self._drills if (d.where, d.epoch, d.step) == here)

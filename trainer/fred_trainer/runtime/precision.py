@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from fred_trainer.settings import ConfigError
+from fred_trainer.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ from torch.utils.data import Sampler
 from fred_supervisor.contract import Heartbeat
 from fred_supervisor.contract.exits import TrainerExit
 from fred_trainer.data import EpochBatches
-from fred_trainer.settings import ConfigError
+from fred_trainer.errors import ConfigError, PeerError
 
 PATIENCE_S: Final = 3600.0
 """A collective operation fails after this; whoever watches us has made up his mind before."""
@@ -35,18 +35,6 @@ GRACE_S: Final = 5.0
 """To leave in order after another rank has died."""
 
 Value = TypeVar("Value")
-
-
-class PeerError(Exception):
-    """Another rank has died."""
-
-    fred_kind = "nccl"
-
-
-class PreemptedError(Exception):
-    """We were asked to leave, and saved. Not a failure, but torchrun turns every exit code into 1."""
-
-    fred_kind = "preempted"
 
 
 @dataclass(frozen=True, kw_only=True)

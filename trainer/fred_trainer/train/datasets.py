@@ -3,13 +3,13 @@
 from typing import NamedTuple
 
 from fred_trainer.data import Augmentation, DataError, PairDataset, UnreadableImages, open_cache, open_index, split
-from fred_trainer.settings import QUICK_BATCHES, Settings
+from fred_trainer.train.settings import QUICK_BATCHES, TrainSettings
 
 CACHE_FOLDER = "cache"
 """In the run dir."""
 
 
-class Sets(NamedTuple):
+class Datasets(NamedTuple):
     """What there is to train with."""
 
     train: PairDataset
@@ -20,7 +20,7 @@ class Sets(NamedTuple):
     """Of the data set."""
 
 
-def make_sets(settings: Settings) -> Sets:
+def make_datasets(settings: TrainSettings) -> Datasets:
     """Index, split, and make samples of it, kept in a cache when that is asked for. Raises DataError."""
     index = open_index(settings.data, settings.fred_root)
     parts = split(index, modality=settings.modality, name=settings.split, negatives=settings.negatives)
@@ -58,4 +58,4 @@ def make_sets(settings: Settings) -> Sets:
         )
         train.keep_in(cache, 0)
         validation.keep_in(cache, train.frames)
-    return Sets(train, validation, UnreadableImages(len(train) + len(validation)), index.fingerprint)
+    return Datasets(train, validation, UnreadableImages(len(train) + len(validation)), index.fingerprint)

@@ -18,15 +18,17 @@ import torch
 from fred_supervisor.contract import Heartbeat
 from fred_supervisor.contract.layout import TEMPORARY_SUFFIX, RunDir
 from fred_supervisor.contract.preflight import PhaseNeeds, Preflight, read_preflight, write_preflight
-from fred_trainer import checkpoint
+from fred_trainer.checkpoint.load import load
+from fred_trainer.checkpoint.write import write_state
 from fred_trainer.data import Batch, EpochOrder, PairDataset, collate
-from fred_trainer.evaluate import evaluate
-from fred_trainer.faults import Faults
-from fred_trainer.loop import forward_backward, update
-from fred_trainer.model import set_frozen
-from fred_trainer.schedule import FLOOR
-from fred_trainer.settings import Phase
-from fred_trainer.training import Training
+from fred_trainer.errors import DiskError
+from fred_trainer.evaluate.evaluate import evaluate
+from fred_trainer.model.detector import set_frozen
+from fred_trainer.runtime.drills import DrillRunner
+from fred_trainer.train.schedule import FLOOR
+from fred_trainer.train.settings import Phase
+from fred_trainer.train.state import Training
+from fred_trainer.train.step import forward_backward, update
 
 log = logging.getLogger("fred_trainer")
 
@@ -35,7 +37,7 @@ PRIMING_SAMPLES: Final = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class Rehearsal:
     """One phase to rehearse."""
 
     name: str
@@ -78,12 +80,12 @@ def rehearse(training: Training, hb: Heartbeat) -> None:
     log.info("preflight passed in %.1f s; peak memory: %s", found.seconds, described(found))
 
 
-def parts(training: Training, hb: Heartbeat) -> list[Part]:
+def parts(training: Training, hb: Heartbeat) -> list[Rehearsal]:
     """What this run will come to, in its order."""
     settings = training.settings
     phases: dict[Phase, None] = dict.fromkeys(settings.phase_of(epoch) for epoch in (1, settings.goal_epoch))
     found = [
-        Part(
+        Rehearsal(
             name=phase,
             batch=settings.batch_size(phase),
             flag=f"--{phase}-batch-size",
@@ -95,7 +97,7 @@ def parts(training: Training, hb: Heartbeat) -> list[Part]:
     if not settings.no_eval_map:
         batch = settings.eval_batch_size or max(settings.batch_size(phase) for phase in phases)
         score = partial(score_batch, training, batch, hb)
-        found.append(Part(name="eval", batch=batch, flag="--eval-batch-size", section="eval", run=score))
+        found.append(Rehearsal(name="eval", batch=batch, flag="--eval-batch-size", section="eval", run=score))
     return found
 
 
@@ -107,9 +109,9 @@ def take_steps(training: Training, phase: Phase) -> None:
     whole = first_batch(training.train_set, training.order, ranks.part(size))
     small = Batch(whole.images[:PRIMING_SAMPLES], whole.boxes[:PRIMING_SAMPLES], whole.ids[:PRIMING_SAMPLES])
     accumulated = [small, whole] if settings.accumulate(phase) > 1 else [whole]  # onto gradients that are there
-    quiet = Faults((), RunDir(settings.run_dir), training.device)
+    quiet = DrillRunner((), RunDir(settings.run_dir), training.device)
     for group in ([small], accumulated):
-        training.rewind.keep()
+        training.rollback.keep()
         passed = [forward_backward(training, batch, quiet, size=size) for batch in group]
         update(training, passed, settings.lr * FLOOR)
 
@@ -134,14 +136,14 @@ def restored(training: Training) -> Iterator[None]:
     training.position = replace(kept, history=list(kept.history))
     try:
         try:
-            checkpoint.write_state(training.snapshot(), path)
+            write_state(training.snapshot(), path)
         except OSError as error:
-            raise checkpoint.DiskError(f"{path.parent}: no checkpoint can be written: {error}") from error
+            raise DiskError(f"{path.parent}: no checkpoint can be written: {error}") from error
         try:
             yield
         finally:
             training.position = kept  # an exception is followed by a look at how far training is: nowhere
-        training.restore(checkpoint.load(path))
+        training.restore(load(path))
         if training.device.type == "cuda":
             torch.cuda.empty_cache()
     finally:
@@ -149,7 +151,7 @@ def restored(training: Training) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def named(part: Part) -> Iterator[None]:
+def named(part: Rehearsal) -> Iterator[None]:
     """Say which phase it was that failed."""
     try:
         yield

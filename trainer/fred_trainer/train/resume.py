@@ -3,18 +3,16 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fred_supervisor.contract.checkpoint import list_checkpoints, why_invalid
-from fred_trainer.checkpoint import CheckpointError, is_foreign, load
-from fred_trainer.saver import not_finite
-from fred_trainer.settings import ConfigError
-
-if TYPE_CHECKING:
-    from fred_trainer.training import Training
+from fred_trainer.checkpoint.load import is_foreign, load
+from fred_trainer.checkpoint.saver import not_finite
+from fred_trainer.errors import CheckpointError, ConfigError
+from fred_trainer.train.state import Training
 
 log = logging.getLogger("fred_trainer")
 
@@ -22,7 +20,7 @@ _NAMED_AT_MOST = 5
 """Differences of one kind that a message names."""
 
 
-def take_up(training: "Training") -> bool:
+def resume(training: Training) -> bool:
     """Go on from what the settings name; False when there is nothing to go on from.
 
     Of several the newest whole one is taken; what is passed over is told. Raises CheckpointError for a file that was
@@ -41,7 +39,7 @@ def take_up(training: "Training") -> bool:
     return path is not None
 
 
-def _newest(training: "Training") -> Path | None:
+def _newest(training: Training) -> Path | None:
     """Take up the newest checkpoint that is whole and fits; its path."""
     settings = training.settings
     phase = None if settings.phase == "auto" else settings.phase
@@ -59,7 +57,7 @@ def _newest(training: "Training") -> Path | None:
     return None
 
 
-def _try(training: "Training", path: Path) -> str | None:
+def _try(training: Training, path: Path) -> str | None:
     """Take up the checkpoint at `path`; why not, when it does not load, or is another tool's and does not fit."""
     try:
         state = load(path)
@@ -74,7 +72,7 @@ def _try(training: "Training", path: Path) -> str | None:
     return None
 
 
-def restore(training: "Training", state: dict[str, Any], path: Path) -> None:
+def restore(training: Training, state: dict[str, Any], path: Path) -> None:
     """Take up `state`, which was loaded from `path`. Raises CheckpointError when it does not fit, ConfigError when it
     is of another training. Nothing is changed then.
     """
@@ -97,7 +95,7 @@ def restore(training: "Training", state: dict[str, Any], path: Path) -> None:
     log.info("resumed from %s: epoch %d, %d samples into it", path.name, position.epoch, position.in_epoch)
 
 
-def adopt(training: "Training", state: dict[str, Any], path: Path) -> None:
+def adopt(training: Training, state: dict[str, Any], path: Path) -> None:
     """Go on from another tool's checkpoint with the epoch after its own, as exactly as what it holds allows."""
     epoch = state["epoch"]
     if not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 0:
@@ -129,7 +127,7 @@ def adopt(training: "Training", state: dict[str, Any], path: Path) -> None:
     )
 
 
-def refuse_another(training: "Training", state: dict[str, Any], path: Path) -> None:
+def refuse_another(training: Training, state: dict[str, Any], path: Path) -> None:
     """Raise ConfigError, naming every difference, when `state` is of another model or another data set.
 
     `--force-resume` only warns; weights that do not fit are refused all the same.

@@ -10,7 +10,8 @@ from typing import Any, Final, Literal
 from fred_supervisor.contract import environment
 from fred_supervisor.contract.drill import Drill, parse_drills
 from fred_supervisor.contract.flags import FLAGS
-from fred_trainer.backbones import BACKBONES
+from fred_trainer.errors import ConfigError
+from fred_trainer.model.backbones import BACKBONES
 
 Phase = Literal["freeze", "unfreeze"]
 
@@ -20,14 +21,8 @@ QUICK_BATCHES: Final = 4
 """Batches of an epoch of `--quick-test`, at most."""
 
 
-class ConfigError(Exception):
-    """The configuration is impossible. The message says what, where, and what to do, in one line."""
-
-    fred_kind = "config"
-
-
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class TrainSettings:
     """Everything that one process was asked to do."""
 
     modality: Literal["dual", "rgb", "event"]
@@ -124,7 +119,7 @@ class Settings:
         return {**values, "quick_test": self.quick_test}
 
 
-def settings_from(given: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> Settings:
+def settings_from(given: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> TrainSettings:
     """Settings from parsed flags and from the orders of the supervisor, which outrank them. Raises ConfigError."""
     values: dict[str, Any] = {flag.key: getattr(given, flag.key) for flag in FLAGS}
     if not values["data"]:
@@ -153,7 +148,7 @@ def settings_from(given: argparse.Namespace, environ: Mapping[str, str] = os.env
         "unfreeze_accumulate": ordered_accumulate or accumulate,
         "drills": drills,
     }
-    settings = Settings(**values)
+    settings = TrainSettings(**values)
     if settings.quick_test:
         settings = replace(settings, epochs=2, freeze_epochs=1)
     if settings.freeze_only and (settings.skip_freeze or settings.freeze_epochs == 0):

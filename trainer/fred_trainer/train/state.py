@@ -1,37 +1,20 @@
-"""The state of a training run: what is built at the start, kept in a checkpoint and taken up again."""
+"""The state of a training run: what a checkpoint keeps and a resume takes up again."""
 
-import hashlib
-import json
-import logging
-import math
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from fred_supervisor.contract.checkpoint import FORMAT_VERSION
 from fred_supervisor.contract.files import read_json
 from fred_supervisor.contract.layout import RunDir
-from fred_trainer.data import EpochOrder, PairDataset, UnreadableImages, canvas, collate
-from fred_trainer.ema import Ema
-from fred_trainer.generators import random_state, set_random_state
-from fred_trainer.model import Detector, build, calibrate, norms
-from fred_trainer.precision import Precision, choose_precision
-from fred_trainer.pretrained import backbone_weights, load_backbones
-from fred_trainer.ranks import ALONE, Ranks
-from fred_trainer.resume import take_up
-from fred_trainer.sets import make_sets
-from fred_trainer.settings import ConfigError, Phase, Settings
-
-log = logging.getLogger("fred_trainer")
-
-WEIGHT_DECAY: Final = 0.01
-CALIBRATION_SAMPLES: Final = (4, 16)
-"""At least and at most."""
-CALIBRATION_PIXELS: Final = 1_000_000
-"""Of each stream: four samples at 640 px, which take a second."""
+from fred_trainer.data import EpochOrder, PairDataset, UnreadableImages
+from fred_trainer.model.detector import Detector
+from fred_trainer.runtime.precision import Precision
+from fred_trainer.runtime.ranks import ALONE, Ranks
+from fred_trainer.train.ema import Ema
+from fred_trainer.train.rollback import StepRollback, random_state, set_random_state
+from fred_trainer.train.settings import Phase, TrainSettings
 
 
 @dataclass(kw_only=True)
@@ -59,52 +42,18 @@ class Position:
     """[epoch, mean loss] of every epoch."""
 
 
-class Rewind:
-    """Batch-norm statistics and random state as they were before the optimiser step under way.
-
-    Weights change in the optimiser's update only; with these copies an exception before it leaves a state that can be
-    saved. In the update there is none.
-    """
-
-    def __init__(self, model: nn.Module, device: torch.device) -> None:
-        self._device = device
-        self._live = [buffer for norm in norms(model) for buffer in norm.buffers()]
-        self._kept: list[Tensor] | None = None
-        self._random: dict[str, Tensor] = {}
-        self.torn = False
-        """What is there must not be saved: an update was begun and not ended, or the model makes no sense."""
-
-    def keep(self) -> None:
-        """Before the forward passes of a step."""
-        self._kept = [buffer.clone() for buffer in self._live]
-        self._random = random_state(self._device)
-
-    def forget(self) -> None:
-        """After the update."""
-        self._kept = None
-        self.torn = False
-
-    def restore(self) -> None:
-        """Back to where `keep` was called, when a step is under way."""
-        if self._kept is not None:
-            for live, kept in zip(self._live, self._kept, strict=True):
-                live.copy_(kept)
-            set_random_state(self._random, self._device)
-            self._kept = None
-
-
 @dataclass(kw_only=True)
 class Training:
     """Everything that one process trains with."""
 
-    settings: Settings
+    settings: TrainSettings
     precision: Precision
     model: Detector
     ema: Ema[Detector]
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     position: Position
-    rewind: Rewind
+    rollback: StepRollback
     train_set: PairDataset
     validation_set: PairDataset
     unreadable: UnreadableImages
@@ -183,90 +132,3 @@ class Training:
             self.scaler.load_state_dict(state["scaler"])
         self.position = Position(**state["position"])
         set_random_state(state["random"], self.device)
-
-
-def prepare(settings: Settings, device: torch.device, ranks: Ranks = ALONE) -> Training:
-    """Data, model and state: from the checkpoint that the settings name, else fresh; the same on all `ranks`.
-
-    Raises ConfigError, DataError or CheckpointError.
-    """
-    precision = choose_precision(settings.amp, device)
-    if device.type == "cpu":
-        torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a slow debugging aid
-    sets = make_sets(settings)
-
-    torch.manual_seed(settings.seed)
-    model = build(
-        modality=settings.modality,
-        backbone=settings.backbone,
-        compression_ratio=settings.compression_ratio,
-        input_size=settings.input_size,
-    ).to(device)
-    ema = Ema(model)
-    training = Training(
-        settings=settings,
-        precision=precision,
-        model=model,
-        ema=ema,
-        optimizer=torch.optim.AdamW(_parameter_groups(model), lr=settings.lr, fused=True),
-        scaler=precision.scaler,
-        position=Position(),
-        rewind=Rewind(model, device),
-        train_set=sets.train,
-        validation_set=sets.validation,
-        unreadable=sets.unreadable,
-        order=EpochOrder(len(sets.train), settings.seed),
-        fingerprints={
-            "code": code_fingerprint(),
-            "data": sets.fingerprint,
-            "config": _digest(json.dumps(settings.recorded, sort_keys=True).encode()),
-        },
-        ranks=ranks,
-    )
-    if not settings.freeze_only and settings.freeze_epochs >= settings.epochs and not settings.skip_freeze:
-        log.warning(
-            "all %d epochs are frozen ones: nothing is left to unfreeze; raise --epochs or lower --freeze-epochs",
-            settings.epochs,
-        )
-    if not take_up(training):
-        if settings.eval_only:
-            raise ConfigError(
-                f"--eval-only: no checkpoint in {settings.run_dir} to evaluate; name one with --resume PATH"
-            )
-        weights = backbone_weights(settings.backbone, settings.pretrained)
-        if weights is not None:
-            load_backbones(model.backbone.backbones, weights, source=str(settings.pretrained))
-        elif settings.phase_of(1) == "freeze":
-            log.warning(
-                "the backbones start from random weights: freezing them trains little but the head; give ImageNet"
-                " weights with --pretrained PATH, or begin with --skip-freeze"
-            )
-        fewest, most = CALIBRATION_SAMPLES
-        wanted = min(most, max(fewest, CALIBRATION_PIXELS // math.prod(canvas(settings.input_size))))
-        keys = [(1, index) for index in training.order.order(1)[:wanted]]
-        batches = (collate([sets.train[key] for key in keys[at : at + 4]]).images for at in range(0, len(keys), 4))
-        known = () if weights is None else ("rgb",)
-        calibrate(model, (images.to(device) for images in batches), known=known)
-        ema.model.load_state_dict(model.state_dict())
-    ranks.align([*model.state_dict().values(), *ema.model.state_dict().values()])
-    return training
-
-
-def code_fingerprint() -> str:
-    """Of the trainer's own sources."""
-    root = Path(__file__).parent
-    return _digest(b"".join(path.read_bytes() for path in sorted(root.rglob("*.py"))))
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
-
-
-def _parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
-    """Weight decay for matrices and kernels only. Frozen ones are members from the start: one optimiser, one run."""
-    parameters = list(model.parameters())
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": WEIGHT_DECAY},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
