@@ -24,18 +24,18 @@ from typing import Any
 import pytest
 
 from fred_supervisor.cli import config as config_command
-from fred_supervisor.cli import layers, options
 from fred_supervisor.cli import main as command
-from fred_supervisor.cli.fault import Fault
+from fred_supervisor.cli.common import options, settings_layers
+from fred_supervisor.cli.common.command_error import CommandError
 from fred_supervisor.cli.start import asked_for
-from fred_supervisor.contract import environment, errors, exits
+from fred_supervisor.contract import environment, error_file, exit_codes
 from fred_supervisor.contract.alarm import Alarm
-from fred_supervisor.contract.checkpoint import Sidecar
-from fred_supervisor.contract.drill import parse_drills
-from fred_supervisor.contract.flags import BY_KEY, normalise
-from fred_supervisor.policy.cause import Kind
-from fred_supervisor.policy.remedy import ROWS
-from fred_supervisor.run.status import status_document
+from fred_supervisor.contract.builtin.drill import parse_drills
+from fred_supervisor.contract.builtin.flags import BY_KEY, normalise
+from fred_supervisor.contract.checkpoint import CheckpointMeta
+from fred_supervisor.policy.cause import IncidentKind
+from fred_supervisor.policy.remedies import ROWS
+from fred_supervisor.store.status import status_document
 from tests.supervisor.history import make_history
 
 ROOT = Path(__file__).parents[1]
@@ -168,8 +168,12 @@ def call(words: list[str]) -> int:
     """A refusal is an answer; what is wrong with the words themselves is raised."""
     try:
         return command._run(words)
-    except Fault as fault:
-        if fault.code in (exits.CommandExit.USAGE, exits.CommandExit.NO_SUCH_RUN, exits.CommandExit.BAD_INPUT):
+    except CommandError as fault:
+        if fault.code in (
+            exit_codes.CommandExit.USAGE,
+            exit_codes.CommandExit.NO_SUCH_RUN,
+            exit_codes.CommandExit.BAD_INPUT,
+        ):
             raise
         return fault.code
 
@@ -178,20 +182,20 @@ def start(words: list[str]) -> None:
     """Parsed, layered over the configuration and checked; and run, where what it runs is an example of ours."""
     own, program = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, None)
     parser = options.parser()
-    given = layers.layered(vars(parser.parse_args(normalise(own))), options.parser())
-    asked, _ = asked_for(given, program)
-    asked.settings()
+    given = settings_layers.layered(vars(parser.parse_args(normalise(own))), options.parser())
+    spec, _ = asked_for(given, program)
+    spec.settings()
     if program is None:
-        assert Path(asked.flags.get("data", ".")).is_dir()
+        assert Path(spec.flags.get("data", ".")).is_dir()
     elif program[1].startswith("examples/"):
         assert call(["start", *own, "--", *program]) == 0
-        follow(asked.name)
+        follow(spec.name)
 
 
 def follow(name: str) -> None:
     """To its end."""
     assert call(["logs", name, "-f"]) == 0
-    assert call(["status", name]) == exits.CommandExit.NOT_RUNNING
+    assert call(["status", name]) == exit_codes.CommandExit.NOT_RUNNING
     call(["stop", name])
 
 
@@ -370,7 +374,7 @@ def shape(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _known() -> list[Any]:
-    from fred_supervisor.run.known import known_runs
+    from fred_supervisor.store.registry import known_runs
 
     return list(known_runs())
 
@@ -394,11 +398,13 @@ def test_the_policy_is_the_one_that_decides():
 
 def test_the_numbers_of_the_policy_are_these():
     shown = {cells[0].strip("`"): float(cells[1]) for cells in rows("docs/operating.md", "key")}
-    assert shown == layers.policy_fields()
+    assert shown == settings_layers.policy_fields()
 
 
 def test_exit_codes_are_these():
-    assert {int(cells[0]) for cells in rows("docs/operating.md", "code")} == {int(code) for code in exits.CommandExit}
+    assert {int(cells[0]) for cells in rows("docs/operating.md", "code")} == {
+        int(code) for code in exit_codes.CommandExit
+    }
     assert [cells[0] for cells in rows("docs/contract.md", "exit")] == ["0", "75", "78", "any other, every signal"]
 
 
@@ -414,13 +420,13 @@ def test_names_that_programs_rely_on():
         environment.OF_CONFIGURATION
     }
     kinds = text.partition("`kind` is one of")[2].partition(";")[0].replace(",", " ").split()
-    assert kinds == list(errors.ErrorKind)
-    assert text.partition("Kinds: `")[2].partition("`")[0].split() == list(Kind)
+    assert kinds == list(error_file.ErrorKind)
+    assert text.partition("Kinds: `")[2].partition("`")[0].split() == list(IncidentKind)
     assert text.partition("of their own: ")[2].partition(".\n")[0].split(", ") == list(Alarm)
     sidecar = text.partition("Its sidecar has ")[2].partition(". The")[0]
-    assert {field.name for field in fields(Sidecar)} - {"replaces"} == set(re.findall(r"[a-z_0-9]+", sidecar)) & {
-        field.name for field in fields(Sidecar)
-    }
+    assert {field.name for field in fields(CheckpointMeta)} - {"replaces"} == set(
+        re.findall(r"[a-z_0-9]+", sidecar)
+    ) & {field.name for field in fields(CheckpointMeta)}
 
 
 def test_drills_are_written_so():
@@ -432,7 +438,7 @@ def test_drills_are_written_so():
 def test_a_line_that_is_no_longer_true_is_found(box: Path):
     """The test of these tests."""
     for line in ("fred-supervise go rgb", "fred-supervise status rgb --wathc", "fred-supervise start --gone 1"):
-        with pytest.raises((AssertionError, Fault)):
+        with pytest.raises((AssertionError, CommandError)):
             fred_supervise(shlex.split(line)[1:], box)
     with pytest.raises(Exception, match="--gone"):
         fred_train(["--gone", "1"], box)

@@ -19,9 +19,9 @@ from typing import Final, Literal
 import torch
 
 from fred_supervisor.contract import Heartbeat, find_latest_checkpoint
-from fred_supervisor.contract.checkpoint import Sidecar, digest_of, sidecar_path
+from fred_supervisor.contract.builtin.trainer_files import TrainerFiles, epoch_name
+from fred_supervisor.contract.checkpoint import CheckpointMeta, digest_of, sidecar_path
 from fred_supervisor.contract.files import write_json
-from fred_supervisor.contract.layout import RunDir, epoch_name
 from fred_trainer.checkpoint.checkpoints import LONGEST_S, Checkpoints
 from fred_trainer.cli.parser import train_parser
 from fred_trainer.data import Batch, collate, write_sequences
@@ -44,7 +44,7 @@ INTERVAL_S: Final = 3.0
 
 
 @dataclass(frozen=True)
-class Row:
+class CheckpointFigure:
     """One line of the table."""
 
     what: str
@@ -59,7 +59,7 @@ class Loop:
     def __init__(self, folder: Path, every_s: float | Literal["auto"]) -> None:
         self.training = training_in(folder)
         self._batch = one_batch(self.training)
-        self._quiet = DrillRunner((), RunDir(folder), CPU)
+        self._quiet = DrillRunner((), TrainerFiles(folder), CPU)
         self.checkpoints = Checkpoints(
             folder, every_s=every_s, drills=self._quiet, hb=Heartbeat(environ={}, signals=False), device=CPU
         )
@@ -161,7 +161,7 @@ def choose_s(folder: Path) -> float:
         path.touch()
         os.truncate(path, LARGE_BYTES)
         digest = digest or digest_of(path)
-        facts = Sidecar(
+        facts = CheckpointMeta(
             size=LARGE_BYTES, digest=digest, phase="freeze", epoch=epoch, step=1, samples=epoch, session=1, finite=True
         )
         write_json(sidecar_path(path), vars(facts), durable=False)
@@ -198,12 +198,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"which adds {added_s:.3f} s to training in all (background and training share {os.cpu_count()} cores);")
     print(f"the automatic interval comes to {pause_s:.1f} s")
     rows = [
-        Row("stall of the loop per save ÷ plain torch.save + fsync", 0.10, wait_s / plain_s),
-        Row("training time with saving at the automatic interval ÷ without", 1.01, 1 + max(0.0, added_s) / pause_s),
-        Row("work that a kill costs ÷ the interval", 1.0, lost_s / INTERVAL_S),
-        Row("the automatic interval's bound on it", LONGEST_S, loop.checkpoints.most_lost_s, "s"),
-        Row(f"newest of {MANY} × {LARGE_BYTES // 1_000_000} MB chosen and verified", 1.0, chosen_s, "s"),
-        Row("extra memory during a save ÷ the state", 1.2, memory),
+        CheckpointFigure("stall of the loop per save ÷ plain torch.save + fsync", 0.10, wait_s / plain_s),
+        CheckpointFigure(
+            "training time with saving at the automatic interval ÷ without", 1.01, 1 + max(0.0, added_s) / pause_s
+        ),
+        CheckpointFigure("work that a kill costs ÷ the interval", 1.0, lost_s / INTERVAL_S),
+        CheckpointFigure("the automatic interval's bound on it", LONGEST_S, loop.checkpoints.most_lost_s, "s"),
+        CheckpointFigure(f"newest of {MANY} × {LARGE_BYTES // 1_000_000} MB chosen and verified", 1.0, chosen_s, "s"),
+        CheckpointFigure("extra memory during a save ÷ the state", 1.2, memory),
     ]
     for row in rows:
         mark = "ok" if row.measured <= row.target else "MISSED"

@@ -19,7 +19,7 @@ from typing import Any, Final
 import torch
 
 from fred_supervisor.contract import Heartbeat
-from fred_supervisor.contract.layout import FINAL
+from fred_supervisor.contract.builtin.trainer_files import FINAL
 from fred_trainer.data import (
     EpochBatches,
     EpochOrder,
@@ -71,7 +71,7 @@ SMALL: Final = Size(sequences=20, held_out=4, frames=30, epochs=9)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class FusionFigure:
     """One detector."""
 
     modality: str
@@ -124,7 +124,7 @@ def write_data(out: Path, size: Size) -> None:
         )
 
 
-def measure(out: Path, modality: str, epochs: int) -> Row:
+def measure(out: Path, modality: str, epochs: int) -> FusionFigure:
     """Train one detector as a person would, and look at it."""
     run_dir = out / modality
     shutil.rmtree(run_dir, ignore_errors=True)
@@ -144,7 +144,7 @@ def measure(out: Path, modality: str, epochs: int) -> Row:
     parts = {
         name: [pair for pair in hard if numbers.index(pair.sequence) % len(HARD) == at] for at, name in enumerate(HARD)
     }
-    return Row(
+    return FusionFigure(
         modality=modality,
         validation=map50(weights, list(split(read_index(out / "flights")).validation)),
         **{name: map50(weights, pairs) for name, pairs in parts.items()},
@@ -174,7 +174,7 @@ def children_cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def verdict(dual: Row, rgb: Row, event: Row) -> list[str]:
+def verdict(dual: FusionFigure, rgb: FusionFigure, event: FusionFigure) -> list[str]:
     """What is not as it should be."""
     best = max(rgb.hard, event.hard)
     checks: list[tuple[bool, str]] = [
@@ -187,7 +187,7 @@ def verdict(dual: Row, rgb: Row, event: Row) -> list[str]:
     return [text for met, text in checks if not met]
 
 
-def table(rows: list[Row]) -> str:
+def table(rows: list[FusionFigure]) -> str:
     """Markdown."""
     lines: list[list[Any]] = [
         ["mAP50", "all sceneries", "night", "hover", "night + hover", "CPU s of training"],

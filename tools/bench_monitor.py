@@ -21,14 +21,14 @@ from typing import Any, Final
 import psutil
 
 from fred_supervisor.contract.files import read_json
-from fred_supervisor.contract.layout import RunDir
-from fred_supervisor.monitor.ring import read_ring, ring_path
+from fred_supervisor.gpu.run_gpus import RunGpus
+from fred_supervisor.linux import proc
+from fred_supervisor.monitor.client import MonitorClient
 from fred_supervisor.policy.cause import Evidence
-from fred_supervisor.policy.state import Orders
-from fred_supervisor.run import proc
-from fred_supervisor.run.asked import Asked
-from fred_supervisor.run.gpus import Gpus
-from fred_supervisor.run.sidecar import Monitor
+from fred_supervisor.policy.state import Overrides
+from fred_supervisor.store.layout import RunDir
+from fred_supervisor.store.monitor_ring import read_ring, ring_path
+from fred_supervisor.store.run_spec import RunSpec
 
 SOURCE: Final = Path(__file__).parents[1] / "tests/monitor/fake_nvml.c"
 GPUS: Final = 8
@@ -36,7 +36,7 @@ MIB: Final = 1 << 20
 
 
 @dataclass(frozen=True)
-class Row:
+class MonitorFigure:
     """One line of the table."""
 
     what: str
@@ -92,19 +92,19 @@ def main() -> int:
     return 0 if all(row.measured <= row.target for row in rows) else 1
 
 
-def at_work(folder: Path) -> Iterator[Row]:
+def at_work(folder: Path) -> Iterator[MonitorFigure]:
     """Many samples, so that one can be told from the noise."""
     with monitor(folder, period_s=0.1) as bench:
         wait(lambda: bench.samples() >= 5)
         before, cpu_s = bench.samples(), bench.cpu_s()
         time.sleep(5.0)
         took_s = (bench.cpu_s() - cpu_s) / (bench.samples() - before)
-        yield Row(f"CPU of one sample of {GPUS} GPUs, all of monitor and probe", 20, 1000 * took_s, "ms")
+        yield MonitorFigure(f"CPU of one sample of {GPUS} GPUs, all of monitor and probe", 20, 1000 * took_s, "ms")
         in_driver_s = bench.document()["nvml"]["took_s"]
-        yield Row("  of that in the (fake) driver, by the clock", 20, 1000 * in_driver_s, "ms")
+        yield MonitorFigure("  of that in the (fake) driver, by the clock", 20, 1000 * in_driver_s, "ms")
 
 
-def at_rest(folder: Path, seconds: float) -> Iterator[Row]:
+def at_rest(folder: Path, seconds: float) -> Iterator[MonitorFigure]:
     """As it runs all night."""
     with monitor(folder, period_s=10.0) as bench:
         wait(lambda: bench.samples() >= 1)
@@ -112,18 +112,18 @@ def at_rest(folder: Path, seconds: float) -> Iterator[Row]:
         cpu_s, began_s = bench.cpu_s(), time.monotonic()
         time.sleep(seconds)
         share = (bench.cpu_s() - cpu_s) / (time.monotonic() - began_s)
-        yield Row("share of a core, one sample in 10 s, monitor and probe", 0.3, 100 * share, "%")
+        yield MonitorFigure("share of a core, one sample in 10 s, monitor and probe", 0.3, 100 * share, "%")
         own, *probes = (process.memory_info().rss / 1e6 for process in bench.family())
-        yield Row("resident, monitor and probe", 60, own + sum(probes), "MB")
-        yield Row("  of that the monitor", 60, own, "MB")
+        yield MonitorFigure("resident, monitor and probe", 60, own + sum(probes), "MB")
+        yield MonitorFigure("  of that the monitor", 60, own, "MB")
         killed_s = time.monotonic()
         bench.process.kill()
         bench.process.wait()
         newest = read_ring(ring_path(bench.dir.monitor))[-1]
-        yield Row("age of the newest record after kill -9", 10.5, killed_s - newest["mono_s"], "s")
+        yield MonitorFigure("age of the newest record after kill -9", 10.5, killed_s - newest["mono_s"], "s")
 
 
-def in_trouble(folder: Path) -> Iterator[Row]:
+def in_trouble(folder: Path) -> Iterator[MonitorFigure]:
     """A call that does not return."""
     with monitor(folder, period_s=0.1) as bench:
         wait(lambda: bench.document().get("nvml", {}).get("state") == "ok")
@@ -131,28 +131,28 @@ def in_trouble(folder: Path) -> Iterator[Row]:
         say(folder, "hang nvmlDeviceGetTemperature")
         hung_s = time.monotonic()
         wait(lambda: bench.document()["nvml"]["state"] == "hung")
-        yield Row("from a call that hangs to the file that says so", 2, time.monotonic() - hung_s, "s")
+        yield MonitorFigure("from a call that hangs to the file that says so", 2, time.monotonic() - hung_s, "s")
         probes = bench.family()[1:]
         ended_s = time.monotonic()
         bench.process.send_signal(signal.SIGTERM)
         bench.process.wait()
         left = len(psutil.wait_procs(probes, timeout=5)[1])
-        yield Row("end of a monitor whose probe hangs", 2, time.monotonic() - ended_s, "s")
-        yield Row("processes left behind", 0, left, "")
+        yield MonitorFigure("end of a monitor whose probe hangs", 2, time.monotonic() - ended_s, "s")
+        yield MonitorFigure("processes left behind", 0, left, "")
 
 
-def held_up(folder: Path) -> Iterator[Row]:
+def held_up(folder: Path) -> Iterator[MonitorFigure]:
     """What the supervisor's loop does with the GPUs in one round, while driver and monitor are wedged."""
-    asked = Asked(name="bench", modality="rgb", run_dir=str(folder / "run"), cwd="/", command=["true"])
-    asked.dir.supervisor.mkdir(parents=True)
+    spec = RunSpec(name="bench", modality="rgb", run_dir=str(folder / "run"), cwd="/", command=["true"])
+    spec.dir.supervisor.mkdir(parents=True)
     os.environ |= {"LD_LIBRARY_PATH": str(folder.parent), "FRED_FAKE_NVML": str(folder / "nvml")}
     say(folder)
-    watched = Monitor(asked)
-    gpus = Gpus(asked, watched)
+    watched = MonitorClient(spec)
+    gpus = RunGpus(spec, watched)
     who = watched.start()
     assert who is not None
     try:
-        wait(lambda: (read_json(asked.dir.monitor) or {}).get("gpus"))
+        wait(lambda: (read_json(spec.dir.monitor) or {}).get("gpus"))
         say(folder, "hang nvmlDeviceGetTemperature")
         proc.send(who, signal.SIGSTOP)
         longest_s = 0.0
@@ -160,13 +160,13 @@ def held_up(folder: Path) -> Iterator[Row]:
             began_s = time.perf_counter()
             watched.order(facts={"restarts": count, "padding": "x" * 500})
             if not gpus.gate.pending:
-                gpus.begin(None, Orders())
+                gpus.begin(None, Overrides())
             gpus.gate.look()
             gpus.examine(Evidence(signal=9))
             gpus.verdict()
             gpus.outlook.news()
             longest_s = max(longest_s, time.perf_counter() - began_s)
-        yield Row("longest round of the supervisor with a wedged monitor", 50, 1000 * longest_s, "ms")
+        yield MonitorFigure("longest round of the supervisor with a wedged monitor", 50, 1000 * longest_s, "ms")
     finally:
         watched.kill()
         watched.leave()

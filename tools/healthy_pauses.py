@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from fred_supervisor.contract import Heartbeat, environment
-from fred_supervisor.run import proc
-from fred_supervisor.run.asked import load_asked
+from fred_supervisor.linux import proc
+from fred_supervisor.store.run_spec import load_run_spec
 
 FRED: Final = (sys.executable, "-m", "fred_supervisor.cli.main")
 LIMITS_S: Final = {"train_limit_s": 1200, "train_limit_least_s": 60, "section_limit_s": 3600, "level1_limit_s": 3600}
@@ -71,8 +71,8 @@ def supervise(folder: Path, minutes: float, scale: float) -> dict[str, Any]:
     finally:
         supervisor.send_signal(signal.SIGCONT)
     supervisor.wait()
-    asked = load_asked(folder / "run")
-    assert asked is not None
+    spec = load_run_spec(folder / "run")
+    assert spec is not None
     shown = [*FRED, "incidents", "--run-dir", str(folder / "run"), "--json"]
     incidents = json.loads(subprocess.run(shown, stdout=subprocess.PIPE, check=False).stdout)
     status = [*FRED, "status", "--run-dir", str(folder / "run"), "--json"]
@@ -83,7 +83,7 @@ def supervise(folder: Path, minutes: float, scale: float) -> dict[str, Any]:
         "took_s": time.monotonic() - began_s,
         "false_kills": len(incidents),
         "causes": [incident["cause"] for incident in incidents],
-        "orphans": len(proc.with_environment(environment.RUN_ID, asked.run_id)),
+        "orphans": len(proc.with_environment(environment.RUN_ID, spec.run_id)),
         "state": json.loads(subprocess.run(status, stdout=subprocess.PIPE, check=False).stdout)["state"],
     }
 

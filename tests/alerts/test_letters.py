@@ -3,12 +3,12 @@
 import pytest
 
 from fred_supervisor.alerts.addresses import masked, wrong
-from fred_supervisor.alerts.letter import Allowance, Event, Kind, letter
+from fred_supervisor.alerts.letter import AlertEvent, AlertKind, Allowance, letter
 from fred_supervisor.alerts.post import ToPerson
 
 
-def event(kind: Kind, text: str = "text") -> Event:
-    return Event(kind=kind, title=f"rgb: {kind}", text=text)
+def event(kind: AlertKind, text: str = "text") -> AlertEvent:
+    return AlertEvent(kind=kind, title=f"rgb: {kind}", text=text)
 
 
 class Nowhere:
@@ -32,22 +32,22 @@ def test_a_few_at_once_and_then_one_now_and_then():
 
 def test_a_storm_is_put_together_and_what_is_urgent_is_not_held_back():
     person = ToPerson(Nowhere(), Allowance(burst=1, every_s=600))
-    storm = [event(Kind.INCIDENT, f"crash {n}") for n in range(30)]
+    storm = [event(AlertKind.INCIDENT, f"crash {n}") for n in range(30)]
     assert person.take(storm[:1], 0.0, last=False) == (storm[:1], 0.0)
     assert person.take(storm, 60.0, last=False) == ([], 540.0)
-    urgent = [*storm, event(Kind.FAILED, "given up")]
+    urgent = [*storm, event(AlertKind.FAILED, "given up")]
     assert person.take(urgent, 60.0, last=False) == (urgent, 0.0)
     assert person.take(storm, 61.0, last=True) == (storm, 0.0), "at the end nothing is kept back"
     told = letter(urgent)
     assert told.title == "rgb: failed (and 30 more)"
-    assert told.kind is Kind.FAILED
+    assert told.kind is AlertKind.FAILED
     assert "given up" in told.text
     assert "21 earlier ones are left out" in told.text
     assert len(told.text) < 1000
 
 
 def test_one_event_is_one_plain_letter():
-    told = letter([event(Kind.HOLDING, "Held: disk full")])
+    told = letter([event(AlertKind.HOLDING, "Held: disk full")])
     assert (told.title, told.text) == ("rgb: holding", "Held: disk full")
 
 

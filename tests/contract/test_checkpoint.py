@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fred_supervisor.contract import find_latest_checkpoint
 from fred_supervisor.contract.checkpoint import (
     FORMAT_VERSION,
-    Sidecar,
+    CheckpointMeta,
     list_checkpoints,
     publish,
     read_sidecar,
@@ -29,8 +29,8 @@ def write(run_dir: Path, name: str, *, content: str = "weights", also: tuple[str
     torch_zip(written, content)
     given = {"phase": "freeze", "epoch": 1, "step": 1, "samples": 8, "session": 1, **facts}
 
-    def describe(size: int, digest: str) -> Sidecar:
-        return Sidecar(size=size, digest=digest, **given)
+    def describe(size: int, digest: str) -> CheckpointMeta:
+        return CheckpointMeta(size=size, digest=digest, **given)
 
     publish(written, [run_dir / n for n in (name, *also)], describe)
     return run_dir / name
@@ -182,7 +182,7 @@ def test_at_every_instant_of_a_replacement_the_name_is_valid(tmp_path: Path, mon
     assert set(seen) == {"fred_fusion_best.pth"}
     after = read_sidecar(path)
     assert after.epoch == 2
-    assert replace(before, replaces=None) == Sidecar(**{**after.replaces, "replaces": None})
+    assert replace(before, replaces=None) == CheckpointMeta(**{**after.replaces, "replaces": None})
 
 
 def test_sidecars_of_other_versions_are_read(tmp_path: Path):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fred_supervisor.contract import Heartbeat, environment
 from fred_supervisor.contract.alarm import Alarm, sentence_of
-from fred_supervisor.contract.errors import ErrorKind, read_error
+from fred_supervisor.contract.error_file import ErrorKind, read_error
 from fred_supervisor.contract.heartbeat import RECORD_BYTES, Section, parse
 
 

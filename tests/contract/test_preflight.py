@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from fred_supervisor.contract.layout import RunDir
-from fred_supervisor.contract.preflight import PhaseNeeds, Preflight, read_preflight, write_preflight
+from fred_supervisor.contract.builtin.preflight import PhaseNeeds, Preflight, read_preflight, write_preflight
+from fred_supervisor.store.layout import RunDir
 
 FOUND = Preflight(
     fingerprint="f00d",
@@ -59,6 +59,6 @@ def test_what_is_not_known_is_none_and_never_zero(tmp_path):
 
 
 def test_a_run_dir_with_one_is_still_ours(tmp_path):
-    from fred_supervisor.cli.checks import _OURS
+    from fred_supervisor.cli.start.checks import _OURS
 
     assert _OURS.fullmatch(RunDir(tmp_path).preflight.name)

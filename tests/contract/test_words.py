@@ -10,21 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fred_supervisor.contract.drill import Fault, parse_drills
-from fred_supervisor.contract.errors import ErrorKind, classify, classify_text, read_error
+from fred_supervisor.contract.builtin.drill import DrillFault, parse_drills
+from fred_supervisor.contract.builtin.flags import BY_KEY, FLAGS, add_flags, normalise, to_argv
+from fred_supervisor.contract.error_file import ErrorKind, classify, classify_text, read_error
 from fred_supervisor.contract.files import read_json, write_atomic, write_json
-from fred_supervisor.contract.flags import BY_KEY, FLAGS, add_flags, normalise, to_argv
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("sigkill@freeze:2:5", (Fault.SIGKILL, "freeze", 2, 5, None, 0.0, False)),
-        ("hang@unfreeze:51:1!", (Fault.HANG, "unfreeze", 51, 1, None, 0.0, True)),
-        ("oom@batch>4", (Fault.OOM, "batch", None, None, 4, 0.0, True)),
-        ("slow=2.5@eval:3", (Fault.SLOW, "eval", 3, None, None, 2.5, False)),
-        ("exit0@startup", (Fault.EXIT0, "startup", None, None, None, 0.0, False)),
-        ("exception@checkpoint:1", (Fault.EXCEPTION, "checkpoint", 1, None, None, 0.0, False)),
+        ("sigkill@freeze:2:5", (DrillFault.SIGKILL, "freeze", 2, 5, None, 0.0, False)),
+        ("hang@unfreeze:51:1!", (DrillFault.HANG, "unfreeze", 51, 1, None, 0.0, True)),
+        ("oom@batch>4", (DrillFault.OOM, "batch", None, None, 4, 0.0, True)),
+        ("slow=2.5@eval:3", (DrillFault.SLOW, "eval", 3, None, None, 2.5, False)),
+        ("exit0@startup", (DrillFault.EXIT0, "startup", None, None, None, 0.0, False)),
+        ("exception@checkpoint:1", (DrillFault.EXCEPTION, "checkpoint", 1, None, None, 0.0, False)),
     ],
 )
 def test_a_drill(text: str, expected: tuple[object, ...]):
@@ -35,7 +35,7 @@ def test_a_drill(text: str, expected: tuple[object, ...]):
 
 
 def test_several_drills():
-    assert [d.fault for d in parse_drills("nan@freeze:1:1, gil@unfreeze:2:2")] == [Fault.NAN, Fault.GIL]
+    assert [d.fault for d in parse_drills("nan@freeze:1:1, gil@unfreeze:2:2")] == [DrillFault.NAN, DrillFault.GIL]
     assert parse_drills("") == ()
 
 

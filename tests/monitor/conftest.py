@@ -18,9 +18,9 @@ import psutil
 import pytest
 
 from fred_supervisor.contract.files import read_json
-from fred_supervisor.contract.layout import RunDir
-from fred_supervisor.monitor.driver import Answer, Driver
-from fred_supervisor.monitor.ring import read_ring, ring_path
+from fred_supervisor.monitor.nvml_client import Answer, NvmlClient
+from fred_supervisor.store.layout import RunDir
+from fred_supervisor.store.monitor_ring import read_ring, ring_path
 
 HERE = Path(__file__).parent
 WAIT_S = 60.0
@@ -94,7 +94,7 @@ class Nvidia:
 
     def spawn(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-m", "fred_supervisor.monitor.probe", str(os.getpid())],
+            [sys.executable, "-m", "fred_supervisor.monitor.nvml_worker", str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
@@ -113,12 +113,12 @@ def old_nvidia(native: Path, tmp_path: Path) -> Nvidia:
 
 
 @pytest.fixture
-def driver_of() -> Iterator[Callable[..., Driver]]:
+def driver_of() -> Iterator[Callable[..., NvmlClient]]:
     """Drivers that are closed when the test ends; 10 s of patience with a first answer on a busy machine."""
-    made: list[Driver] = []
+    made: list[NvmlClient] = []
 
-    def make(nvidia: Nvidia, **limits: Any) -> Driver:
-        made.append(Driver(spawn=limits.pop("spawn", nvidia.spawn), **{"limit_s": 10.0, **limits}))
+    def make(nvidia: Nvidia, **limits: Any) -> NvmlClient:
+        made.append(NvmlClient(spawn=limits.pop("spawn", nvidia.spawn), **{"limit_s": 10.0, **limits}))
         return made[-1]
 
     yield make
@@ -127,7 +127,7 @@ def driver_of() -> Iterator[Callable[..., Driver]]:
 
 
 @pytest.fixture
-def ask(nvidia: Nvidia, driver_of: Callable[..., Driver]) -> Callable[..., Answer]:
+def ask(nvidia: Nvidia, driver_of: Callable[..., NvmlClient]) -> Callable[..., Answer]:
     """One sample of a driver that says this."""
     driver = functools.cache(lambda: driver_of(nvidia))
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from fred_supervisor.cli.doctor import machine, training
-from fred_supervisor.cli.doctor.finding import Level, Subject
-from fred_supervisor.contract.preflight import PhaseNeeds, Preflight, write_preflight
+from fred_supervisor.cli.doctor.finding import Severity, Subject
+from fred_supervisor.contract.builtin.preflight import PhaseNeeds, Preflight, write_preflight
 
 GIB = 1 << 30
 
@@ -100,12 +100,12 @@ def test_what_is_scarce_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     here = subject(tmp_path)
     monkeypatch.setattr(machine, "free_bytes", lambda _: 64 << 20)
     (shm,) = machine.shared_memory(here)
-    assert shm.level is Level.FAIL
+    assert shm.level is Severity.FAIL
     assert "--shm-size" in shm.remedy
     assert list(machine.shared_memory(subject(tmp_path, workers=0))) == []
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1048576))
     (files,) = machine.open_files(here)
-    assert files.level is Level.WARN
+    assert files.level is Severity.WARN
     assert "ulimit -n 4096" in files.remedy
 
 
@@ -114,7 +114,7 @@ def test_disk_for_the_checkpoints_that_are_still_to_come(tmp_path: Path, monkeyp
     here.run_dir.mkdir(parents=True)
     with (here.run_dir / "freeze_epoch_10_weights.pth").open("wb") as file:
         file.truncate(100 << 20)
-    for free, level in ((10 << 30, Level.OK), (1 << 30, Level.WARN), (150 << 20, Level.FAIL)):
+    for free, level in ((10 << 30, Severity.OK), (1 << 30, Severity.WARN), (150 << 20, Severity.FAIL)):
         room = os.statvfs_result((4096, 4096, 0, 0, free // 4096, 100, 100, 100, 0, 255))
         monkeypatch.setattr(os, "statvfs", lambda _, room=room: room)
         (disk,) = machine.disk(here)
@@ -125,12 +125,12 @@ def test_disk_for_the_checkpoints_that_are_still_to_come(tmp_path: Path, monkeyp
 def test_a_run_dir_that_cannot_be(tmp_path: Path):
     (tmp_path / "logs").touch()
     (found,) = machine.run_dir(subject(tmp_path))
-    assert found.level is Level.FAIL
+    assert found.level is Severity.FAIL
 
 
 def test_without_data_it_says_so(tmp_path: Path):
     (found,) = training.data(subject(tmp_path))
-    assert found.level is Level.WARN
+    assert found.level is Severity.WARN
     assert "--data" in found.remedy
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import psutil
 import pytest
 
-from fred_supervisor.monitor.driver import LIMIT_S, Answer, Driver, NvmlState
+from fred_supervisor.monitor.nvml_client import LIMIT_S, Answer, NvmlClient, NvmlState
 
 MIB = 1 << 20
 Ask = Callable[..., Answer]
-DriverOf = Callable[..., Driver]
+DriverOf = Callable[..., NvmlClient]
 
 
 def gpus(answer: Answer) -> list[dict[str, Any]]:
@@ -270,7 +270,7 @@ def test_closing_a_hung_probe_is_quick(nvidia: Any, driver_of: DriverOf) -> None
 
 
 def test_a_probe_whose_parent_is_gone_does_not_begin(nvidia: Any) -> None:
-    command = [sys.executable, "-m", "fred_supervisor.monitor.probe", str(os.getppid())]
+    command = [sys.executable, "-m", "fred_supervisor.monitor.nvml_worker", str(os.getppid())]
     done = subprocess.run(command, env=nvidia.environ, input=b"sample\n", capture_output=True, timeout=20)
     assert (done.returncode, done.stdout) == (0, b"")
 

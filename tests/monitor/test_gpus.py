@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from fred_supervisor.monitor.driver import Answer, NvmlState
-from fred_supervisor.monitor.gpus import Gpus
+from fred_supervisor.monitor.gpus import GpuSampler
+from fred_supervisor.monitor.nvml_client import Answer, NvmlState
 from fred_supervisor.monitor.processes import Processes
 from fred_supervisor.monitor.xids import KernelLog, Xids
 
@@ -24,7 +24,7 @@ class Look:
     def __init__(self, ask: Callable[..., Answer], visible: str | None = None) -> None:
         self.processes = Processes("run-1")
         self.xids = Xids()
-        self.gpus = Gpus(visible, pci_order=True, xids=self.xids)
+        self.gpus = GpuSampler(visible, pci_order=True, xids=self.xids)
         self.ask = ask
         self.now_s = 0.0
 

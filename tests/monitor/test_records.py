@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from fred_supervisor.monitor.curves import Curves
+from fred_supervisor.monitor.curves import ScalarWriter
 from fred_supervisor.monitor.daily import Day, append_event
 from fred_supervisor.monitor.prometheus import exposition
-from fred_supervisor.monitor.ring import Ring, read_ring
+from fred_supervisor.store.monitor_ring import Ring, read_ring
 
 
 def record(mono_s: float, boot: str = "b", time: str = "2026-11-22T00:00:00.000Z", **more: Any) -> dict[str, Any]:
@@ -78,14 +78,14 @@ def test_before_a_reboot_the_wall_clock_tells_the_age(tmp_path: Path) -> None:
 
 def test_tensorboard_reads_the_curves(tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    curves = Curves(tmp_path, wall_s=1000.0, mono_s=50.0)
+    curves = ScalarWriter(tmp_path, wall_s=1000.0, mono_s=50.0)
     for second in range(300):
         tags = {"supervisor/gpu0_memory_used_gib": second / 7, "supervisor/restarts": 2.0}
         curves.add(1000.0 + second, 50.0 + second, tags)
         if second % 100 == 99:
             curves.flush(1000.0)
     curves.flush(1300.0)
-    later = Curves(tmp_path, wall_s=2000.0, mono_s=5.0)  # another monitor of the same run
+    later = ScalarWriter(tmp_path, wall_s=2000.0, mono_s=5.0)  # another monitor of the same run
     later.add(2000.0, 5.0, {"supervisor/restarts": 3.0})
     later.flush(2000.0)
     read = accumulator.EventAccumulator(str(tmp_path), size_guidance={"scalars": 0})
@@ -100,7 +100,7 @@ def test_tensorboard_reads_the_curves(tmp_path: Path) -> None:
 
 
 def test_nothing_kept_is_no_file(tmp_path: Path) -> None:
-    Curves(tmp_path, wall_s=1.0, mono_s=1.0).flush(1.0)
+    ScalarWriter(tmp_path, wall_s=1.0, mono_s=1.0).flush(1.0)
     assert os.listdir(tmp_path) == []
 
 

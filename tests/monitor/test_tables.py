@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from fred_supervisor.monitor import health
-from fred_supervisor.monitor.devices import Device, resolve
 from fred_supervisor.monitor.forecast import Trend
-from fred_supervisor.monitor.health import Remedy, judge
+from fred_supervisor.monitor.health import GpuRemedy, judge
 from fred_supervisor.monitor.xids import bus_key
+from fred_supervisor.policy.cuda_visible import Device, resolve
 
 A, B, C = "GPU-aaaa1111-0", "GPU-aaaa2222-0", "GPU-cccc3333-0"
 PART = "MIG-dddd4444-0"
@@ -62,31 +62,31 @@ def verdict(**facts: Any) -> health.Health:
 @pytest.mark.parametrize(
     ("facts", "remedy", "says"),
     [
-        ({}, Remedy.NONE, "ok"),
-        ({"errors": frozenset({15})}, Remedy.REBOOT, "lost"),
-        ({"errors": frozenset({16}), "recovery_action": 0}, Remedy.RESET, "needs a reset"),
-        ({"recovery_action": 1}, Remedy.RESET, "reset"),
-        ({"recovery_action": 2}, Remedy.REBOOT, "reboot"),
-        ({"recovery_action": 99}, Remedy.LOOK, "action 99"),
-        ({"xids": [(79, 10.0)]}, Remedy.REBOOT, "fallen off the bus"),
-        ({"xids": [(48, 10.0), (13, 1.0)]}, Remedy.RESET, "Xid 48"),
-        ({"xids": [(48, 10.0)], "recovery_action": 0}, Remedy.LOOK, "asks for nothing now"),
-        ({"xids": [(48, 3600.0)]}, Remedy.NONE, "ok"),
-        ({"xids": [(109, 1.0)]}, Remedy.RESET, "Xid 109"),
-        ({"xids": [(46, 1.0)]}, Remedy.RESET, "stopped processing"),
-        ({"xids": [(119, 1.0)]}, Remedy.RESET, "GSP"),
-        ({"xids": [(45, 1.0), (13, 1.0), (31, 1.0), (94, 1.0)]}, Remedy.NONE, "ok"),
-        ({"xids": [(4711, 1.0)]}, Remedy.LOOK, "not in our table"),
-        ({"remap_pending": True}, Remedy.NONE, "next reset"),
-        ({"reasons": 0x44}, Remedy.NONE, "hardware thermal"),
-        ({"reasons": 0x05}, Remedy.NONE, "ok"),
+        ({}, GpuRemedy.NONE, "ok"),
+        ({"errors": frozenset({15})}, GpuRemedy.REBOOT, "lost"),
+        ({"errors": frozenset({16}), "recovery_action": 0}, GpuRemedy.RESET, "needs a reset"),
+        ({"recovery_action": 1}, GpuRemedy.RESET, "reset"),
+        ({"recovery_action": 2}, GpuRemedy.REBOOT, "reboot"),
+        ({"recovery_action": 99}, GpuRemedy.LOOK, "action 99"),
+        ({"xids": [(79, 10.0)]}, GpuRemedy.REBOOT, "fallen off the bus"),
+        ({"xids": [(48, 10.0), (13, 1.0)]}, GpuRemedy.RESET, "Xid 48"),
+        ({"xids": [(48, 10.0)], "recovery_action": 0}, GpuRemedy.LOOK, "asks for nothing now"),
+        ({"xids": [(48, 3600.0)]}, GpuRemedy.NONE, "ok"),
+        ({"xids": [(109, 1.0)]}, GpuRemedy.RESET, "Xid 109"),
+        ({"xids": [(46, 1.0)]}, GpuRemedy.RESET, "stopped processing"),
+        ({"xids": [(119, 1.0)]}, GpuRemedy.RESET, "GSP"),
+        ({"xids": [(45, 1.0), (13, 1.0), (31, 1.0), (94, 1.0)]}, GpuRemedy.NONE, "ok"),
+        ({"xids": [(4711, 1.0)]}, GpuRemedy.LOOK, "not in our table"),
+        ({"remap_pending": True}, GpuRemedy.NONE, "next reset"),
+        ({"reasons": 0x44}, GpuRemedy.NONE, "hardware thermal"),
+        ({"reasons": 0x05}, GpuRemedy.NONE, "ok"),
     ],
 )
-def test_verdicts(facts: dict[str, Any], remedy: Remedy, says: str) -> None:
+def test_verdicts(facts: dict[str, Any], remedy: GpuRemedy, says: str) -> None:
     found = verdict(**facts)
     assert found.remedy is remedy
     assert says in found.text
-    assert found.hold == (remedy in (Remedy.RESET, Remedy.REBOOT))
+    assert found.hold == (remedy in (GpuRemedy.RESET, GpuRemedy.REBOOT))
     assert (found.command is not None) == (remedy in health.COMMANDS)
 
 

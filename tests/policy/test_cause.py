@@ -4,9 +4,9 @@ import signal
 
 import pytest
 
-from fred_supervisor.contract.errors import ErrorKind, ErrorRecord
+from fred_supervisor.contract.error_file import ErrorKind, ErrorRecord
 from fred_supervisor.contract.heartbeat import Beat, Section
-from fred_supervisor.policy.cause import Cause, EndedBy, Evidence, Kind, diagnose
+from fred_supervisor.policy.cause import Cause, EndedBy, Evidence, IncidentKind, diagnose
 
 
 def beat(**changes: object) -> Beat:
@@ -22,51 +22,51 @@ def error(kind: ErrorKind, message: str = "RuntimeError: boom", **changes: objec
 
 
 TABLE = [
-    (Evidence(exit_code=0, beat=beat(done=True)), Cause.GOAL, Kind.CRASH, "goal"),
-    (Evidence(signal=signal.SIGSEGV, beat=beat(done=True)), Cause.GOAL, Kind.CRASH, "goal"),
-    (Evidence(exit_code=0, unverified=True), Cause.GOAL, Kind.CRASH, "goal"),
-    (Evidence(exit_code=0, unverified=True, done_file=False), Cause.SILENT_EXIT, Kind.SILENT_EXIT, "before its goal"),
-    (Evidence(exit_code=0, unverified=True, done_file=True), Cause.GOAL, Kind.CRASH, "goal"),
-    (Evidence(exit_code=0, unverified=True, beat=beat(epoch=9)), Cause.GOAL, Kind.CRASH, "goal"),
-    (Evidence(exit_code=0, unverified=True, beat=beat()), Cause.SILENT_EXIT, Kind.SILENT_EXIT, "epoch 3 of 9"),
-    (Evidence(exit_code=0, beat=beat(epoch=9)), Cause.SILENT_EXIT, Kind.SILENT_EXIT, "epoch 9 of 9"),
-    (Evidence(exit_code=0), Cause.SILENT_EXIT, Kind.SILENT_EXIT, "exit code 0"),
-    (Evidence(exit_code=75), Cause.SAVED, Kind.CRASH, "saved its state"),
-    (Evidence(exit_code=1, error=error(ErrorKind.PREEMPTED)), Cause.SAVED, Kind.CRASH, "saved its state"),
-    (Evidence(exit_code=78), Cause.CONFIG, Kind.CONFIG, "refused its configuration"),
-    (Evidence(exit_code=1, error=error(ErrorKind.CONFIG)), Cause.CONFIG, Kind.CONFIG, "boom"),
-    (Evidence(exit_code=78, error=error(ErrorKind.DATA)), Cause.CRASH, Kind.DATA, "boom"),
-    (Evidence(exit_code=78, error=error(ErrorKind.CHECKPOINT)), Cause.CHECKPOINT, Kind.CHECKPOINT, "boom"),
-    (Evidence(exit_code=78, error=error(ErrorKind.DATA), data_gone="/d"), Cause.ENVIRONMENT, Kind.DATA, "no longer"),
-    (Evidence(exec_error="x: No such file"), Cause.CONFIG, Kind.CONFIG, "could not be executed"),
-    (Evidence(signal=9, ended_by=EndedBy.HANG, stalled_s=61, beat=beat()), Cause.HANG, Kind.HANG, "for 61 s"),
-    (Evidence(exit_code=75, ended_by=EndedBy.HANG, beat=beat()), Cause.HANG, Kind.HANG, "no progress"),
-    (Evidence(exit_code=1, error=error(ErrorKind.DISK, "read-only")), Cause.DISK, Kind.DISK, "read-only"),
-    (Evidence(exit_code=1, disk_full=True, last_line="No space"), Cause.DISK, Kind.DISK, "disk"),
-    (Evidence(exit_code=1, disk_full=False, last_line="No space"), Cause.CRASH, Kind.CRASH, "Exit code 1"),
-    (Evidence(exit_code=1, data_gone="/data"), Cause.ENVIRONMENT, Kind.DATA, "/data is no longer there"),
-    (Evidence(exit_code=1, last_line="OSError: [Errno 5] Input/output error"), Cause.ENVIRONMENT, Kind.CRASH, "machine"),
-    (Evidence(exit_code=1, error=error(ErrorKind.CUDA_OOM), beat=beat()), Cause.CUDA_OOM, Kind.OOM, "GPU's memory"),
-    (Evidence(exit_code=1, text_kind=ErrorKind.CUDA_OOM), Cause.CUDA_OOM, Kind.OOM, "GPU's memory"),
-    (Evidence(exit_code=1, error=error(ErrorKind.HOST_OOM)), Cause.HOST_OOM, Kind.OOM, "allocation failed"),
-    (Evidence(signal=9, oom_killed=True), Cause.HOST_OOM, Kind.OOM, "kernel ended"),
-    (Evidence(signal=9, oom_killed=False), Cause.KILLED, Kind.CRASH, "somebody's hand"),
-    (Evidence(signal=9, oom_killed=None), Cause.KILLED, Kind.CRASH, "somebody's hand"),
-    (Evidence(exit_code=1, error=error(ErrorKind.CHECKPOINT)), Cause.CHECKPOINT, Kind.CHECKPOINT, "boom"),
-    (Evidence(exit_code=1, error=error(ErrorKind.NAN_LOSS)), Cause.NAN, Kind.NAN_LOSS, "finite"),
-    (Evidence(exit_code=1, error=error(ErrorKind.DATA)), Cause.CRASH, Kind.DATA, "boom"),
-    (Evidence(exit_code=1, last_line="ModuleNotFoundError: No module named 'x'"), Cause.IMPORT, Kind.CRASH, "'x'"),
-    (Evidence(exit_code=1, last_line="SyntaxError: bad", beat=beat()), Cause.CRASH, Kind.CRASH, "bad"),
-    (Evidence(signal=signal.SIGSEGV), Cause.SIGNAL, Kind.CRASH, "SIGSEGV"),
-    (Evidence(signal=signal.SIGBUS), Cause.SIGNAL, Kind.CRASH, "/dev/shm"),
-    (Evidence(exit_code=3, last_line="oh no"), Cause.CRASH, Kind.CRASH, "Exit code 3: oh no."),
-    (Evidence(exit_code=1, error=error(ErrorKind.EXCEPTION)), Cause.CRASH, Kind.CRASH, "RuntimeError: boom"),
-    (Evidence(), Cause.CRASH, Kind.CRASH, "not known"),
+    (Evidence(exit_code=0, beat=beat(done=True)), Cause.GOAL, IncidentKind.CRASH, "goal"),
+    (Evidence(signal=signal.SIGSEGV, beat=beat(done=True)), Cause.GOAL, IncidentKind.CRASH, "goal"),
+    (Evidence(exit_code=0, unverified=True), Cause.GOAL, IncidentKind.CRASH, "goal"),
+    (Evidence(exit_code=0, unverified=True, done_file=False), Cause.SILENT_EXIT, IncidentKind.SILENT_EXIT, "before its goal"),
+    (Evidence(exit_code=0, unverified=True, done_file=True), Cause.GOAL, IncidentKind.CRASH, "goal"),
+    (Evidence(exit_code=0, unverified=True, beat=beat(epoch=9)), Cause.GOAL, IncidentKind.CRASH, "goal"),
+    (Evidence(exit_code=0, unverified=True, beat=beat()), Cause.SILENT_EXIT, IncidentKind.SILENT_EXIT, "epoch 3 of 9"),
+    (Evidence(exit_code=0, beat=beat(epoch=9)), Cause.SILENT_EXIT, IncidentKind.SILENT_EXIT, "epoch 9 of 9"),
+    (Evidence(exit_code=0), Cause.SILENT_EXIT, IncidentKind.SILENT_EXIT, "exit code 0"),
+    (Evidence(exit_code=75), Cause.SAVED, IncidentKind.CRASH, "saved its state"),
+    (Evidence(exit_code=1, error=error(ErrorKind.PREEMPTED)), Cause.SAVED, IncidentKind.CRASH, "saved its state"),
+    (Evidence(exit_code=78), Cause.CONFIG, IncidentKind.CONFIG, "refused its configuration"),
+    (Evidence(exit_code=1, error=error(ErrorKind.CONFIG)), Cause.CONFIG, IncidentKind.CONFIG, "boom"),
+    (Evidence(exit_code=78, error=error(ErrorKind.DATA)), Cause.CRASH, IncidentKind.DATA, "boom"),
+    (Evidence(exit_code=78, error=error(ErrorKind.CHECKPOINT)), Cause.CHECKPOINT, IncidentKind.CHECKPOINT, "boom"),
+    (Evidence(exit_code=78, error=error(ErrorKind.DATA), data_gone="/d"), Cause.ENVIRONMENT, IncidentKind.DATA, "no longer"),
+    (Evidence(exec_error="x: No such file"), Cause.CONFIG, IncidentKind.CONFIG, "could not be executed"),
+    (Evidence(signal=9, ended_by=EndedBy.HANG, stalled_s=61, beat=beat()), Cause.HANG, IncidentKind.HANG, "for 61 s"),
+    (Evidence(exit_code=75, ended_by=EndedBy.HANG, beat=beat()), Cause.HANG, IncidentKind.HANG, "no progress"),
+    (Evidence(exit_code=1, error=error(ErrorKind.DISK, "read-only")), Cause.DISK, IncidentKind.DISK, "read-only"),
+    (Evidence(exit_code=1, disk_full=True, last_line="No space"), Cause.DISK, IncidentKind.DISK, "disk"),
+    (Evidence(exit_code=1, disk_full=False, last_line="No space"), Cause.CRASH, IncidentKind.CRASH, "Exit code 1"),
+    (Evidence(exit_code=1, data_gone="/data"), Cause.ENVIRONMENT, IncidentKind.DATA, "/data is no longer there"),
+    (Evidence(exit_code=1, last_line="OSError: [Errno 5] Input/output error"), Cause.ENVIRONMENT, IncidentKind.CRASH, "machine"),
+    (Evidence(exit_code=1, error=error(ErrorKind.CUDA_OOM), beat=beat()), Cause.CUDA_OOM, IncidentKind.OOM, "GPU's memory"),
+    (Evidence(exit_code=1, text_kind=ErrorKind.CUDA_OOM), Cause.CUDA_OOM, IncidentKind.OOM, "GPU's memory"),
+    (Evidence(exit_code=1, error=error(ErrorKind.HOST_OOM)), Cause.HOST_OOM, IncidentKind.OOM, "allocation failed"),
+    (Evidence(signal=9, oom_killed=True), Cause.HOST_OOM, IncidentKind.OOM, "kernel ended"),
+    (Evidence(signal=9, oom_killed=False), Cause.KILLED, IncidentKind.CRASH, "somebody's hand"),
+    (Evidence(signal=9, oom_killed=None), Cause.KILLED, IncidentKind.CRASH, "somebody's hand"),
+    (Evidence(exit_code=1, error=error(ErrorKind.CHECKPOINT)), Cause.CHECKPOINT, IncidentKind.CHECKPOINT, "boom"),
+    (Evidence(exit_code=1, error=error(ErrorKind.NAN_LOSS)), Cause.NAN, IncidentKind.NAN_LOSS, "finite"),
+    (Evidence(exit_code=1, error=error(ErrorKind.DATA)), Cause.CRASH, IncidentKind.DATA, "boom"),
+    (Evidence(exit_code=1, last_line="ModuleNotFoundError: No module named 'x'"), Cause.IMPORT, IncidentKind.CRASH, "'x'"),
+    (Evidence(exit_code=1, last_line="SyntaxError: bad", beat=beat()), Cause.CRASH, IncidentKind.CRASH, "bad"),
+    (Evidence(signal=signal.SIGSEGV), Cause.SIGNAL, IncidentKind.CRASH, "SIGSEGV"),
+    (Evidence(signal=signal.SIGBUS), Cause.SIGNAL, IncidentKind.CRASH, "/dev/shm"),
+    (Evidence(exit_code=3, last_line="oh no"), Cause.CRASH, IncidentKind.CRASH, "Exit code 3: oh no."),
+    (Evidence(exit_code=1, error=error(ErrorKind.EXCEPTION)), Cause.CRASH, IncidentKind.CRASH, "RuntimeError: boom"),
+    (Evidence(), Cause.CRASH, IncidentKind.CRASH, "not known"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("seen", "cause", "kind", "words"), TABLE)
-def test_the_cause(seen: Evidence, cause: Cause, kind: Kind, words: str):
+def test_the_cause(seen: Evidence, cause: Cause, kind: IncidentKind, words: str):
     found = diagnose(seen)
     assert (found.cause, found.kind) == (cause, kind)
     assert words in found.sentence

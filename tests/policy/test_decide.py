@@ -7,31 +7,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.policy.test_cause import beat
 
-from fred_supervisor.contract.errors import ErrorKind, ErrorRecord
+from fred_supervisor.contract.error_file import ErrorKind, ErrorRecord
 from fred_supervisor.contract.heartbeat import Section
 from fred_supervisor.policy.actions import Action, DumpStacks, Kill, Launch, Report, Terminate
-from fred_supervisor.policy.answer import backoff_s, launch
+from fred_supervisor.policy.admission import Deny
+from fred_supervisor.policy.after_exit import backoff_s, launch
 from fred_supervisor.policy.cause import Cause, EndedBy, Evidence
 from fred_supervisor.policy.decide import decide, wake_s
-from fred_supervisor.policy.gate import Shut
-from fred_supervisor.policy.seen import Request, Seen
+from fred_supervisor.policy.observation import Observation, Request
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import (
-    Book,
+    BackingOff,
     Ended,
     Holding,
-    Outcome,
     Paused,
     Rung,
+    RunHistory,
     Running,
+    RunOutcome,
     Starting,
     State,
     Stopping,
     Survivor,
-    Waiting,
     advance,
 )
-from fred_supervisor.policy.watch import Learned, Look, stop_grace_s
+from fred_supervisor.policy.watch import HeartbeatReading, Learned, stop_grace_s
 
 OURS = Settings()
 NO_PAUSE = Settings(backoff_first_s=0.0, backoff_max_s=0.0)
@@ -45,12 +45,12 @@ class History:
         self.now_s = 0.0
         self.actions: list[Action] = []
         self.state: State
-        self.state, actions = launch(Book())
+        self.state, actions = launch(RunHistory())
         self.actions += actions
 
     def see(self, *, after_s: float = 1.0, **seen: object) -> "History":
         self.now_s += after_s
-        self.state, actions = decide(self.settings, self.state, Seen(now_s=self.now_s, **seen))
+        self.state, actions = decide(self.settings, self.state, Observation(now_s=self.now_s, **seen))
         self.actions += actions
         return self
 
@@ -58,13 +58,13 @@ class History:
         if isinstance(self.state, Starting):
             self.see(launched=True)
         one = beat(epoch=epoch, step=step, seq=int(self.now_s * 100), samples=epoch * 1000 + step, **changes)
-        return self.see(looks=(Look(stamp=str(self.now_s), beat=one),))
+        return self.see(looks=(HeartbeatReading(stamp=str(self.now_s), beat=one),))
 
     def end(self, **evidence: object) -> "History":
         if isinstance(self.state, Starting):
             self.see(launched=True)
         last = self.state.watch.main.beat if isinstance(self.state, Running | Stopping) else None
-        return self.see(ended=Evidence(**{"beat": last, "attempt": self.state.book.attempt, **evidence}))
+        return self.see(ended=Evidence(**{"beat": last, "attempt": self.state.history.attempt, **evidence}))
 
     @property
     def told(self) -> list[str]:
@@ -82,7 +82,7 @@ def oom(**changes: object) -> dict[str, object]:
 def test_a_goal_reached_ends_the_run():
     history = History().train(9, 10).end(exit_code=0, beat=beat(done=True))
     assert isinstance(history.state, Ended)
-    assert history.state.outcome is Outcome.COMPLETED
+    assert history.state.outcome is RunOutcome.COMPLETED
     assert history.told == []
 
 
@@ -113,7 +113,7 @@ def test_saved_without_progress_is_like_a_crash():
     for _ in range(3):
         history.end(exit_code=75)
     assert isinstance(history.state, Ended)
-    assert history.state.outcome is Outcome.FAILED
+    assert history.state.outcome is RunOutcome.FAILED
 
 
 def test_the_batch_is_halved_down_to_1_and_the_effective_batch_stays():
@@ -121,8 +121,8 @@ def test_the_batch_is_halved_down_to_1_and_the_effective_batch_stays():
     seen = []
     for _ in range(3):
         history.train(5, 1).end(**oom(phase="unfreeze"))
-        orders = history.state.book.orders
-        seen.append((orders.unfreeze_batch, orders.accumulate))
+        overrides = history.state.history.overrides
+        seen.append((overrides.unfreeze_batch, overrides.accumulate))
     assert seen == [(4, 2), (2, 4), (1, 8)]
     history.train(5, 1).end(**oom(phase="unfreeze"))
     assert isinstance(history.state, Ended)
@@ -131,25 +131,25 @@ def test_the_batch_is_halved_down_to_1_and_the_effective_batch_stays():
 
 def test_an_out_of_memory_in_the_freeze_phase_halves_the_freeze_batch():
     history = History().train(1, 1, phase="freeze").end(**oom(phase="freeze"))
-    assert history.state.book.orders.freeze_batch == 4
-    assert history.state.book.orders.unfreeze_batch is None
+    assert history.state.history.overrides.freeze_batch == 4
+    assert history.state.history.overrides.unfreeze_batch is None
 
 
 def test_after_100_steps_fragmentation_is_tried_first():
     history = History().train(5, 101).end(**oom(phase="unfreeze"))
-    assert history.state.book.orders.expandable_segments
-    assert history.state.book.orders.unfreeze_batch is None
+    assert history.state.history.overrides.expandable_segments
+    assert history.state.history.overrides.unfreeze_batch is None
     history.train(5, 101).end(**oom(phase="unfreeze"))
-    assert history.state.book.orders.unfreeze_batch == 4
+    assert history.state.history.overrides.unfreeze_batch == 4
 
 
 def test_an_out_of_memory_in_evaluation_halves_that_batch_and_then_does_without():
     history = History()
     history.train(5, 9, section=Section.EVAL).end(**oom(section="eval"))
-    assert history.state.book.orders.eval_batch == 4
+    assert history.state.history.overrides.eval_batch == 4
     history.end(**oom(section="eval", phase="unfreeze"))
-    assert history.state.book.orders.no_eval_map
-    assert history.state.book.orders.unfreeze_batch is None
+    assert history.state.history.overrides.no_eval_map
+    assert history.state.history.overrides.unfreeze_batch is None
 
 
 def test_a_damaged_checkpoint_is_blamed_then_tried_once_more():
@@ -159,9 +159,9 @@ def test_a_damaged_checkpoint_is_blamed_then_tried_once_more():
         "resumed_from": "/a.pth",
     }
     history = History().end(**failed)
-    assert history.state.book.orders.blamed == ("/a.pth",)
+    assert history.state.history.overrides.blamed == ("/a.pth",)
     history.end(**{**failed, "resumed_from": "/b.pth"})
-    assert history.state.book.orders.blamed == ()
+    assert history.state.history.overrides.blamed == ()
     history.end(**failed)
     assert isinstance(history.state, Ended)
 
@@ -169,7 +169,7 @@ def test_a_damaged_checkpoint_is_blamed_then_tried_once_more():
 def test_a_loss_that_is_not_finite_is_tried_in_fp32_once():
     failed = {"exit_code": 1, "error": ErrorRecord(kind=ErrorKind.NAN_LOSS, message="NonFiniteLoss: samples 3/000001")}
     history = History().train(1, 1).train(1, 2).end(**failed)
-    assert history.state.book.orders.full_precision
+    assert history.state.history.overrides.full_precision
     history.end(**failed)
     assert isinstance(history.state, Ended)
     assert "tried" in history.state.sentence
@@ -177,23 +177,23 @@ def test_a_loss_that_is_not_finite_is_tried_in_fp32_once():
 
 def test_host_memory_costs_workers_first_then_the_batch():
     history = History().end(signal=9, oom_killed=True)
-    assert history.state.book.orders.workers == 2
+    assert history.state.history.overrides.workers == 2
     history.end(signal=9, oom_killed=True)
-    assert history.state.book.orders.unfreeze_batch == 4
+    assert history.state.history.overrides.unfreeze_batch == 4
 
 
 def test_the_second_crash_by_a_signal_while_unfreezing_halves():
     history = History().train(5, 1).end(signal=11)
-    assert history.state.book.orders.unfreeze_batch is None
+    assert history.state.history.overrides.unfreeze_batch is None
     history.train(5, 1).end(signal=11)
-    assert history.state.book.orders.unfreeze_batch == 4
+    assert history.state.history.overrides.unfreeze_batch == 4
 
 
 def test_sigkill_never_halves_and_only_the_budget_counts():
     history = History(replace(NO_PAUSE, max_restarts=5))
     for _ in range(6):
         history.train(5, 1).end(signal=9)
-    assert history.state.book.orders.unfreeze_batch is None
+    assert history.state.history.overrides.unfreeze_batch is None
     assert isinstance(history.state, Ended)
     assert "5 relaunches" in history.state.sentence
     assert history.launches == 6
@@ -203,7 +203,7 @@ def test_the_second_failure_in_one_evaluation_leaves_it_out():
     history = History()
     for _ in range(2):
         history.train(5, 10, section=Section.EVAL).end(exit_code=1, last_line="AssertionError: nonsense")
-    assert history.state.book.orders.no_eval_map
+    assert history.state.history.overrides.no_eval_map
 
 
 @pytest.mark.parametrize("tries", [1, 2, 3, 4])
@@ -222,22 +222,22 @@ def test_an_environment_that_failed_is_waited_for_without_cost():
     assert isinstance(history.state, Holding)
     history.see(after_s=31.0, clear=True)
     assert isinstance(history.state, Starting)
-    assert history.state.book.spent == 0
+    assert history.state.history.spent == 0
 
 
 def test_holding_has_an_end():
     history = History().end(exit_code=1, disk_full=True).see(after_s=86401.0, clear=False)
     assert isinstance(history.state, Ended)
-    assert history.state.outcome is Outcome.FAILED
+    assert history.state.outcome is RunOutcome.FAILED
 
 
 def test_back_off_doubles_up_to_its_longest():
     assert [backoff_s(OURS, n) for n in (1, 2, 3, 9, 10, 1000)] == [1, 2, 4, 256, 300, 300]
     history = History(OURS).end(signal=9)
-    assert isinstance(history.state, Waiting)
+    assert isinstance(history.state, BackingOff)
     assert wake_s(OURS, history.state) == history.now_s + 1.0
     history.see(after_s=0.5)
-    assert isinstance(history.state, Waiting)
+    assert isinstance(history.state, BackingOff)
     history.see(after_s=0.5)
     assert isinstance(history.state, Starting)
 
@@ -246,16 +246,16 @@ def test_new_progress_refills_everything_that_is_counted():
     history = History(OURS)
     for _ in range(3):
         history.train(2, 1).end(signal=9).see(after_s=400.0)
-    assert history.state.book.spent == 3
+    assert history.state.history.spent == 3
     history.train(2, 2)
-    book = history.state.book
-    assert (book.spent, book.backoffs, book.tried, dict(book.failures)) == (0, 0, (), {})
+    history = history.state.history
+    assert (history.spent, history.backoffs, history.tried, dict(history.failures)) == (0, 0, (), {})
 
 
 def test_training_again_what_was_trained_before_is_not_progress():
     history = History(OURS).train(2, 5).end(signal=9).see(after_s=2.0).train(1, 1).train(2, 4).train(2, 5)
-    assert history.state.book.spent == 1
-    assert not history.state.book.progressed
+    assert history.state.history.spent == 1
+    assert not history.state.history.progressed
 
 
 def test_the_furthest_point_does_not_depend_on_the_batch():
@@ -312,13 +312,13 @@ def test_repeated_hangs_stretch_the_limit_then_fail():
         history.train(1, 5).end(signal=9)
         history.train(1, 5)
         history.state = Stopping(
-            book=history.state.book, watch=history.state.watch, by=EndedBy.HANG, rung=Rung.KILL, until_s=9e9
+            history=history.state.history, watch=history.state.watch, by=EndedBy.HANG, rung=Rung.KILL, until_s=9e9
         )
         history.end(signal=9)
-    assert history.state.book.learned.factors == {"train": 2.0}
+    assert history.state.history.learned.factors == {"train": 2.0}
     history.train(1, 5)
     history.state = Stopping(
-        book=history.state.book, watch=history.state.watch, by=EndedBy.HANG, rung=Rung.KILL, until_s=9e9
+        history=history.state.history, watch=history.state.watch, by=EndedBy.HANG, rung=Rung.KILL, until_s=9e9
     )
     history.end(signal=9)
     assert isinstance(history.state, Ended)
@@ -343,7 +343,7 @@ def test_stop_asks_waits_and_kills():
     assert history.state.rung is Rung.KILL
     history.end(signal=9)
     assert isinstance(history.state, Ended)
-    assert history.state.outcome is Outcome.STOPPED
+    assert history.state.outcome is RunOutcome.STOPPED
     assert history.told == []
 
 
@@ -355,7 +355,7 @@ def test_stop_twice_is_at_once():
 def test_stop_while_a_hang_is_being_ended_means_stop():
     history = History(EXACT).train(1, 1).see(after_s=10.0).see(after_s=0.01, request=Request.STOP).end(signal=9)
     assert isinstance(history.state, Ended)
-    assert history.state.outcome is Outcome.STOPPED
+    assert history.state.outcome is RunOutcome.STOPPED
 
 
 def test_pause_and_resume_cost_nothing():
@@ -365,14 +365,14 @@ def test_pause_and_resume_cost_nothing():
     assert isinstance(history.state, Paused)
     history.see(request=Request.RESUME)
     assert isinstance(history.state, Starting)
-    assert history.state.book.spent == 0
+    assert history.state.history.spent == 0
 
 
 def test_restart_leaves_the_budget_alone():
     history = History().train(1, 1).see(request=Request.RESTART).end(exit_code=75)
     assert isinstance(history.state, Starting)
-    assert history.state.book.spent == 0
-    assert history.state.book.restarts.total == 0
+    assert history.state.history.spent == 0
+    assert history.state.history.restarts.total == 0
 
 
 @pytest.mark.parametrize("request_", list(Request))
@@ -413,7 +413,7 @@ def test_what_sigkill_does_not_end_is_not_waited_for_by_stop():
     assert isinstance(unkillable(Request.STOP).state, Ended)
     held = unkillable().see(after_s=1.0, request=Request.STOP).state
     assert isinstance(held, Ended)
-    assert held.outcome is Outcome.STOPPED
+    assert held.outcome is RunOutcome.STOPPED
     assert "4711" in held.sentence
 
 
@@ -421,7 +421,7 @@ def test_a_tree_that_outlives_its_trainer_is_held_for():
     history = History(OURS).train(1, 1).see(survivors=STUCK)
     assert isinstance(history.state, Holding)
     history.end(signal=9)
-    assert isinstance(history.state, Waiting)
+    assert isinstance(history.state, BackingOff)
 
 
 # -- time that was of use ---------------------------------------------------------------------------------------------
@@ -444,7 +444,7 @@ def test_a_run_that_hardly_trains_is_given_up_after_two_hours():
     ended = crawl(1100.0, 50.0, 20).state
     assert isinstance(ended, Ended)
     assert "only 4% brought training further" in ended.sentence
-    assert ended.book.attempt == 7, "two hours of attempts"
+    assert ended.history.attempt == 7, "two hours of attempts"
 
 
 def test_a_run_that_trains_a_fifth_of_its_time_goes_on():
@@ -490,7 +490,7 @@ ENDS = st.builds(
     unverified=st.booleans(),
 )
 LOOKS = st.builds(
-    Look,
+    HeartbeatReading,
     stamp=st.integers(0, 9).map(str),
     beat=st.none()
     | st.builds(beat, epoch=st.integers(1, 9), step=st.integers(1, 10), section=st.sampled_from(Section)),
@@ -505,7 +505,7 @@ STEPS = st.tuples(
             "ended": ENDS,
             "request": st.sampled_from(Request),
             "clear": st.booleans(),
-            "barred": st.just(Shut(cause=Cause.GPU_MEMORY, sentence="GPU 0: no.")),
+            "barred": st.just(Deny(cause=Cause.GPU_MEMORY, sentence="GPU 0: no.")),
             "quiet": st.sampled_from(["", "quiet hours"]),
             "busy": st.sampled_from([None, False, True]),
             "stacks_moved": st.sampled_from([None, False, True]),
@@ -527,7 +527,7 @@ def has_trainer(state: State) -> bool:
 def test_whatever_happens(steps, foreign: bool, max_restarts: int):
     """Never two trainers, no kill of the dead, no launch while holding, no more lives than the budget."""
     with_settings = Settings(foreign=foreign, expects_beats=not foreign, max_restarts=max_restarts)
-    state, actions = launch(Book())
+    state, actions = launch(RunHistory())
     now_s, living, spent = 0.0, False, 0
     for after_s, possible in [(0.0, {}), *steps]:
         now_s += after_s
@@ -535,7 +535,7 @@ def test_whatever_happens(steps, foreign: bool, max_restarts: int):
         seen = {k: v for k, v in possible.items() if alive or k not in ("ended", "launched", "looks", "survivors")}
         before = state
         if after_s or seen:
-            state, actions = decide(with_settings, state, Seen(now_s=now_s, **seen))
+            state, actions = decide(with_settings, state, Observation(now_s=now_s, **seen))
         if "ended" in seen or ("barred" in seen and isinstance(before, Starting)):
             living = False
         for action in actions:
@@ -553,14 +553,14 @@ def test_whatever_happens(steps, foreign: bool, max_restarts: int):
         if isinstance(before, Ended):
             assert state == before
             assert not after_s or actions == ()
-        spent = state.book.spent
+        spent = state.history.spent
         assert spent <= max_restarts
         if isinstance(state, Ended) and living:
             assert "does not end on SIGKILL" in state.sentence
         else:
             assert living == has_trainer(state)
         wake = wake_s(with_settings, state)
-        if isinstance(state, Waiting | Holding | Stopping):
+        if isinstance(state, BackingOff | Holding | Stopping):
             assert wake is not None, "it would wait for ever"
 
 
@@ -568,15 +568,15 @@ def test_whatever_happens(steps, foreign: bool, max_restarts: int):
 @given(ENDS.filter(lambda e: e.beat is None or not e.beat.done), st.integers(0, 12))
 def test_no_failure_is_answered_for_ever(ended: Evidence, max_restarts: int):
     """The same end again and again, without progress, ends the run (holding apart: it has its own end)."""
-    state, _ = launch(Book())
+    state, _ = launch(RunHistory())
     with_settings = Settings(max_restarts=max_restarts)
     now_s = 0.0
     for _ in range(200):
         now_s += 1000.0
         if isinstance(state, Starting | Running | Stopping):
-            state, _ = decide(with_settings, state, Seen(now_s=now_s, ended=ended))
+            state, _ = decide(with_settings, state, Observation(now_s=now_s, ended=ended))
         else:
-            state, _ = decide(with_settings, state, Seen(now_s=now_s, clear=False))
+            state, _ = decide(with_settings, state, Observation(now_s=now_s, clear=False))
         if isinstance(state, Ended):
             return
     raise AssertionError(f"still {state}")

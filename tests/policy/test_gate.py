@@ -6,10 +6,10 @@ import pytest
 from tests.policy.test_decide import NO_PAUSE, History, oom
 
 from fred_supervisor.policy.actions import Launch, Note, Report, Terminate
-from fred_supervisor.policy.cause import Cause, EndedBy, Kind
-from fred_supervisor.policy.gate import Gpu, Holder, Open, Shut, Wish, blame, choose
-from fred_supervisor.policy.seen import Request
-from fred_supervisor.policy.state import Ended, Holding, Outcome, Paused, Running, Starting, Stopping
+from fred_supervisor.policy.admission import Admit, Deny, Gpu, GpuWish, Holder, blame, choose
+from fred_supervisor.policy.cause import Cause, EndedBy, IncidentKind
+from fred_supervisor.policy.observation import Request
+from fred_supervisor.policy.state import Ended, Holding, Paused, Running, RunOutcome, Starting, Stopping
 
 
 def gpu(index: int, **changes: Any) -> Gpu:
@@ -24,32 +24,32 @@ def holder(mib: int | None = 9000, *, ours: bool | None = False) -> Holder:
 @pytest.mark.parametrize(
     ("name", "wish", "gpus", "uuids"),
     [
-        ("the freest", Wish(), [gpu(0), gpu(1, free_mib=20000), gpu(2, free_mib=15000)], ("GPU-1",)),
-        ("unknown comes last", Wish(), [gpu(0, free_mib=None), gpu(1, free_mib=1)], ("GPU-1",)),
-        ("the one before, where it fits", Wish(before=("GPU-0",)), [gpu(0), gpu(1, free_mib=20000)], ("GPU-0",)),
+        ("the freest", GpuWish(), [gpu(0), gpu(1, free_mib=20000), gpu(2, free_mib=15000)], ("GPU-1",)),
+        ("unknown comes last", GpuWish(), [gpu(0, free_mib=None), gpu(1, free_mib=1)], ("GPU-1",)),
+        ("the one before, where it fits", GpuWish(before=("GPU-0",)), [gpu(0), gpu(1, free_mib=20000)], ("GPU-0",)),
         (
             "another, where it does not",
-            Wish(before=("GPU-0",), need_mib=11000),
+            GpuWish(before=("GPU-0",), need_mib=11000),
             [gpu(0), gpu(1, free_mib=20000)],
             ("GPU-1",),
         ),
-        ("not the hidden", Wish(), [gpu(0), gpu(1, free_mib=20000, allowed=False)], ("GPU-0",)),
-        ("none is visible", Wish(), [gpu(0, allowed=False)], ()),
-        ("no GPU", Wish(need_mib=1), [], ()),
-        ("not the taken", Wish(), [gpu(0), gpu(1, free_mib=20000, taken_by="u")], ("GPU-0",)),
-        ("not the one in trouble", Wish(), [gpu(0), gpu(1, free_mib=20000, trouble="lost")], ("GPU-0",)),
-        ("a part of a split one", Wish(), [gpu(0, split=True), gpu(0, uuid="MIG-1", part=True)], ("MIG-1",)),
-        ("unknown need", Wish(), [gpu(0, free_mib=0, holders=(holder(),))], ("GPU-0",)),
-        ("unknown memory", Wish(need_mib=9), [gpu(0, free_mib=None, total_mib=None)], ("GPU-0",)),
-        ("never fits: the launch shows it", Wish(need_mib=30000), [gpu(0, free_mib=23000)], ("GPU-0",)),
-        ("by index and UUID", Wish(words=("1", "GPU-0")), [gpu(0), gpu(1)], ("GPU-1", "GPU-0")),
-        ("by the beginning of one UUID", Wish(words=("GPU-ab",)), [gpu(0, uuid="GPU-abc"), gpu(1)], ("GPU-abc",)),
-        ("named, so shared", Wish(words=("0",)), [gpu(0, taken_by="u")], ("GPU-0",)),
-        ("named, so seen", Wish(words=("0",)), [gpu(0, allowed=False)], ("GPU-0",)),
+        ("not the hidden", GpuWish(), [gpu(0), gpu(1, free_mib=20000, allowed=False)], ("GPU-0",)),
+        ("none is visible", GpuWish(), [gpu(0, allowed=False)], ()),
+        ("no GPU", GpuWish(need_mib=1), [], ()),
+        ("not the taken", GpuWish(), [gpu(0), gpu(1, free_mib=20000, taken_by="u")], ("GPU-0",)),
+        ("not the one in trouble", GpuWish(), [gpu(0), gpu(1, free_mib=20000, trouble="lost")], ("GPU-0",)),
+        ("a part of a split one", GpuWish(), [gpu(0, split=True), gpu(0, uuid="MIG-1", part=True)], ("MIG-1",)),
+        ("unknown need", GpuWish(), [gpu(0, free_mib=0, holders=(holder(),))], ("GPU-0",)),
+        ("unknown memory", GpuWish(need_mib=9), [gpu(0, free_mib=None, total_mib=None)], ("GPU-0",)),
+        ("never fits: the launch shows it", GpuWish(need_mib=30000), [gpu(0, free_mib=23000)], ("GPU-0",)),
+        ("by index and UUID", GpuWish(words=("1", "GPU-0")), [gpu(0), gpu(1)], ("GPU-1", "GPU-0")),
+        ("by the beginning of one UUID", GpuWish(words=("GPU-ab",)), [gpu(0, uuid="GPU-abc"), gpu(1)], ("GPU-abc",)),
+        ("named, so shared", GpuWish(words=("0",)), [gpu(0, taken_by="u")], ("GPU-0",)),
+        ("named, so seen", GpuWish(words=("0",)), [gpu(0, allowed=False)], ("GPU-0",)),
     ],
 )
-def test_open(name: str, wish: Wish, gpus: list[Gpu], uuids: tuple[str, ...]):
-    assert choose(wish, gpus) == Open(uuids=uuids), name
+def test_open(name: str, wish: GpuWish, gpus: list[Gpu], uuids: tuple[str, ...]):
+    assert choose(wish, gpus) == Admit(uuids=uuids), name
 
 
 LEFT = gpu(0, free_mib=1, holders=(holder(ours=True),))
@@ -58,36 +58,36 @@ LEFT = gpu(0, free_mib=1, holders=(holder(ours=True),))
 @pytest.mark.parametrize(
     ("wish", "gpus", "cause", "says"),
     [
-        (Wish(need_mib=11000), [gpu(0, free_mib=9000, holders=(holder(14000),))], Cause.GPU_MEMORY,
+        (GpuWish(need_mib=11000), [gpu(0, free_mib=9000, holders=(holder(14000),))], Cause.GPU_MEMORY,
          "GPU 0: 11000 MiB are needed and 9000 MiB are free; process 4711 (python x.py) of anna holds 14000 MiB."),
-        (Wish(need_mib=11000), [gpu(0, free_mib=9000, holders=(holder(None, ours=None),))], Cause.GPU_MEMORY,
+        (GpuWish(need_mib=11000), [gpu(0, free_mib=9000, holders=(holder(None, ours=None),))], Cause.GPU_MEMORY,
          "process 4711 (not visible from here: of a container, or gone) holds an unknown amount"),
-        (Wish(need_mib=11000), [gpu(0, free_mib=9000)], Cause.GPU_MEMORY, "the driver names nobody"),
-        (Wish(), [LEFT], Cause.GPU_MEMORY, "left over from the attempt before"),
-        (Wish(), [gpu(0, taken_by="u")], Cause.GPU_MEMORY, "taken by the run u; --gpu 0 would share it"),
-        (Wish(), [gpu(0, trouble="The GPU is lost. Run: sudo reboot")], Cause.GPU, "GPU 0: The GPU is lost. Run: sudo reboot"),
-        (Wish(words=("0", "1")), [gpu(0), gpu(1, trouble="lost.")], Cause.GPU, "GPU 1: lost."),
-        (Wish(words=("7",)), [gpu(0)], Cause.GPU, "--gpu 7: no such GPU; there are: 0 (GPU-0)."),
-        (Wish(words=("GPU-",)), [gpu(0), gpu(1)], Cause.GPU, "no such GPU"),
-        (Wish(words=("0",), need_mib=11000), [gpu(0)], Cause.GPU_MEMORY, "11000 MiB are needed"),
-        (Wish(need_mib=11000), [gpu(0), gpu(1, trouble="lost.")], Cause.GPU_MEMORY, "GPU 1: lost."),
+        (GpuWish(need_mib=11000), [gpu(0, free_mib=9000)], Cause.GPU_MEMORY, "the driver names nobody"),
+        (GpuWish(), [LEFT], Cause.GPU_MEMORY, "left over from the attempt before"),
+        (GpuWish(), [gpu(0, taken_by="u")], Cause.GPU_MEMORY, "taken by the run u; --gpu 0 would share it"),
+        (GpuWish(), [gpu(0, trouble="The GPU is lost. Run: sudo reboot")], Cause.GPU, "GPU 0: The GPU is lost. Run: sudo reboot"),
+        (GpuWish(words=("0", "1")), [gpu(0), gpu(1, trouble="lost.")], Cause.GPU, "GPU 1: lost."),
+        (GpuWish(words=("7",)), [gpu(0)], Cause.GPU, "--gpu 7: no such GPU; there are: 0 (GPU-0)."),
+        (GpuWish(words=("GPU-",)), [gpu(0), gpu(1)], Cause.GPU, "no such GPU"),
+        (GpuWish(words=("0",), need_mib=11000), [gpu(0)], Cause.GPU_MEMORY, "11000 MiB are needed"),
+        (GpuWish(need_mib=11000), [gpu(0), gpu(1, trouble="lost.")], Cause.GPU_MEMORY, "GPU 1: lost."),
     ],
 )  # fmt: skip
-def test_shut(wish: Wish, gpus: list[Gpu], cause: Cause, says: str):
+def test_shut(wish: GpuWish, gpus: list[Gpu], cause: Cause, says: str):
     verdict = choose(wish, gpus)
-    assert isinstance(verdict, Shut)
+    assert isinstance(verdict, Deny)
     assert verdict.cause is cause
     assert says in verdict.sentence
 
 
 def test_after_an_attempt_its_memory_is_waited_for_rather_than_another_gpu_taken():
-    patient = Wish(before=("GPU-0",), patient=True)
+    patient = GpuWish(before=("GPU-0",), patient=True)
     assert choose(patient, [LEFT, gpu(1)]) == choose(patient, [LEFT])
-    assert choose(Wish(before=("GPU-0",)), [LEFT, gpu(1)]) == Open(uuids=("GPU-1",))
-    freed = choose(Wish(need_mib=20000), [gpu(0)])  # nobody holds what is missing
-    held = choose(Wish(need_mib=20000), [gpu(0, holders=(holder(14000),))])
-    assert isinstance(freed, Shut)
-    assert isinstance(held, Shut)
+    assert choose(GpuWish(before=("GPU-0",)), [LEFT, gpu(1)]) == Admit(uuids=("GPU-1",))
+    freed = choose(GpuWish(need_mib=20000), [gpu(0)])  # nobody holds what is missing
+    held = choose(GpuWish(need_mib=20000), [gpu(0, holders=(holder(14000),))])
+    assert isinstance(freed, Deny)
+    assert isinstance(held, Deny)
     assert (freed.soon, held.soon) == (True, False)
 
 
@@ -111,29 +111,29 @@ def test_blame(name: str, one: Gpu, need_mib: int | None, least_mib: int | None)
 
 # -- in the life of a run -----------------------------------------------------------------------------------------------
 
-BAR = Shut(cause=Cause.GPU_MEMORY, sentence="GPU 0: no.")
+BAR = Deny(cause=Cause.GPU_MEMORY, sentence="GPU 0: no.")
 
 
 def test_a_barred_launch_is_held_and_costs_nothing():
     history = History().see(barred=BAR)
     held = history.state
     assert isinstance(held, Holding)
-    assert (held.condition, held.book.attempt, held.book.spent) == ("GPU 0: no.", 0, 0)
+    assert (held.condition, held.history.attempt, held.history.spent) == ("GPU 0: no.", 0, 0)
     assert Note(event="held", text="Not launched: GPU 0: no.") in history.actions
-    history.see(barred=Shut(cause=Cause.GPU_MEMORY, sentence="GPU 0: still no."), clear=False)
+    history.see(barred=Deny(cause=Cause.GPU_MEMORY, sentence="GPU 0: still no."), clear=False)
     assert isinstance(history.state, Holding)
     assert history.state.condition == "GPU 0: still no."
     history.see(clear=True)
     assert isinstance(history.state, Starting)
-    assert history.state.book.attempt == 1
+    assert history.state.history.attempt == 1
     assert history.launches == 2
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"), [(Request.STOP, Ended), (Request.PAUSE, Paused), (Request.RESTART, Holding)]
+    ("spec", "expected"), [(Request.STOP, Ended), (Request.PAUSE, Paused), (Request.RESTART, Holding)]
 )
-def test_what_is_asked_at_the_gate_is_obeyed(asked: Request, expected: type):
-    assert isinstance(History().see(barred=BAR, request=asked).state, expected)
+def test_what_is_asked_at_the_gate_is_obeyed(spec: Request, expected: type):
+    assert isinstance(History().see(barred=BAR, request=spec).state, expected)
 
 
 def test_memory_that_others_hold_is_waited_for_three_times_then_the_batch_is_halved():
@@ -141,13 +141,13 @@ def test_memory_that_others_hold_is_waited_for_three_times_then_the_batch_is_hal
     for _ in range(2):
         history.end(**oom(), gpu_others="GPU 0: process 4711 of anna holds 9 MiB.")
         assert isinstance(history.state, Holding)
-        assert history.state.book.orders.unfreeze_batch is None
-        assert history.state.book.spent == 0
+        assert history.state.history.overrides.unfreeze_batch is None
+        assert history.state.history.spent == 0
         assert "anna" in history.state.condition
         history.see(clear=True).train(51, 1, phase="unfreeze")
     history.end(**oom(), gpu_others="GPU 0: process 4711 of anna holds 9 MiB.")
     assert isinstance(history.state, Starting)
-    assert history.state.book.orders.unfreeze_batch == 4
+    assert history.state.history.overrides.unfreeze_batch == 4
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_a_gpu_in_trouble_is_held_for(end: dict[str, Any]):
     history = History().train(1, 1).end(**end, gpu_trouble="GPU 0: The GPU is lost. Run: sudo reboot")
     assert isinstance(history.state, Holding)
     (report,) = [a for a in history.actions if isinstance(a, Report)]
-    assert (report.diagnosis.cause, report.diagnosis.kind) == (Cause.GPU, Kind.GPU)
+    assert (report.diagnosis.cause, report.diagnosis.kind) == (Cause.GPU, IncidentKind.GPU)
     assert "sudo reboot" in report.diagnosis.sentence
 
 
@@ -180,10 +180,10 @@ def test_quiet_hours_pause_and_their_end_resumes():
     history.see(quiet=QUIET, ended=None).end(exit_code=75)
     assert isinstance(history.state, Paused)
     history.see(quiet=QUIET)
-    assert history.state == Paused(book=history.state.book, quiet=QUIET)
+    assert history.state == Paused(history=history.state.history, quiet=QUIET)
     history.see()
     assert isinstance(history.state, Starting)
-    assert history.state.book.spent == 0
+    assert history.state.history.spent == 0
 
 
 def test_whoever_resumes_within_quiet_hours_is_left_alone_until_the_next():
@@ -219,5 +219,5 @@ def test_a_run_that_ends_while_quiet_hours_begin_has_ended():
     history = History().train(1, 1).see(quiet=QUIET)
     history.see(ended=None, quiet=QUIET, request=Request.STOP).end(exit_code=75)
     assert isinstance(history.state, Ended)
-    assert history.state.outcome is Outcome.STOPPED
+    assert history.state.outcome is RunOutcome.STOPPED
     assert sum(isinstance(action, Launch) for action in history.actions) == 1

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fred_supervisor.policy.hang import HangSight, ProcessSight, parse_stacks, why_stuck
+from fred_supervisor.policy.hang import HangFacts, ProcessFacts, parse_stacks, why_stuck
 
 WAITS = """\
 Thread 0x00007fb7cdd4c6c0 (most recent call first):
@@ -60,11 +60,11 @@ Thread 4712 (idle): "Thread-1"
 
 
 def process(state: str, *, pid: int = 7, beats: bool = True, wchan: str | None = None, name: str = "python"):
-    return ProcessSight(pid=pid, name=name, state=state, beats=beats, wchan=wchan)
+    return ProcessFacts(pid=pid, name=name, state=state, beats=beats, wchan=wchan)
 
 
-def sight(*processes: ProcessSight, stacks: str = "", moved: bool | None = False) -> HangSight:
-    return HangSight(first=processes, last=processes, stacks=parse_stacks(stacks), moved=moved)
+def sight(*processes: ProcessFacts, stacks: str = "", moved: bool | None = False) -> HangFacts:
+    return HangFacts(first=processes, last=processes, stacks=parse_stacks(stacks), moved=moved)
 
 
 TABLE = [
@@ -91,14 +91,14 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("seen", "words"), TABLE)
-def test_what_hangs(seen: HangSight, words: str | None):
+def test_what_hangs(seen: HangFacts, words: str | None):
     told = why_stuck(seen)
     assert told is None if words is None else words in (told or "")
 
 
 def test_one_look_is_not_enough():
     """A process that was stopped at one moment only is not what hangs."""
-    assert why_stuck(HangSight(first=(process("R"),), last=(process("T"),))) is None
+    assert why_stuck(HangFacts(first=(process("R"),), last=(process("T"),))) is None
 
 
 def test_the_main_threads_stack_of_each_process_is_read():

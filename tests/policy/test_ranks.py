@@ -5,11 +5,11 @@ from dataclasses import replace
 from fred_supervisor.contract.heartbeat import Beat, Section
 from fred_supervisor.policy.actions import DumpStacks, Note
 from fred_supervisor.policy.decide import decide
+from fred_supervisor.policy.observation import Observation
 from fred_supervisor.policy.ranks import laggard
-from fred_supervisor.policy.seen import Seen
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.state import Book, Running, Stopping
-from fred_supervisor.policy.watch import Learned, Look, begin, look
+from fred_supervisor.policy.state import RunHistory, Running, Stopping
+from fred_supervisor.policy.watch import HeartbeatReading, Learned, begin, look
 
 
 def beat(step, samples, section=Section.TRAIN):
@@ -20,7 +20,9 @@ def beat(step, samples, section=Section.TRAIN):
 
 
 def looks(*beats, stopped=None):
-    return tuple(Look(rank=rank, stamp=str(one), beat=one, stopped=rank == stopped) for rank, one in enumerate(beats))
+    return tuple(
+        HeartbeatReading(rank=rank, stamp=str(one), beat=one, stopped=rank == stopped) for rank, one in enumerate(beats)
+    )
 
 
 def watched(*seen, stopped=None):
@@ -59,10 +61,10 @@ def test_a_rank_that_has_died_is_not_silent():
 
 def test_a_silent_rank_is_ended_while_the_others_go_on():
     settings = Settings(train_limit_s=10.0)
-    state = Running(book=Book(attempt=1), watch=watched([beat(1, 8), beat(1, 8)]), since_s=0.0)
+    state = Running(history=RunHistory(attempt=1), watch=watched([beat(1, 8), beat(1, 8)]), since_s=0.0)
     said, dumps = [], 0
     for second in range(2, 40):
-        seen = Seen(now_s=float(second), looks=looks(beat(second, 8 * second), beat(1, 8)), busy=True)
+        seen = Observation(now_s=float(second), looks=looks(beat(second, 8 * second), beat(1, 8)), busy=True)
         state, actions = decide(settings, state, seen)
         said += [action.text for action in actions if isinstance(action, Note)]
         dumps += sum(isinstance(action, DumpStacks) for action in actions)
@@ -78,13 +80,13 @@ def test_who_waits_for_one_that_saves_does_not_hang():
     """Rank 1 waits in `train` for rank 0, which writes a checkpoint and has an hour for it."""
     settings = Settings(hang_timeout_s={"train": 10.0})
     watch = watched([beat(1, 8), beat(1, 8)], [beat(1, 8, Section.CHECKPOINT), beat(1, 16)])
-    state = Running(book=Book(attempt=1), watch=watch, since_s=0.0)
+    state = Running(history=RunHistory(attempt=1), watch=watch, since_s=0.0)
     # Then rank 0 trains again: until it has come as far as rank 1, that one still waits.
     for now_s, section in ((100.0, Section.CHECKPOINT), (100.5, Section.TRAIN)):
-        seen = Seen(now_s=now_s, looks=looks(beat(1, 8, section), beat(1, 16)), busy=True)
+        seen = Observation(now_s=now_s, looks=looks(beat(1, 8, section), beat(1, 16)), busy=True)
         state, actions = decide(settings, state, seen)
         assert isinstance(state, Running)
         assert not any(isinstance(action, Note) for action in actions)
-    state, _ = decide(settings, state, Seen(now_s=101.0, looks=looks(beat(2, 16), beat(1, 16)), busy=True))
+    state, _ = decide(settings, state, Observation(now_s=101.0, looks=looks(beat(2, 16), beat(1, 16)), busy=True))
     assert isinstance(state, Stopping)
     assert state.rank == 1

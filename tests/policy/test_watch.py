@@ -9,14 +9,24 @@ from tests.policy.test_cause import beat
 
 from fred_supervisor.contract.heartbeat import Section
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.watch import Learned, Level, Look, Watch, begin, forgive, limit_s, look, slowest
+from fred_supervisor.policy.watch import (
+    HeartbeatLevel,
+    HeartbeatReading,
+    Learned,
+    Watch,
+    begin,
+    forgive,
+    limit_s,
+    look,
+    slowest,
+)
 
 FOREIGN = Settings(foreign=True, expects_beats=False)
 OURS = Settings()
 CYCLE = (Section.EVAL, Section.CHECKPOINT, Section.TRAIN)
 
 
-def after(*looks: Look, settings_s: float = 1.0) -> tuple[Watch, Learned]:
+def after(*looks: HeartbeatReading, settings_s: float = 1.0) -> tuple[Watch, Learned]:
     """A watch that has seen these looks, one a second."""
     watch, learned = begin(0.0), Learned()
     for at, seen in enumerate(looks, 1):
@@ -24,40 +34,40 @@ def after(*looks: Look, settings_s: float = 1.0) -> tuple[Watch, Learned]:
     return watch, learned
 
 
-def record(n: int, **changes: object) -> Look:
-    return Look(stamp=str(n), beat=beat(seq=n, step=n, **changes))
+def record(n: int, **changes: object) -> HeartbeatReading:
+    return HeartbeatReading(stamp=str(n), beat=beat(seq=n, step=n, **changes))
 
 
 def test_the_levels():
-    assert after(Look())[0].main.level is Level.SILENT
-    assert after(Look(stamp="1"))[0].main.level is Level.TOUCHES
-    assert after(record(1))[0].main.level is Level.RECORDS
+    assert after(HeartbeatReading())[0].main.level is HeartbeatLevel.SILENT
+    assert after(HeartbeatReading(stamp="1"))[0].main.level is HeartbeatLevel.TOUCHES
+    assert after(record(1))[0].main.level is HeartbeatLevel.RECORDS
 
 
 def test_touching_is_progress_and_a_record_without_change_is_not():
-    assert after(Look(stamp="1"), Look(stamp="2"))[0].main.changed_s == 2.0
-    assert after(record(1), Look(stamp="2", beat=beat(seq=2, step=1)))[0].main.changed_s == 1.0
+    assert after(HeartbeatReading(stamp="1"), HeartbeatReading(stamp="2"))[0].main.changed_s == 2.0
+    assert after(record(1), HeartbeatReading(stamp="2", beat=beat(seq=2, step=1)))[0].main.changed_s == 1.0
     assert after(record(1), record(2))[0].main.changed_s == 2.0
 
 
 @pytest.mark.parametrize("section", [Section.EVAL, Section.CHECKPOINT])
 def test_a_call_inside_evaluation_or_save_is_progress(section: Section):
-    one, two = (Look(stamp=str(n), beat=beat(seq=n, section=section)) for n in (1, 2))
+    one, two = (HeartbeatReading(stamp=str(n), beat=beat(seq=n, section=section)) for n in (1, 2))
     assert after(one, two)[0].main.changed_s == 2.0
 
 
 def test_bytes_without_a_record_are_no_news_once_there_was_one():
-    watch, _ = after(record(1), Look(stamp="torn"))
+    watch, _ = after(record(1), HeartbeatReading(stamp="torn"))
     assert watch.main.changed_s == 1.0
-    assert watch.main.level is Level.RECORDS
+    assert watch.main.level is HeartbeatLevel.RECORDS
 
 
 def test_an_unreadable_file_is_no_news():
-    assert after(record(1), Look())[0].main.changed_s == 1.0
+    assert after(record(1), HeartbeatReading())[0].main.changed_s == 1.0
 
 
 def test_the_files_own_time_counts_where_it_is_known():
-    assert after(Look(stamp="1", age_s=0.4))[0].main.changed_s == pytest.approx(0.6)
+    assert after(HeartbeatReading(stamp="1", age_s=0.4))[0].main.changed_s == pytest.approx(0.6)
 
 
 LIMITS = [
@@ -65,8 +75,8 @@ LIMITS = [
     ("silent, foreign, limit by hand", replace(FOREIGN, hang_timeout_s={"startup": 5.0}), Learned(), (), 5.0),
     ("silent, but it has beaten before", FOREIGN, Learned(beats=True), (), 3600.0),
     ("our own, starting", OURS, Learned(), (), 3600.0),
-    ("touches", FOREIGN, Learned(), (Look(stamp="1"),), 3600.0),
-    ("touches, limit by hand", replace(FOREIGN, hang_timeout_s={"train": 7.0}), Learned(), (Look(stamp="1"),), 7.0),
+    ("touches", FOREIGN, Learned(), (HeartbeatReading(stamp="1"),), 3600.0),
+    ("touches, limit by hand", replace(FOREIGN, hang_timeout_s={"train": 7.0}), Learned(), (HeartbeatReading(stamp="1"),), 7.0),
     ("records, nothing learned", OURS, Learned(), (record(1),), 1200.0),
     ("records, no whole cycle", OURS, Learned(gaps_s={"train": 1.0}), (record(1),), 1200.0),
     ("records, learned", OURS, Learned(gaps_s={"train": 20.0}, cycle=CYCLE), (record(1),), 200.0),
@@ -79,7 +89,9 @@ LIMITS = [
 
 
 @pytest.mark.parametrize(("name", "settings", "learned", "looks", "expected"), LIMITS, ids=[row[0] for row in LIMITS])
-def test_the_limit(name: str, settings: Settings, learned: Learned, looks: tuple[Look, ...], expected: float | None):
+def test_the_limit(
+    name: str, settings: Settings, learned: Learned, looks: tuple[HeartbeatReading, ...], expected: float | None
+):
     watch, _ = after(*looks)
     assert limit_s(settings, learned, watch.main) == expected
 

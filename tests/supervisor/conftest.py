@@ -14,8 +14,8 @@ import pytest
 from tests.monitor.conftest import native  # noqa: F401 - the fixture of a driver without a GPU
 
 from fred_supervisor.contract import environment
-from fred_supervisor.run import proc
-from fred_supervisor.run.asked import load_asked
+from fred_supervisor.linux import proc
+from fred_supervisor.store.run_spec import load_run_spec
 
 TRAINER = Path(__file__).with_name("trainer.py")
 COMMAND = [sys.executable, "-m", "fred_supervisor.cli.main"]
@@ -81,9 +81,9 @@ class Fred:
         """Everything of any run of this test that still lives."""
         found = []
         for run_json in self.home.glob("**/supervisor/run.json"):
-            asked = load_asked(run_json.parents[1])
-            if asked is not None:
-                found += [who.pid for who in proc.with_environment(environment.RUN_ID, asked.run_id)]
+            spec = load_run_spec(run_json.parents[1])
+            if spec is not None:
+                found += [who.pid for who in proc.with_environment(environment.RUN_ID, spec.run_id)]
         return found
 
 

@@ -9,13 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fred_supervisor.contract.checkpoint import Sidecar, digest_of, sidecar_path
+from fred_supervisor.contract.builtin.trainer_files import epoch_name
+from fred_supervisor.contract.checkpoint import CheckpointMeta, digest_of, sidecar_path
 from fred_supervisor.contract.files import write_json
-from fred_supervisor.contract.layout import epoch_name
-from fred_supervisor.policy.state import Book, Orders, Restarts
-from fred_supervisor.run import proc
-from fred_supervisor.run.asked import Asked
-from fred_supervisor.run.known import remember
+from fred_supervisor.linux import proc
+from fred_supervisor.policy.state import Overrides, Restarts, RunHistory
+from fred_supervisor.store.registry import remember
+from fred_supervisor.store.run_spec import RunSpec
 
 SPAN_S = 60 * 3600.0
 """How long the run took."""
@@ -32,32 +32,32 @@ def rfc(wall_s: float) -> str:
 
 def make_history(
     run_dir: Path, *, epochs: int = 300, steps: int = 100, incidents: int = 50, nasty: str = "", state: str = "failed"
-) -> Asked:
+) -> RunSpec:
     """`nasty` is put wherever a trainer's own words go. The run is in epoch `epochs`, and ended just now."""
     start_s = time.time() - SPAN_S
-    asked = Asked(
+    spec = RunSpec(
         name=run_dir.name.removeprefix("fred_"), modality="rgb", run_dir=str(run_dir), cwd="/", command=None,
         flags={"data": "/data/FRED", "epochs": epochs}, created=rfc(start_s),
     )  # fmt: skip
-    for folder in (asked.dir.attempts, asked.dir.incidents):
+    for folder in (spec.dir.attempts, spec.dir.incidents):
         folder.mkdir(parents=True, mode=0o700)
-    asked.save()
-    remember(asked)
+    spec.save()
+    remember(spec)
     beginnings = [start_s + SPAN_S * n / (incidents + 1) for n in range(incidents + 2)]
     for number in range(1, incidents + 2):
-        _attempt(asked, number, beginnings[number - 1], beginnings[number] - 20, nasty)
+        _attempt(spec, number, beginnings[number - 1], beginnings[number] - 20, nasty)
     found = [
-        _incident(asked, number, beginnings[number] - 15, epochs * number // (incidents + 1), nasty)
+        _incident(spec, number, beginnings[number] - 15, epochs * number // (incidents + 1), nasty)
         for number in range(1, incidents + 1)
     ]
-    _state(asked, state, found, epochs, nasty)
+    _state(spec, state, found, epochs, nasty)
     _checkpoints(run_dir, epochs)
-    _curves(asked, start_s, epochs, steps)
-    return asked
+    _curves(spec, start_s, epochs, steps)
+    return spec
 
 
-def _attempt(asked: Asked, number: int, start_s: float, end_s: float, nasty: str) -> None:
-    folder = asked.dir.attempt(number)
+def _attempt(spec: RunSpec, number: int, start_s: float, end_s: float, nasty: str) -> None:
+    folder = spec.dir.attempt(number)
     folder.path.mkdir()
     write_json(folder.launch, {"attempt": number, "time": rfc(start_s), "resume": None, "command": ["fred-train"]})
     write_json(folder.exit, {"exit_code": None, "signal": 9, "time": rfc(end_s), "uptime_s": end_s - start_s})
@@ -76,12 +76,12 @@ def _beat(epoch: int) -> bytes:
     return (b"%b crc=%08x" % (body, zlib.crc32(body))).ljust(255) + b"\n"
 
 
-def _incident(asked: Asked, number: int, at_s: float, epoch: int, nasty: str) -> dict[str, Any]:
+def _incident(spec: RunSpec, number: int, at_s: float, epoch: int, nasty: str) -> dict[str, Any]:
     kind, cause, action = _KINDS[number % 3]
     document = {
         "id": number, "kind": kind, "cause": f"{cause}{nasty}", "at": rfc(at_s), "attempt": number, "exit_code": None,
         "signal": 9, "section": "train", "phase": "unfreeze", "epoch": epoch, "step": 41,
-        "lost_steps": 12, "checkpoint": f"{asked.run_dir}/unfreeze_epoch_{number}_weights.pth", "action": action,
+        "lost_steps": 12, "checkpoint": f"{spec.run_dir}/unfreeze_epoch_{number}_weights.pth", "action": action,
         "recovered_after_s": 41.5,
         "evidence": {
             "exit_code": None, "signal": 9, "exception": f"RuntimeError: {nasty}",
@@ -95,24 +95,24 @@ def _incident(asked: Asked, number: int, at_s: float, epoch: int, nasty: str) ->
             "last_heartbeat": {"pid": 1, "section": "train", "phase": "unfreeze", "epoch": 7, "step": 41, "samples": 9},
         },
     }  # fmt: skip
-    write_json(asked.dir.incident(number), document)
+    write_json(spec.dir.incident(number), document)
     return document
 
 
-def _state(asked: Asked, state: str, incidents: list[dict[str, Any]], epochs: int, nasty: str) -> None:
+def _state(spec: RunSpec, state: str, incidents: list[dict[str, Any]], epochs: int, nasty: str) -> None:
     restarts = Restarts(crash=sum(i["kind"] == "crash" for i in incidents), hang=3, oom=1)
     losses = [2.0 / (n + 1) ** 0.5 for n in range(50)]
     write_json(
-        asked.dir.state,
+        spec.dir.state,
         {
             "format": 1, "time": rfc(time.time()), "state": state, "detail": f"Given up: the same failure again.{nasty}",
-            "book": asdict(Book(attempt=len(incidents) + 1, restarts=restarts, orders=Orders(unfreeze_batch=4, accumulate=2))),
+            "history": asdict(RunHistory(attempt=len(incidents) + 1, restarts=restarts, overrides=Overrides(unfreeze_batch=4, accumulate=2))),
             "supervisor": {"pid": 1, "version": "0.1"}, "incidents": len(incidents), "max_restarts": 10,
             "pace": {"images_per_s": 38.2, "eta_s": 100800.0, "loss": 0.41, "losses": {"span_s": 60.0, "means": losses}},
         },
     )  # fmt: skip
     write_json(
-        asked.dir.monitor,
+        spec.dir.monitor,
         {
             "boot": proc.boot_id(), "mono_s": time.monotonic() + 3600, "period_s": 10.0, "time": rfc(time.time()),
             "gpus": [
@@ -129,7 +129,7 @@ def _checkpoints(run_dir: Path, epochs: int) -> None:
         path = run_dir / epoch_name(phase, epoch)
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("x/data.pkl", json.dumps({"epoch": epoch}))
-        sidecar = Sidecar(
+        sidecar = CheckpointMeta(
             size=path.stat().st_size, digest=digest_of(path), phase=phase, epoch=epoch, step=100, samples=epoch * 800,
             session=epoch, finite=True, loss=2 / epoch, map50=epoch / 400,
         )  # fmt: skip
@@ -138,7 +138,7 @@ def _checkpoints(run_dir: Path, epochs: int) -> None:
         os.utime(path, (then_s, then_s))
 
 
-def _curves(asked: Asked, start_s: float, epochs: int, steps: int) -> None:
+def _curves(spec: RunSpec, start_s: float, epochs: int, steps: int) -> None:
     """By TensorBoard's own writer."""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
@@ -149,7 +149,7 @@ def _curves(asked: Asked, start_s: float, epochs: int, steps: int) -> None:
         return Event(wall_time=wall_s, step=step, summary=Summary(value=values)).SerializeToString()
 
     noise = random.Random(1)
-    folder = Path(asked.run_dir) / "loss_2026"
+    folder = Path(spec.run_dir) / "loss_2026"
     folder.mkdir()
     with (folder / "events.out.tfevents.1.host.1").open("wb") as file:
         writer = RecordWriter(file)
@@ -163,7 +163,7 @@ def _curves(asked: Asked, start_s: float, epochs: int, steps: int) -> None:
             if n % 20 == 0:
                 writer.write(event(wall_s, n * 8, train__images_per_s=38 + noise.uniform(-3, 3)))
         writer.flush()
-    with (asked.dir.supervisor / "events.out.tfevents.1.host.2.supervisor").open("wb") as file:
+    with (spec.dir.supervisor / "events.out.tfevents.1.host.2.supervisor").open("wb") as file:
         writer = RecordWriter(file)
         for n in range(0, int(SPAN_S), 30):
             used = 6.4 if n < SPAN_S / 6 else 11.9 + noise.uniform(0, 0.2)

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
+from fred_supervisor.alerts.client import AlertAddresses, AlertClient
 from fred_supervisor.contract.files import write_json
+from fred_supervisor.linux import proc
 from fred_supervisor.policy.cause import Cause
-from fred_supervisor.policy.state import Book, Holding
-from fred_supervisor.run import proc
-from fred_supervisor.run.alerts import Addresses, Alerts
-from fred_supervisor.run.asked import load_asked
+from fred_supervisor.policy.state import Holding, RunHistory
+from fred_supervisor.store.run_spec import load_run_spec
 
 SECRET = "geheim"
 
@@ -30,7 +30,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.told: list[dict[str, Any]] = []
-        self.asked: list[str] = []
+        self.spec: list[str] = []
         self.codes: list[int] = []
         self.heard = threading.Condition()
 
@@ -40,14 +40,14 @@ class Server(ThreadingHTTPServer):
 
     def wait(self, fits: Callable[[], bool], timeout_s: float = 40.0) -> None:
         with self.heard:
-            assert self.heard.wait_for(fits, timeout_s), (self.told, self.asked)
+            assert self.heard.wait_for(fits, timeout_s), (self.told, self.spec)
 
 
 class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        self._answer(self.server.asked, self.path)
+        self._answer(self.server.spec, self.path)
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -89,8 +89,8 @@ def test_incidents_and_the_end_reach_a_person_a_program_and_the_dead_mans_switch
         "--notify", f"json://user:{SECRET}@{server.place}/x", "--on-event", keep, "--ping", f"http://{server.place}/{SECRET}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    server.wait(lambda: any("completed" in told["title"] for told in server.told) and server.asked)
-    assert server.asked[0] == f"/{SECRET}"
+    server.wait(lambda: any("completed" in told["title"] for told in server.told) and server.spec)
+    assert server.spec[0] == f"/{SECRET}"
     text = "\n".join(f"{told['title']} {told['message']}" for told in server.told)
     assert f"t on {os.uname().nodename}: " in text
     assert "incident 1" in text
@@ -206,14 +206,14 @@ def test_a_hold_and_a_stall_are_told(fred, server, tmp_path: Path, until):
 def test_a_hold_and_a_filling_disk_are_told_once(fred, server, monkeypatch):
     """By the supervisor's own part, with the real sender; what makes a run hold is tested where it is decided."""
     assert fred("start", "--name", "t", "--foreground", "--", "true").returncode == 0
-    asked = load_asked(fred.run_dir)
-    Addresses(notify=(f"json://{server.place}",)).save(asked.dir)
-    alerts = Alerts(asked)
-    held = Holding(book=Book(), cause=Cause.DISK, condition="the disk is full", since_s=0.0, probe_s=30.0)
+    spec = load_run_spec(fred.run_dir)
+    AlertAddresses(notify=(f"json://{server.place}",)).save(spec.dir)
+    alerts = AlertClient(spec)
+    held = Holding(history=RunHistory(), cause=Cause.DISK, condition="the disk is full", since_s=0.0, probe_s=30.0)
     sample = {"boot": proc.boot_id(), "mono_s": time.monotonic() + 60, "period_s": 10, "host": {"disk_forecast_h": 3.5}}
     for _ in range(3):
         alerts.see(held)
-        write_json(asked.dir.monitor, sample)
+        write_json(spec.dir.monitor, sample)
         alerts.look_at_disk()
     assert alerts.pids
     server.wait(lambda: "disk" in str(server.told))

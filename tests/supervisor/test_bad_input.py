@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fred_supervisor.run.known import state_dir
+from fred_supervisor.store.registry import state_dir
 
 
 def one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:

@@ -7,8 +7,8 @@ import sys
 import threading
 from pathlib import Path
 
-from fred_supervisor.run.asked import Asked
-from fred_supervisor.run.evidence import scarce
+from fred_supervisor.attempt.evidence import scarce
+from fred_supervisor.store.run_spec import RunSpec
 
 
 def test_a_full_disk_is_waited_for(fred, until, small_disk: Path):
@@ -61,18 +61,18 @@ def test_what_a_trainer_complains_of_stands_in_journal_and_status(fred, until):
 
 
 def test_a_disk_is_scarce_when_the_next_checkpoint_does_not_fit(small_disk: Path):
-    asked = Asked(name="t", modality="dual", run_dir=str(small_disk), cwd=str(small_disk))
+    spec = RunSpec(name="t", modality="dual", run_dir=str(small_disk), cwd=str(small_disk))
     checkpoint = small_disk / "freeze_epoch_1_weights.pth"
     checkpoint.touch()
-    assert scarce(asked) is False
+    assert scarce(spec) is False
     os.truncate(checkpoint, 64 << 20)
-    assert scarce(asked) is True
+    assert scarce(spec) is True
 
 
 def test_a_disk_that_cannot_be_written_is_scarce(small_disk: Path):
-    asked = Asked(name="t", modality="dual", run_dir=str(small_disk), cwd=str(small_disk))
+    spec = RunSpec(name="t", modality="dual", run_dir=str(small_disk), cwd=str(small_disk))
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    assert scarce(asked) is True
+    assert scarce(spec) is True
 
 
 def test_the_service_manager_hears_ready_and_no_stop_at_a_hang(fred):

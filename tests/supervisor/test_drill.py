@@ -10,7 +10,7 @@ import pytest
 from tests.supervisor.test_bad_input import one_line
 
 from fred_supervisor.cli.drill import EXPECTED
-from fred_supervisor.contract.drill import Fault
+from fred_supervisor.contract.builtin.drill import DrillFault
 
 
 def test_failures_are_rehearsed_and_told(fred):
@@ -39,7 +39,7 @@ def test_a_person_reads_a_table(fred):
 def test_what_cannot_be_rehearsed_is_said(fred):
     one_line(fred("drill", "--only", "earthquake"), 2, "earthquake", "sigkill")
     one_line(fred("drill", "--repeat", "0"), 2, "--repeat")
-    assert set(EXPECTED) == set(Fault)
+    assert set(EXPECTED) == set(DrillFault)
 
 
 @pytest.mark.slow

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from fred_supervisor.run import code, kernel, output, stacks
-from fred_supervisor.run.resume import judged_before
+from fred_supervisor.attempt import code_state, stack_dump
+from fred_supervisor.linux import kernel_log, sparse_log
+from fred_supervisor.store.checkpoints import judged_before
 
 GIT = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
 
@@ -51,12 +52,12 @@ def test_what_changed_in_the_code_since_the_first_attempt(fred, until):
 def test_code_that_is_in_no_repository_is_compared_file_by_file(tmp_path: Path):
     (tmp_path / "a.py").write_text("1")
     (tmp_path / "data.bin").write_bytes(b"0" * 100)
-    before = code.state(tmp_path)
+    before = code_state.state(tmp_path)
     (tmp_path / "a.py").write_text("2")
     (tmp_path / "b.py").write_text("1")
-    assert code.changes(before, code.state(tmp_path)) == ["a.py changed", "b.py changed"]
-    assert code.changes(before, before) == []
-    assert code.changes(None, before) is None
+    assert code_state.changes(before, code_state.state(tmp_path)) == ["a.py changed", "b.py changed"]
+    assert code_state.changes(before, before) == []
+    assert code_state.changes(None, before) is None
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="no git")
@@ -65,9 +66,9 @@ def test_a_new_commit_is_told(tmp_path: Path):
     git(tmp_path, "init", "-q")
     git(tmp_path, "add", "a.py")
     git(tmp_path, "commit", "-qm", "first")
-    before = code.state(tmp_path)
+    before = code_state.state(tmp_path)
     git(tmp_path, "commit", "-q", "--allow-empty", "-m", "second")
-    (change,) = code.changes(before, code.state(tmp_path))
+    (change,) = code_state.changes(before, code_state.state(tmp_path))
     assert re.fullmatch(r"commit [0-9a-f]{10} → [0-9a-f]{10}", change)
 
 
@@ -83,11 +84,11 @@ def test_a_new_commit_is_told(tmp_path: Path):
 def test_where_a_trainers_code_lies(tmp_path: Path, command: list[str], expected: str):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub/train.py").touch()
-    assert code.folder_of(command, str(tmp_path), Path("/ours")).resolve() == (tmp_path / expected).resolve()
-    assert code.folder_of(None, str(tmp_path), Path("/ours")) == Path("/ours")
+    assert code_state.folder_of(command, str(tmp_path), Path("/ours")).resolve() == (tmp_path / expected).resolve()
+    assert code_state.folder_of(None, str(tmp_path), Path("/ours")) == Path("/ours")
 
 
-@pytest.mark.skipif(kernel.telling_lines(0.0) is None, reason="the kernel log may not be read")
+@pytest.mark.skipif(kernel_log.telling_lines(0.0) is None, reason="the kernel log may not be read")
 def test_the_kernels_word_on_a_segfault(fred):
     crash = "import ctypes; ctypes.string_at(1)"
     words = ("--foreground", "--max-restarts", "0", "--", sys.executable, "-c", crash)
@@ -100,12 +101,12 @@ def test_the_kernels_word_on_a_segfault(fred):
 
 def test_the_out_of_memory_killer_names_its_victim():
     lines = ["Memory cgroup out of memory: Killed process 4711 (python) total-vm:1kB, anon-rss:1kB"]
-    assert kernel.names(lines, 4711)
-    assert not kernel.names(lines, 471)
-    assert not kernel.names(None, 4711)
+    assert kernel_log.names(lines, 4711)
+    assert not kernel_log.names(lines, 471)
+    assert not kernel_log.names(None, 4711)
 
 
-@pytest.mark.skipif(stacks.py_spy() is None, reason="py-spy is not installed")
+@pytest.mark.skipif(stack_dump.py_spy() is None, reason="py-spy is not installed")
 def test_the_stacks_of_a_trainer_that_cannot_write_its_own(fred, until):
     script = fred.home / "hangs.py"
     script.write_text(
@@ -123,7 +124,7 @@ def test_the_stacks_of_a_trainer_that_cannot_write_its_own(fred, until):
     assert "stuck_in_here" in incident["evidence"]["stacks"]
 
 
-@pytest.mark.skipif(stacks.py_spy() is None, reason="py-spy is not installed")
+@pytest.mark.skipif(stack_dump.py_spy() is None, reason="py-spy is not installed")
 def test_dump_reads_a_foreign_trainer_without_harm(fred, until):
     script = fred.home / "works.py"
     script.write_text("import time\ndef at_work():\n    time.sleep(600)\nprint('up', flush=True)\nat_work()\n")
@@ -157,7 +158,7 @@ def test_a_flood_of_output_keeps_beginning_and_end(fred, until):
 def test_an_output_within_its_limit_is_left_alone(tmp_path: Path):
     path = tmp_path / "output.log"
     path.write_bytes(b"a" * 100_000)
-    output.cap(path, 1 << 20)
+    sparse_log.cap(path, 1 << 20)
     assert path.read_bytes() == b"a" * 100_000
 
 
@@ -191,5 +192,5 @@ def test_a_garbled_list_of_verified_checkpoints_is_no_list(tmp_path: Path):
 
 
 def test_the_kernel_log_is_read_from_the_attempts_beginning_on():
-    now = kernel.telling_lines(time.monotonic())
+    now = kernel_log.telling_lines(time.monotonic())
     assert now in (None, [])

@@ -13,17 +13,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.supervisor.conftest import Fred
 
+from fred_supervisor.attempt.evidence import gather
 from fred_supervisor.cli import incidents as incidents_command
-from fred_supervisor.cli.fault import Fault
-from fred_supervisor.cli.layers import layered
-from fred_supervisor.cli.options import parser
-from fred_supervisor.cli.view import run_lines, table_lines
+from fred_supervisor.cli.common.command_error import CommandError
+from fred_supervisor.cli.common.options import parser
+from fred_supervisor.cli.common.settings_layers import layered
+from fred_supervisor.cli.common.view import run_lines, table_lines
 from fred_supervisor.contract import heartbeat
 from fred_supervisor.contract.files import read_json
-from fred_supervisor.run.asked import load_asked
-from fred_supervisor.run.evidence import gather
-from fred_supervisor.run.snapshot import book_from
-from fred_supervisor.run.status import status_document
+from fred_supervisor.store.run_spec import load_run_spec
+from fred_supervisor.store.state_file import history_from
+from fred_supervisor.store.status import status_document
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
@@ -46,14 +46,14 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def look(run_dir: Path) -> None:
     """Everything that reads the files of a run."""
-    asked = load_asked(run_dir)
-    if asked is None:
+    spec = load_run_spec(run_dir)
+    if spec is None:
         return
-    status = status_document(asked)
+    status = status_document(spec)
     json.dumps(status, allow_nan=False)
     "\n".join([*run_lines(status), *table_lines([status])])
-    gather(asked, 1, oom_kills_before=None)
-    with redirect_stdout(io.StringIO()), suppress(Fault):
+    gather(spec, 1, oom_kills_before=None)
+    with redirect_stdout(io.StringIO()), suppress(CommandError):
         incidents_command.main(["--run-dir", str(run_dir)])
         incidents_command.main(["--run-dir", str(run_dir), "--json"])
         incidents_command.main(["--run-dir", str(run_dir), "1"])
@@ -97,9 +97,9 @@ def test_any_value_anywhere(run_dir: Path, name: str, at: int, value: Any):
     path.write_text(json.dumps(exchange(json.loads(before), at, value)))
     try:
         look(run_dir)
-        book = book_from(read_json(path) or {})
-        assert isinstance(book.spent, int)
-        assert book.orders.unfreeze_batch is None or math.isfinite(book.orders.unfreeze_batch)
+        history = history_from(read_json(path) or {})
+        assert isinstance(history.spent, int)
+        assert history.overrides.unfreeze_batch is None or math.isfinite(history.overrides.unfreeze_batch)
     finally:
         path.write_bytes(before)
 
@@ -126,6 +126,6 @@ def test_a_configuration_is_taken_or_refused_in_one_line(tmp_path: Path, text: s
     refused = ""
     try:
         layered(vars(parser().parse_args(["--config", str(path)])), parser())
-    except Fault as fault:
+    except CommandError as fault:
         refused = str(fault)
     assert "\n" not in refused

@@ -103,26 +103,26 @@ def test_a_launch_waits_until_the_memory_is_free(fred, nvidia, stranger, until):
 
 
 def test_the_memory_that_the_next_phase_was_measured_to_need(fred, nvidia, tmp_path: Path):
-    from fred_supervisor.contract.preflight import PhaseNeeds, Preflight, write_preflight
-    from fred_supervisor.policy.state import Orders
-    from fred_supervisor.run.asked import Asked
-    from fred_supervisor.run.devices import need_mib, next_phase
+    from fred_supervisor.contract.builtin.preflight import PhaseNeeds, Preflight, write_preflight
+    from fred_supervisor.gpu.inventory import need_mib, next_phase
+    from fred_supervisor.policy.state import Overrides
+    from fred_supervisor.store.run_spec import RunSpec
 
-    asked = Asked(name="t", modality="rgb", run_dir=str(tmp_path), cwd="/", flags={"no_eval_map": True})
-    assert need_mib(asked, "unfreeze", Orders()) is None
+    spec = RunSpec(name="t", modality="rgb", run_dir=str(tmp_path), cwd="/", flags={"no_eval_map": True})
+    assert need_mib(spec, "unfreeze", Overrides()) is None
     needs = {
         phase: PhaseNeeds(batch=8, gpu_peak_bytes=gib * GIB, host_peak_bytes=None)
         for phase, gib in [("freeze", 2), ("unfreeze", 8), ("eval", 4)]
     }
-    write_preflight(asked.dir.preflight, Preflight(fingerprint="f", phases=needs, seconds=1.0))
-    assert next_phase(asked, None) == "freeze"
-    assert need_mib(asked, "freeze", Orders()) == 2048 + 300
-    assert need_mib(asked, "unfreeze", Orders()) == 8192 + 300
-    assert need_mib(asked, "unfreeze", Orders(unfreeze_batch=4)) == 4096 + 300
-    evaluating = Asked(name="t", modality="rgb", run_dir=str(tmp_path), cwd="/")
-    assert need_mib(evaluating, "freeze", Orders()) == 4096 + 300
-    said = Asked(name="t", modality="rgb", run_dir=str(tmp_path), cwd="/", gpu_memory_mib=7)
-    assert need_mib(said, "unfreeze", Orders()) == 7
+    write_preflight(spec.dir.preflight, Preflight(fingerprint="f", phases=needs, seconds=1.0))
+    assert next_phase(spec, None) == "freeze"
+    assert need_mib(spec, "freeze", Overrides()) == 2048 + 300
+    assert need_mib(spec, "unfreeze", Overrides()) == 8192 + 300
+    assert need_mib(spec, "unfreeze", Overrides(unfreeze_batch=4)) == 4096 + 300
+    evaluating = RunSpec(name="t", modality="rgb", run_dir=str(tmp_path), cwd="/")
+    assert need_mib(evaluating, "freeze", Overrides()) == 4096 + 300
+    said = RunSpec(name="t", modality="rgb", run_dir=str(tmp_path), cwd="/", gpu_memory_mib=7)
+    assert need_mib(said, "unfreeze", Overrides()) == 7
 
 
 def test_an_out_of_memory_beside_others_is_waited_for_and_the_batch_stays(fred, nvidia, stranger, until):

@@ -58,10 +58,10 @@ def test_a_changed_file_is_kept_and_that_is_said(fred, install):
 
 
 def test_a_file_of_an_older_version_is_updated(fred, install, monkeypatch):
-    from fred_supervisor.cli.unit import Unit
-    from fred_supervisor.cli.unit import install as write
+    from fred_supervisor.cli.install_service.unit import UnitFile
+    from fred_supervisor.cli.install_service.unit import install as write
 
-    assert write(Unit(fred.home / UNIT, "[Service]\n# of an older version\n"), force=False).startswith("written")
+    assert write(UnitFile(fred.home / UNIT, "[Service]\n# of an older version\n"), force=False).startswith("written")
     assert f"updated    {fred.home / UNIT}" in install("--data", "/srv/FRED").stdout
 
 
@@ -123,7 +123,7 @@ def test_a_wheel_has_the_units(tmp_path: Path):
     for name in there:
         installed = tmp_path / "installed/fred_supervisor/systemd" / name
         assert installed.read_bytes() == (REPOSITORY / "systemd" / name).read_bytes()
-    read = "from fred_supervisor.cli.unit import _folder, load_unit; print(_folder()); load_unit('fred-supervise@.service', '/x')"
+    read = "from fred_supervisor.cli.install_service.unit import _folder, load_unit; print(_folder()); load_unit('fred-supervise@.service', '/x')"
     found = subprocess.run(
         [sys.executable, "-c", read],
         env={"PYTHONPATH": str(tmp_path / "installed")},

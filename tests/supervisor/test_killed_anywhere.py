@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fred_supervisor.contract.files import read_json
-from fred_supervisor.run import proc
+from fred_supervisor.linux import proc
 
 SUPERVISOR, KEEPER = "cli.main start", "run.keeper import"
 EPOCHS, STEPS = 3, 20

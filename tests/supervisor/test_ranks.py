@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from fred_supervisor.attempt.evidence import first_error
+from fred_supervisor.attempt.launch import command, prepare
+from fred_supervisor.attempt.torchrun import RankEnd, blamed, own_output, under_torchrun
 from fred_supervisor.contract.environment import rank_path
-from fred_supervisor.contract.errors import ErrorKind, record_error
+from fred_supervisor.contract.error_file import ErrorKind, record_error
 from fred_supervisor.contract.files import read_json
-from fred_supervisor.contract.layout import AttemptDir
-from fred_supervisor.policy.state import Orders
-from fred_supervisor.run.asked import Asked
-from fred_supervisor.run.evidence import first_error
-from fred_supervisor.run.launch import command, prepare
-from fred_supervisor.run.ranks import RankEnd, blamed, own_output, under_torchrun
+from fred_supervisor.policy.state import Overrides
+from fred_supervisor.store.layout import AttemptDir
+from fred_supervisor.store.run_spec import RunSpec
 
 pytest.importorskip("torch.distributed.run")
 
@@ -104,7 +104,7 @@ def test_ranks_and_gpus_have_to_agree(fred, tmp_path, flags, says):
 
 
 @pytest.mark.parametrize(
-    ("asked", "count", "device"),
+    ("spec", "count", "device"),
     [
         ({}, 1, None),
         ({"gpu": "1"}, 1, None),
@@ -115,9 +115,9 @@ def test_ranks_and_gpus_have_to_agree(fred, tmp_path, flags, says):
         ({"ranks": 1, "gpu": "0,1"}, 1, None),
     ],
 )
-def test_how_many_ranks_are_started_and_where(tmp_path, asked, count, device):
-    run = Asked(name="t", modality="rgb", run_dir=str(tmp_path), cwd="/", **asked)
-    found = command(run, 1, Orders(), None)
+def test_how_many_ranks_are_started_and_where(tmp_path, spec, count, device):
+    run = RunSpec(name="t", modality="rgb", run_dir=str(tmp_path), cwd="/", **spec)
+    found = command(run, 1, Overrides(), None)
     assert ("torch.distributed.run" in found) == (count > 1)
     assert (f"--nproc-per-node={count}" in found) == (count > 1)
     assert [word for word in found if word.startswith("--device")] == ([device] if device else [])

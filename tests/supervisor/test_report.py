@@ -15,7 +15,7 @@ from tests.supervisor.history import make_history
 
 from fred_supervisor.cli.report.chart import Axis, Series, chart
 from fred_supervisor.cli.report.scalars import Point, read_scalars
-from fred_supervisor.monitor.curves import Curves
+from fred_supervisor.monitor.curves import ScalarWriter
 
 NASTY = "\x1b[31m<script>alert(1)</script>\"'><img src=x onerror=alert(1)>\u202e"
 
@@ -129,7 +129,7 @@ def test_event_files_read_back_as_tensorboard_reads_them(tmp_path: Path):
 
 
 def test_our_own_event_files_are_read_too(tmp_path: Path):
-    curves = Curves(tmp_path, wall_s=1e9, mono_s=5.0)
+    curves = ScalarWriter(tmp_path, wall_s=1e9, mono_s=5.0)
     for n in range(10):
         curves.add(1e9 + n, 5.0 + n, {"supervisor/gpu0_memory_used_gib": n / 2, "supervisor/loss": float("nan")})
     curves.flush(1e9)

@@ -7,7 +7,7 @@ import pytest
 from tests.supervisor.test_bad_input import one_line
 
 from fred_supervisor.contract.checkpoint import list_checkpoints
-from fred_supervisor.run import proc
+from fred_supervisor.linux import proc
 
 
 @pytest.fixture

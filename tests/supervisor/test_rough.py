@@ -12,7 +12,7 @@ import pytest
 from tests.supervisor.test_bad_input import one_line
 
 from fred_supervisor.contract.files import read_json
-from fred_supervisor.run import proc
+from fred_supervisor.linux import proc
 
 
 def test_a_closed_standard_input_does_not_cost_the_lock(fred):
@@ -98,7 +98,7 @@ GARBAGE = {
     "state.json": [
         b"{}",
         b'{"state":"running","supervisor":null}',
-        b'{"state":7,"supervisor":"x","book":{"spent":"x"}}',
+        b'{"state":7,"supervisor":"x","history":{"spent":"x"}}',
     ],
     "run.json": [b'{"run_id":"x","name":7}', b"[]", b""],
     "incidents/0001.json": [b"{}", b'{"id":"x"}', b'{"id":1}'],

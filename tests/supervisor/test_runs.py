@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from fred_supervisor.contract.files import read_json
-from fred_supervisor.run import proc
+from fred_supervisor.linux import proc
 
 
 def test_a_healthy_run_is_left_alone(fred):

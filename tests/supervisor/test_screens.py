@@ -19,13 +19,13 @@ from pathlib import Path
 import pytest
 from tests.supervisor.history import make_history
 
+from fred_supervisor.cli.common.view import run_lines, sparkline, table_lines
 from fred_supervisor.cli.main import COMMANDS
-from fred_supervisor.cli.view import run_lines, sparkline, table_lines
 from fred_supervisor.contract import heartbeat
-from fred_supervisor.run.asked import load_asked
-from fred_supervisor.run.evidence import printable
-from fred_supervisor.run.status import status_document
-from fred_supervisor.run.trail import MOST, Trail
+from fred_supervisor.policy.pace import MOST, LossHistory
+from fred_supervisor.store.run_spec import load_run_spec
+from fred_supervisor.store.status import status_document
+from fred_supervisor.words.terminal_text import printable
 
 NASTY = "\x1b[31m<b>\x07\x9b2J\u202e&amp;"
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
@@ -128,21 +128,21 @@ def test_right_after_start_it_says_what_happens(fred, until):
 
 
 def test_the_table_fits_and_colours_stay_where_they_belong(fred, old):
-    rows = [status_document(load_asked(Path(old.run_dir)))] * 2
+    rows = [status_document(load_run_spec(Path(old.run_dir)))] * 2
     assert all(len(line) <= 80 for line in table_lines(rows, width=80))
     assert fred("status", "old").stdout.count("\x1b") == 0, "no colours into a pipe"
     assert fred("status").returncode == 0
 
 
 def test_the_history_of_the_loss_is_bounded():
-    trail = Trail()
+    trail = LossHistory()
     for second in range(100_000):
         trail.add(float(second), 1000.0 / (second + 1))
     assert MOST / 2 <= len(trail.means) <= MOST
     assert trail.means == sorted(trail.means, reverse=True)
-    again = Trail.load(json.loads(json.dumps(trail.document())))
+    again = LossHistory.load(json.loads(json.dumps(trail.document())))
     assert again.document() == trail.document()
-    assert Trail.load({"span_s": "x"}).means == Trail.load(None).means == []
+    assert LossHistory.load({"span_s": "x"}).means == LossHistory.load(None).means == []
     trail.add(1e5, float("nan"))
     assert all(mean < 1001 for mean in trail.means)
     assert sparkline([3, 2, 1], 80) == "█▅▁"

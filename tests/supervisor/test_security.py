@@ -71,7 +71,7 @@ def test_a_hostile_run_dir_is_read_as_data(fred, tmp_path: Path):
     run = {"name": "x", "modality": "rgb", "run_dir": "/etc", "cwd": "/", "run_id": "x", "flags": {}}
     (folder / "run.json").write_text(json.dumps(run))
     (folder / "state.json").write_text(
-        json.dumps({"state": "running", "detail": "\x1b]0;x\x07", "pace": [], "book": []})
+        json.dumps({"state": "running", "detail": "\x1b]0;x\x07", "pace": [], "history": []})
     )
     run_json = folder / "run.json"
     run_json.write_text(

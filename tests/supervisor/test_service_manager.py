@@ -7,16 +7,26 @@ from pathlib import Path
 import pytest
 
 from fred_supervisor.contract.heartbeat import Beat, Section
+from fred_supervisor.linux import proc
 from fred_supervisor.policy.cause import EndedBy
+from fred_supervisor.policy.pace import Pace
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.state import Book, Ended, Holding, Outcome, Paused, Rung, Running, Starting, Stopping
+from fred_supervisor.policy.state import (
+    Ended,
+    Holding,
+    Paused,
+    Rung,
+    RunHistory,
+    Running,
+    RunOutcome,
+    Starting,
+    Stopping,
+)
 from fred_supervisor.policy.watch import begin
-from fred_supervisor.run import proc
-from fred_supervisor.run.pace import Pace
 from fred_supervisor.run.service import Service, progress_line
 
-BOOK = Book(attempt=1)
-RUNNING = Running(book=BOOK, watch=begin(0.0), since_s=0.0)
+BOOK = RunHistory(attempt=1)
+RUNNING = Running(history=BOOK, watch=begin(0.0), since_s=0.0)
 
 
 @pytest.fixture
@@ -41,18 +51,18 @@ def heard(tmp_path: Path, monkeypatch) -> Iterator:
 
 
 def stopping(by: EndedBy, until_s: float) -> Stopping:
-    return Stopping(book=BOOK, watch=begin(0.0), by=by, rung=Rung.TERM, until_s=until_s)
+    return Stopping(history=BOOK, watch=begin(0.0), by=by, rung=Rung.TERM, until_s=until_s)
 
 
 @pytest.mark.parametrize(
     ("state", "ready"),
     [
-        (Starting(book=BOOK), False),
+        (Starting(history=BOOK), False),
         (RUNNING, True),
-        (Paused(book=BOOK), True),
-        (Holding(book=BOOK, cause="disk full", condition="", since_s=0.0, probe_s=0.0), True),
-        (Ended(book=BOOK, outcome=Outcome.COMPLETED, sentence=""), True),
-        (Ended(book=BOOK, outcome=Outcome.FAILED, sentence=""), False),
+        (Paused(history=BOOK), True),
+        (Holding(history=BOOK, cause="disk full", condition="", since_s=0.0, probe_s=0.0), True),
+        (Ended(history=BOOK, outcome=RunOutcome.COMPLETED, sentence=""), True),
+        (Ended(history=BOOK, outcome=RunOutcome.FAILED, sentence=""), False),
     ],
 )
 def test_ready_when_taken_up(heard, state, ready: bool):
@@ -113,7 +123,7 @@ def test_protection_from_the_out_of_memory_killer_is_shed(tmp_path: Path, monkey
 
 def test_a_number_without_a_name_has_a_state_folder_all_the_same(monkeypatch):
     """A container's user need not stand in /etc/passwd."""
-    from fred_supervisor.run.known import state_dir
+    from fred_supervisor.store.registry import state_dir
 
     for name in ("STATE_DIRECTORY", "XDG_STATE_HOME"):
         monkeypatch.delenv(name, raising=False)

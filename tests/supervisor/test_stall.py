@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from tests.monitor.conftest import Nvidia
 
+from fred_supervisor.gpu import inventory
+from fred_supervisor.gpu.run_gpus import RunGpus
+from fred_supervisor.monitor.client import MonitorClient
+from fred_supervisor.policy.admission import Admit
 from fred_supervisor.policy.cause import Evidence
-from fred_supervisor.policy.gate import Open
-from fred_supervisor.policy.state import Orders
-from fred_supervisor.run import devices
-from fred_supervisor.run.asked import Asked
-from fred_supervisor.run.gpus import Gpus
-from fred_supervisor.run.sidecar import Monitor, newest_sample
-from fred_supervisor.run.status import gpu_rows
+from fred_supervisor.policy.state import Overrides
+from fred_supervisor.store.monitor_sample import newest_sample
+from fred_supervisor.store.run_spec import RunSpec
+from fred_supervisor.store.status import gpu_rows
 
 STALL_S = 0.05
 """The longest that the loop may be held up by a look at the GPUs."""
@@ -33,15 +34,15 @@ def test_nothing_that_the_loop_does_with_a_wedged_monitor_waits(
     for key in ("LD_LIBRARY_PATH", "FRED_FAKE_NVML", "FRED_FAKE_NVML_CLOSED"):
         monkeypatch.setenv(key, nvidia.environ[key])
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr(devices, "has_driver", lambda: True)
-    asked = Asked(name="t", modality="rgb", run_dir=str(tmp_path / "run"), cwd="/")
-    asked.dir.supervisor.mkdir(parents=True)
-    monitor = Monitor(asked)
+    monkeypatch.setattr(inventory, "has_driver", lambda: True)
+    spec = RunSpec(name="t", modality="rgb", run_dir=str(tmp_path / "run"), cwd="/")
+    spec.dir.supervisor.mkdir(parents=True)
+    monitor = MonitorClient(spec)
     request.addfinalizer(lambda: (monitor.kill(), monitor.leave()))
-    gpus = Gpus(asked, monitor)
+    gpus = RunGpus(spec, monitor)
     who = monitor.start()
     assert who is not None
-    until(lambda: (newest_sample(asked.dir) or {}).get("gpus"))
+    until(lambda: (newest_sample(spec.dir) or {}).get("gpus"))
     nvidia.say("gpus 1", "hang nvmlDeviceGetTemperature")
     os.kill(who.pid, signal.SIGSTOP)
     took_s = []
@@ -51,8 +52,8 @@ def test_nothing_that_the_loop_does_with_a_wedged_monitor_waits(
         began_s = time.perf_counter()
         monitor.order(facts={"restarts": len(took_s), "images_per_s": 1.0, "padding": "x" * 500})  # fills the pipe
         if not opened and not gpus.gate.pending:
-            gpus.begin(None, Orders())
-        opened = opened or gpus.gate.look() == Open(blind=True)
+            gpus.begin(None, Overrides())
+        opened = opened or gpus.gate.look() == Admit(blind=True)
         gpus.examine(Evidence(signal=9))
         gpus.verdict()
         gpus.outlook.news()
@@ -60,21 +61,21 @@ def test_nothing_that_the_loop_does_with_a_wedged_monitor_waits(
         assert time.monotonic() < deadline_s, "the gate did not open for who cannot be asked"
     took_s.sort()
     assert took_s[len(took_s) * 99 // 100] < STALL_S  # the rest is a busy machine's
-    (row,) = gpu_rows(asked.dir)
+    (row,) = gpu_rows(spec.dir)
     assert row["total_mib"] == 24576
 
 
 def test_a_silent_monitor_leaves_names_and_no_numbers(tmp_path: Path):
     from fred_supervisor.contract.files import write_json
-    from fred_supervisor.run.proc import boot_id
+    from fred_supervisor.linux.proc import boot_id
 
-    asked = Asked(name="t", modality="rgb", run_dir=str(tmp_path), cwd="/")
-    asked.dir.supervisor.mkdir()
+    spec = RunSpec(name="t", modality="rgb", run_dir=str(tmp_path), cwd="/")
+    spec.dir.supervisor.mkdir()
     gpu = {"uuid": "GPU-1", "index": 0, "name": "A", "total_mib": 9, "used_mib": 5, "trainer_mib": 4, "health": "ok"}
     sample = {"boot": boot_id(), "mono_s": time.monotonic() - 100, "period_s": 10.0, "gpus": [gpu]}
-    write_json(asked.dir.monitor, sample)
-    (row,) = gpu_rows(asked.dir)
+    write_json(spec.dir.monitor, sample)
+    (row,) = gpu_rows(spec.dir)
     assert (row["uuid"], row["used_mib"], row["trainer_mib"], row["temperature_c"]) == ("GPU-1", None, None, None)
     assert row["health"] == "Unknown: the monitor is silent."
-    write_json(asked.dir.monitor, {**sample, "mono_s": time.monotonic()})
-    assert gpu_rows(asked.dir)[0]["used_mib"] == 5
+    write_json(spec.dir.monitor, {**sample, "mono_s": time.monotonic()})
+    assert gpu_rows(spec.dir)[0]["used_mib"] == 5

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from fred_supervisor.contract.files import read_json
-from fred_supervisor.run import proc
+from fred_supervisor.linux import proc
 
 
 def kill_supervisor(fred) -> None:
@@ -39,16 +39,16 @@ def test_the_run_of_another_version_is_adopted_with_what_it_learned(fred, until)
     waiting(fred, until, {"1": ["wait", 2, 5]}, "--max-restarts", "5")
     kill_supervisor(fred)
     state = fred.run_dir / "supervisor/state.json"
-    book = read_json(state)["book"]
-    del book["useful_s"], book["tried"]  # an older one did not have these, a newer one has others
+    history = read_json(state)["history"]
+    del history["useful_s"], history["tried"]  # an older one did not have these, a newer one has others
     # `furthest`: what it trained since the last snapshot is no new progress.
-    book |= {"spent": 2, "furthest": 99.0, "moods": ["good"]}
-    book["learned"] |= {"gaps_s": {"train": 750.0}, "taste": 1}
-    edit(state, format=99, book=book, weather="fine", supervisor={"pid": 0})
+    history |= {"spent": 2, "furthest": 99.0, "moods": ["good"]}
+    history["learned"] |= {"gaps_s": {"train": 750.0}, "taste": 1}
+    edit(state, format=99, history=history, weather="fine", supervisor={"pid": 0})
     assert fred(*fred.words(3, 10, {}, "--max-restarts", "5")).returncode == 0
     after = until(lambda: (read_json(state) or {}).get("format") == 1 and read_json(state))
-    assert after["book"]["learned"]["gaps_s"]["train"] == 750.0
-    assert after["book"]["attempt"] == 1, "adopted, not relaunched"
+    assert after["history"]["learned"]["gaps_s"]["train"] == 750.0
+    assert after["history"]["attempt"] == 1, "adopted, not relaunched"
     assert fred.status()["restarts"]["budget_left"] == 3
     (fred.run_dir / "go").touch()
     until(lambda: fred.status()["state"] == "completed")

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from fred_supervisor.contract.files import read_json
-from fred_supervisor.run import cgroup, proc
+from fred_supervisor.linux import cgroup, proc
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ import torch
 
 from fred_supervisor.contract import find_latest_checkpoint
 from fred_supervisor.contract.checkpoint import read_sidecar
-from fred_supervisor.run import proc
-from fred_supervisor.run.evidence import rank_beats
+from fred_supervisor.linux import proc
+from fred_supervisor.store.heartbeats import rank_beats
 
 TRAIN = [
     *("--modality=dual", "--backbone=mobilenet_v3_large", "--input-size=64", "--workers=1", "--eval-every=2"),

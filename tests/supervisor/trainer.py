@@ -17,8 +17,8 @@ import zipfile
 from pathlib import Path
 
 from fred_supervisor.contract import Heartbeat
-from fred_supervisor.contract.checkpoint import Sidecar, publish
-from fred_supervisor.contract.layout import epoch_name
+from fred_supervisor.contract.builtin.trainer_files import epoch_name
+from fred_supervisor.contract.checkpoint import CheckpointMeta, publish
 
 
 def main() -> int:
@@ -70,8 +70,8 @@ def save(run_dir: Path, phase: str, epoch: int, step: int, samples: int) -> None
     with zipfile.ZipFile(written, "w") as archive:
         archive.writestr("data.pkl", json.dumps({"epoch": epoch}))
 
-    def describe(size: int, digest: str) -> Sidecar:
-        return Sidecar(
+    def describe(size: int, digest: str) -> CheckpointMeta:
+        return CheckpointMeta(
             size=size,
             digest=digest,
             phase=phase,

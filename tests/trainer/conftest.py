@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from fred_supervisor.contract import environment
-from fred_supervisor.contract.checkpoint import Found, list_checkpoints
-from fred_supervisor.contract.errors import ErrorRecord, read_error
+from fred_supervisor.contract.checkpoint import CheckpointFile, list_checkpoints
+from fred_supervisor.contract.error_file import ErrorRecord, read_error
 from fred_supervisor.contract.heartbeat import Beat, parse
 from fred_trainer.cli.parser import train_parser
 from fred_trainer.data import write_sequences
@@ -128,7 +128,7 @@ class Launcher:
         lines = [line for a in self.attempts for line in (a.folder / "trained_on").read_text().splitlines()]
         return [(int(epoch), int(at), name) for epoch, at, name in (line.split(" ", 2) for line in lines)]
 
-    def checkpoints(self) -> list[Found]:
+    def checkpoints(self) -> list[CheckpointFile]:
         return list_checkpoints(self.run_dir)
 
     def run(self, *flags: str, **environ: str) -> Attempt:

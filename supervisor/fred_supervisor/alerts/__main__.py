@@ -11,9 +11,9 @@ import time
 from typing import Any, Final
 
 from fred_supervisor.alerts.addresses import Apprise, Command, Ping, Undelivered, wrong
-from fred_supervisor.alerts.letter import Event, Kind
+from fred_supervisor.alerts.letter import AlertEvent, AlertKind
 from fred_supervisor.alerts.post import Post, ToPerson, ToProgram
-from fred_supervisor.contract.exits import CommandExit
+from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.contract.files import append_json, now_text
 
 DRAIN_S: Final = 60.0
@@ -44,8 +44,11 @@ class Sender:
         if document.get("ping"):
             self._say_alive()
             return
-        event = Event(
-            kind=Kind(document["kind"]), title=document["title"], text=document["text"], document=document["document"]
+        event = AlertEvent(
+            kind=AlertKind(document["kind"]),
+            title=document["title"],
+            text=document["text"],
+            document=document["document"],
         )
         for post in self.posts:
             post.put(event)

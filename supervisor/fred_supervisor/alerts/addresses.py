@@ -15,7 +15,7 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fred_supervisor.alerts.letter import Event, Kind, Letter
+from fred_supervisor.alerts.letter import AlertEvent, AlertKind, Letter
 
 _COMMAND_S: Final = 60.0
 """Then a command is ended."""
@@ -46,7 +46,7 @@ class Apprise:
     def send(self, letter: Letter) -> None:
         import apprise  # noqa: PLC0415 - the extra `notify`: 30 MB and 0.3 s that nobody else needs
 
-        kinds = {Kind.FAILED: "failure", Kind.HOLDING: "failure", Kind.COMPLETED: "success"}
+        kinds = {AlertKind.FAILED: "failure", AlertKind.HOLDING: "failure", AlertKind.COMPLETED: "success"}
         post = apprise.Apprise()
         if not post.add(self.url):
             raise Undelivered("Apprise does not know this kind of address")
@@ -62,7 +62,7 @@ class Command:
     cwd: str
     name: str = "--on-event"
 
-    def send(self, event: Event) -> None:
+    def send(self, event: AlertEvent) -> None:
         document = json.dumps(event.document).encode()
         try:
             child = subprocess.Popen(

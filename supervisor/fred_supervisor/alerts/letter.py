@@ -9,7 +9,7 @@ _MOST_TEXTS: Final = 10
 """Sentences of one letter; the rest is counted."""
 
 
-class Kind(StrEnum):
+class AlertKind(StrEnum):
     """What happened."""
 
     INCIDENT = "incident"
@@ -26,15 +26,15 @@ class Kind(StrEnum):
     """The goal is reached."""
 
 
-_URGENT: Final = (Kind.FAILED, Kind.COMPLETED, Kind.HOLDING)
+_URGENT: Final = (AlertKind.FAILED, AlertKind.COMPLETED, AlertKind.HOLDING)
 """Not held back, however much was sent before; in this order they give a letter its title."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Event:
+class AlertEvent:
     """One thing that happened."""
 
-    kind: Kind
+    kind: AlertKind
     title: str
     text: str
     document: dict[str, Any] = field(default_factory=dict)
@@ -51,10 +51,10 @@ class Letter:
 
     title: str
     text: str
-    kind: Kind
+    kind: AlertKind
 
 
-def letter(events: Sequence[Event]) -> Letter:
+def letter(events: Sequence[AlertEvent]) -> Letter:
     """One letter for one or more events, oldest first."""
     urgent = [event for kind in _URGENT for event in events if event.kind is kind]
     first = (urgent or list(events[-1:]))[0]

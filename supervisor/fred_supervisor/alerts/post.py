@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from fred_supervisor.alerts.addresses import Apprise, Command, Undelivered
-from fred_supervisor.alerts.letter import Allowance, Event, letter
+from fred_supervisor.alerts.letter import AlertEvent, Allowance, letter
 
 AGAIN_S: Final = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0)
 """Pauses between two tries; after the last one it is given up."""
@@ -20,10 +20,10 @@ EVERY_S: Final = 600.0
 class Address(Protocol):
     """Where events go."""
 
-    def take(self, waiting: list[Event], now_s: float, *, last: bool) -> tuple[list[Event], float]:
+    def take(self, waiting: list[AlertEvent], now_s: float, *, last: bool) -> tuple[list[AlertEvent], float]:
         """Which of the waiting events to send now, and how long to wait for more; `last`: nothing will follow."""
 
-    def send(self, events: list[Event]) -> None:
+    def send(self, events: list[AlertEvent]) -> None:
         """Raises Undelivered."""
 
     @property
@@ -39,14 +39,14 @@ class ToPerson:
         self._allowance = allowance or Allowance(BURST, EVERY_S)
         self.name = address.name
 
-    def take(self, waiting: list[Event], now_s: float, *, last: bool) -> tuple[list[Event], float]:
+    def take(self, waiting: list[AlertEvent], now_s: float, *, last: bool) -> tuple[list[AlertEvent], float]:
         wait_s = self._allowance.wait_s(now_s)
         if wait_s and not last and not any(event.urgent for event in waiting):
             return [], wait_s
         self._allowance.take()
         return list(waiting), 0.0
 
-    def send(self, events: list[Event]) -> None:
+    def send(self, events: list[AlertEvent]) -> None:
         self._address.send(letter(events))
 
 
@@ -57,11 +57,11 @@ class ToProgram:
         self._address = address
         self.name = address.name
 
-    def take(self, waiting: list[Event], now_s: float, *, last: bool) -> tuple[list[Event], float]:
+    def take(self, waiting: list[AlertEvent], now_s: float, *, last: bool) -> tuple[list[AlertEvent], float]:
         del now_s, last
         return waiting[:1], 0.0
 
-    def send(self, events: list[Event]) -> None:
+    def send(self, events: list[AlertEvent]) -> None:
         self._address.send(events[0])
 
 
@@ -74,10 +74,10 @@ class Post(threading.Thread):
         super().__init__(daemon=True)
         self._address, self._tell, self._again_s = address, tell, again_s
         self._changed = threading.Condition()
-        self._waiting: list[Event] = []
+        self._waiting: list[AlertEvent] = []
         self._last = False
 
-    def put(self, event: Event) -> None:
+    def put(self, event: AlertEvent) -> None:
         with self._changed:
             self._waiting.append(event)
             self._changed.notify()
@@ -92,7 +92,7 @@ class Post(threading.Thread):
         while events := self._next():
             self._deliver(events)
 
-    def _next(self) -> list[Event]:
+    def _next(self) -> list[AlertEvent]:
         """What is to be sent next; nothing at the end."""
         gathered = False
         with self._changed:
@@ -112,7 +112,7 @@ class Post(threading.Thread):
                         return taken
                     self._changed.wait(wait_s)
 
-    def _deliver(self, events: list[Event]) -> None:
+    def _deliver(self, events: list[AlertEvent]) -> None:
         kinds = ", ".join(event.kind for event in events)
         for pause_s in (*AGAIN_S, None):
             try:

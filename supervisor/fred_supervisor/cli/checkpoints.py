@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fred_supervisor.cli.fault import Parser
-from fred_supervisor.cli.find import add_run, find_run
-from fred_supervisor.cli.view import aligned, span
-from fred_supervisor.contract.checkpoint import Found, list_checkpoints, why_invalid
-from fred_supervisor.contract.exits import CommandExit
+from fred_supervisor.cli.common.command_error import CommandParser
+from fred_supervisor.cli.common.find_run import add_run, find_run
+from fred_supervisor.cli.common.view import aligned, span
+from fred_supervisor.contract.checkpoint import CheckpointFile, list_checkpoints, why_invalid
+from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.contract.files import read_json
-from fred_supervisor.run.asked import Asked
-from fred_supervisor.run.resume import foreign_checkpoints, why_not_whole
-from fred_supervisor.run.snapshot import book_from
+from fred_supervisor.store.checkpoints import foreign_checkpoints, why_not_whole
+from fred_supervisor.store.run_spec import RunSpec
+from fred_supervisor.store.state_file import history_from
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = Parser(
+    parser = CommandParser(
         prog="fred-supervise checkpoints",
         description="Every checkpoint, newest first; the one that a relaunch would use is marked with >.",
         epilog="example:\n  fred-supervise checkpoints rgb --verify --phase unfreeze",
@@ -29,24 +29,24 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--phase", choices=("freeze", "unfreeze"), help="of this phase only")
     parser.add_argument("--json", action="store_true", help="one JSON document, for programs")
     given = parser.parse_args(argv)
-    asked = find_run(given.name, given.run_dir)
-    rows = checkpoint_rows(asked, phase=given.phase, verify=given.verify)
+    spec = find_run(given.name, given.run_dir)
+    rows = checkpoint_rows(spec, phase=given.phase, verify=given.verify)
     if given.json:
         print(json.dumps(rows, allow_nan=False))
     elif not rows:
-        print(f"{asked.name}: no checkpoint.")
+        print(f"{spec.name}: no checkpoint.")
     else:
         head = ("", "checkpoint", "phase", "epoch", "step", "age", "MiB", "loss", "mAP50", "state")
         print("\n".join(aligned([head, *(_cells(row) for row in rows)])))
     return CommandExit.OK
 
 
-def checkpoint_rows(asked: Asked, *, phase: str | None, verify: bool) -> list[dict[str, Any]]:
+def checkpoint_rows(spec: RunSpec, *, phase: str | None, verify: bool) -> list[dict[str, Any]]:
     """Newest first. `valid` without `verify` means that size and sidecar fit; digests are not computed."""
-    run_dir = Path(asked.run_dir)
-    foreign = asked.checkpoints
+    run_dir = Path(spec.run_dir)
+    foreign = spec.checkpoints
     every = list_checkpoints(run_dir) if foreign is None else foreign_checkpoints(run_dir, foreign)
-    blamed = book_from(read_json(asked.dir.state) or {}).orders.blamed
+    blamed = history_from(read_json(spec.dir.state) or {}).overrides.blamed
     rows = [_row(f, blamed=blamed, verify=verify, foreign=foreign is not None) for f in every]
     chosen = next((r for r in rows if r["valid"] and not r["blamed"]), next((r for r in rows if r["valid"]), None))
     if chosen is not None:
@@ -54,7 +54,7 @@ def checkpoint_rows(asked: Asked, *, phase: str | None, verify: bool) -> list[di
     return [row for row in rows if phase is None or row["phase"] == phase]
 
 
-def _row(found: Found, *, blamed: tuple[str, ...], verify: bool, foreign: bool) -> dict[str, Any]:
+def _row(found: CheckpointFile, *, blamed: tuple[str, ...], verify: bool, foreign: bool) -> dict[str, Any]:
     sidecar = found.sidecar
     reason = why_not_whole(found.path, quick=not verify) if foreign else why_invalid(found, quick=not verify)
     size: int | None = None

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from fred_supervisor.cli.fault import Fault
-from fred_supervisor.cli.find import find_run
-from fred_supervisor.cli.layers import POLICY_OF, keys, layered, policy_fields
-from fred_supervisor.cli.options import parser as start_parser
+from fred_supervisor.cli.common.command_error import CommandError
+from fred_supervisor.cli.common.find_run import find_run
+from fred_supervisor.cli.common.options import parser as start_parser
+from fred_supervisor.cli.common.settings_layers import POLICY_OF, keys, layered, policy_fields
+from fred_supervisor.cli.common.view import aligned
 from fred_supervisor.cli.start import addresses, asked_for
-from fred_supervisor.cli.view import aligned
-from fred_supervisor.contract.exits import CommandExit
-from fred_supervisor.contract.flags import BY_KEY, normalise
-from fred_supervisor.run import lock
-from fred_supervisor.run.asked import Asked
-from fred_supervisor.run.evidence import printable
-from fred_supervisor.run.known import known_runs
+from fred_supervisor.contract.builtin.flags import BY_KEY, normalise
+from fred_supervisor.contract.exit_codes import CommandExit
+from fred_supervisor.store import lock
+from fred_supervisor.store.registry import known_runs
+from fred_supervisor.store.run_spec import RunSpec
+from fred_supervisor.words.terminal_text import printable
 
 _EPILOG: Final = """\
 examples:
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     if words[:1] in (["-h"], ["--help"]):
         words = ["show", "--help"]
     if words[:1] != ["show"]:
-        raise Fault(CommandExit.USAGE, "`config` has one verb: fred-supervise config show [NAME]")
+        raise CommandError(CommandExit.USAGE, "`config` has one verb: fred-supervise config show [NAME]")
     parser = start_parser()
     parser.prog, parser.description, parser.epilog = (
         "fred-supervise config show",
@@ -60,47 +60,47 @@ def main(argv: Sequence[str]) -> int:
     return CommandExit.OK
 
 
-def _of_run(name: str, run_dir: str | None) -> Asked:
+def _of_run(name: str, run_dir: str | None) -> RunSpec:
     return find_run(name, run_dir)
 
 
-def _document(given: dict[str, Any], *, recorded: Asked | None) -> dict[str, Any]:
+def _document(given: dict[str, Any], *, recorded: RunSpec | None) -> dict[str, Any]:
     parser = start_parser()
     sections = keys(given)
     if recorded is not None:
         values = {**given, "policy": {}, "sources": {}}
-        asked = recorded
+        spec = recorded
     else:
         values = layered(given, parser)
-        asked, _ = asked_for(values, values["command"])
-    settings = asdict(asked.settings())
-    to = asdict(addresses(values, asked))
+        spec, _ = asked_for(values, values["command"])
+    settings = asdict(spec.settings())
+    to = asdict(addresses(values, spec))
 
     def value(key: str) -> Any:
         if key in _SECRET:
             count = len(to[key] or ()) if key == "notify" else int(to[key] is not None)
             return f"{count} set" if count else None
         if key == "command":
-            return None if asked.command is None else shlex.join(asked.command)
+            return None if spec.command is None else shlex.join(spec.command)
         if key in POLICY_OF:
             found = [settings[name] for name in POLICY_OF[key]]
             return not found[0] if key == "no_halve" else found[0] if len(found) == 1 else found
         if key == "gpu_memory":
-            return None if asked.gpu_memory_mib is None else f"{asked.gpu_memory_mib}MiB"
-        return settings[key] if key in policy_fields() else getattr(asked, key, None)
+            return None if spec.gpu_memory_mib is None else f"{spec.gpu_memory_mib}MiB"
+        return settings[key] if key in policy_fields() else getattr(spec, key, None)
 
     def entry(key: str, found: Any) -> dict[str, Any]:
         default = BY_KEY[key].default if key in BY_KEY and not BY_KEY[key].own else None
-        fallback = "default" if found == default or key not in asked.flags else "an earlier start"
-        return {"value": found, "source": asked.sources.get(key, fallback)}
+        fallback = "default" if found == default or key not in spec.flags else "an earlier start"
+        return {"value": found, "source": spec.sources.get(key, fallback)}
 
     return {
-        "name": asked.name,
-        "run_dir": asked.run_dir,
-        "command": asked.command,
+        "name": spec.name,
+        "run_dir": spec.run_dir,
+        "command": spec.command,
         "supervisor": {key: entry(key, value(key)) for key in sections["supervisor"] if key not in _FOR_ONCE},
         "trainer": {
-            key: entry(key, asked.modality if key == "modality" else asked.flag(key)) for key in sections["trainer"]
+            key: entry(key, spec.modality if key == "modality" else spec.flag(key)) for key in sections["trainer"]
         },
     }
 

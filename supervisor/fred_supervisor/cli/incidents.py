@@ -6,13 +6,13 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from fred_supervisor.cli.fault import Fault, Parser
-from fred_supervisor.cli.find import find_run
-from fred_supervisor.cli.ink import PLAIN, Ink, columns
-from fred_supervisor.cli.view import age_s, local_time, lost_text, span
-from fred_supervisor.contract.exits import CommandExit
-from fred_supervisor.run.evidence import printable
-from fred_supervisor.run.journal import Journal
+from fred_supervisor.cli.common.command_error import CommandError, CommandParser
+from fred_supervisor.cli.common.find_run import find_run
+from fred_supervisor.cli.common.terminal import PLAIN, TerminalStyle, columns
+from fred_supervisor.cli.common.view import age_s, local_time, lost_text, span
+from fred_supervisor.contract.exit_codes import CommandExit
+from fred_supervisor.store.journal import Journal
+from fred_supervisor.words.terminal_text import printable
 
 _WIDEST: Final = 100
 _LABEL: Final = 10
@@ -30,7 +30,7 @@ _TITLES: Final[Mapping[str, str]] = {
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = Parser(
+    parser = CommandParser(
         prog="fred-supervise incidents",
         description="Every failure: what, when, where in training, why, what was lost, what was done.",
         epilog="examples:\n  fred-supervise incidents rgb\n  fred-supervise incidents rgb 3",
@@ -40,30 +40,32 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON document, for programs")
     given = parser.parse_args(argv)
     name, number = _name_and_number(given.words)
-    asked = find_run(name, given.run_dir)
-    found = Journal(asked.dir).incidents()
+    spec = find_run(name, given.run_dir)
+    found = Journal(spec.dir).incidents()
     if number is not None:
         found = [incident for incident in found if incident.get("id") == number]
         if not found:
-            raise Fault(CommandExit.REFUSED, f"{asked.name} has no incident {number}; without a number all are listed")
-    ink = Ink.of(sys.stdout)
+            raise CommandError(
+                CommandExit.REFUSED, f"{spec.name} has no incident {number}; without a number all are listed"
+            )
+    ink = TerminalStyle.of(sys.stdout)
     if given.json:
         print(json.dumps(found, allow_nan=False))
     elif number is not None:
-        print("\n".join(whole(found[0], name=asked.name, ink=ink)))
+        print("\n".join(whole(found[0], name=spec.name, ink=ink)))
     elif not found:
-        print(f"{asked.name}: no incident.")
+        print(f"{spec.name}: no incident.")
     else:
         print("\n\n".join("\n".join(short(incident, ink=ink)) for incident in found))
-        print(f"\n`fred-supervise incidents {asked.name} {found[-1]['id']}` shows the last one with its evidence.")
+        print(f"\n`fred-supervise incidents {spec.name} {found[-1]['id']}` shows the last one with its evidence.")
     return CommandExit.OK
 
 
 def _name_and_number(words: list[str]) -> tuple[str | None, int | None]:
     if len(words) > 2:
-        raise Fault(CommandExit.USAGE, f"too many words: {' '.join(words[2:])}; at most a name and a number")
+        raise CommandError(CommandExit.USAGE, f"too many words: {' '.join(words[2:])}; at most a name and a number")
     if len(words) == 2 and not words[1].isdigit():
-        raise Fault(CommandExit.USAGE, f"{words[1]!r} is not the number of an incident")
+        raise CommandError(CommandExit.USAGE, f"{words[1]!r} is not the number of an incident")
     if len(words) == 2:
         return words[0], int(words[1])
     if len(words) == 1 and words[0].isdigit():
@@ -71,7 +73,7 @@ def _name_and_number(words: list[str]) -> tuple[str | None, int | None]:
     return (words[0] if words else None), None
 
 
-def short(incident: dict[str, Any], *, ink: Ink = PLAIN, width: int | None = None) -> list[str]:
+def short(incident: dict[str, Any], *, ink: TerminalStyle = PLAIN, width: int | None = None) -> list[str]:
     """Three lines or so."""
     width = min(_WIDEST, width or columns())
     ago = age_s(incident.get("at"))
@@ -84,7 +86,7 @@ def short(incident: dict[str, Any], *, ink: Ink = PLAIN, width: int | None = Non
     return [head, *_wrap(body, width, "     ")]
 
 
-def whole(incident: dict[str, Any], *, name: str, ink: Ink = PLAIN, width: int | None = None) -> list[str]:
+def whole(incident: dict[str, Any], *, name: str, ink: TerminalStyle = PLAIN, width: int | None = None) -> list[str]:
     """Everything, for a person who has just got up."""
     width = min(_WIDEST, width or columns())
     recovered, ago = incident.get("recovered_after_s"), age_s(incident.get("at"))

@@ -6,21 +6,21 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fred_supervisor.cli.fault import Fault, Parser
-from fred_supervisor.cli.find import add_run, find_run
-from fred_supervisor.contract.exits import CommandExit
-from fred_supervisor.contract.flags import positive
-from fred_supervisor.run import lock
-from fred_supervisor.run.asked import Asked
-from fred_supervisor.run.attempts import last_attempt
-from fred_supervisor.run.output import pieces
+from fred_supervisor.cli.common.command_error import CommandError, CommandParser
+from fred_supervisor.cli.common.find_run import add_run, find_run
+from fred_supervisor.contract.builtin.flags import positive
+from fred_supervisor.contract.exit_codes import CommandExit
+from fred_supervisor.linux.sparse_log import pieces
+from fred_supervisor.store import lock
+from fred_supervisor.store.layout import last_attempt
+from fred_supervisor.store.run_spec import RunSpec
 
 _POLL_S = 0.25
 """Between two looks of `-f`; a file that grows has no event that works on every file system."""
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = Parser(
+    parser = CommandParser(
         prog="fred-supervise logs",
         description="The trainer's output.",
         epilog="examples:\n  fred-supervise logs rgb -f\n  fred-supervise logs rgb --attempt 2",
@@ -29,15 +29,17 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("-f", "--follow", action="store_true", help="go on as it grows, over relaunches")
     parser.add_argument("--attempt", type=positive, metavar="K", help="of attempt K (default: the newest)")
     given = parser.parse_args(argv)
-    asked = find_run(given.name, given.run_dir)
-    number = given.attempt or last_attempt(asked.dir)
-    path = asked.dir.attempt(number).output
+    spec = find_run(given.name, given.run_dir)
+    number = given.attempt or last_attempt(spec.dir)
+    path = spec.dir.attempt(number).output
     if not path.exists():
-        there = last_attempt(asked.dir)
-        raise Fault(CommandExit.REFUSED, f"{asked.name} has no output of attempt {number}; there are {there} attempts")
+        there = last_attempt(spec.dir)
+        raise CommandError(
+            CommandExit.REFUSED, f"{spec.name} has no output of attempt {number}; there are {there} attempts"
+        )
     position = _copy(path, 0)
     if given.follow:
-        _follow(asked, number, position, only=given.attempt is not None)
+        _follow(spec, number, position, only=given.attempt is not None)
     return CommandExit.OK
 
 
@@ -58,11 +60,11 @@ def _copy(path: Path, position: int) -> int:
         return position
 
 
-def _follow(asked: Asked, number: int, position: int, *, only: bool) -> None:
+def _follow(spec: RunSpec, number: int, position: int, *, only: bool) -> None:
     while True:
-        live = lock.held(asked.dir)  # looked at before the file: what was written before the end is not missed
-        position = _copy(asked.dir.attempt(number).output, position)
-        newest = last_attempt(asked.dir)
+        live = lock.held(spec.dir)  # looked at before the file: what was written before the end is not missed
+        position = _copy(spec.dir.attempt(number).output, position)
+        newest = last_attempt(spec.dir)
         if newest > number and not only:
             number, position = newest, 0
             os.write(1, f"--- attempt {number} ---\n".encode())

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import fred_supervisor
-from fred_supervisor.cli.fault import Fault
-from fred_supervisor.contract.exits import CommandExit
+from fred_supervisor.cli.common.command_error import CommandError
+from fred_supervisor.contract.exit_codes import CommandExit
 
 COMMANDS: Final[Mapping[str, str]] = {
     "start": "start a supervised run, or go on with one",
@@ -54,7 +54,7 @@ def main() -> int:
     argv = [word for at, word in enumerate(argv) if word != "--debug" or at >= len(_own(argv))]
     try:
         return _run(argv)
-    except Fault as fault:
+    except CommandError as fault:
         if debug:
             _print_traceback()
         print(f"fred-supervise: {fault}", file=sys.stderr)
@@ -110,7 +110,7 @@ def _run(argv: Sequence[str]) -> int:
 
         near = difflib.get_close_matches(argv[0], COMMANDS, 1)
         hint = f"did you mean `{near[0]}`?" if near else f"there are: {', '.join(COMMANDS)}"
-        raise Fault(CommandExit.USAGE, f"no command {argv[0]!r}; {hint}")
+        raise CommandError(CommandExit.USAGE, f"no command {argv[0]!r}; {hint}")
     module = importlib.import_module(f"fred_supervisor.cli.{argv[0].replace('-', '_')}")
     code: int = module.main(argv[1:])
     return code

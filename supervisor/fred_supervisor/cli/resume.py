@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from fred_supervisor.cli.asking import request
-from fred_supervisor.policy.seen import Request
+from fred_supervisor.cli.common.request import request
+from fred_supervisor.policy.observation import Request
 
 
 def main(argv: Sequence[str]) -> int:

@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from fred_supervisor.cli.fault import Fault, Parser
-from fred_supervisor.cli.find import add_run, find_run
-from fred_supervisor.cli.ink import Ink
-from fred_supervisor.cli.view import run_lines, table_lines
-from fred_supervisor.contract.exits import CommandExit
-from fred_supervisor.run.asked import Asked
-from fred_supervisor.run.attempts import last_attempt
-from fred_supervisor.run.journal import tail
-from fred_supervisor.run.known import known_runs
-from fred_supervisor.run.status import LIVE_STATES, status_document
+from fred_supervisor.cli.common.command_error import CommandError, CommandParser
+from fred_supervisor.cli.common.find_run import add_run, find_run
+from fred_supervisor.cli.common.terminal import TerminalStyle
+from fred_supervisor.cli.common.view import run_lines, table_lines
+from fred_supervisor.contract.exit_codes import CommandExit
+from fred_supervisor.linux.text_io import tail
+from fred_supervisor.store.layout import last_attempt
+from fred_supervisor.store.registry import known_runs
+from fred_supervisor.store.run_spec import RunSpec
+from fred_supervisor.store.status import LIVE_STATES, status_document
 
 _REDRAW_S: Final = 1.0
 _SAID_BYTES: Final = 4096
@@ -30,7 +30,7 @@ _END: Final = "\x1b[J\x1b[?2026l"
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = Parser(
+    parser = CommandParser(
         prog="fred-supervise status",
         description="What is going on, from files alone: works with the supervisor dead, stopped or hung.",
         epilog="examples:\n  fred-supervise status\n  fred-supervise status rgb --watch\n\n"
@@ -43,43 +43,45 @@ def main(argv: Sequence[str]) -> int:
     given = parser.parse_args(argv)
     if given.name is None and given.run_dir is None:
         return _all(as_json=given.json, watch=given.watch)
-    asked = find_run(given.name, given.run_dir)
+    spec = find_run(given.name, given.run_dir)
     if given.json:
-        document = status_document(asked)
+        document = status_document(spec)
         print(json.dumps(document, allow_nan=False))
     elif given.watch:
-        document = _watch(asked)
+        document = _watch(spec)
     else:
-        document = status_document(asked)
-        print("\n".join(_lines(asked, document)))
+        document = status_document(spec)
+        print("\n".join(_lines(spec, document)))
     return _exit_code(document)
 
 
-def _lines(asked: Asked, document: dict[str, Any]) -> list[str]:
-    return run_lines(document, ink=Ink.of(sys.stdout), says=_last_words(asked, document))
+def _lines(spec: RunSpec, document: dict[str, Any]) -> list[str]:
+    return run_lines(document, ink=TerminalStyle.of(sys.stdout), says=_last_words(spec, document))
 
 
-def _last_words(asked: Asked, document: dict[str, Any]) -> str | None:
+def _last_words(spec: RunSpec, document: dict[str, Any]) -> str | None:
     """The last line of output of a trainer that does not train yet."""
     if document["progress"]["epoch"] is not None or document["trainer"] is None:
         return None
-    text = tail(asked.dir.attempt(last_attempt(asked.dir)).output, size=_SAID_BYTES)
+    text = tail(spec.dir.attempt(last_attempt(spec.dir)).output, size=_SAID_BYTES)
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), None)
 
 
 def _all(*, as_json: bool, watch: bool) -> int:
-    rows = [status_document(asked) for asked in known_runs()]
+    rows = [status_document(spec) for spec in known_runs()]
     if as_json:
         print(json.dumps(rows, allow_nan=False))
         return CommandExit.OK
     if not rows:
-        raise Fault(CommandExit.NO_SUCH_RUN, "no run is known; `fred-supervise start` begins one, --run-dir names one")
+        raise CommandError(
+            CommandExit.NO_SUCH_RUN, "no run is known; `fred-supervise start` begins one, --run-dir names one"
+        )
     if not watch or not sys.stdout.isatty():
-        print("\n".join(table_lines(rows, ink=Ink.of(sys.stdout))))
+        print("\n".join(table_lines(rows, ink=TerminalStyle.of(sys.stdout))))
         return CommandExit.OK
     with _screen() as draw:
         while True:
-            draw(table_lines([status_document(asked) for asked in known_runs()], ink=Ink.of(sys.stdout)))
+            draw(table_lines([status_document(spec) for spec in known_runs()], ink=TerminalStyle.of(sys.stdout)))
             if not _pause():
                 return CommandExit.OK
 
@@ -90,17 +92,17 @@ def _exit_code(document: dict[str, Any]) -> CommandExit:
     return CommandExit.RUN_FAILED if document["state"] == "failed" else CommandExit.NOT_RUNNING
 
 
-def _watch(asked: Asked) -> dict[str, Any]:
+def _watch(spec: RunSpec) -> dict[str, Any]:
     """Redraw in place on a terminal; elsewhere, a line whenever something has changed."""
     if not sys.stdout.isatty():
-        return _follow(asked)
+        return _follow(spec)
     with _screen() as draw:
         while True:
-            document = status_document(asked)
-            draw(_lines(asked, document))
+            document = status_document(spec)
+            draw(_lines(spec, document))
             if document["state"] not in LIVE_STATES or not _pause():
                 break
-    print("\n".join(_lines(asked, document)))  # stays on the screen that one comes back to
+    print("\n".join(_lines(spec, document)))  # stays on the screen that one comes back to
     return document
 
 
@@ -137,16 +139,16 @@ def _screen() -> Iterator[Callable[[list[str]], None]]:
         sys.stdout.flush()
 
 
-def _follow(asked: Asked) -> dict[str, Any]:
+def _follow(spec: RunSpec) -> dict[str, Any]:
     told: tuple[object, ...] = ()
     while True:
-        document = status_document(asked)
+        document = status_document(spec)
         progress, last = document["progress"], document["last_incident"]
         now = (document["state"], progress["phase"], progress["epoch"], last["id"] if last else None)
         if now != told:
             if last is not None and now[-1] != (told[-1] if told else None):
                 print(f"incident {last['id']}: {last['cause']} {last['action']}", flush=True)
-            print("\n".join(line.strip() for line in _lines(asked, document)[:3]), flush=True)
+            print("\n".join(line.strip() for line in _lines(spec, document)[:3]), flush=True)
             told = now
         if document["state"] not in LIVE_STATES:
             return document

@@ -2,22 +2,22 @@
 
 from collections.abc import Sequence
 
-from fred_supervisor.cli.asking import tell
-from fred_supervisor.cli.fault import Fault, Parser
-from fred_supervisor.cli.find import add_run, find_run
-from fred_supervisor.cli.options import seconds
-from fred_supervisor.contract.exits import CommandExit
-from fred_supervisor.run import notify
+from fred_supervisor.cli.common.command_error import CommandError, CommandParser
+from fred_supervisor.cli.common.find_run import add_run, find_run
+from fred_supervisor.cli.common.options import seconds
+from fred_supervisor.cli.common.request import tell
+from fred_supervisor.contract.exit_codes import CommandExit
+from fred_supervisor.linux import sd_notify
 from fred_supervisor.run.ending import stop
-from fred_supervisor.run.snapshot import stop_limit_s
-from fred_supervisor.run.status import LIVE_STATES, status_document
+from fred_supervisor.store.state_file import stop_limit_s
+from fred_supervisor.store.status import LIVE_STATES, status_document
 
 _SLACK_S = 15.0
 """Beyond the supervisor's own grace: for its SIGKILL and the last files."""
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = Parser(
+    parser = CommandParser(
         prog="fred-supervise stop",
         description="Have the trainer save a checkpoint and leave, then end everything of the run.",
         epilog="examples:\n  fred-supervise stop rgb\n  fred-supervise stop rgb --timeout 10\n\n"
@@ -27,16 +27,18 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--timeout", type=seconds, metavar="S", help="from the request to SIGKILL (default: the run's)")
     parser.add_argument("--json", action="store_true", help="the status afterwards, as one JSON document")
     given = parser.parse_args(argv)
-    asked = find_run(given.name, given.run_dir)
-    before = status_document(asked)
+    spec = find_run(given.name, given.run_dir)
+    before = status_document(spec)
     if before["state"] not in LIVE_STATES and before["trainer"] is None and not before["supervisor"]["alive"]:
-        raise Fault(CommandExit.NOT_RUNNING, f"{asked.name} is not running: it is {before['state']}")
-    timeout_s = stop_limit_s(asked) + _SLACK_S if given.timeout is None else given.timeout
-    notify.tell(EXTEND_TIMEOUT_USEC=int((timeout_s + _SLACK_S) * 1e6))  # as ExecStop= of a service
-    left = stop(asked, timeout_s)
+        raise CommandError(CommandExit.NOT_RUNNING, f"{spec.name} is not running: it is {before['state']}")
+    timeout_s = stop_limit_s(spec) + _SLACK_S if given.timeout is None else given.timeout
+    sd_notify.tell(EXTEND_TIMEOUT_USEC=int((timeout_s + _SLACK_S) * 1e6))  # as ExecStop= of a service
+    left = stop(spec, timeout_s)
     if left:
         pids = ", ".join(str(who.pid) for who in left)
-        raise Fault(CommandExit.REFUSED, f"{asked.name}: process {pids} does not end on SIGKILL (stuck in the kernel)")
-    after = status_document(asked)
+        raise CommandError(
+            CommandExit.REFUSED, f"{spec.name}: process {pids} does not end on SIGKILL (stuck in the kernel)"
+        )
+    after = status_document(spec)
     tell(after, as_json=given.json)
     return CommandExit.OK

@@ -17,7 +17,7 @@ PHASES: Final = ("freeze", "unfreeze")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sidecar:
+class CheckpointMeta:
     """`<checkpoint>.json`: what one may know of a checkpoint without loading it. What is not known is None."""
 
     size: int
@@ -55,11 +55,11 @@ class Sidecar:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class CheckpointFile:
     """A checkpoint file and what is known of it."""
 
     path: Path
-    sidecar: Sidecar | None
+    sidecar: CheckpointMeta | None
     """None: another tool's, or its sidecar is lost."""
     phase: str | None
     epoch: int | None
@@ -79,12 +79,12 @@ def digest_of(path: Path) -> str:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
-def _sidecar_from(document: dict[str, Any] | None) -> Sidecar | None:
+def _sidecar_from(document: dict[str, Any] | None) -> CheckpointMeta | None:
     if document is None:
         return None
-    known = {f.name for f in fields(Sidecar)}
+    known = {f.name for f in fields(CheckpointMeta)}
     try:
-        sidecar = Sidecar(**{key: value for key, value in document.items() if key in known})
+        sidecar = CheckpointMeta(**{key: value for key, value in document.items() if key in known})
     except TypeError:
         return None
     numbers = (sidecar.epoch, sidecar.step, sidecar.samples)
@@ -98,7 +98,7 @@ def _sidecar_from(document: dict[str, Any] | None) -> Sidecar | None:
     return sidecar if sound else None
 
 
-def read_sidecar(checkpoint: Path) -> Sidecar | None:
+def read_sidecar(checkpoint: Path) -> CheckpointMeta | None:
     """What lies beside `checkpoint` and fits the file; None when there is nothing that makes sense."""
     document = read_json(sidecar_path(checkpoint))
     sidecar = _sidecar_from(document)
@@ -116,8 +116,8 @@ def read_sidecar(checkpoint: Path) -> Sidecar | None:
 
 
 def publish(
-    written: Path, names: list[Path], describe: Callable[[int, str], Sidecar], *, digest: str | None = None
-) -> Sidecar:
+    written: Path, names: list[Path], describe: Callable[[int, str], CheckpointMeta], *, digest: str | None = None
+) -> CheckpointMeta:
     """Make a completely written file appear under `names` (one folder), each with its sidecar, durably.
 
     `describe(size, digest)` gives the sidecar; `digest` is that of what was written, where the writer has taken it.
@@ -145,7 +145,7 @@ def publish(
     return sidecar
 
 
-def _replace(written: Path, name: Path, sidecar: Sidecar) -> None:
+def _replace(written: Path, name: Path, sidecar: CheckpointMeta) -> None:
     before = read_sidecar(name) if name.exists() else None
     document = asdict(sidecar)
     document["inode"] = written.stat().st_ino
@@ -161,7 +161,7 @@ _FAR: Final = 1 << 40
 """Later than any epoch: a `last_epoch` checkpoint without a sidecar."""
 
 
-def list_checkpoints(run_dir: Path) -> list[Found]:
+def list_checkpoints(run_dir: Path) -> list[CheckpointFile]:
     """Every checkpoint file of a run dir, newest first, unchecked. Links and files under construction are left out.
 
     Newest = of the latest trainer process, then furthest in training (phase, epoch, samples). A file without a
@@ -189,7 +189,7 @@ def list_checkpoints(run_dir: Path) -> list[Found]:
         rank = PHASES.index(phase) if phase in PHASES else -1
         order = (session, rank, -1 if epoch is None else epoch, samples, mtime_ns)
         epoch = None if epoch == _FAR else epoch
-        found.append(Found(path=path, sidecar=sidecar, phase=phase, epoch=epoch, order=order))
+        found.append(CheckpointFile(path=path, sidecar=sidecar, phase=phase, epoch=epoch, order=order))
     return sorted(found, key=lambda f: f.order, reverse=True)
 
 
@@ -203,7 +203,7 @@ def _place_by_name(name: str) -> tuple[str | None, int | None, int]:
     return None, None, 0
 
 
-def why_invalid(found: Found, *, quick: bool = False) -> str | None:
+def why_invalid(found: CheckpointFile, *, quick: bool = False) -> str | None:
     """None when the checkpoint is whole, else the reason in words. Reads the file once; never loads it.
 
     `quick` leaves out what needs the whole file: digest, and the members' CRCs.

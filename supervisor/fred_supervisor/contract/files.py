@@ -6,10 +6,13 @@ import json
 import os
 import stat
 import time
-from typing import Any
+from typing import Any, Final
 
 AnyPath = str | os.PathLike[str]
 """pathlib costs the keeper 3 ms and 1 MB, so it is not needed here."""
+
+TEMPORARY_SUFFIX: Final = ".tmp"
+"""Files under construction are hidden and end so; they are never candidates for anything."""
 
 
 def write_atomic(path: AnyPath, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:

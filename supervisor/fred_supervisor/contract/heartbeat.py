@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Final
 
 from fred_supervisor.contract import environment
-from fred_supervisor.contract.errors import record_error
+from fred_supervisor.contract.error_file import record_error
 
 RECORD_BYTES: Final = 256
 _MAGIC: Final = b"fred-beat/1 "

@@ -9,9 +9,9 @@ import sys
 import time
 from typing import Final
 
-from fred_supervisor.contract.exits import CommandExit
+from fred_supervisor.contract.exit_codes import CommandExit
+from fred_supervisor.monitor.monitor import Monitor
 from fred_supervisor.monitor.orders import Lines, parse_config, parse_order
-from fred_supervisor.monitor.sidecar import Sidecar
 
 _TICK_S: Final = 1.0
 
@@ -27,7 +27,7 @@ def main() -> int:
     except ValueError as error:
         os.write(2, f"fred-supervise monitor: {error}\n".encode())
         return CommandExit.BAD_INPUT
-    sidecar = Sidecar(config)
+    sidecar = Monitor(config)
     sidecar.start()
     for line in orders:
         sidecar.obey(parse_order(line))

@@ -52,7 +52,7 @@ def _bytes_field(number: int, data: bytes) -> bytes:
     return bytes((number << 3 | 2,)) + _varint(len(data)) + data
 
 
-class Curves:
+class ScalarWriter:
     """One event file, begun with the first flush. Steps are seconds since the first file of the folder."""
 
     def __init__(self, folder: Path, *, wall_s: float, mono_s: float) -> None:

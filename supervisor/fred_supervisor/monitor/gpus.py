@@ -6,11 +6,11 @@ from typing import Any, Final
 import psutil
 
 from fred_supervisor.monitor import health
-from fred_supervisor.monitor.devices import Chosen, Device, resolve
-from fred_supervisor.monitor.driver import Answer
 from fred_supervisor.monitor.forecast import Trend
+from fred_supervisor.monitor.nvml_client import Answer
 from fred_supervisor.monitor.processes import Processes
 from fred_supervisor.monitor.xids import Xids, bus_key
+from fred_supervisor.policy.cuda_visible import Chosen, Device, resolve
 
 _MIB: Final = 1 << 20
 _FORECAST_S: Final = 900.0
@@ -53,7 +53,7 @@ _ERROR_KEYS: Final = {
 
 
 @dataclass
-class Gpus:
+class GpuSampler:
     """Remembers what a lost or silent GPU no longer tells: who it is, and what was free before the trainer came."""
 
     cuda_visible_devices: str | None

@@ -11,7 +11,7 @@ FRESH_S: Final = 1800.0
 """An Xid stands for the GPU's health this long; it is an event, not a state."""
 
 
-class Remedy(StrEnum):
+class GpuRemedy(StrEnum):
     """What an Xid or a recovery action asks for."""
 
     NONE = "none"
@@ -26,13 +26,13 @@ class Remedy(StrEnum):
     """The machine must be rebooted."""
 
 
-HOLDS: Final = frozenset({Remedy.RESET, Remedy.REBOOT})
+HOLDS: Final = frozenset({GpuRemedy.RESET, GpuRemedy.REBOOT})
 """With these a launch makes no sense."""
 
 COMMANDS: Final = {
-    Remedy.LOOK: "nvidia-smi -q -i {uuid}",
-    Remedy.RESET: "sudo nvidia-smi --gpu-reset -i {uuid}",
-    Remedy.REBOOT: "sudo reboot",
+    GpuRemedy.LOOK: "nvidia-smi -q -i {uuid}",
+    GpuRemedy.RESET: "sudo nvidia-smi --gpu-reset -i {uuid}",
+    GpuRemedy.REBOOT: "sudo reboot",
 }
 
 
@@ -41,47 +41,47 @@ class Xid:
     """One error of the driver, by its number in NVIDIA's catalogue."""
 
     text: str
-    remedy: Remedy
+    remedy: GpuRemedy
 
 
 XIDS: Final = {
-    13: Xid("a program made an error on the GPU (graphics engine exception)", Remedy.RELAUNCH),
-    31: Xid("a program used GPU memory that is not its own (MMU fault)", Remedy.RELAUNCH),
-    32: Xid("the commands sent to the GPU were damaged, perhaps on the bus", Remedy.RELAUNCH),
-    37: Xid("an error of the driver's firmware", Remedy.NONE),
-    38: Xid("an error of the driver's firmware (watchdog)", Remedy.NONE),
-    43: Xid("the driver ended a program's work after an error of the program", Remedy.NONE),
-    44: Xid("a fault while the GPU switched between programs", Remedy.NONE),
-    45: Xid("a program's work was removed from the GPU, as after a kill", Remedy.NONE),
-    46: Xid("the GPU stopped processing", Remedy.RESET),
-    48: Xid("the GPU's memory has an uncorrectable error (double-bit ECC)", Remedy.RESET),
-    62: Xid("a micro-controller of the GPU has halted", Remedy.RESET),
-    63: Xid("a bad memory row was marked for replacement, done at the next reset", Remedy.NONE),
-    64: Xid("a bad memory row could not be marked for replacement", Remedy.RESET),
-    69: Xid("a program made an error on the GPU (class error)", Remedy.RELAUNCH),
-    74: Xid("NVLink reports an error", Remedy.LOOK),
-    79: Xid("the GPU has fallen off the bus", Remedy.REBOOT),
-    92: Xid("the GPU's memory has many corrected errors", Remedy.NONE),
-    94: Xid("an uncorrectable memory error hit one program only (contained)", Remedy.RELAUNCH),
-    95: Xid("an uncorrectable memory error hit every program on the GPU (uncontained)", Remedy.RESET),
-    109: Xid("the GPU could not switch between programs in time", Remedy.RESET),
-    110: Xid("a security fault of the GPU, uncommon without a hardware failure", Remedy.RESET),
-    119: Xid("the GPU's own firmware does not answer the driver (GSP timeout)", Remedy.RESET),
-    120: Xid("the GPU's own firmware failed (GSP error)", Remedy.RESET),
-    136: Xid("a link of the GPU could not be trained", Remedy.RESET),
-    140: Xid("the GPU's memory has an unrecovered error", Remedy.RESET),
-    143: Xid("the GPU could not be initialised", Remedy.RESET),
-    154: Xid("the driver changed what it recommends for the GPU", Remedy.NONE),
-    156: Xid("a part of the GPU was retired, which the next reset completes", Remedy.RESET),
-    157: Xid("a part of the GPU could not be retired; the same error may come again", Remedy.NONE),
-    158: Xid("a fatal time-out on the GPU", Remedy.RESET),
-    171: Xid("more about an uncorrectable error: it was in the GPU's DRAM", Remedy.NONE),
-    172: Xid("more about an uncorrectable error: it was in the GPU's SRAM", Remedy.NONE),
+    13: Xid("a program made an error on the GPU (graphics engine exception)", GpuRemedy.RELAUNCH),
+    31: Xid("a program used GPU memory that is not its own (MMU fault)", GpuRemedy.RELAUNCH),
+    32: Xid("the commands sent to the GPU were damaged, perhaps on the bus", GpuRemedy.RELAUNCH),
+    37: Xid("an error of the driver's firmware", GpuRemedy.NONE),
+    38: Xid("an error of the driver's firmware (watchdog)", GpuRemedy.NONE),
+    43: Xid("the driver ended a program's work after an error of the program", GpuRemedy.NONE),
+    44: Xid("a fault while the GPU switched between programs", GpuRemedy.NONE),
+    45: Xid("a program's work was removed from the GPU, as after a kill", GpuRemedy.NONE),
+    46: Xid("the GPU stopped processing", GpuRemedy.RESET),
+    48: Xid("the GPU's memory has an uncorrectable error (double-bit ECC)", GpuRemedy.RESET),
+    62: Xid("a micro-controller of the GPU has halted", GpuRemedy.RESET),
+    63: Xid("a bad memory row was marked for replacement, done at the next reset", GpuRemedy.NONE),
+    64: Xid("a bad memory row could not be marked for replacement", GpuRemedy.RESET),
+    69: Xid("a program made an error on the GPU (class error)", GpuRemedy.RELAUNCH),
+    74: Xid("NVLink reports an error", GpuRemedy.LOOK),
+    79: Xid("the GPU has fallen off the bus", GpuRemedy.REBOOT),
+    92: Xid("the GPU's memory has many corrected errors", GpuRemedy.NONE),
+    94: Xid("an uncorrectable memory error hit one program only (contained)", GpuRemedy.RELAUNCH),
+    95: Xid("an uncorrectable memory error hit every program on the GPU (uncontained)", GpuRemedy.RESET),
+    109: Xid("the GPU could not switch between programs in time", GpuRemedy.RESET),
+    110: Xid("a security fault of the GPU, uncommon without a hardware failure", GpuRemedy.RESET),
+    119: Xid("the GPU's own firmware does not answer the driver (GSP timeout)", GpuRemedy.RESET),
+    120: Xid("the GPU's own firmware failed (GSP error)", GpuRemedy.RESET),
+    136: Xid("a link of the GPU could not be trained", GpuRemedy.RESET),
+    140: Xid("the GPU's memory has an unrecovered error", GpuRemedy.RESET),
+    143: Xid("the GPU could not be initialised", GpuRemedy.RESET),
+    154: Xid("the driver changed what it recommends for the GPU", GpuRemedy.NONE),
+    156: Xid("a part of the GPU was retired, which the next reset completes", GpuRemedy.RESET),
+    157: Xid("a part of the GPU could not be retired; the same error may come again", GpuRemedy.NONE),
+    158: Xid("a fatal time-out on the GPU", GpuRemedy.RESET),
+    171: Xid("more about an uncorrectable error: it was in the GPU's DRAM", GpuRemedy.NONE),
+    172: Xid("more about an uncorrectable error: it was in the GPU's SRAM", GpuRemedy.NONE),
 }
 """By the column "immediate action" of NVIDIA's catalogue (docs.nvidia.com/deploy/xid-errors, read in November 2026):
 RESTART_APP is RELAUNCH, IGNORE is NONE, RESET_GPU and the workflow of 48 are RESET, RESTART_BM is REBOOT; the workflow
 of NVLink needs a person. What the driver itself recommends (Xid 154, from R565 on) outranks all of them."""
-_UNKNOWN_XID: Final = Xid("an error that is not in our table", Remedy.LOOK)
+_UNKNOWN_XID: Final = Xid("an error that is not in our table", GpuRemedy.LOOK)
 
 
 @dataclass(frozen=True)
@@ -90,34 +90,37 @@ class Recovery:
 
     word: str
     text: str
-    remedy: Remedy
+    remedy: GpuRemedy
     command: str | None = None
     """Where it differs from the remedy's own."""
 
 
 RECOVERIES: Final = {
-    0: Recovery("none", "", Remedy.NONE),
-    1: Recovery("reset", "the driver asks for a reset of the GPU", Remedy.RESET),
-    2: Recovery("reboot", "the driver asks for a reboot of the machine", Remedy.REBOOT),
+    0: Recovery("none", "", GpuRemedy.NONE),
+    1: Recovery("reset", "the driver asks for a reset of the GPU", GpuRemedy.RESET),
+    2: Recovery("reboot", "the driver asks for a reboot of the machine", GpuRemedy.REBOOT),
     3: Recovery(
         "drain",
         "the driver asks to end the programs that use other GPUs together with this one",
-        Remedy.RESET,
+        GpuRemedy.RESET,
         "nvidia-smi --query-compute-apps=gpu_uuid,pid,name --format=csv",
     ),
-    4: Recovery("drain and reset", "the driver asks to end the programs on the GPU, then to reset it", Remedy.RESET),
+    4: Recovery("drain and reset", "the driver asks to end the programs on the GPU, then to reset it", GpuRemedy.RESET),
     5: Recovery(
-        "recover IMEX", "the driver asks to recover the IMEX domain", Remedy.RESET, "sudo systemctl restart nvidia-imex"
+        "recover IMEX",
+        "the driver asks to recover the IMEX domain",
+        GpuRemedy.RESET,
+        "sudo systemctl restart nvidia-imex",
     ),
-    6: Recovery("bus reset", "the driver asks for a reset of the GPU's bus, which a reboot does", Remedy.REBOOT),
-    7: Recovery("system reboot", "the driver asks for a reboot of the machine", Remedy.REBOOT),
+    6: Recovery("bus reset", "the driver asks for a reset of the GPU's bus, which a reboot does", GpuRemedy.REBOOT),
+    7: Recovery("system reboot", "the driver asks for a reboot of the machine", GpuRemedy.REBOOT),
 }
 
 
 def recovery(number: int) -> Recovery:
     """The row of a recovery action, also for one from the future."""
     return RECOVERIES.get(number) or Recovery(
-        f"action {number}", f"the driver asks for recovery action {number}", Remedy.LOOK
+        f"action {number}", f"the driver asks for recovery action {number}", GpuRemedy.LOOK
     )
 
 
@@ -191,7 +194,7 @@ class Health:
 
     text: str
     """`ok` or one sentence."""
-    remedy: Remedy
+    remedy: GpuRemedy
     command: str | None
 
     @property
@@ -214,29 +217,31 @@ def judge(
     What the driver recommends now outranks what it reported before.
     """
     if 15 in errors:
-        return _health("the GPU is lost", Remedy.REBOOT, uuid)
+        return _health("the GPU is lost", GpuRemedy.REBOOT, uuid)
     if 16 in errors:
-        return _health("the GPU needs a reset", Remedy.RESET, uuid)
+        return _health("the GPU needs a reset", GpuRemedy.RESET, uuid)
     advised = None if recovery_action is None else recovery(recovery_action)
-    if advised is not None and advised.remedy is not Remedy.NONE:
+    if advised is not None and advised.remedy is not GpuRemedy.NONE:
         return _health(advised.text, advised.remedy, uuid, advised.command)
     fresh = [code for code, age_s in xids if age_s <= FRESH_S]
-    for remedy in (Remedy.REBOOT, Remedy.RESET, Remedy.LOOK):
+    for remedy in (GpuRemedy.REBOOT, GpuRemedy.RESET, GpuRemedy.LOOK):
         for code in reversed(fresh):
             row = xid(code)
             if row.remedy is remedy:
                 cleared = advised is not None and remedy in HOLDS
                 text = f"Xid {code}: {row.text}" + ("; the driver asks for nothing now" if cleared else "")
-                return _health(text, Remedy.LOOK if cleared else remedy, uuid)
+                return _health(text, GpuRemedy.LOOK if cleared else remedy, uuid)
     if remap_pending:
         text = "a bad memory row is replaced at the next reset; training is not affected until then"
-        return _health(text, Remedy.NONE, uuid)
+        return _health(text, GpuRemedy.NONE, uuid)
     if reasons is not None and reasons & _SLOW:
-        return _health(f"slowed down by the hardware: {', '.join(throttle_words(reasons & _SLOW))}", Remedy.NONE, uuid)
-    return Health("ok", Remedy.NONE, None)
+        return _health(
+            f"slowed down by the hardware: {', '.join(throttle_words(reasons & _SLOW))}", GpuRemedy.NONE, uuid
+        )
+    return Health("ok", GpuRemedy.NONE, None)
 
 
-def _health(text: str, remedy: Remedy, uuid: str, command: str | None = None) -> Health:
+def _health(text: str, remedy: GpuRemedy, uuid: str, command: str | None = None) -> Health:
     command = command or COMMANDS.get(remedy)
     sentence = f"{text[0].upper()}{text[1:]}."
     return Health(sentence, remedy, None if command is None else command.format(uuid=uuid))

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from fred_supervisor.contract.layout import RunDir
 from fred_supervisor.monitor.quiet import Window, parse_window
+from fred_supervisor.store.layout import RunDir
 
 _LEAST_PERIOD_S: Final = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class MonitorConfig:
     """The first line."""
 
     dir: RunDir
@@ -30,7 +30,7 @@ class Config:
     kernel_log: Path = Path("/dev/kmsg")
 
 
-def parse_config(line: bytes) -> Config:
+def parse_config(line: bytes) -> MonitorConfig:
     """Raises ValueError, which says what is wrong with the line."""
     document = json.loads(line)
     if not isinstance(document, dict):
@@ -42,7 +42,7 @@ def parse_config(line: bytes) -> Config:
     if not isinstance(period_s, int | float) or not period_s >= _LEAST_PERIOD_S:
         raise ValueError(f"period_s is {period_s!r}, at least {_LEAST_PERIOD_S} s make sense")
     devices, size = document.get("cuda_visible_devices"), document.get("checkpoint_bytes")
-    return Config(
+    return MonitorConfig(
         dir=RunDir(Path(document["run_dir"])),
         run_id=document["run_id"],
         name=document["name"],

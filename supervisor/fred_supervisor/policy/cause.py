@@ -4,12 +4,12 @@ import signal as signals
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fred_supervisor.contract.errors import ErrorKind, ErrorRecord
-from fred_supervisor.contract.exits import TrainerExit
+from fred_supervisor.contract.error_file import ErrorKind, ErrorRecord
+from fred_supervisor.contract.exit_codes import TrainerExit
 from fred_supervisor.contract.heartbeat import Beat, Section
 
 
-class Kind(StrEnum):
+class IncidentKind(StrEnum):
     """Of an incident, as it is shown."""
 
     CRASH = "crash"
@@ -104,7 +104,7 @@ class Diagnosis:
     """The name of a failure."""
 
     cause: Cause
-    kind: Kind
+    kind: IncidentKind
     sentence: str
     """For a person."""
     signature: str
@@ -135,70 +135,81 @@ def diagnose(seen: Evidence) -> Diagnosis:
     first_line = text.splitlines()[0] if text else ""
     at = (f" {place}" if place else "") + ("" if seen.rank is None else f" on rank {seen.rank}")
 
-    def found(cause: Cause, kind: Kind, sentence: str, *, same: str | None = None) -> Diagnosis:
+    def found(cause: Cause, kind: IncidentKind, sentence: str, *, same: str | None = None) -> Diagnosis:
         signature = "" if same == "" else f"{cause}|{same or first_line[:200]}|{place}"
         return Diagnosis(cause=cause, kind=kind, sentence=sentence, signature=signature)
 
     if goal_reached(seen):
-        return found(Cause.GOAL, Kind.CRASH, "The goal was reached.")
+        return found(Cause.GOAL, IncidentKind.CRASH, "The goal was reached.")
     if seen.exec_error is not None:
-        return found(Cause.CONFIG, Kind.CONFIG, f"The command could not be executed: {seen.exec_error}.")
+        return found(Cause.CONFIG, IncidentKind.CONFIG, f"The command could not be executed: {seen.exec_error}.")
     own_end = seen.exit_code in (TrainerExit.SAVED, TrainerExit.CONFIG) or said in _OF_THE_PROGRAM
     if seen.gpu_trouble is not None and not own_end:
-        return found(Cause.GPU, Kind.GPU, seen.gpu_trouble, same="")
+        return found(Cause.GPU, IncidentKind.GPU, seen.gpu_trouble, same="")
     if seen.ended_by is EndedBy.HANG:
         silent = "" if seen.stalled_s is None else f" for {seen.stalled_s:.0f} s"
         why = f": {seen.stuck}" if seen.stuck else ""
-        return found(Cause.HANG, Kind.HANG, f"The trainer made no progress{silent}{at}{why}.", same=_section(seen))
+        return found(
+            Cause.HANG, IncidentKind.HANG, f"The trainer made no progress{silent}{at}{why}.", same=_section(seen)
+        )
     of_input = said in (ErrorKind.DATA, ErrorKind.CHECKPOINT)  # the error file outranks the exit code
     if said is ErrorKind.CONFIG or (seen.exit_code == TrainerExit.CONFIG and not of_input):
-        return found(Cause.CONFIG, Kind.CONFIG, _with("The trainer refused its configuration", first_line))
+        return found(Cause.CONFIG, IncidentKind.CONFIG, _with("The trainer refused its configuration", first_line))
     if seen.exit_code == TrainerExit.SAVED or said is ErrorKind.PREEMPTED:
-        return found(Cause.SAVED, Kind.CRASH, "The trainer saved its state and asked to be run again.", same="")
+        return found(Cause.SAVED, IncidentKind.CRASH, "The trainer saved its state and asked to be run again.", same="")
     if said is ErrorKind.DISK and not seen.disk_full:
-        return found(Cause.DISK, Kind.DISK, _with("The state could not be saved", first_line))
+        return found(Cause.DISK, IncidentKind.DISK, _with("The state could not be saved", first_line))
     if seen.disk_full:
-        return found(Cause.DISK, Kind.DISK, _with("The disk of the run is full", first_line))
+        return found(Cause.DISK, IncidentKind.DISK, _with("The disk of the run is full", first_line))
     if seen.data_gone is not None:
-        return found(Cause.ENVIRONMENT, Kind.DATA, f"{seen.data_gone} is no longer there.")
+        return found(Cause.ENVIRONMENT, IncidentKind.DATA, f"{seen.data_gone} is no longer there.")
     if _is_environment(text):
-        return found(Cause.ENVIRONMENT, Kind.CRASH, _with("The machine, not the training, failed", first_line))
+        return found(Cause.ENVIRONMENT, IncidentKind.CRASH, _with("The machine, not the training, failed", first_line))
     if said is ErrorKind.CUDA_OOM and seen.gpu_others is not None:
         sentence = f"The GPU's memory did not suffice{at}, because others hold it. {seen.gpu_others}"
-        return found(Cause.GPU_MEMORY, Kind.OOM, sentence, same="gpu_memory")
+        return found(Cause.GPU_MEMORY, IncidentKind.OOM, sentence, same="gpu_memory")
     if said is ErrorKind.CUDA_OOM:
-        return found(Cause.CUDA_OOM, Kind.OOM, f"The GPU's memory did not suffice{at}.", same="cuda_oom")
+        return found(Cause.CUDA_OOM, IncidentKind.OOM, f"The GPU's memory did not suffice{at}.", same="cuda_oom")
     if said is ErrorKind.HOST_OOM or seen.oom_killed:
         by = "the kernel ended the trainer" if seen.oom_killed else "an allocation failed"
-        return found(Cause.HOST_OOM, Kind.OOM, f"The machine ran out of memory and {by}{at}.", same="host_oom")
+        return found(Cause.HOST_OOM, IncidentKind.OOM, f"The machine ran out of memory and {by}{at}.", same="host_oom")
     if said is ErrorKind.CHECKPOINT:
-        return found(Cause.CHECKPOINT, Kind.CHECKPOINT, _with("A checkpoint failed", first_line))
+        return found(Cause.CHECKPOINT, IncidentKind.CHECKPOINT, _with("A checkpoint failed", first_line))
     if said is ErrorKind.NAN_LOSS:
-        return found(Cause.NAN, Kind.NAN_LOSS, _with(f"The loss was not a finite number{at}", first_line), same="nan")
+        return found(
+            Cause.NAN, IncidentKind.NAN_LOSS, _with(f"The loss was not a finite number{at}", first_line), same="nan"
+        )
     if said is ErrorKind.DATA:
-        return found(Cause.CRASH, Kind.DATA, _with("The data set could not be used", first_line))
+        return found(Cause.CRASH, IncidentKind.DATA, _with("The data set could not be used", first_line))
     if _is_import(text) and (seen.beat is None or seen.beat.section is Section.STARTUP):
-        return found(Cause.IMPORT, Kind.CRASH, _with("The trainer could not be loaded", first_line))
+        return found(Cause.IMPORT, IncidentKind.CRASH, _with("The trainer could not be loaded", first_line))
     if seen.signal == signals.SIGKILL:
         return found(
             Cause.KILLED,
-            Kind.CRASH,
+            IncidentKind.CRASH,
             f"Killed by SIGKILL{at}, without a sign of an out-of-memory kill: somebody's hand, or another program's.",
             same="",
         )
     if seen.signal is not None:
         name = signal_name(seen.signal)
-        return found(Cause.SIGNAL, Kind.CRASH, f"Killed by {name}{at}: {_SIGNALS.get(name, 'a signal')}.", same=name)
+        return found(
+            Cause.SIGNAL, IncidentKind.CRASH, f"Killed by {name}{at}: {_SIGNALS.get(name, 'a signal')}.", same=name
+        )
     if seen.exit_code == TrainerExit.COMPLETE:
         short = f" after epoch {seen.beat.epoch} of {seen.beat.epochs}" if seen.beat and seen.beat.epoch else ""
         return found(
-            Cause.SILENT_EXIT, Kind.SILENT_EXIT, f"The trainer left with exit code 0{short}, before its goal.", same="0"
+            Cause.SILENT_EXIT,
+            IncidentKind.SILENT_EXIT,
+            f"The trainer left with exit code 0{short}, before its goal.",
+            same="0",
         )
     if seen.exit_code is None:
-        return found(Cause.CRASH, Kind.CRASH, f"The trainer is gone{at}; how it ended is not known.", same="unknown")
+        return found(
+            Cause.CRASH, IncidentKind.CRASH, f"The trainer is gone{at}; how it ended is not known.", same="unknown"
+        )
     if error is not None:
-        return found(Cause.CRASH, Kind.CRASH, f"Exception{at}: {first_line}")
-    return found(Cause.CRASH, Kind.CRASH, _with(f"Exit code {seen.exit_code}{at}", first_line))
+        return found(Cause.CRASH, IncidentKind.CRASH, f"Exception{at}: {first_line}")
+    return found(Cause.CRASH, IncidentKind.CRASH, _with(f"Exit code {seen.exit_code}{at}", first_line))
 
 
 _OF_THE_PROGRAM = frozenset({ErrorKind.CONFIG, ErrorKind.PREEMPTED, ErrorKind.DATA, ErrorKind.CHECKPOINT})

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProcessSight:
+class ProcessFacts:
     """One process of the tree, as it was when stacks were asked for."""
 
     pid: int
@@ -47,17 +47,17 @@ class Stack:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HangSight:
+class HangFacts:
     """Everything that was seen of a hang."""
 
-    first: tuple[ProcessSight, ...] = ()
-    last: tuple[ProcessSight, ...] = ()
+    first: tuple[ProcessFacts, ...] = ()
+    last: tuple[ProcessFacts, ...] = ()
     """At the first and at the last dump."""
     stacks: tuple[Stack, ...] = ()
     moved: bool | None = None
     """Whether the stacks changed in between."""
 
-    def both(self, states: str, *, beats: bool | None = None) -> ProcessSight | None:
+    def both(self, states: str, *, beats: bool | None = None) -> ProcessFacts | None:
         """A process that was in one of these states each time; those that train come first."""
         before = {p.pid for p in self.first if p.state in states}
         found = [p for p in self.last if p.state in states and p.pid in before and beats in (None, p.beats)]
@@ -72,50 +72,50 @@ class HangSight:
         )
 
 
-def _stopped(seen: HangSight) -> str | None:
+def _stopped(seen: HangFacts) -> str | None:
     held = seen.both("Tt")
     return None if held is None else f"process {held.pid} ({held.name}) is stopped (SIGSTOP, or a debugger)"
 
 
-def _in_kernel(seen: HangSight) -> str | None:
+def _in_kernel(seen: HangFacts) -> str | None:
     held = seen.both("D")
     where = "" if held is None or held.wchan in (None, "0") else f" ({held.wchan})"
     return None if held is None else f"process {held.pid} ({held.name}) waits in the kernel{where}: a disk or a driver"
 
 
-def _collective(seen: HangSight) -> str | None:
+def _collective(seen: HangFacts) -> str | None:
     # The innermost frames only: torchrun's own frames are at the outer end of every rank's stack.
     there = seen.within(r"torch/distributed/", depth=4) or seen.within(r"nn/parallel/distributed\.py", "^_", depth=4)
     return "a collective operation waits for another rank" if there else None
 
 
-def _data(seen: HangSight) -> str | None:
+def _data(seen: HangFacts) -> str | None:
     there = seen.within(r"torch/utils/data/|datasets/iterable_dataset\.py")
     return "it waits for data (the loader, or a data set's __getitem__)" if there else None
 
 
-def _interpreter_lock(seen: HangSight) -> str | None:
+def _interpreter_lock(seen: HangFacts) -> str | None:
     computes = seen.both("R", beats=True) is not None and seen.moved is False
     if computes or any(stack.gil for stack in seen.stacks):
         return "one call computes and never returns: it holds the interpreter lock (GIL), or the GPU does not answer"
     return None
 
 
-def _gpu(seen: HangSight) -> str | None:
+def _gpu(seen: HangFacts) -> str | None:
     there = seen.within(r"torch/cuda/", "synchronize|^wait$", depth=3)
     return "it waits for the GPU" if there else None
 
 
-def _busy(seen: HangSight) -> str | None:
+def _busy(seen: HangFacts) -> str | None:
     return "it computes, but no step comes of it" if seen.both("R", beats=True) is not None else None
 
 
-def _lock(seen: HangSight) -> str | None:
+def _lock(seen: HangFacts) -> str | None:
     there = seen.within(r"(^|/)(threading|queue|synchronize|_base)\.py$", depth=1)
     return "it waits for another thread or process of its own" if there else None
 
 
-ROWS: tuple[Callable[[HangSight], str | None], ...] = (
+ROWS: tuple[Callable[[HangFacts], str | None], ...] = (
     _stopped,
     _in_kernel,
     _collective,
@@ -128,7 +128,7 @@ ROWS: tuple[Callable[[HangSight], str | None], ...] = (
 """The first that has something to say counts."""
 
 
-def why_stuck(seen: HangSight) -> str | None:
+def why_stuck(seen: HangFacts) -> str | None:
     """What hangs, and where in the code, as a clause; None when nothing can be told."""
     what = next((said for row in ROWS if (said := row(seen)) is not None), None)
     where = _place(seen.stacks)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.watch import Learned, Level, RankWatch, Slowest, Watch, limit_s
+from fred_supervisor.policy.watch import HeartbeatLevel, Learned, RankWatch, Slowest, Watch, limit_s
 
 
 def overdue(settings: Settings, learned: Learned, watch: Watch, found: Slowest, now_s: float) -> Slowest | None:
@@ -14,7 +14,7 @@ def overdue(settings: Settings, learned: Learned, watch: Watch, found: Slowest, 
     """
     for seen in watch.ranks.values():
         limit = limit_s(settings, learned, seen)
-        behind = seen.level is not Level.TOUCHES and _reached(seen.beat) < _reached(found.seen.beat)
+        behind = seen.level is not HeartbeatLevel.TOUCHES and _reached(seen.beat) < _reached(found.seen.beat)
         if behind and not seen.blind and limit is not None and now_s < seen.changed_s + limit:
             return None
     rank = laggard(watch, found.seen.changed_s, now_s)

@@ -10,7 +10,7 @@ from fred_supervisor.policy.watch import Learned, Watch
 
 
 @dataclass(frozen=True, kw_only=True)
-class Orders:
+class Overrides:
     """What the trainer is launched with beyond what was asked for: learnt from failures, kept for the run."""
 
     unfreeze_batch: int | None = None
@@ -39,11 +39,11 @@ class Restarts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Book:
+class RunHistory:
     """What a run remembers over its attempts. A stretch is the time since the last new progress."""
 
     attempt: int = 0
-    orders: Orders = field(default_factory=Orders)
+    overrides: Overrides = field(default_factory=Overrides)
     learned: Learned = field(default_factory=Learned)
     restarts: Restarts = field(default_factory=Restarts)
     furthest: float | None = None
@@ -70,12 +70,12 @@ class Book:
     """How much of it brought training further than ever."""
 
 
-def lived(book: Book, *, lived_s: float, useful_s: float, window_s: float) -> Book:
+def lived(history: RunHistory, *, lived_s: float, useful_s: float, window_s: float) -> RunHistory:
     """The book with the time of an attempt added; what is older than about two windows weighs less and less."""
-    lived_s, useful_s = book.lived_s + lived_s, book.useful_s + useful_s
+    lived_s, useful_s = history.lived_s + lived_s, history.useful_s + useful_s
     while lived_s > 2 * window_s:
         lived_s, useful_s = lived_s / 2, useful_s / 2
-    return replace(book, lived_s=lived_s, useful_s=useful_s)
+    return replace(history, lived_s=lived_s, useful_s=useful_s)
 
 
 def advance(beat: Beat | None) -> float | None:
@@ -93,14 +93,14 @@ def advance(beat: Beat | None) -> float | None:
 class Starting:
     """A launch was ordered; the keeper has not yet said that the trainer runs."""
 
-    book: Book
+    history: RunHistory
 
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
     """The trainer is alive."""
 
-    book: Book
+    history: RunHistory
     watch: Watch
     since_s: float
     """When it was launched, or adopted."""
@@ -120,7 +120,7 @@ class Rung(StrEnum):
 class Stopping:
     """The trainer is being ended."""
 
-    book: Book
+    history: RunHistory
     watch: Watch
     by: EndedBy
     rung: Rung
@@ -152,10 +152,10 @@ class Unkillable:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Waiting:
+class BackingOff:
     """Back-off before a relaunch."""
 
-    book: Book
+    history: RunHistory
     until_s: float
 
 
@@ -163,7 +163,7 @@ class Waiting:
 class Holding:
     """Will not relaunch until a condition clears."""
 
-    book: Book
+    history: RunHistory
     cause: Cause
     condition: str
     """For a person."""
@@ -178,12 +178,12 @@ class Holding:
 class Paused:
     """Let go of the GPU, by request."""
 
-    book: Book
+    history: RunHistory
     quiet: str = ""
     """The quiet hours that end it; empty: a person asked, and a person ends it."""
 
 
-class Outcome(StrEnum):
+class RunOutcome(StrEnum):
     """How a run has ended."""
 
     COMPLETED = "completed"
@@ -195,9 +195,9 @@ class Outcome(StrEnum):
 class Ended:
     """Nothing of the run is left."""
 
-    book: Book
-    outcome: Outcome
+    history: RunHistory
+    outcome: RunOutcome
     sentence: str
 
 
-State = Starting | Running | Stopping | Waiting | Holding | Paused | Ended
+State = Starting | Running | Stopping | BackingOff | Holding | Paused | Ended

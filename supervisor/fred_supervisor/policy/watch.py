@@ -8,7 +8,7 @@ from fred_supervisor.contract.heartbeat import Beat, Section
 from fred_supervisor.policy.settings import Settings
 
 
-class Level(IntEnum):
+class HeartbeatLevel(IntEnum):
     """How well a trainer can be seen."""
 
     SILENT = 0
@@ -20,7 +20,7 @@ class Level(IntEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class HeartbeatReading:
     """One look at one rank's heartbeat file."""
 
     rank: int = 0
@@ -52,10 +52,10 @@ class RankWatch:
     stopped: bool = False
 
     @property
-    def level(self) -> Level:
+    def level(self) -> HeartbeatLevel:
         if self.beat is not None:
-            return Level.RECORDS
-        return Level.TOUCHES if self.stamp else Level.SILENT
+            return HeartbeatLevel.RECORDS
+        return HeartbeatLevel.TOUCHES if self.stamp else HeartbeatLevel.SILENT
 
     @property
     def section(self) -> Section:
@@ -102,7 +102,7 @@ def begin(now_s: float) -> Watch:
     return Watch(ranks={0: RankWatch(changed_s=now_s)})
 
 
-def look(watch: Watch, learned: Learned, looks: tuple[Look, ...], now_s: float) -> tuple[Watch, Learned]:
+def look(watch: Watch, learned: Learned, looks: tuple[HeartbeatReading, ...], now_s: float) -> tuple[Watch, Learned]:
     """Take in one look at every rank."""
     ranks = dict(watch.ranks)
     progressed = False
@@ -116,7 +116,7 @@ def look(watch: Watch, learned: Learned, looks: tuple[Look, ...], now_s: float) 
     return replace(watch, ranks=ranks, stalled_s=None if progressed else watch.stalled_s), learned
 
 
-def _look_at(before: RankWatch, seen: Look, now_s: float) -> RankWatch:
+def _look_at(before: RankWatch, seen: HeartbeatReading, now_s: float) -> RankWatch:
     if seen.gone:
         last = _look_at(before, replace(seen, gone=False), now_s)
         return replace(last, changed_s=now_s, blind=True)
@@ -144,10 +144,10 @@ def _learn(learned: Learned, before: RankWatch, after: RankWatch) -> Learned:
     section = before.section
     gap_s = after.changed_s - before.changed_s
     gaps_s = learned.gaps_s
-    if before.level > Level.SILENT and gap_s > gaps_s.get(section, 0.0):
+    if before.level > HeartbeatLevel.SILENT and gap_s > gaps_s.get(section, 0.0):
         gaps_s = {**gaps_s, section: gap_s}
     cycle = learned.cycle
-    if after.level is Level.RECORDS and not learned.whole_cycle and after.section != (cycle[-1:] or ("",))[0]:
+    if after.level is HeartbeatLevel.RECORDS and not learned.whole_cycle and after.section != (cycle[-1:] or ("",))[0]:
         cycle = (*(s for s in cycle if s != after.section), str(after.section))
     return replace(learned, gaps_s=gaps_s, cycle=cycle, beats=True)
 
@@ -162,14 +162,14 @@ def limit_s(settings: Settings, learned: Learned, rank: RankWatch) -> float | No
     """How long this rank may show no progress where it is; None: it is watched for its exit only."""
     section = rank.section
     by_hand = settings.hang_timeout_s.get(section)
-    if rank.level is Level.SILENT:
+    if rank.level is HeartbeatLevel.SILENT:
         if by_hand is None and not (settings.expects_beats or learned.beats):
             return None
         return settings.section_limit_s if by_hand is None else by_hand
     if by_hand is not None:
         return by_hand
     factor = learned.factors.get(section, 1.0)
-    if rank.level is Level.TOUCHES:
+    if rank.level is HeartbeatLevel.TOUCHES:
         return settings.level1_limit_s * factor
     gap_s = learned.gaps_s.get(section, 0.0) * settings.learn_factor
     if section is not Section.TRAIN:

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from fred_supervisor.policy.actions import Action
 from fred_supervisor.policy.decide import decide, wake_s
-from fred_supervisor.policy.seen import Seen
+from fred_supervisor.policy.observation import Observation
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Ended, State
 
@@ -12,7 +12,7 @@ from fred_supervisor.policy.state import Ended, State
 class World(Protocol):
     """What the loop touches."""
 
-    def observe(self, state: State, wake_s: float | None) -> Seen:
+    def observe(self, state: State, wake_s: float | None) -> Observation:
         """Wait for an event, for `wake_s` on the monotonic clock, or for the next look; then say what is seen."""
 
     def record(self, state: State, *, durable: bool) -> None:

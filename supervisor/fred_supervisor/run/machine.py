@@ -13,18 +13,30 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fred_supervisor.contract.checkpoint import Found
+from fred_supervisor.attempt import evidence
+from fred_supervisor.attempt.launch import spawn
+from fred_supervisor.attempt.live_attempt import LiveAttempt
+from fred_supervisor.attempt.orphans import Orphans
+from fred_supervisor.attempt.stack_dump import StackDump
+from fred_supervisor.contract.checkpoint import CheckpointFile
 from fred_supervisor.contract.files import now_text, read_json, write_json
+from fred_supervisor.gpu.run_gpus import HELD, RunGpus
+from fred_supervisor.linux import proc
+from fred_supervisor.linux.proc import Identity
+from fred_supervisor.linux.text_io import complain
+from fred_supervisor.monitor.client import MonitorClient
 from fred_supervisor.policy.actions import Action, DumpStacks, Kill, Launch, Note, Recovered, Report, Terminate
+from fred_supervisor.policy.admission import Admit, Deny
 from fred_supervisor.policy.cause import Cause, Evidence
-from fred_supervisor.policy.gate import Open, Shut
-from fred_supervisor.policy.remedy import ordered
-from fred_supervisor.policy.seen import Request, Seen
+from fred_supervisor.policy.observation import Observation, Request
+from fred_supervisor.policy.pace import Pace
+from fred_supervisor.policy.remedies import effective_overrides
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import (
+    BackingOff,
     Ended,
     Holding,
-    Orders,
+    Overrides,
     Paused,
     Rung,
     Running,
@@ -32,26 +44,16 @@ from fred_supervisor.policy.state import (
     State,
     Stopping,
     Survivor,
-    Waiting,
 )
-from fred_supervisor.policy.watch import Look, slowest
-from fred_supervisor.run import evidence, lock, proc, snapshot
-from fred_supervisor.run.asked import Asked
-from fred_supervisor.run.custody import Custody
-from fred_supervisor.run.gpus import HELD, Gpus
-from fred_supervisor.run.hours import Hours
-from fred_supervisor.run.journal import complain
-from fred_supervisor.run.launch import spawn
-from fred_supervisor.run.pace import Pace
-from fred_supervisor.run.proc import Identity
-from fred_supervisor.run.records import Records
-from fred_supervisor.run.requests import SIGNALS
-from fred_supervisor.run.resume import Picker
+from fred_supervisor.policy.watch import HeartbeatReading, slowest
+from fred_supervisor.run.control import SIGNALS
+from fred_supervisor.run.maintenance import Maintenance
+from fred_supervisor.run.quiet_hours import QuietHours
+from fred_supervisor.run.recorder import Recorder
 from fred_supervisor.run.service import Service
-from fred_supervisor.run.sidecar import Monitor
-from fred_supervisor.run.sight import LiveAttempt
-from fred_supervisor.run.stacks import Dump
-from fred_supervisor.run.upkeep import Upkeep
+from fred_supervisor.store import lock, state_file
+from fred_supervisor.store.checkpoints import CheckpointPicker
+from fred_supervisor.store.run_spec import RunSpec
 
 _LOOK_S = 1.0
 """Between two looks at the heartbeats, or an eighth of the limit where that is less."""
@@ -69,7 +71,7 @@ class Machine:
 
     def __init__(
         self,
-        asked: Asked,
+        spec: RunSpec,
         settings: Settings,
         *,
         lock_fd: int,
@@ -81,27 +83,27 @@ class Machine:
         `on_note` is called with each sentence for a person.
         """
         self._lock_fd = lock_fd
-        self.asked = asked
+        self.spec = spec
         self.settings = settings
         self._on_spawned: Callable[[str | None], None] | None = on_spawned
-        self._picker = Picker(asked, tell=self._passed_over)
+        self._picker = CheckpointPicker(spec, tell=self._passed_over)
         self._told: set[tuple[Path, str]] = set()
         self._attempt: LiveAttempt | None = None
         self._ended: Evidence | None = None
-        self._dump = Dump()
-        self._last_looks: tuple[Look, ...] = ()
+        self._dump = StackDump()
+        self._last_looks: tuple[HeartbeatReading, ...] = ()
         """At the files of an attempt that has just ended."""
         self._dumps = 0
-        self._pace = Pace(losses=snapshot.losses_from(read_json(asked.dir.state) or {}))
+        self._pace = Pace(losses=state_file.losses_from(read_json(spec.dir.state) or {}))
         self._service = Service()
-        self._monitor = Monitor(asked)
-        self._gpus = Gpus(asked, self._monitor)
-        self._hours = Hours(asked.quiet)
-        self._custody = Custody(asked, self._own_pids)
-        self._upkeep = Upkeep(asked, self._picker, output_max_mib=settings.output_max_mib, note=self.note)
+        self._monitor = MonitorClient(spec)
+        self._gpus = RunGpus(spec, self._monitor)
+        self._hours = QuietHours(spec.quiet)
+        self._orphans = Orphans(spec, self._own_pids)
+        self._maintenance = Maintenance(spec, self._picker, output_max_mib=settings.output_max_mib, note=self.note)
         own = proc.identify(os.getpid())
         assert own is not None
-        self._records = Records(asked, settings, own, on_note)
+        self._recorder = Recorder(spec, settings, own, on_note)
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
@@ -122,11 +124,11 @@ class Machine:
     def _own_pids(self) -> frozenset[int]:
         """Children of ours that do not belong to the trainer."""
         spies = frozenset[int]() if self._attempt is None else self._attempt.stacks.pids
-        return self._monitor.pids | self._records.alerts.pids | self._upkeep.errands.pids | spies
+        return self._monitor.pids | self._recorder.alerts.pids | self._maintenance.jobs.pids | spies
 
     # -- observe ------------------------------------------------------------------------------------------------------
 
-    def observe(self, state: State, wake_s: float | None) -> Seen:
+    def observe(self, state: State, wake_s: float | None) -> Observation:
         before_s = time.monotonic()
         timeout_s = self._timeout_s(state, wake_s, before_s)
         events = [] if self._ended is not None else self._selector.select(timeout_s)
@@ -146,9 +148,9 @@ class Machine:
             elif key.data == "monitor":
                 self._forget("monitor")
                 self._monitor.ended(now_s)
-        self._custody.reap(self._attempt)
-        self._upkeep.errands.look(now_s)
-        if self._attempt is not None and self._attempt.orphan_s is not None and self._custody.sweep(self._attempt):
+        self._orphans.reap(self._attempt)
+        self._maintenance.jobs.look(now_s)
+        if self._attempt is not None and self._attempt.orphan_s is not None and self._orphans.sweep(self._attempt):
             self._orphan_swept(self._attempt)
         if self._monitor.due_s is not None and now_s >= self._monitor.due_s:
             self._start_monitor()
@@ -163,7 +165,7 @@ class Machine:
             looks = self._attempt.look(now_s)
             fresh = self._attempt.fresh_checkpoint()
             self._pace.see(looks, now_s)
-            self._records.alarm(looks)
+            self._recorder.alarm(looks)
             if isinstance(state, Running) and state.watch.stalled_s is not None:
                 busy = self._attempt.busy(now_s)
             if isinstance(state, Stopping) and state.rung is Rung.DUMP:
@@ -176,7 +178,7 @@ class Machine:
             clear = self._clear(state)
         self._ended = self._ended or self._gpus.verdict()
         ended, self._ended = self._ended, None
-        return Seen(
+        return Observation(
             now_s=now_s,
             late_s=late_s if late_s > _LATE_S else 0.0,
             launched=launched is True,
@@ -193,7 +195,7 @@ class Machine:
             quiet=self._hours.now(),
         )
 
-    def _at_gate(self, state: State, request: Request | None) -> tuple[bool | None, Shut | None]:
+    def _at_gate(self, state: State, request: Request | None) -> tuple[bool | None, Deny | None]:
         """Of a launch that waits at the gate, or a run that is held there: whether it is clear, or what bars it."""
         gate = self._gpus.gate
         held = isinstance(state, Holding) and state.cause in HELD
@@ -205,16 +207,16 @@ class Machine:
             bar = gate.put_off()
             return None, bar if isinstance(state, Starting) else None
         verdict = gate.look()
-        if isinstance(verdict, Open) and isinstance(state, Holding):
+        if isinstance(verdict, Admit) and isinstance(state, Holding):
             known_bad = verdict.blind and state.cause is Cause.GPU  # who says nothing does not say that it has cleared
             return not known_bad, None
-        if isinstance(verdict, Open):
+        if isinstance(verdict, Admit):
             self._launch(state)
             return None, None
         if verdict is not None and verdict.absent and self._on_spawned is not None:
             reason = verdict.sentence.rstrip(".")
             self._spawned(reason)
-            self._ended = Evidence(attempt=state.book.attempt, last_line=reason, exec_error=reason)
+            self._ended = Evidence(attempt=state.history.attempt, last_line=reason, exec_error=reason)
             return None, None
         return None, verdict
 
@@ -226,7 +228,7 @@ class Machine:
     def _timeout_s(self, state: State, wake_s: float | None, now_s: float) -> float | None:
         ends = [] if wake_s is None else [wake_s]
         if isinstance(state, Running):
-            found = slowest(self.settings, state.book.learned, state.watch)
+            found = slowest(self.settings, state.history.learned, state.watch)
             look_s = _LOOK_S if found is None else min(_LOOK_S, max(_LEAST_LOOK_S, found.limit_s / 8))
             ends = [e for e in ends if e > now_s] + [now_s + look_s]
         elif isinstance(state, Stopping):
@@ -234,7 +236,7 @@ class Machine:
             ends.append(now_s + half_s)
         if self._attempt is not None and self._attempt.orphan_s is not None:
             ends.append(now_s + _SWEEP_S)
-        others = (self._records.alerts.due_s, self._service.due_s, self._gpus.due_s, self._hours.due_s)
+        others = (self._recorder.alerts.due_s, self._service.due_s, self._gpus.due_s, self._hours.due_s)
         ends += [due_s for due_s in (self._monitor.due_s, *others) if due_s is not None]
         return None if not ends else max(0.0, min(ends) - now_s)
 
@@ -242,8 +244,8 @@ class Machine:
         numbers: bytes = b""
         with contextlib.suppress(BlockingIOError):
             numbers = self._wake_read.recv(4096)
-        asked = [SIGNALS[number] for number in numbers if number in SIGNALS]
-        return Request.STOP if Request.STOP in asked else asked[-1] if asked else None
+        spec = [SIGNALS[number] for number in numbers if number in SIGNALS]
+        return Request.STOP if Request.STOP in spec else spec[-1] if spec else None
 
     def _ready(self) -> bool | None:
         """The keeper's one line: the trainer runs, or could not be started."""
@@ -264,7 +266,7 @@ class Machine:
         self._spawned(None)
         self._monitor.expect(time.monotonic())
         self._monitor.order(event="near", trainer=answer["trainer"])
-        self._upkeep.note_code(attempt)
+        self._maintenance.note_code(attempt)
         where = "" if attempt.resume is None else f", from {attempt.resume.name}"
         self.note("launched", f"Attempt {attempt.number} runs as pid {answer['trainer']}{where}.")
         return True
@@ -289,9 +291,9 @@ class Machine:
 
     def close(self) -> None:
         """After the end of the run: nothing of ours stays behind."""
-        self._upkeep.errands.leave()
+        self._maintenance.jobs.leave()
         self._monitor.leave()
-        self._records.alerts.leave()
+        self._recorder.alerts.leave()
 
     def _watch_process(self, who: Identity, name: str) -> bool:
         fd = proc.open_pidfd(who)
@@ -326,7 +328,7 @@ class Machine:
         """A trainer without a keeper has ended; what it left is swept up by and by."""
         assert self._attempt is not None
         self._forget("trainer")
-        self._custody.reap(self._attempt)
+        self._orphans.reap(self._attempt)
         self._attempt.orphan_s = time.monotonic()
 
     def _orphan_swept(self, attempt: LiveAttempt) -> None:
@@ -345,13 +347,13 @@ class Machine:
     def _survivors(self, attempt: LiveAttempt, state: State, now_s: float) -> tuple[Survivor, ...]:
         """Who does not end: on SIGKILL, or though the trainer itself has ended."""
         if isinstance(state, Stopping) and state.rung is Rung.KILL and now_s >= state.until_s:
-            return self._custody.survivors(attempt)
+            return self._orphans.survivors(attempt)
         if attempt.orphan_s is not None:
-            return self._custody.survivors(attempt) if now_s - attempt.orphan_s > _STRAY_S else ()
-        return self._custody.outlived(attempt)
+            return self._orphans.survivors(attempt) if now_s - attempt.orphan_s > _STRAY_S else ()
+        return self._orphans.outlived(attempt)
 
     def _finish(self, attempt: LiveAttempt) -> None:
-        seen = evidence.gather(self.asked, attempt.number, oom_kills_before=attempt.oom_kills)
+        seen = evidence.gather(self.spec, attempt.number, oom_kills_before=attempt.oom_kills)
         self._ended = self._gpus.examine(replace(seen, stuck=attempt.why_stuck()))
         self._last_looks = attempt.look(time.monotonic())
         self._monitor.order(event="near", trainer=None)
@@ -367,22 +369,24 @@ class Machine:
             case DumpStacks():
                 if self._attempt is not None:
                     self._attempt.ask_stacks()
-                    self._dumps = self._attempt.stacks.asked
+                    self._dumps = self._attempt.stacks.requests
             case Terminate():
                 self._terminate(wake=action.wake)
             case Kill():
                 self._kill()
             case Report():
-                self._records.incident(action, self._resume(ordered(self.settings, state.book.orders)), self._dump)
-                self._dump = Dump()
+                self._recorder.incident(
+                    action, self._resume(effective_overrides(self.settings, state.history.overrides)), self._dump
+                )
+                self._dump = StackDump()
             case Recovered():
-                self._records.recovered()
+                self._recorder.recovered()
             case Note():
                 self.note(action.event, action.text)
 
     def note(self, event: str, text: str) -> None:
         """For people: into the journal and the status."""
-        self._records.note(event, text)
+        self._recorder.note(event, text)
 
     def _order_launch(self, state: State) -> None:
         """At once, or, where there may be a GPU, when the gate opens."""
@@ -392,17 +396,17 @@ class Machine:
             self._launch(state)
 
     def _ask_gate(self, state: State) -> None:
-        orders = ordered(self.settings, state.book.orders)
-        self._gpus.begin(self._resume(orders), orders)
+        overrides = effective_overrides(self.settings, state.history.overrides)
+        self._gpus.begin(self._resume(overrides), overrides)
 
     def _launch(self, state: State) -> None:
         assert isinstance(state, Starting)
-        number, orders = state.book.attempt, ordered(self.settings, state.book.orders)
-        resume = self._resume(orders)
+        number, overrides = state.history.attempt, effective_overrides(self.settings, state.history.overrides)
+        resume = self._resume(overrides)
         kills = evidence.oom_kills()
         try:
             path = None if resume is None else resume.path
-            launched = spawn(self.asked, number, orders, path, gpus=self._gpus.gate.uuids)
+            launched = spawn(self.spec, number, overrides, path, gpus=self._gpus.gate.uuids)
         except OSError as error:
             reason = f"{error.filename or 'the keeper'}: {error.strerror}"
             full = error.errno in (errno.ENOSPC, errno.EDQUOT) and self._on_spawned is None
@@ -413,7 +417,7 @@ class Machine:
             )
             return
         self._attempt = LiveAttempt(
-            asked=self.asked,
+            spec=self.spec,
             number=number,
             keeper=launched.keeper,
             starting=launched,
@@ -423,18 +427,18 @@ class Machine:
         self._selector.register(launched.ready_fd, selectors.EVENT_READ, "ready")
         if not self._watch_process(launched.keeper, "keeper"):
             self._keeper_ended()
-        if self.asked.resume != "auto" or self.asked.phase is not None:  # both held for this attempt only
-            self.asked = replace(self.asked, resume="auto", phase=None)
-            self._picker.asked = self.asked
+        if self.spec.resume != "auto" or self.spec.phase is not None:  # both held for this attempt only
+            self.spec = replace(self.spec, resume="auto", phase=None)
+            self._picker.spec = self.spec
             try:
-                self.asked.save()
+                self.spec.save()
             except OSError as error:
                 complain(f"run.json: {error}; the next supervisor may resume from where this one did")
 
     def adopt(self, number: int, keeper: Identity | None, resume: Path | None) -> None:
         """Take over a live attempt of a supervisor that is gone."""
         attempt = LiveAttempt(
-            asked=self.asked, number=number, keeper=keeper, resume=resume, oom_kills=evidence.oom_kills()
+            spec=self.spec, number=number, keeper=keeper, resume=resume, oom_kills=evidence.oom_kills()
         )
         self._attempt = attempt
         attempt.read_trainer()
@@ -444,14 +448,14 @@ class Machine:
         if keeper is None or not self._watch_process(keeper, "keeper"):
             self._keeper_ended()
 
-    def _resume(self, orders: Orders) -> Found | None:
-        asked = self.asked
-        if asked.resume == "none":
+    def _resume(self, overrides: Overrides) -> CheckpointFile | None:
+        spec = self.spec
+        if spec.resume == "none":
             return None
-        if asked.resume != "auto":
-            path = Path(asked.resume)
-            return Found(path=path, sidecar=None, phase=None, epoch=None, order=(0, 0, 0, 0, 0))
-        return self._picker.newest(phase=asked.phase, blamed=orders.blamed)
+        if spec.resume != "auto":
+            path = Path(spec.resume)
+            return CheckpointFile(path=path, sidecar=None, phase=None, epoch=None, order=(0, 0, 0, 0, 0))
+        return self._picker.newest(phase=spec.phase, blamed=overrides.blamed)
 
     def _passed_over(self, path: Path, reason: str) -> None:
         if (path, reason) not in self._told:
@@ -462,7 +466,7 @@ class Machine:
         """Half-way through the time for the dump, ask again; at its end, compare."""
         if now_s >= until_s:
             return attempt.stacks.moved()
-        if now_s >= until_s - self.settings.dump_s / 2 and self._dumps == attempt.stacks.asked:
+        if now_s >= until_s - self.settings.dump_s / 2 and self._dumps == attempt.stacks.requests:
             attempt.ask_stacks()
         return None
 
@@ -477,47 +481,47 @@ class Machine:
         if attempt is None:
             return
         if attempt.keeper is None:
-            self._custody.sweep(attempt)
+            self._orphans.sweep(attempt)
         else:
             proc.send(attempt.keeper, signal.SIGTERM)
             proc.send(attempt.keeper, signal.SIGCONT)
 
     def _clear(self, state: Holding) -> bool:
         if state.cause is Cause.DISK:
-            return evidence.scarce(self.asked) is False
-        return evidence.data_gone(self.asked) is None
+            return evidence.scarce(self.spec) is False
+        return evidence.data_gone(self.spec) is None
 
     # -- record -------------------------------------------------------------------------------------------------------
 
     def record(self, state: State, *, durable: bool) -> None:
         self._service.see(state, self.settings, time.monotonic())
-        self._records.alerts.see(state)
-        if not self._records.due(state, durable=durable):
+        self._recorder.alerts.see(state)
+        if not self._recorder.due(state, durable=durable):
             return
-        if not lock.is_at(self._lock_fd, self.asked.dir):
+        if not lock.is_at(self._lock_fd, self.spec.dir):
             self._mend_run_dir()
-        detail = self._records.snapshot(state, self._pace, durable=durable, outlook=self._gpus.text)
+        detail = self._recorder.snapshot(state, self._pace, durable=durable, outlook=self._gpus.text)
         self._service.show(state, detail, self._pace)
-        if isinstance(state, Waiting | Holding | Paused | Ended):
+        if isinstance(state, BackingOff | Holding | Paused | Ended):
             self._spawned(None)  # a start is answered, though nothing runs yet
         if isinstance(state, Holding | Paused | Ended):
             self._gpus.gate.let_go()
-        self._monitor.order(facts={**self._pace.document(), "restarts": state.book.restarts.total})
+        self._monitor.order(facts={**self._pace.document(), "restarts": state.history.restarts.total})
         if self._attempt is not None:
-            self._upkeep.look(self._attempt)
+            self._maintenance.look(self._attempt)
 
     def _mend_run_dir(self) -> None:
         """The run dir was deleted under us: make what `status`, `stop` and the next supervisor need."""
         try:
-            self.asked.dir.supervisor.mkdir(mode=0o700, parents=True, exist_ok=True)
-            taken = lock.take(self.asked.dir)
+            self.spec.dir.supervisor.mkdir(mode=0o700, parents=True, exist_ok=True)
+            taken = lock.take(self.spec.dir)
             if taken is None:
                 self.note("superseded", "Another supervisor has taken the run dir's place; this one leaves.")
                 self._request = Request.STOP
                 return
             os.close(self._lock_fd)
             self._lock_fd = taken
-            self.asked.save()
+            self.spec.save()
             if self._attempt is not None:
                 self._attempt.write_launch()
         except OSError as error:

@@ -4,11 +4,11 @@ from datetime import timedelta
 from typing import Final
 
 from fred_supervisor.contract.heartbeat import Beat, Section
+from fred_supervisor.linux import sd_notify
 from fred_supervisor.policy.cause import EndedBy
+from fred_supervisor.policy.pace import Pace
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.state import Ended, Outcome, Running, Starting, State, Stopping
-from fred_supervisor.run import notify
-from fred_supervisor.run.pace import Pace
+from fred_supervisor.policy.state import Ended, Running, RunOutcome, Starting, State, Stopping
 
 _SLACK_S: Final = 15.0
 """Beyond the trainer's grace and its SIGKILL: for the last files, and the end of the monitor."""
@@ -18,7 +18,7 @@ class Service:
     """Speaks for the loop, and only when the loop goes round: a hung one falls silent, and the watchdog bites."""
 
     def __init__(self) -> None:
-        self._watchdog_s = notify.watchdog_s()
+        self._watchdog_s = sd_notify.watchdog_s()
         self._fed_s = 0.0
         self._ready = False
         self._leaving = False
@@ -33,31 +33,31 @@ class Service:
         """Once per turn of the loop."""
         if self.due_s is not None and now_s >= self.due_s:
             self._fed_s = now_s
-            notify.tell(WATCHDOG=1)
+            sd_notify.tell(WATCHDOG=1)
         # A trainer that could not be launched at all is a service that could not be started.
-        if not isinstance(state, Starting) and not (isinstance(state, Ended) and state.outcome is Outcome.FAILED):
+        if not isinstance(state, Starting) and not (isinstance(state, Ended) and state.outcome is RunOutcome.FAILED):
             self.ready()
         if isinstance(state, Stopping) and state.by is EndedBy.STOP:  # a hang ends the trainer, not us
             if not self._leaving:
                 self._leaving = True
-                notify.tell(STOPPING=1)
+                sd_notify.tell(STOPPING=1)
             left_s = max(0.0, state.until_s - now_s) + settings.kill_s + _SLACK_S
-            notify.tell(EXTEND_TIMEOUT_USEC=int(left_s * 1e6))
+            sd_notify.tell(EXTEND_TIMEOUT_USEC=int(left_s * 1e6))
 
     def ready(self) -> None:
         """Once; later calls do nothing."""
         if not self._ready:
             self._ready = True
-            notify.tell(READY=1)
+            sd_notify.tell(READY=1)
 
     def show(self, state: State, detail: str, pace: Pace) -> None:
         """How it goes, in one line."""
         beat = state.watch.main.beat if isinstance(state, Running) and state.watch.stalled_s is None else None
         told = None if beat is None or beat.epoch is None else progress_line(beat, pace)
-        text = detail if told is None else f"Attempt {state.book.attempt}: {told}"
+        text = detail if told is None else f"Attempt {state.history.attempt}: {told}"
         if text != self._shown:
             self._shown = text
-            notify.tell(STATUS=text)
+            sd_notify.tell(STATUS=text)
 
 
 _SECTIONS: Final = {Section.EVAL: "evaluating", Section.CHECKPOINT: "saving"}

@@ -11,9 +11,9 @@ from tests.trainer.conftest import FORKS
 from tests.trainer.states import Listening, state_of
 
 from fred_supervisor.contract import find_latest_checkpoint
+from fred_supervisor.contract.builtin.trainer_files import BEST, FINAL, step_name
 from fred_supervisor.contract.checkpoint import read_sidecar, why_invalid
-from fred_supervisor.contract.exits import TrainerExit
-from fred_supervisor.contract.layout import BEST, FINAL, step_name
+from fred_supervisor.contract.exit_codes import TrainerExit
 from fred_trainer.checkpoint.checkpoints import Checkpoints
 from fred_trainer.checkpoint.load import load
 from fred_trainer.runtime.drills import DrillRunner

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from fred_supervisor.contract import find_latest_checkpoint
+from fred_supervisor.contract.builtin.trainer_files import FINAL
 from fred_supervisor.contract.checkpoint import read_sidecar
-from fred_supervisor.contract.errors import ErrorKind
-from fred_supervisor.contract.exits import TrainerExit
-from fred_supervisor.contract.layout import FINAL
+from fred_supervisor.contract.error_file import ErrorKind
+from fred_supervisor.contract.exit_codes import TrainerExit
 
 SHORT = ("--freeze-epochs=1", "--epochs=2", "--freeze-batch-size=4", "--unfreeze-batch-size=4")
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from fred_supervisor.contract import Heartbeat
-from fred_supervisor.contract.exits import TrainerExit
-from fred_supervisor.contract.layout import FINAL
+from fred_supervisor.contract.builtin.trainer_files import FINAL
+from fred_supervisor.contract.exit_codes import TrainerExit
 from fred_trainer.cli.main import main
 from fred_trainer.cli.parser import train_parser
 from fred_trainer.cli.train import run

@@ -12,8 +12,8 @@ import torch
 from rich.console import Console
 
 from fred_supervisor.contract import Heartbeat
+from fred_supervisor.contract.builtin.trainer_files import FINAL
 from fred_supervisor.contract.checkpoint import read_sidecar
-from fred_supervisor.contract.layout import FINAL
 from fred_trainer.cli.train import run
 from fred_trainer.evaluate.metrics import Scores
 from fred_trainer.report.bar import Bar

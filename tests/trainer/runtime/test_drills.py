@@ -11,13 +11,13 @@ import time
 import pytest
 import torch
 
-from fred_supervisor.contract.drill import parse_drills
-from fred_supervisor.contract.layout import RunDir
+from fred_supervisor.contract.builtin.drill import parse_drills
+from fred_supervisor.contract.builtin.trainer_files import TrainerFiles
 from fred_trainer.runtime.drills import DrillRunner
 
 
 def faults(run_dir, text):
-    return DrillRunner(parse_drills(text), RunDir(run_dir), torch.device("cpu"))
+    return DrillRunner(parse_drills(text), TrainerFiles(run_dir), torch.device("cpu"))
 
 
 def hooks(drill):
@@ -39,15 +39,15 @@ def test_a_drill_fires_once_at_its_place_and_nowhere_else(tmp_path, where):
     with pytest.raises(RuntimeError, match=f"exception@{where}"):
         hooks(faults(tmp_path, f"exception@{where}"))[where]()
     hooks(faults(tmp_path, f"exception@{where}"))[where]()  # a relaunch
-    assert stat.S_IMODE(RunDir(tmp_path).drills.stat().st_mode) == 0o700
-    assert stat.S_IMODE(RunDir(tmp_path).supervisor.stat().st_mode) == 0o700
+    assert stat.S_IMODE(TrainerFiles(tmp_path).drills.stat().st_mode) == 0o700
+    assert stat.S_IMODE(TrainerFiles(tmp_path).drills.parent.stat().st_mode) == 0o700
 
 
 def test_with_a_bang_it_fires_always(tmp_path):
     for _ in range(2):
         with pytest.raises(RuntimeError):
             faults(tmp_path, "exception@startup!").startup()
-    assert not RunDir(tmp_path).drills.exists()
+    assert not TrainerFiles(tmp_path).drills.exists()
 
 
 def test_too_large_a_batch_runs_out_of_memory_in_the_unfreeze_phase_as_often_as_it_is_tried(tmp_path):
@@ -77,12 +77,12 @@ SCRIPT = """
 import signal, sys, types
 from pathlib import Path
 sys.modules["torch"] = types.SimpleNamespace(device=object, Tensor=object)  # seconds that this test needs not wait for
-from fred_supervisor.contract.drill import parse_drills
-from fred_supervisor.contract.layout import RunDir
+from fred_supervisor.contract.builtin.drill import parse_drills
+from fred_supervisor.contract.builtin.trainer_files import TrainerFiles
 from fred_trainer.runtime.drills import DrillRunner
 signal.signal(signal.SIGTERM, lambda *_: None)
 print("up", flush=True)
-DrillRunner(parse_drills(sys.argv[1]), RunDir(Path(sys.argv[2])), None).startup()
+DrillRunner(parse_drills(sys.argv[1]), TrainerFiles(Path(sys.argv[2])), None).startup()
 print("went on", flush=True)
 """
 

@@ -8,7 +8,7 @@ import torch
 import fred_trainer.train.loop
 import fred_trainer.train.setup
 from fred_supervisor.contract import Heartbeat
-from fred_supervisor.contract.layout import FINAL
+from fred_supervisor.contract.builtin.trainer_files import FINAL
 from fred_trainer.checkpoint.load import load
 from fred_trainer.cli.train import run
 from fred_trainer.errors import ConfigError

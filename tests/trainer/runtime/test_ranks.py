@@ -15,11 +15,11 @@ import torch
 from tests.trainer.conftest import FORKS, STARTED_BY_HAND, TINY
 
 from fred_supervisor.contract import Heartbeat, environment, find_latest_checkpoint
+from fred_supervisor.contract.builtin.trainer_files import FINAL
 from fred_supervisor.contract.checkpoint import read_sidecar
-from fred_supervisor.contract.errors import ErrorKind, read_error
-from fred_supervisor.contract.exits import TrainerExit
+from fred_supervisor.contract.error_file import ErrorKind, read_error
+from fred_supervisor.contract.exit_codes import TrainerExit
 from fred_supervisor.contract.heartbeat import parse
-from fred_supervisor.contract.layout import FINAL
 from fred_trainer.cli.train import run
 from fred_trainer.data import EpochBatches, EpochOrder, read_index, split
 from fred_trainer.errors import ConfigError

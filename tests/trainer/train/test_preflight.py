@@ -7,10 +7,10 @@ import torch
 
 import fred_trainer.train.preflight
 from fred_supervisor.contract import Heartbeat
-from fred_supervisor.contract.errors import ErrorKind, read_error
-from fred_supervisor.contract.exits import TrainerExit
-from fred_supervisor.contract.layout import FINAL, RunDir
-from fred_supervisor.contract.preflight import read_preflight
+from fred_supervisor.contract.builtin.preflight import read_preflight
+from fred_supervisor.contract.builtin.trainer_files import FINAL, TrainerFiles
+from fred_supervisor.contract.error_file import ErrorKind, read_error
+from fred_supervisor.contract.exit_codes import TrainerExit
 from fred_trainer.checkpoint.load import load
 from fred_trainer.cli.train import run
 from fred_trainer.errors import CheckpointError, DiskError
@@ -58,7 +58,7 @@ def test_it_takes_a_step_of_every_phase_and_leaves_the_needs(rehearsed, quiet, s
     caplog.set_level("INFO")
     rehearse(prepare(settings, torch.device("cpu")), quiet)
     assert steps == [(True, 2), (True, 2), (True, 4), (False, 2), (False, 2), (False, 6)]
-    found = read_preflight(RunDir(settings.run_dir).preflight)
+    found = read_preflight(TrainerFiles(settings.run_dir).preflight)
     assert {name: needs.batch for name, needs in found.phases.items()} == {"freeze": 4, "unfreeze": 6, "eval": 3}
     assert all(needs.gpu_peak_bytes is None for needs in found.phases.values())
     assert all(50 << 20 < needs.host_peak_bytes < 50 << 30 for needs in found.phases.values())
@@ -70,12 +70,12 @@ def test_it_takes_a_step_of_every_phase_and_leaves_the_needs(rehearsed, quiet, s
 def test_training_is_the_same_bit_by_bit_with_it_and_without(rehearsed, quiet):
     settings = rehearsed()
     assert run(settings, quiet) == 0
-    assert RunDir(settings.run_dir).preflight.exists()
+    assert TrainerFiles(settings.run_dir).preflight.exists()
     with_it = load(settings.run_dir / FINAL)
     without = replace(settings, no_preflight=True, resume="none", run_dir=settings.run_dir.with_name("plain"))
     without.run_dir.mkdir()
     assert run(without, Heartbeat(environ={}, signals=False)) == 0
-    assert not RunDir(without.run_dir).preflight.exists()
+    assert not TrainerFiles(without.run_dir).preflight.exists()
     plain = load(without.run_dir / FINAL)
     assert same(with_it["model"], plain["model"])
     assert same(with_it["ema"], plain["ema"])
@@ -106,7 +106,7 @@ def test_once_per_configuration_and_never_on_a_resume(rehearsed, quiet, steps):
 def test_a_phase_that_will_not_be_is_not_rehearsed(rehearsed, quiet, steps, flags):
     settings = replace(rehearsed(*flags), no_eval_map=True)
     rehearse(prepare(settings, torch.device("cpu")), quiet)
-    phases = set(read_preflight(RunDir(settings.run_dir).preflight).phases)
+    phases = set(read_preflight(TrainerFiles(settings.run_dir).preflight).phases)
     assert phases == ({"unfreeze"} if "--skip-freeze" in flags else {"freeze"})
 
 
@@ -150,7 +150,7 @@ def test_a_stop_in_the_middle_ends_it(rehearsed, quiet, steps):
     quiet.stopping = True
     rehearse(training, quiet)
     assert steps == [(True, 2), (True, 4)]
-    assert not RunDir(settings.run_dir).preflight.exists()
+    assert not TrainerFiles(settings.run_dir).preflight.exists()
 
 
 def test_as_a_process_it_comes_before_the_first_epoch(launcher):

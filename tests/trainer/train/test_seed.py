@@ -6,8 +6,8 @@ import pytest
 
 import fred_trainer.train.loop
 from fred_supervisor.contract import Heartbeat
+from fred_supervisor.contract.builtin.trainer_files import FINAL
 from fred_supervisor.contract.checkpoint import read_sidecar
-from fred_supervisor.contract.layout import FINAL
 from fred_trainer.cli.train import run
 from fred_trainer.evaluate.metrics import Scores
 

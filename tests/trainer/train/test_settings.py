@@ -2,7 +2,7 @@
 
 import pytest
 
-from fred_supervisor.contract.exits import TrainerExit
+from fred_supervisor.contract.exit_codes import TrainerExit
 from fred_trainer.cli.main import main
 from fred_trainer.cli.parser import train_parser
 from fred_trainer.data import write_sequences

@@ -13,9 +13,9 @@ import torch
 
 from fred_supervisor.contract import Heartbeat
 from fred_supervisor.contract.alarm import Alarm
-from fred_supervisor.contract.checkpoint import Sidecar, list_checkpoints, publish, read_sidecar
-from fred_supervisor.contract.files import now_text
-from fred_supervisor.contract.layout import STEP_STATE_LINK, TEMPORARY_SUFFIX, is_step_name, step_name
+from fred_supervisor.contract.builtin.trainer_files import STEP_STATE_LINK, is_step_name, step_name
+from fred_supervisor.contract.checkpoint import CheckpointMeta, list_checkpoints, publish, read_sidecar
+from fred_supervisor.contract.files import TEMPORARY_SUFFIX, now_text
 from fred_trainer.checkpoint.retention import RetentionPolicy
 from fred_trainer.checkpoint.saver import SaveOutcome, Saver, State, not_finite
 from fred_trainer.checkpoint.write import remove_leftovers, write_state
@@ -200,8 +200,8 @@ class Checkpoints:
             raise
         return True
 
-    def _describe(self, state: State, size: int, digest: str) -> Sidecar:
-        return Sidecar(
+    def _describe(self, state: State, size: int, digest: str) -> CheckpointMeta:
+        return CheckpointMeta(
             size=size,
             digest=digest,
             phase=state["phase"],

@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import Final
 
-from fred_supervisor.contract.checkpoint import Found, list_checkpoints, sidecar_path, why_invalid
-from fred_supervisor.contract.layout import is_epoch_name, is_step_name
+from fred_supervisor.contract.builtin.trainer_files import is_epoch_name, is_step_name
+from fred_supervisor.contract.checkpoint import CheckpointFile, list_checkpoints, sidecar_path, why_invalid
 
 log = logging.getLogger("fred_trainer")
 
@@ -56,7 +56,7 @@ class RetentionPolicy:
                 return one.path
         return None
 
-    def _last_valid(self, found: list[Found]) -> set[Path]:
+    def _last_valid(self, found: list[CheckpointFile]) -> set[Path]:
         """The newest valid ones; several names of one file are one."""
         files: set[tuple[int, int]] = set()
         kept = set()
@@ -69,7 +69,7 @@ class RetentionPolicy:
                 kept.add(one.path)
         return kept
 
-    def _valid(self, found: Found) -> bool:
+    def _valid(self, found: CheckpointFile) -> bool:
         try:
             key = _key(found.path)
         except FileNotFoundError:

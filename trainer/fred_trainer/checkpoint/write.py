@@ -9,7 +9,8 @@ from typing import Final
 
 import torch
 
-from fred_supervisor.contract.layout import TEMPORARY_SUFFIX, is_step_name
+from fred_supervisor.contract.builtin.trainer_files import is_step_name
+from fred_supervisor.contract.files import TEMPORARY_SUFFIX
 from fred_trainer.checkpoint.saver import State
 
 _TEMPORARY: Final = re.compile(rf"\..*?(?:\.(?P<pid>\d+))?{re.escape(TEMPORARY_SUFFIX)}")

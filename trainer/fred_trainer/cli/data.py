@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from fred_supervisor.contract.flags import natural, positive
-from fred_trainer.cli.parser import CommandParser
+from fred_supervisor.contract.builtin.flags import natural, positive
+from fred_trainer.cli.parser import TrainerParser
 from fred_trainer.data import (
     LAYOUTS,
     SCENERIES,
@@ -32,8 +32,8 @@ def main(words: Sequence[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    whole = CommandParser(prog="fred-train data", allow_abbrev=False, description="Makes up or checks a data set.")
-    commands = whole.add_subparsers(dest="command", required=True, parser_class=CommandParser)
+    whole = TrainerParser(prog="fred-train data", allow_abbrev=False, description="Makes up or checks a data set.")
+    commands = whole.add_subparsers(dest="command", required=True, parser_class=TrainerParser)
     synth = commands.add_parser("synth", help="write synthetic sequences in the FRED layout")
     synth.add_argument("dir", type=Path, metavar="DIR", help="new or empty folder")
     synth.add_argument("--sequences", type=natural, metavar="N", default=6, help="for training (default 6)")

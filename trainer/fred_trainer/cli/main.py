@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from fred_supervisor.contract import Heartbeat
-from fred_supervisor.contract.exits import TrainerExit
-from fred_supervisor.contract.flags import normalise
+from fred_supervisor.contract.builtin.flags import normalise
+from fred_supervisor.contract.exit_codes import TrainerExit
 from fred_trainer.cli.parser import make_run_dir, train_parser
 from fred_trainer.train.settings import settings_from
 

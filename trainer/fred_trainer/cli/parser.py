@@ -5,11 +5,11 @@ import os
 from pathlib import Path
 from typing import NoReturn
 
-from fred_supervisor.contract.flags import FLAGS, add_flags
+from fred_supervisor.contract.builtin.flags import FLAGS, add_flags
 from fred_trainer.errors import ConfigError
 
 
-class CommandParser(argparse.ArgumentParser):
+class TrainerParser(argparse.ArgumentParser):
     """Raises ConfigError, in one line, instead of printing the usage and leaving with 2."""
 
     def error(self, message: str) -> NoReturn:
@@ -18,7 +18,7 @@ class CommandParser(argparse.ArgumentParser):
 
 def train_parser() -> argparse.ArgumentParser:
     """The parser of the training command, from the contract's table of flags."""
-    parser = CommandParser(
+    parser = TrainerParser(
         prog="fred-train",
         allow_abbrev=False,
         description="Trains the RGB + event drone detector. Also: fred-train data synth|check DIR, and"

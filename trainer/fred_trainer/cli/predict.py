@@ -5,14 +5,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fred_supervisor.contract.exits import TrainerExit
-from fred_supervisor.contract.flags import positive, ratio
-from fred_trainer.cli.parser import CommandParser
+from fred_supervisor.contract.builtin.flags import positive, ratio
+from fred_supervisor.contract.exit_codes import TrainerExit
+from fred_trainer.cli.parser import TrainerParser
 
 
 def main(words: Sequence[str]) -> int:
     """The command; `words` are those after `predict`."""
-    parser = CommandParser(
+    parser = TrainerParser(
         prog="fred-train predict",
         allow_abbrev=False,
         description="Draws what a trained model finds in a sequence, on RGB and events side by side.",

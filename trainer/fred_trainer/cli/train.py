@@ -5,8 +5,8 @@ import signal
 import sys
 
 from fred_supervisor.contract import Heartbeat
-from fred_supervisor.contract.exits import TrainerExit
-from fred_supervisor.contract.layout import RunDir
+from fred_supervisor.contract.builtin.trainer_files import TrainerFiles
+from fred_supervisor.contract.exit_codes import TrainerExit
 from fred_trainer.checkpoint.checkpoints import Checkpoints
 from fred_trainer.data import DataError
 from fred_trainer.errors import CheckpointError, PreemptedError
@@ -33,7 +33,7 @@ def run(settings: TrainSettings, hb: Heartbeat) -> int:
     )
     device = choose_device(settings.device, count)
     ranks = join(device, hb)
-    drills = DrillRunner(settings.drills if ranks.leads else (), RunDir(settings.run_dir), device)
+    drills = DrillRunner(settings.drills if ranks.leads else (), TrainerFiles(settings.run_dir), device)
     drills.startup()
     checkpoints = Checkpoints(
         settings.run_dir, every_s=settings.save_every_seconds, drills=drills, hb=hb, device=device

@@ -12,15 +12,15 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from fred_supervisor.contract.drill import Drill, Fault
+from fred_supervisor.contract.builtin.drill import Drill, DrillFault
+from fred_supervisor.contract.builtin.trainer_files import TrainerFiles
 from fred_supervisor.contract.files import write_atomic
-from fred_supervisor.contract.layout import RunDir
 
 
 class DrillRunner:
     """The drills of this process. The loop tells where it is; what is due there happens."""
 
-    def __init__(self, drills: Sequence[Drill], run_dir: RunDir, device: torch.device) -> None:
+    def __init__(self, drills: Sequence[Drill], run_dir: TrainerFiles, device: torch.device) -> None:
         self._drills = drills
         self._run_dir = run_dir
         self._device = device
@@ -61,32 +61,32 @@ class DrillRunner:
         marker = self._run_dir.drills / drill.marker
         if marker.exists():
             return False
-        for folder in (self._run_dir.supervisor, self._run_dir.drills):
+        for folder in (self._run_dir.drills.parent, self._run_dir.drills):
             folder.mkdir(mode=0o700, exist_ok=True)
         write_atomic(marker, b"")
         return True
 
     def _commit(self, drill: Drill) -> None:
         match drill.fault:
-            case Fault.EXCEPTION:
+            case DrillFault.EXCEPTION:
                 raise RuntimeError(f"rehearsed by the drill {drill.text}")
-            case Fault.OOM:
+            case DrillFault.OOM:
                 self._exhaust_memory(drill)
-            case Fault.SEGFAULT:
+            case DrillFault.SEGFAULT:
                 ctypes.string_at(1)
-            case Fault.SIGKILL:
+            case DrillFault.SIGKILL:
                 os.kill(os.getpid(), signal.SIGKILL)
-            case Fault.SIGSTOP:
+            case DrillFault.SIGSTOP:
                 os.kill(os.getpid(), signal.SIGSTOP)
-            case Fault.HANG:
+            case DrillFault.HANG:
                 threading.Event().wait()  # handlers still run, the step never ends
-            case Fault.GIL:
+            case DrillFault.GIL:
                 re.match(r"(a+)+$", "a" * 64 + "b")  # 2⁶⁴ ways to fail, tried one by one without letting go of the GIL
-            case Fault.EXIT0:
+            case DrillFault.EXIT0:
                 os._exit(0)
-            case Fault.NAN:
+            case DrillFault.NAN:
                 self._spoil_next_loss = True
-            case Fault.SLOW:
+            case DrillFault.SLOW:
                 time.sleep(drill.seconds)
 
     def _exhaust_memory(self, drill: Drill) -> None:

@@ -25,7 +25,7 @@ from torch import Tensor, distributed
 from torch.utils.data import Sampler
 
 from fred_supervisor.contract import Heartbeat
-from fred_supervisor.contract.exits import TrainerExit
+from fred_supervisor.contract.exit_codes import TrainerExit
 from fred_trainer.data import EpochBatches
 from fred_trainer.errors import ConfigError, PeerError
 

@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 from enum import Enum, auto
 
-from fred_supervisor.contract.layout import BEST, FINAL, epoch_name, last_epoch_name, step_name
+from fred_supervisor.contract.builtin.trainer_files import BEST, FINAL, epoch_name, last_epoch_name, step_name
 from fred_trainer.data import EpochBatches
 from fred_trainer.evaluate import sanity_check
 from fred_trainer.model.detector import set_frozen

@@ -16,8 +16,9 @@ from typing import Final
 import torch
 
 from fred_supervisor.contract import Heartbeat
-from fred_supervisor.contract.layout import TEMPORARY_SUFFIX, RunDir
-from fred_supervisor.contract.preflight import PhaseNeeds, Preflight, read_preflight, write_preflight
+from fred_supervisor.contract.builtin.preflight import PhaseNeeds, Preflight, read_preflight, write_preflight
+from fred_supervisor.contract.builtin.trainer_files import TrainerFiles
+from fred_supervisor.contract.files import TEMPORARY_SUFFIX
 from fred_trainer.checkpoint.load import load
 from fred_trainer.checkpoint.write import write_state
 from fred_trainer.data import Batch, EpochOrder, PairDataset, collate
@@ -56,7 +57,7 @@ def rehearse(training: Training, hb: Heartbeat) -> None:
     real one, and then takes them back from the checkpoint that it wrote first: training goes on bit by bit as if
     nothing had been. Found needs are logged and left in `preflight.json`. What fails is named and raised as it is.
     """
-    path = RunDir(training.settings.run_dir).preflight
+    path = TrainerFiles(training.settings.run_dir).preflight
     fingerprint = fingerprint_of(training)
     earlier = read_preflight(path)
     if training.samples > 0 or (earlier is not None and earlier.fingerprint == fingerprint):
@@ -109,7 +110,7 @@ def take_steps(training: Training, phase: Phase) -> None:
     whole = first_batch(training.train_set, training.order, ranks.part(size))
     small = Batch(whole.images[:PRIMING_SAMPLES], whole.boxes[:PRIMING_SAMPLES], whole.ids[:PRIMING_SAMPLES])
     accumulated = [small, whole] if settings.accumulate(phase) > 1 else [whole]  # onto gradients that are there
-    quiet = DrillRunner((), RunDir(settings.run_dir), training.device)
+    quiet = DrillRunner((), TrainerFiles(settings.run_dir), training.device)
     for group in ([small], accumulated):
         training.rollback.keep()
         passed = [forward_backward(training, batch, quiet, size=size) for batch in group]

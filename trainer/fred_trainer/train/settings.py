@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from fred_supervisor.contract import environment
-from fred_supervisor.contract.drill import Drill, parse_drills
-from fred_supervisor.contract.flags import FLAGS
+from fred_supervisor.contract.builtin.drill import Drill, parse_drills
+from fred_supervisor.contract.builtin.flags import FLAGS
 from fred_trainer.errors import ConfigError
 from fred_trainer.model.backbones import BACKBONES
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
+from fred_supervisor.contract.builtin.trainer_files import TrainerFiles
 from fred_supervisor.contract.checkpoint import FORMAT_VERSION
 from fred_supervisor.contract.files import read_json
-from fred_supervisor.contract.layout import RunDir
 from fred_trainer.data import EpochOrder, PairDataset, UnreadableImages
 from fred_trainer.model.detector import Detector
 from fred_trainer.runtime.precision import Precision
@@ -119,7 +119,7 @@ class Training:
             "random": random_state(self.device),
             "config": self.settings.recorded,
             "fingerprints": self.fingerprints,
-            "preflight": read_json(RunDir(self.settings.run_dir).preflight),
+            "preflight": read_json(TrainerFiles(self.settings.run_dir).preflight),
         }
 
     def restore(self, state: dict[str, Any]) -> None:

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from fred_supervisor.cli.doctor.finding import Finding, Level, Subject
-from fred_supervisor.cli.fault import Parser
-from fred_supervisor.cli.ink import Ink, columns
-from fred_supervisor.contract.exits import CommandExit
-from fred_supervisor.contract.flags import BY_KEY
-from fred_supervisor.run.asked import load_asked
-from fred_supervisor.run.evidence import printable
+from fred_supervisor.cli.common.command_error import CommandParser
+from fred_supervisor.cli.common.terminal import TerminalStyle, columns
+from fred_supervisor.cli.doctor.finding import Finding, Severity, Subject
+from fred_supervisor.contract.builtin.flags import BY_KEY
+from fred_supervisor.contract.exit_codes import CommandExit
+from fred_supervisor.store.run_spec import load_run_spec
+from fred_supervisor.words.terminal_text import printable
 
-_STYLE_OF = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
+_STYLE_OF = {Severity.OK: "green", Severity.WARN: "yellow", Severity.FAIL: "bold red"}
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = Parser(
+    parser = CommandParser(
         prog="fred-supervise doctor",
         description="Checks before a long run; each line says what to do about it. Starts nothing, changes nothing.",
         epilog="examples:\n  fred-supervise doctor\n  fred-supervise doctor --modality rgb --data /data/FRED\n\n"
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
         machine.lingering, training.libraries, gpu.gpus, gpu.needs, training.data,
     )  # fmt: skip
     found: list[Finding] = []
-    ink = Ink.of(sys.stdout)
+    ink = TerminalStyle.of(sys.stdout)
     for check in checks:
         for finding in check(subject):
             found.append(finding)
@@ -48,29 +48,29 @@ def main(argv: Sequence[str]) -> int:
                 print("\n".join(_lines(finding, ink)), flush=True)
     worst = {finding.level for finding in found}
     if given.json:
-        print(json.dumps({"ok": Level.FAIL not in worst, "checks": [asdict(finding) for finding in found]}))
+        print(json.dumps({"ok": Severity.FAIL not in worst, "checks": [asdict(finding) for finding in found]}))
     else:
-        counts = [f"{sum(finding.level is level for finding in found)} {level}" for level in Level]
+        counts = [f"{sum(finding.level is level for finding in found)} {level}" for level in Severity]
         print(f"\n{', '.join(counts)}")
-    return CommandExit.REFUSED if Level.FAIL in worst else CommandExit.OK
+    return CommandExit.REFUSED if Severity.FAIL in worst else CommandExit.OK
 
 
 def _subject(modality: str | None, data: str | None, run_dir: str | None) -> Subject:
     """What is to be trained: as given, else as the run in that place was asked for."""
     default = str(BY_KEY["modality"].default)
     path = Path(os.path.abspath(run_dir or f"logs/fred_{modality or default}"))
-    asked = load_asked(path)
-    flags = {} if asked is None else asked.flags
+    spec = load_run_spec(path)
+    flags = {} if spec is None else spec.flags
     return Subject(
         run_dir=path,
-        modality=modality or (asked.modality if asked is not None else default),
+        modality=modality or (spec.modality if spec is not None else default),
         data=os.path.abspath(data) if data is not None else flags.get("data"),
         flags=flags,
-        foreign=asked is not None and asked.command is not None,
+        foreign=spec is not None and spec.command is not None,
     )
 
 
-def _lines(finding: Finding, ink: Ink) -> list[str]:
+def _lines(finding: Finding, ink: TerminalStyle) -> list[str]:
     import textwrap  # noqa: PLC0415 - not for --json
 
     width, label = min(100, columns()), f"{finding.level:<5} {finding.name:<14} "

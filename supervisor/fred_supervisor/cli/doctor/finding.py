@@ -6,10 +6,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from fred_supervisor.contract.flags import BY_KEY
+from fred_supervisor.contract.builtin.flags import BY_KEY
 
 
-class Level(StrEnum):
+class Severity(StrEnum):
     """How good it is."""
 
     OK = "ok"
@@ -25,22 +25,22 @@ class Finding:
     """One line."""
 
     name: str
-    level: Level
+    level: Severity
     text: str
     remedy: str | None = None
     """What to do about it; None when there is nothing to do."""
 
 
 def ok(name: str, text: str) -> Finding:
-    return Finding(name=name, level=Level.OK, text=text)
+    return Finding(name=name, level=Severity.OK, text=text)
 
 
 def warn(name: str, text: str, remedy: str) -> Finding:
-    return Finding(name=name, level=Level.WARN, text=text, remedy=remedy)
+    return Finding(name=name, level=Severity.WARN, text=text, remedy=remedy)
 
 
 def fail(name: str, text: str, remedy: str) -> Finding:
-    return Finding(name=name, level=Level.FAIL, text=text, remedy=remedy)
+    return Finding(name=name, level=Severity.FAIL, text=text, remedy=remedy)
 
 
 @dataclass(frozen=True, kw_only=True)

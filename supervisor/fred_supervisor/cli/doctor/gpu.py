@@ -7,12 +7,12 @@ from functools import cache
 from typing import Any, Final
 
 from fred_supervisor.cli.doctor.finding import Finding, Subject, fail, ok, warn
-from fred_supervisor.contract.layout import RunDir
-from fred_supervisor.contract.preflight import PhaseNeeds, read_preflight
-from fred_supervisor.monitor.driver import Answer, Driver, NvmlState
-from fred_supervisor.monitor.gpus import Gpus
+from fred_supervisor.contract.builtin.preflight import PhaseNeeds, read_preflight
+from fred_supervisor.monitor.gpus import GpuSampler
+from fred_supervisor.monitor.nvml_client import Answer, NvmlClient, NvmlState
 from fred_supervisor.monitor.processes import Processes
 from fred_supervisor.monitor.xids import Xids
+from fred_supervisor.store.layout import RunDir
 
 _ANSWER_S: Final = 40.0
 """Without persistence mode the driver first initialises every GPU."""
@@ -33,7 +33,7 @@ _REMEDIES: Final = {
 @cache
 def _look() -> tuple[Answer, list[dict[str, Any]]]:
     """The driver's answer, and what it says of each GPU."""
-    driver = Driver()
+    driver = NvmlClient()
     end_s = time.monotonic() + _ANSWER_S
     try:
         answer = driver.sample()
@@ -43,7 +43,7 @@ def _look() -> tuple[Answer, list[dict[str, Any]]]:
     finally:
         driver.close()
     pci_order = os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
-    gpus = Gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), pci_order, Xids())
+    gpus = GpuSampler(os.environ.get("CUDA_VISIBLE_DEVICES"), pci_order, Xids())
     return answer, gpus.documents(answer, Processes(""), time.monotonic())
 
 

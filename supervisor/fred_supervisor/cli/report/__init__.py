@@ -6,14 +6,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fred_supervisor.cli.fault import Fault, Parser
-from fred_supervisor.cli.find import add_run, find_run
-from fred_supervisor.contract.exits import CommandExit
+from fred_supervisor.cli.common.command_error import CommandError, CommandParser
+from fred_supervisor.cli.common.find_run import add_run, find_run
+from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.contract.files import write_atomic
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = Parser(
+    parser = CommandParser(
         prog="fred-supervise report",
         description="One self-contained HTML page of the whole run: timeline, curves, incidents, checkpoints.",
         epilog="examples:\n  fred-supervise report rgb\n  fred-supervise report rgb -o /tmp/rgb.html\n\n"
@@ -25,22 +25,24 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--json", action="store_true", help="say where as one JSON document")
     given = parser.parse_args(argv)
-    asked = find_run(given.name, given.run_dir)
+    spec = find_run(given.name, given.run_dir)
 
     from fred_supervisor.cli.report.history import gather  # noqa: PLC0415 - after the checks
     from fred_supervisor.cli.report.page import MARK, page  # noqa: PLC0415 - likewise
 
-    data = page(gather(asked)).encode()
+    data = page(gather(spec)).encode()
     if given.output == "-":
         sys.stdout.buffer.write(data)
         return CommandExit.OK
-    path = Path(os.path.abspath(given.output or Path(asked.run_dir) / "report.html"))
+    path = Path(os.path.abspath(given.output or Path(spec.run_dir) / "report.html"))
     if path.exists() and not (path.is_file() and _is_report(path, MARK)):
-        raise Fault(CommandExit.REFUSED, f"{path} is there, and is no report of ours; choose another file with -o")
+        raise CommandError(
+            CommandExit.REFUSED, f"{path} is there, and is no report of ours; choose another file with -o"
+        )
     try:
         write_atomic(path, data, durable=False)
     except OSError as error:
-        raise Fault(CommandExit.BAD_INPUT, f"{path}: {error.strerror}; choose another file with -o") from error
+        raise CommandError(CommandExit.BAD_INPUT, f"{path}: {error.strerror}; choose another file with -o") from error
     told = {"path": str(path), "bytes": len(data)}
     print(json.dumps(told) if given.json else f"{path} ({max(1, round(len(data) / 1e3))} kB)")
     return CommandExit.OK

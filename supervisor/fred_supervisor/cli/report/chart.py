@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from fred_supervisor.cli.report.history import Attempt
 from fred_supervisor.cli.report.scalars import Point
-from fred_supervisor.run.evidence import printable
+from fred_supervisor.words.terminal_text import printable
 
 WIDTH: Final = 1000
 LEFT: Final = 56

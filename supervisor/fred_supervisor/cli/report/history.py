@@ -10,10 +10,10 @@ from typing import Any, Final
 from fred_supervisor.cli.checkpoints import checkpoint_rows
 from fred_supervisor.cli.report.scalars import Point, read_scalars
 from fred_supervisor.contract.files import read_json
-from fred_supervisor.run.asked import Asked
-from fred_supervisor.run.attempts import last_attempt
-from fred_supervisor.run.journal import Journal
-from fred_supervisor.run.status import LIVE_STATES, status_document
+from fred_supervisor.store.journal import Journal
+from fred_supervisor.store.layout import last_attempt
+from fred_supervisor.store.run_spec import RunSpec
+from fred_supervisor.store.status import LIVE_STATES, status_document
 
 _GPUS: Final = 16
 _TAGS: Final = {
@@ -40,7 +40,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gpu:
+class GpuCurves:
     """Memory of one GPU, in GiB."""
 
     index: int
@@ -63,7 +63,7 @@ class History:
     """Each with `at_s`, the wall clock."""
     checkpoints: Sequence[dict[str, Any]]
     curves: Mapping[str, list[Point]]
-    gpus: Sequence[Gpu]
+    gpus: Sequence[GpuCurves]
 
     @property
     def trained_s(self) -> float:
@@ -71,40 +71,40 @@ class History:
         return sum(attempt.end_s - attempt.start_s for attempt in self.attempts)
 
 
-def gather(asked: Asked) -> History:
+def gather(spec: RunSpec) -> History:
     """From files alone."""
-    status = status_document(asked)
+    status = status_document(spec)
     now_s = time.time()
     incidents = [
         {**incident, "at_s": at_s}
-        for incident in Journal(asked.dir).incidents()
+        for incident in Journal(spec.dir).incidents()
         if (at_s := wall_s(incident.get("at"))) is not None
     ]
     kinds = {incident.get("attempt"): str(incident.get("kind")) for incident in incidents}
     live = status["state"] in LIVE_STATES
-    attempts = _attempts(asked, kinds, now_s if live else None)
-    created_s = wall_s(asked.created)
+    attempts = _attempts(spec, kinds, now_s if live else None)
+    created_s = wall_s(spec.created)
     start_s = min((attempt.start_s for attempt in attempts), default=created_s or now_s)
     ends = [attempt.end_s for attempt in attempts] + [incident["at_s"] for incident in incidents]
     end_s = now_s if live else max(ends, default=now_s)
-    run_dir = Path(asked.run_dir)
-    files = [*run_dir.glob("loss_*/events.out.tfevents.*"), *asked.dir.supervisor.glob("events.out.tfevents.*")]
+    run_dir = Path(spec.run_dir)
+    files = [*run_dir.glob("loss_*/events.out.tfevents.*"), *spec.dir.supervisor.glob("events.out.tfevents.*")]
     memory = {
         (n, key): f"supervisor/gpu{n}_memory_{key}_gib" for n in range(_GPUS) for key in ("used", "trainer", "total")
     }
     found = read_scalars(files, [*(tag for tags in _TAGS.values() for tag in tags), *memory.values()])
     return History(
         status=status,
-        command="fred-train" if asked.command is None else " ".join(asked.command),
+        command="fred-train" if spec.command is None else " ".join(spec.command),
         created_s=created_s,
         start_s=start_s,
         end_s=max(end_s, start_s + 1),
         attempts=attempts,
         incidents=incidents,
-        checkpoints=checkpoint_rows(asked, phase=None, verify=False),
+        checkpoints=checkpoint_rows(spec, phase=None, verify=False),
         curves={key: next((found[tag] for tag in tags if tag in found), []) for key, tags in _TAGS.items()},
         gpus=[
-            Gpu(
+            GpuCurves(
                 index=n,
                 used=found[memory[n, "used"]],
                 trainer=found.get(memory[n, "trainer"], []),
@@ -116,10 +116,10 @@ def gather(asked: Asked) -> History:
     )
 
 
-def _attempts(asked: Asked, kinds: Mapping[Any, str], now_s: float | None) -> list[Attempt]:
+def _attempts(spec: RunSpec, kinds: Mapping[Any, str], now_s: float | None) -> list[Attempt]:
     found: list[Attempt] = []
-    for number in range(1, last_attempt(asked.dir) + 1):
-        folder = asked.dir.attempt(number)
+    for number in range(1, last_attempt(spec.dir) + 1):
+        folder = spec.dir.attempt(number)
         start_s = wall_s((read_json(folder.launch) or {}).get("time"))
         if start_s is None:
             continue

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import fred_supervisor
+from fred_supervisor.cli.common.view import lost_text, span
 from fred_supervisor.cli.incidents import ended_by, evidence_lines, memory_lines, titled_evidence
 from fred_supervisor.cli.report.chart import Axis, Series, chart, kind_class, timeline
 from fred_supervisor.cli.report.history import History
-from fred_supervisor.cli.view import lost_text, span
-from fred_supervisor.run.evidence import printable
+from fred_supervisor.words.terminal_text import printable
 
 MARK: Final = "<!doctype html><!-- fred-supervise report -->"
 """What our pages begin with, so that only such a file is replaced."""

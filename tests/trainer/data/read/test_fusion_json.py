@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import pytest
 from tests.trainer.data.by_hand import rgb_name, write_sequence
 
@@ -139,3 +140,137 @@ def test_a_file_that_is_no_json(fred):
     (fred / "annotations" / "instances_train.json").write_text("{")
     with pytest.raises(DataError, match=r"instances_train.json is no COCO file"):
         read_index(fred)
+
+
+def write_timed_json(root, first_label: int, *, frames=range(1, 13), last=12, shift_s=None) -> dict:
+    """As the lab's converter writes it: the first event frame gets the time of the first label, and its box."""
+    shift_s = (first_label - 1) * 0.033333 if shift_s is None else shift_s
+    folder = write_sequence(root, 0, rgb=range(1, last + 1), event=range(1, last + 1), word="")
+    images, annotations = [], []
+    for frame in frames:
+        labelled = frame + round(shift_s / 0.033333)
+        images.append(
+            {
+                "id": frame,
+                "sequence_id": 0,
+                "status": "dual",
+                "rgb_file_name": f"0/RGB/{rgb_name(0, frame)}",
+                "event_file_name": f"0/Event/Frames/Video_0_{33333 * frame}.png",
+                "event_timestamp": frame * 0.033333 + shift_s,
+                "rgb_timestamp": frame * 0.0336 + shift_s,
+            }
+        )
+        if labelled <= last:
+            annotations.append({"id": frame, "image_id": frame, "category_id": 1, "bbox": [labelled, 1, 10, 10]})
+    document = {"images": images, "annotations": annotations}
+    (root / "annotations").mkdir(exist_ok=True)
+    (root / "annotations" / "instances_train.json").write_text(json.dumps(document))
+    assert folder.is_dir()
+    return document
+
+
+@pytest.mark.parametrize("first_label", [1, 2, 4, 9])
+def test_late_labels_go_to_the_frames_that_they_are_of(tmp_path, first_label):
+    """The box of frame k begins at x = k. 11 of 11 and 9 of 9 were another frame's."""
+    write_timed_json(tmp_path, first_label)
+    index = read_index(tmp_path)
+    assert {pair.frame: pair.boxes[0][0] for pair in index.pairs if pair.boxes} == {
+        frame: frame for frame in range(first_label, 13)
+    }
+    assert [(pair.frame, level(pair.rgb), level(pair.event)) for pair in index.pairs] == [
+        (k, k, k) for k in range(1, 13)
+    ]
+    assert index.facts[0].label_shift == first_label - 1
+    moved = {"sequences whose boxes belong to other frames than their records, moved": 1}
+    assert index.irregularities == (moved if first_label > 1 else {})
+
+
+def level(path) -> int:
+    return round(float(cv2.imread(str(path)).mean()) / 4)
+
+
+@pytest.mark.parametrize("records", [range(3, 4), range(12)])
+def test_records_that_disagree_about_the_time_are_left_out(tmp_path, records):
+    """By a frame with each other, or by half a frame with their names."""
+    document = write_timed_json(tmp_path, 1)
+    for at in records:
+        document["images"][at]["event_timestamp"] += 0.033333 if len(records) == 1 else 0.0166
+    write_sequence(tmp_path, 1, word="")
+    other = [{**record, "id": 100 + record["id"], "sequence_id": 1} for record in document["images"][:5]]
+    for frame, record in enumerate(other, 1):
+        record.update(rgb_file_name=f"1/RGB/{rgb_name(1, frame)}", event_timestamp=frame * 0.033333)
+        record.update(event_file_name=f"1/Event/Frames/Video_1_{33333 * frame}.png")
+    document["images"] += other
+    document["annotations"].append({"id": 99, "image_id": 101, "category_id": 1, "bbox": [1, 1, 9, 9]})
+    (tmp_path / "annotations" / "instances_train.json").write_text(json.dumps(document))
+    index = read_index(tmp_path)
+    assert index.sequences == (1,)
+    assert index.facts[0].unused == "its records disagree about the time of their labels"
+
+
+@pytest.mark.parametrize("drone", [0, 1])
+def test_birds_and_crowds_are_no_drones(tmp_path, drone):
+    """Five birds a file became drones. A bird's frame is background, the frame of a crowd is not."""
+    document = write_timed_json(tmp_path, 1)
+    for annotation in document["annotations"]:
+        annotation["category_id"] = drone
+    document["categories"] = [{"id": drone, "name": "DJI Mini 2"}, {"id": 7, "name": "bird"}]
+    for at in (0, 1, 2):
+        document["annotations"][at]["category_id"] = 7
+    document["annotations"][4]["iscrowd"] = 1
+    (tmp_path / "annotations" / "instances_train.json").write_text(json.dumps(document))
+    index = read_index(tmp_path)
+    assert [pair.frame for pair in index.pairs] == [k for k in range(1, 13) if k != 5]
+    assert [pair.frame for pair in index.pairs if not pair.boxes] == [1, 2, 3]
+    assert index.irregularities == {
+        "annotations of other categories than drones, dropped": 3,
+        "annotations of crowds, dropped": 1,
+        "frames of which every annotation was dropped, left out": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("categories", "says"),
+    [
+        ([{"id": 1, "name": "bird"}, {"id": 2, "name": "plane"}], "none of the categories bird, plane is a drone"),
+        (None, "annotations of 2 categories and no `categories`"),
+    ],
+)
+def test_which_category_is_the_drone_must_be_known(tmp_path, categories, says):
+    document = write_timed_json(tmp_path, 1)
+    document["annotations"][0]["category_id"] = 2
+    if categories:
+        document["categories"] = categories
+    (tmp_path / "annotations" / "instances_train.json").write_text(json.dumps(document))
+    with pytest.raises(DataError, match=says):
+        read_index(tmp_path)
+
+
+@pytest.mark.parametrize("one", [0, 1, 3])
+def test_the_id_of_the_only_category_does_not_matter(tmp_path, one):
+    document = write_timed_json(tmp_path, 1)
+    for annotation in document["annotations"]:
+        annotation["category_id"] = one
+    document["categories"] = [{"id": 1, "name": "target"}]
+    (tmp_path / "annotations" / "instances_train.json").write_text(json.dumps(document))
+    assert sum(bool(pair.boxes) for pair in read_index(tmp_path).pairs) == 12
+
+
+def test_event_names_1_us_early_in_a_file(tmp_path):
+    document = write_timed_json(tmp_path, 1)
+    for record in document["images"]:
+        frame = record["id"]
+        early = f"0/Event/Frames/Video_0_{33333 * frame - 1}.png"
+        (tmp_path / record["event_file_name"]).rename(tmp_path / early)
+        record["event_file_name"] = early
+    (tmp_path / "annotations" / "instances_train.json").write_text(json.dumps(document))
+    assert [pair.frame for pair in read_index(tmp_path).pairs if pair.boxes] == list(range(1, 13))
+
+
+def test_a_record_of_rgb_alone_in_a_late_sequence(tmp_path):
+    """It has no event name that proves the shift; the others of its sequence do."""
+    document = write_timed_json(tmp_path, 3)
+    document["images"][5].update(status="rgb_only", event_file_name=None, event_timestamp=None)
+    (tmp_path / "annotations" / "instances_train.json").write_text(json.dumps(document))
+    index = read_index(tmp_path)
+    assert {pair.frame: pair.boxes[0][0] for pair in index.pairs if pair.boxes} == {k: k for k in range(3, 13)}

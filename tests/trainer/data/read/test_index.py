@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.trainer.data.by_hand import HEIGHT, WIDTH, line, rgb_name, write_image, write_sequence
 
 from fred_trainer.data import DataError, Pair, read_index
-from fred_trainer.data.read.sequences import _natural
+from fred_trainer.data.read.frame_numbers import natural_key
 
 
 def level(path) -> int | None:
@@ -39,10 +39,11 @@ def test_the_drive_layout_prefers_padded_images_and_interpolated_boxes(tmp_path)
     (folder / "tracks.txt").touch()
     (folder / "interpolated_coordinates.txt").write_text("0.066666: 1.0, 2.0, 3.0, 4.0, 1.0\n")
     index = read_index(tmp_path)
-    assert seen(index) == [(k, k, k) for k in range(1, 6)]
-    assert [pair.boxes for pair in index.pairs] == [(), ((1.0, 2.0, 3.0, 4.0),), (), (), ()]
+    assert seen(index) == [*((k, k, k) for k in range(1, 6)), (6, None, 6), (7, None, 7)]
+    assert [pair.boxes for pair in index.pairs] == [(), ((1.0, 2.0, 3.0, 4.0),), (), (), (), (), ()]
     assert {pair.subset for pair in index.pairs} == {None}
-    assert index.irregularities == {"event frames after the last RGB frame, left out": 2}
+    assert index.irregularities == {"event frames after the last RGB frame": 2}
+    assert index.facts[0].annotation_file == "interpolated_coordinates.txt"
 
 
 def test_a_drive_sequence_without_padded_images_is_told(tmp_path):
@@ -62,7 +63,7 @@ def test_event_frames_are_sorted_by_number(tmp_path, word):
 
 def test_rgb_names_without_prefix_are_sorted_by_the_clock(tmp_path):
     """Sequence 68, and hours without a leading zero."""
-    folder = write_sequence(tmp_path, 68, rgb=())
+    folder = write_sequence(tmp_path, 68, rgb=(), event=(1, 2, 3))
     for frame, name in enumerate(["9_59_59.95.jpg", "9_59_59.983333.jpg", "10_00_00.016.jpg"], 1):
         write_image(folder / "RGB" / name, 4 * frame)
     assert seen(read_index(tmp_path)) == [(1, 1, 1), (2, 2, 2), (3, 3, 3)]
@@ -74,7 +75,7 @@ def test_a_recording_over_midnight_stays_in_order(tmp_path):
 
 
 def test_rgb_names_of_no_known_form_are_in_natural_order(tmp_path):
-    folder = write_sequence(tmp_path, rgb=())
+    folder = write_sequence(tmp_path, rgb=(), event=(1, 2, 3, 4))
     for frame in (8, 9, 10, 11):
         write_image(folder / "RGB" / f"frame{frame}.jpg", 4 * (frame - 7))
     assert seen(read_index(tmp_path))[:4] == [(k, k, k) for k in range(1, 5)]
@@ -82,7 +83,7 @@ def test_rgb_names_of_no_known_form_are_in_natural_order(tmp_path):
 
 @given(st.lists(st.text(max_size=8)))
 def test_natural_order_compares_any_names(names):
-    assert sorted(sorted(names, key=_natural)) == sorted(names)
+    assert sorted(sorted(names, key=natural_key)) == sorted(names)
 
 
 def test_foreign_files_do_not_shift_the_frames(tmp_path):
@@ -119,17 +120,22 @@ def test_event_frames_that_share_a_number_or_come_too_early(tmp_path):
     write_image(folder / "Event" / "Frames" / "Video_0_0.png", 250)
     index = read_index(tmp_path)
     assert seen(index) == [(k, k, k) for k in range(1, 6)]
-    assert index.irregularities == {"event files before the first frame or twice in one, left out": 2}
-
-
-def test_the_longer_stream_is_cut_to_the_common_prefix(tmp_path):
-    write_sequence(tmp_path, 0, event=range(1, 9))
-    write_sequence(tmp_path, 1, rgb=range(1, 8))
-    index = read_index(tmp_path)
-    assert seen(index) == [(k, k, k) for k in range(1, 6)] * 2
     assert index.irregularities == {
-        "event frames after the last RGB frame, left out": 3,
-        "RGB frames after the last event frame, left out": 2,
+        "event files before the first frame, left out": 1,
+        "event files twice in one frame, left out": 1,
+    }
+
+
+def test_of_the_longer_stream_the_rest_serves_one_modality(tmp_path):
+    """The Drive release did not trim the ends; its streams start together."""
+    write_sequence(tmp_path, 0, event=range(1, 9), rgb_folder="PADDED_RGB")
+    write_sequence(tmp_path, 1, rgb=range(1, 8), rgb_folder="PADDED_RGB")
+    index = read_index(tmp_path)
+    both = [(k, k, k) for k in range(1, 6)]
+    assert seen(index) == [*both, *((k, None, k) for k in (6, 7, 8)), *both, *((k, k, None) for k in (6, 7))]
+    assert index.irregularities == {
+        "event frames after the last RGB frame": 3,
+        "RGB frames after the last event frame": 2,
     }
 
 
@@ -137,6 +143,13 @@ def test_one_stream_alone_is_an_index_too(tmp_path):
     write_sequence(tmp_path, 0, rgb=())
     write_sequence(tmp_path, 1, event=())
     assert seen(read_index(tmp_path)) == [(k, None, k) for k in range(1, 6)] + [(k, k, None) for k in range(1, 6)]
+
+
+FRAMELESS = {
+    "annotations before the first frame (t = 0), dropped",
+    "annotations without a frame, dropped",
+    "annotations between two frames, dropped",
+}
 
 
 @pytest.mark.parametrize(
@@ -162,7 +175,10 @@ def test_what_is_wrong_with_an_annotation_is_counted_and_placed(tmp_path, text, 
     index = read_index(tmp_path)
     found = {pair.frame: list(pair.boxes) for pair in index.pairs if pair.boxes}
     assert found == {1: [(10, 8, 30, 20)], **boxes}
-    assert index.irregularities == ({irregularity: 1} if irregularity else {})
+    left_out = {"frames of which every annotation was dropped, left out": 1}
+    doubtful = not boxes and irregularity not in FRAMELESS
+    assert index.irregularities == ({irregularity: 1} if irregularity else {}) | (left_out if doubtful else {})
+    assert (2 in {pair.frame for pair in index.pairs}) == (not doubtful)
     if irregularity:
         assert index.examples[irregularity].startswith(f"{tmp_path}/0/coordinates.txt:")
 
@@ -217,7 +233,7 @@ def test_unusable_sequences_are_left_out_and_told(tmp_path):
     index = read_index(tmp_path)
     assert index.sequences == (0,)
     assert index.irregularities == {
-        "sequences without an annotation file, left out": 1,
+        "sequences without an annotation, left out": 1,
         "sequences without images, left out": 1,
         "sequences without a readable image, left out": 1,
         "unreadable images at the start of a sequence": 5,
@@ -271,7 +287,10 @@ def test_a_sequence_in_two_places(tmp_path):
 @pytest.mark.parametrize("text", ["", "0.05: 10, 8, 30, 20\n" * 3])
 def test_no_annotated_frame_says_what_was_found_instead(tmp_path, text):
     write_sequence(tmp_path, text=text)
-    with pytest.raises(DataError, match=r"1 sequences, 5 frames, (nothing irregular|3 annotations between two frames)"):
+    with pytest.raises(
+        DataError,
+        match=r"1 sequences, [05] frames, (1 empty annotation files, passed over|3 annotations between two frames)",
+    ):
         read_index(tmp_path)
 
 

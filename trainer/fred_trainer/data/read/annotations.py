@@ -1,6 +1,7 @@
 """FRED's annotation lines: one parser for every published form."""
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,6 +10,8 @@ Box = tuple[float, float, float, float]
 
 FRAME_PERIOD_S: Final = 0.033333
 """Frame k, from 1, is annotated at k times this: the clock of FRED's official loader."""
+CLOCKS_S: Final[Mapping[float, str]] = {FRAME_PERIOD_S: "0.033333 s", 1 / 30: "1/30 s"}
+"""Periods that tools count label times in, and their names; the first is FRED's."""
 CLOCK_TOLERANCE_S: Final = 1e-3
 """An annotation further from its frame than this belongs to none: a thirtieth of a period, far above rounding."""
 _LONGEST_S: Final = 86_400.0
@@ -55,15 +58,33 @@ def parse_line(line: str) -> Annotation | None:
     )
 
 
-def frame_number(time_s: float) -> int | None:
+def line_time_s(line: str) -> float | None:
+    """The time of a line that is no annotation otherwise: which frame it was meant for."""
+    try:
+        time_s = float(line.partition(":")[0].partition(",")[0])
+    except ValueError:
+        return None
+    return time_s if math.isfinite(time_s) else None
+
+
+def frame_number(time_s: float, period_s: float = FRAME_PERIOD_S) -> int | None:
     """The frame annotated at `time_s`, from 1 (0 and below lie before the first frame); None when it is between two.
 
     Integers, because the text drops trailing zeros and frame periods do not add up exactly in floating point.
     """
     if not abs(time_s) < _LONGEST_S:
         return None
-    number = round(time_s / FRAME_PERIOD_S)
-    return number if abs(time_s - number * FRAME_PERIOD_S) < CLOCK_TOLERANCE_S else None
+    number = round(time_s / period_s)
+    return number if abs(time_s - number * period_s) < CLOCK_TOLERANCE_S else None
+
+
+def label_clock(times_s: Iterable[float]) -> float:
+    """The period, of `CLOCKS_S`, that more of `times_s` are multiples of; FRED's own where both fit.
+
+    From frame 3,000 on k/30 s is more than the tolerance away from k x 0.033333 s.
+    """
+    times = list(times_s)
+    return max(CLOCKS_S, key=lambda period_s: sum(frame_number(time_s, period_s) is not None for time_s in times))
 
 
 def parse_track(line: str) -> Annotation | None:

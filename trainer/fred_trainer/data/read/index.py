@@ -38,6 +38,30 @@ class Pair:
         return f"{self.sequence}/{self.frame:06d}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SequenceFacts:
+    """How one sequence was read: what an audit tells of it."""
+
+    place: str
+    """Its folder, archive or JSON file."""
+    annotation_file: str | None = None
+    label_clock: str | None = None
+    """The period that label times count; None: they have no times."""
+    rgb_numbering: str | None = None
+    """`rank` (the k-th file is frame k), `clock` (holes seen in the wall clock), `left out`; None without RGB."""
+    rgb_rate_hz: float | None = None
+    """By the wall clock; FRED's is 30 Hz within half a percent."""
+    rgb_holes: int = 0
+    """Frame numbers without an RGB image, up to the last that has one."""
+    event_holes: int = 0
+    label_shift: int = 0
+    """Frames by which the boxes of a fusion JSON were moved to where they belong."""
+    frames_left_out: int = 0
+    """Frames of which every annotation was dropped."""
+    unused: str | None = None
+    """Why nothing of the sequence is used; None: it is used."""
+
+
 @dataclass(frozen=True, slots=True)
 class Index:
     """All frames of a data set."""
@@ -50,6 +74,8 @@ class Index:
     """What was not as published, in words, and how often: everything dropped, clipped or left out."""
     examples: Mapping[str, str] = field(default_factory=dict)
     """Where each irregularity was met first."""
+    facts: Mapping[int, SequenceFacts] = field(default_factory=dict)
+    """Sequence -> how it was read; of the unused ones, too."""
     look: str = field(default="", compare=False)
     """What the data set looked like from outside when it was indexed; empty where nobody looked."""
 
@@ -105,7 +131,13 @@ def frame_size(files: Iterable[File], notes: IrregularityLog) -> tuple[int, int]
     return None
 
 
-def make_index(pairs: list[Pair], notes: IrregularityLog, *, where: str) -> Index:
+def holes(numbers: Iterable[int]) -> int:
+    """Numbers missing from 1 to the last."""
+    present = set(numbers)
+    return max(present, default=0) - len(present)
+
+
+def make_index(pairs: list[Pair], notes: IrregularityLog, *, where: str, facts: Mapping[int, SequenceFacts]) -> Index:
     """The index of `pairs`, which are in order. Raises DataError, naming `where`, when they are good for nothing."""
     outside = notes.counts[OUTSIDE]
     if 2 * outside > notes.boxes:
@@ -115,9 +147,8 @@ def make_index(pairs: list[Pair], notes: IrregularityLog, *, where: str) -> Inde
         )
     if not any(pair.boxes for pair in pairs):
         found = "; ".join(f"{count} {what}" for what, count in notes.counts.items()) or "nothing irregular"
-        sequences = len({pair.sequence for pair in pairs})
-        raise DataError(f"no annotated frame in {where}: {sequences} sequences, {len(pairs)} frames, {found}")
-    return Index(tuple(pairs), _fingerprint(pairs), dict(notes.counts), notes.examples)
+        raise DataError(f"no annotated frame in {where}: {len(facts)} sequences, {len(pairs)} frames, {found}")
+    return Index(tuple(pairs), _fingerprint(pairs), dict(notes.counts), notes.examples, facts)
 
 
 def _fingerprint(pairs: list[Pair]) -> str:

@@ -1,34 +1,38 @@
 """From folders in FRED's layout, or the zip archives of its release, to an index."""
 
-import re
-from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from fred_trainer.data.errors import DataError
-from fred_trainer.data.read.annotations import Box, frame_number, parse_line, parse_track, parse_yolo
-from fred_trainer.data.read.index import Index, IrregularityLog, Pair, Subset, frame_size, make_index, usable_box
+from fred_trainer.data.read.annotation_files import RGB_BOXES, YOLO_FOLDER, boxes_by_frame, clock_name, read_labels
+from fred_trainer.data.read.annotations import Box
+from fred_trainer.data.read.frame_numbers import NumberedFrames, image_names, number_events, number_rgb
+from fred_trainer.data.read.index import (
+    Index,
+    IrregularityLog,
+    Pair,
+    SequenceFacts,
+    Subset,
+    frame_size,
+    holes,
+    make_index,
+)
 from fred_trainer.data.read.published import TEST_SEQUENCES
-from fred_trainer.data.read.source import File, Folder, PlainFolder, ZipFolder, list_sequences, read_bytes
+from fred_trainer.data.read.source import File, Folder, PlainFolder, ZipFolder, list_sequences
 
-EVENT_PERIOD_US: Final = 33_333
-"""Event frame k, from 1, is named after its end: k times this, in microseconds since the start."""
 LOOKS_LIKE: Final = "<number>/RGB/*.jpg, <number>/Event/Frames/*.png and <number>/coordinates.txt"
 """A sequence, for messages."""
 
-_RGB_FOLDERS: Final = ("PADDED_RGB", "RGB")
-"""The first that exists. The Drive release has both, and its boxes fit the padded one; Hugging Face's RGB is padded."""
+_PADDED: Final = "PADDED_RGB"
+_RGB_FOLDERS: Final = (_PADDED, "RGB")
+"""The first that holds files. The Drive release has both, and its boxes fit the padded one; Hugging Face's RGB is
+padded."""
 _EVENT_FOLDER: Final = "Event/Frames"
-_YOLO_FOLDER: Final = "Event_YOLO"
-"""One file a frame. `RGB_YOLO` is of the RGB images before padding, which do not lie on the event frames."""
-_ANNOTATION_FILES: Final = ("interpolated_coordinates.txt", "coordinates.txt", "coordinates_rgb.txt", "tracks.txt")
-"""The first that exists. Only the Drive release has the interpolated one, which knows more frames."""
-_DRIVE_ONLY: Final = frozenset({"interpolated_coordinates.txt", "tracks.txt", "RGB_YOLO"})
-_WALL_CLOCK: Final = re.compile(r"(\d+)_(\d+)_(\d+(?:\.\d+)?)\.(?:jpe?g|png)", re.IGNORECASE)
-"""The end of an RGB name: hours, minutes, seconds. Sequence 68 lacks the `Video_68_` before it."""
-_EVENT_NAME: Final = re.compile(r"(?:Video_\d+_)?(?:frame_)?(\d+)\.(?:png|txt)", re.IGNORECASE)
-"""Both published forms, with and without `frame_`; never zero padded, so 99999 comes before 166665."""
-_HALF_A_DAY_S: Final = 43_200.0
+_DRIVE_ONLY: Final = frozenset(
+    {_PADDED, "Removed_frames", "RGB_YOLO", YOLO_FOLDER, "interpolated_coordinates.txt", "tracks.txt"}
+)
+"""Entries by which a sequence of the Drive release is known."""
 
 
 def find_sequences(root: Path, notes: IrregularityLog) -> dict[int, tuple[Folder, Subset | None]]:
@@ -64,15 +68,16 @@ def find_sequences(root: Path, notes: IrregularityLog) -> dict[int, tuple[Folder
 def index_sequences(root: Path) -> Index:
     """Index the sequences under `root`: either release of FRED, zipped or unpacked, with or without `train/`, `test/`.
 
-    RGB frame k is the k-th of its folder by wall clock and event frame k the one named k x 33333 us, as FRED's
-    official loader pairs them; the wall clock itself drifts by more than a frame and is never used as a time.
-    Raises DataError when there is nothing to train on, and OSError when a folder cannot be listed.
+    Images are numbered as `frame_numbers` says. Raises DataError when there is nothing to train on, and OSError when
+    a folder cannot be listed.
     """
     notes = IrregularityLog()
     pairs: list[Pair] = []
+    facts: dict[int, SequenceFacts] = {}
     for sequence, (folder, subset) in find_sequences(root, notes).items():
-        pairs += _read_sequence(folder, sequence, subset, notes)
-    return make_index(pairs, notes, where=f"{root} (a sequence holds {LOOKS_LIKE})")
+        of_sequence, facts[sequence] = _read_sequence(folder, sequence, subset, notes)
+        pairs += of_sequence
+    return make_index(pairs, notes, where=f"{root} (a sequence holds {LOOKS_LIKE})", facts=facts)
 
 
 def read_sequence(path: Path) -> list[Pair]:
@@ -82,168 +87,116 @@ def read_sequence(path: Path) -> list[Pair]:
     folder: Folder = ZipFolder(path) if path.is_file() else PlainFolder(path)
     number = int(path.stem) if path.stem.isdecimal() else 0
     notes = IrregularityLog()
-    pairs = _read_sequence(folder, number, None, notes)
-    if not pairs:
-        rgb, event = _rgb_frames(folder, notes), _event_frames(folder, notes)
-        size = frame_size([*event.values(), *rgb.values()], notes)
-        if size is None:
-            raise DataError(f"{path} holds no images: a sequence has {LOOKS_LIKE.replace('<number>/', '')}")
-        pairs = [
-            Pair(number, frame, rgb.get(frame), event.get(frame), (), None, *size) for frame in sorted({*rgb, *event})
-        ]
-    return pairs
+    images = _read_images(folder, notes)
+    if images.size is None:
+        raise DataError(f"{path} holds no images: a sequence has {LOOKS_LIKE.replace('<number>/', '')}")
+    boxes, _, _ = _read_boxes(folder, images, notes)
+    return _pairs(number, images, boxes, None)
 
 
-def _read_sequence(folder: Folder, sequence: int, subset: Subset | None, notes: IrregularityLog) -> list[Pair]:
+class _Images(NamedTuple):
+    """Of one sequence, by frame number."""
+
+    rgb: dict[int, File]
+    event: dict[int, File]
+    size: tuple[int, int] | None
+    """Width and height that boxes are given in, px: those of the event frames. None: no image can be read."""
+    facts: SequenceFacts
+
+    @property
+    def frames(self) -> set[int]:
+        return self.rgb.keys() | self.event.keys()
+
+
+def _read_sequence(
+    folder: Folder, sequence: int, subset: Subset | None, notes: IrregularityLog
+) -> tuple[list[Pair], SequenceFacts]:
+    """The usable frames, none where the sequence is left out."""
+
+    def unused(facts: SequenceFacts, why: str) -> tuple[list[Pair], SequenceFacts]:
+        notes.add(f"sequences {why}, left out", str(folder))
+        return [], replace(facts, unused=why)
+
     try:
-        inside = folder.folders()
-    except DataError:
+        images = _read_images(folder, notes)
+    except DataError as error:
         notes.add("archives that cannot be opened, left out", str(folder))
-        return []
-    rgb = _rgb_frames(folder, notes)
-    event = _event_frames(folder, notes)
-    if rgb and event:
-        # Drive: the end of the event recordings was not trimmed. The start is aligned, so the common prefix is right.
-        last = min(max(rgb), max(event))
-        for images, after in (
-            (event, "event frames after the last RGB frame"),
-            (rgb, "RGB frames after the last event frame"),
-        ):
-            extra = [number for number in images if number > last]
-            notes.add(f"{after}, left out", str(folder), len(extra))
-            for number in extra:
-                del images[number]
-        notes.add("RGB frames without an event frame", str(folder), len(rgb.keys() - event.keys()))
-    frames = sorted(rgb.keys() | event.keys())
-    if not frames:
-        notes.add("sequences without images, left out", str(folder))
-        return []
-    sizes = [size for stream in (event, rgb) if (size := frame_size(stream.values(), notes))]
-    if not sizes:
-        notes.add("sequences without a readable image, left out", str(folder))
-        return []
-    if len(set(sizes)) > 1:
+        return [], SequenceFacts(place=str(folder), unused=str(error))
+    if not images.frames:
+        return unused(images.facts, "without images")
+    if images.size is None:
+        return unused(images.facts, "without a readable image")
+    boxes, dropped, facts = _read_boxes(folder, images, notes)
+    if facts.annotation_file is None:
+        return unused(facts, "without an annotation")
+    notes.add("frames of which every annotation was dropped, left out", str(folder), len(dropped))
+    pairs = [pair for pair in _pairs(sequence, images, boxes, subset) if pair.frame not in dropped]
+    return pairs, replace(facts, frames_left_out=len(dropped))
+
+
+def _pairs(sequence: int, images: _Images, boxes: dict[int, list[Box]], subset: Subset | None) -> list[Pair]:
+    assert images.size is not None
+    return [
+        Pair(sequence, k, images.rgb.get(k), images.event.get(k), tuple(boxes.get(k, ())), subset, *images.size)
+        for k in sorted(images.frames)
+    ]
+
+
+def _read_images(folder: Folder, notes: IrregularityLog) -> _Images:
+    """Raises DataError when an archive cannot be opened."""
+    entries = folder.folders() | folder.files().keys()
+    drive = bool(_DRIVE_ONLY & entries)
+    rgb_folder, rgb_files = next(((place, files) for place in _RGB_FOLDERS if (files := folder.files(place))), ("", {}))
+    event_files = folder.files(_EVENT_FOLDER)
+    rgb_count = len(image_names(rgb_files, (".jpg", ".jpeg", ".png")))
+    event_numbers = number_events(event_files, rgb_count)
+    rgb_numbers = number_rgb(rgb_files, event_numbers.names, aligned_start=drive)
+    event, rgb = (
+        _files(numbers, files, notes) for numbers, files in ((event_numbers, event_files), (rgb_numbers, rgb_files))
+    )
+    event_size, rgb_size = frame_size(event.values(), notes), frame_size(rgb.values(), notes)
+    if event_size and rgb_size and event_size != rgb_size:
         notes.add("sequences whose RGB and event images differ in size", str(folder))
-    width, height = sizes[0]  # the boxes are in event coordinates
-    top = folder.files()
-    name = next((name for name in _ANNOTATION_FILES if name in top), None)
-    if name is not None:
-        annotated = _annotations(top[name], name, notes)
-    elif _YOLO_FOLDER in inside:
-        annotated = _yolo_boxes(folder.files(_YOLO_FOLDER), width, height, notes)
-    else:
-        notes.add("sequences without an annotation file, left out", str(folder))
-        return []
-    if (_DRIVE_ONLY & (inside | top.keys())) and "PADDED_RGB" not in inside:
+    numbering = rgb_numbers.numbering if rgb_files else None
+    if drive and rgb_folder == "RGB":
         notes.add("sequences of the Drive release without PADDED_RGB, whose boxes may not fit", str(folder))
-    if name == "coordinates_rgb.txt":
-        notes.add("sequences whose only boxes leave out the padding (coordinates_rgb.txt)", str(folder))
-    boxes = _boxes_by_frame(annotated, set(frames), width, height, notes)
-    return [Pair(sequence, k, rgb.get(k), event.get(k), tuple(boxes.get(k, ())), subset, width, height) for k in frames]
+        if rgb_size != event_size and event_size:
+            notes.add("unpadded RGB images of another size than the event frames, left out", str(folder), len(rgb))
+            rgb, rgb_size, numbering = {}, None, "left out"
+    if rgb_numbers.numbering == "clock":
+        notes.add("sequences with RGB files missing, numbered by the clock", str(folder))
+    if rgb and event:
+        last = min(max(rgb), max(event))
+        notes.add("RGB frames without an event frame", str(folder), len({k for k in rgb if k <= last} - event.keys()))
+        notes.add("event frames without an RGB frame", str(folder), len({k for k in event if k <= last} - rgb.keys()))
+        notes.add("event frames after the last RGB frame", str(folder), sum(number > last for number in event))
+        notes.add("RGB frames after the last event frame", str(folder), sum(number > last for number in rgb))
+    facts = SequenceFacts(
+        place=str(folder),
+        rgb_numbering=numbering,
+        rgb_rate_hz=rgb_numbers.rate_hz,
+        rgb_holes=holes(rgb),
+        event_holes=holes(event),
+    )
+    return _Images(rgb, event, event_size or rgb_size, facts)
 
 
-def _rgb_frames(folder: Folder, notes: IrregularityLog) -> dict[int, File]:
-    """Frame number -> file, by position in the order of recording."""
-    files = next((files for place in _RGB_FOLDERS if (files := folder.files(place))), {})
-    names = list(_image_names(files, (".jpg", ".jpeg", ".png")))
-    clocks = {name: _seconds_of_day(name) for name in names}
-    known = {name: clock for name, clock in clocks.items() if clock is not None}
-    if known:
-        unknown = [name for name in names if name not in known]
-        if unknown:
-            notes.add("RGB files with a name of another form, left out", str(files[min(unknown)]), len(unknown))
-        if max(known.values()) - min(known.values()) > _HALF_A_DAY_S:  # recorded over midnight
-            known = {name: s + 2 * _HALF_A_DAY_S if s < _HALF_A_DAY_S else s for name, s in known.items()}
-        ordered = sorted(known, key=lambda name: (known[name], name))
-    else:
-        ordered = sorted(names, key=_natural)
-    return {number: files[name] for number, name in enumerate(ordered, 1)}
+def _files(numbers: NumberedFrames, files: dict[str, File], notes: IrregularityLog) -> dict[int, File]:
+    for reason, names in numbers.left_out.items():
+        notes.add(reason, str(files[names[0]]), len(names))
+    return {number: files[name] for number, name in numbers.names.items()}
 
 
-def _event_frames(folder: Folder, notes: IrregularityLog) -> dict[int, File]:
-    """Frame number -> file, by the microseconds in the name."""
-    files = folder.files(_EVENT_FOLDER)
-    ends_us: dict[str, int] = {}
-    for name in _image_names(files, (".png",)):
-        if match := _EVENT_NAME.fullmatch(name):
-            ends_us[name] = int(match[1])
-        else:
-            notes.add("event files with a name of another form, left out", str(files[name]))
-    frames: dict[int, File] = {}
-    for name in sorted(ends_us, key=lambda name: (ends_us[name], name)):
-        number = ends_us[name] // EVENT_PERIOD_US
-        if number < 1 or number in frames:
-            notes.add("event files before the first frame or twice in one, left out", str(files[name]))
-        else:
-            frames[number] = files[name]
-    return frames
-
-
-def _image_names(names: Iterable[str], suffixes: tuple[str, ...]) -> Iterator[str]:
-    for name in names:
-        if name.lower().endswith(suffixes) and not name.startswith("."):  # macOS leaves ._*.jpg
-            yield name
-
-
-def _seconds_of_day(name: str) -> float | None:
-    match = _WALL_CLOCK.search(name)
-    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else None
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sort key: runs of digits by value, so that frame_9 comes before frame_10."""
-    return [(int(word), "") if word.isdecimal() else (-1, word) for word in re.split(r"(\d+)", name) if word]
-
-
-def _annotations(file: File, name: str, notes: IrregularityLog) -> Iterator[tuple[int | None, Box, str]]:
-    """Frame number (None: between two frames), box as written, and where. Raises DataError for an unknown form."""
-    parse = parse_track if name == "tracks.txt" else parse_line
-    lines = read_bytes(file).decode("utf-8-sig", errors="replace").split("\n")
-    parsed = [(at, parse(line)) for at, line in enumerate(lines, 1) if line.strip()]
-    if parsed and not any(annotation for _, annotation in parsed):
-        first = lines[parsed[0][0] - 1].strip()[:80]
-        raise DataError(
-            f"{file}: unknown columns, no line of {len(parsed)} is an annotation; the first is {first!r}, wanted is"
-            f" {'time,id,x,y,w,h' if parse is parse_track else 'time: x1, y1, x2, y2[, id[, class]]'}"
-        )
-    for at, annotation in parsed:
-        where = f"{file}:{at}"
-        if annotation is None:
-            notes.add("malformed annotation lines, dropped", where)
-        else:
-            yield frame_number(annotation.time_s), annotation.box, where
-
-
-def _yolo_boxes(
-    files: dict[str, File], width: int, height: int, notes: IrregularityLog
-) -> Iterator[tuple[int | None, Box, str]]:
-    for name in sorted(files, key=_natural):
-        match = _EVENT_NAME.fullmatch(name)
-        if match is None:
-            continue  # classes.txt and the like
-        lines = read_bytes(files[name]).decode("utf-8-sig", errors="replace").split("\n")
-        for at, line in enumerate(lines, 1):
-            box = parse_yolo(line, width, height)
-            if box is not None:
-                yield int(match[1]) // EVENT_PERIOD_US, box, f"{files[name]}:{at}"
-            elif line.strip():
-                notes.add("malformed annotation lines, dropped", f"{files[name]}:{at}")
-
-
-def _boxes_by_frame(
-    annotated: Iterable[tuple[int | None, Box, str]], frames: set[int], width: int, height: int, notes: IrregularityLog
-) -> dict[int, list[Box]]:
-    boxes: dict[int, list[Box]] = {}
-    for number, written, where in annotated:
-        if number is None:
-            notes.add("annotations between two frames, dropped", where)
-        elif number < 1:
-            notes.add("annotations before the first frame (t = 0), dropped", where)
-        elif number not in frames:
-            notes.add("annotations without a frame, dropped", where)
-        elif (box := usable_box(written, width, height, notes, where)) is not None:
-            if box in boxes.setdefault(number, []):
-                notes.add("boxes given twice, dropped", where)
-            else:
-                boxes[number].append(box)
-    return boxes
+def _read_boxes(
+    folder: Folder, images: _Images, notes: IrregularityLog
+) -> tuple[dict[int, list[Box]], set[int], SequenceFacts]:
+    """Boxes by frame; the frames of which no annotation could be used; the facts with the file that was read."""
+    assert images.size is not None
+    labels = read_labels(folder, *images.size, notes)
+    if labels is None:
+        return {}, set(), images.facts
+    if labels.file == RGB_BOXES:
+        notes.add(f"sequences whose only boxes leave out the padding ({RGB_BOXES})", str(folder))
+    boxes, dropped = boxes_by_frame(labels.labels, images.frames, *images.size, notes)
+    facts = replace(images.facts, annotation_file=labels.file, label_clock=clock_name(labels.period_s) or None)
+    return boxes, dropped, facts

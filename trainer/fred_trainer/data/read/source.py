@@ -7,7 +7,7 @@ import struct
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -117,11 +117,31 @@ class Folder(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class PlainFolder:
-    """A folder of the file system."""
+_INSIDE: Final = ("RGB", "PADDED_RGB", "Event")
+"""Folders by one of which a sequence is known."""
 
-    path: Path
+
+def sequence_top(folders: Iterable[str]) -> str:
+    """Of folder paths such as `train/0/RGB`: where the sequence begins, `train/0/`; empty when it is not wrapped.
+
+    Raises DataError when there are several sequences.
+    """
+    tops = {
+        "".join(f"{part}/" for part in parts[:at])
+        for parts in (folder.split("/") for folder in folders)
+        for at, part in enumerate(parts)
+        if part in _INSIDE and not set(_INSIDE) & set(parts[:at])
+    }
+    if len(tops) > 1 and "" not in tops:
+        raise DataError(f"it holds several sequences, {' and '.join(sorted(tops)[:2])}: one each is wanted")
+    return "" if "" in tops else next(iter(tops), "")
+
+
+class PlainFolder:
+    """A folder of the file system. `unzip 0.zip -d 0` wraps a sequence in a folder of its own: 0/0/RGB."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path / _wrapping(path)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -170,7 +190,11 @@ class ZipFolder:
                     infos = [info for info in archive.infolist() if not info.is_dir()]
             except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
                 raise DataError(f"{self.path} is no whole zip archive ({error}): download it again") from error
-            top = f"{self.path.stem}/"
+            places = {info.filename.rpartition("/")[0] for info in infos}
+            try:
+                top = sequence_top(place for place in places if not place.startswith("__MACOSX"))
+            except DataError as error:
+                raise DataError(f"{self.path}: {error}") from error
             found: dict[str, dict[str, File]] = {}
             for info in infos:
                 if info.flag_bits & 0x1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -186,6 +210,22 @@ class ZipFolder:
                 )
             self._folders = found
         return self._folders
+
+
+def _wrapping(path: Path) -> str:
+    """Folders, at most two, between `path` and the sequence in it."""
+    folders: list[str] = []
+    places = [""]
+    for _ in range(3):
+        below = []
+        for place in places:
+            with os.scandir(path / place) as entries:
+                below += [f"{place}{entry.name}" for entry in entries if entry.is_dir() and entry.name != "__MACOSX"]
+        folders += below
+        if len(below) != 1:
+            break
+        places = [f"{below[0]}/"]
+    return sequence_top(folders)
 
 
 def _state_of(path: Path, name: str) -> tuple[str, int, int]:

@@ -9,7 +9,7 @@ import logging
 import os
 import zipfile
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from fred_supervisor.contract.files import write_atomic
 from fred_trainer.data.read.fusion_json import ROOT_VARIABLE, index_json, json_files
-from fred_trainer.data.read.index import Index, IrregularityLog, Pair
+from fred_trainer.data.read.index import Index, IrregularityLog, Pair, SequenceFacts
 from fred_trainer.data.read.sequences import find_sequences, index_sequences
 from fred_trainer.data.read.source import File, Member, pack, unpack
 
@@ -25,7 +25,18 @@ log = logging.getLogger("fred_trainer")
 
 NAME: Final = ".fred-index.npz"
 """In the data set's folder, where it can be written."""
-_MADE_BY: Final = ("annotations", "fusion_json", "index", "published", "sequences", "source", "stored_index")
+_MADE_BY: Final = (
+    "annotation_files",
+    "annotations",
+    "frame_numbers",
+    "fusion_json",
+    "image",
+    "index",
+    "published",
+    "sequences",
+    "source",
+    "stored_index",
+)
 """Modules that an index follows from: when one of them changes, what is stored is made anew."""
 
 
@@ -96,6 +107,10 @@ def _dump(index: Index, key: str, root: Path) -> bytes:
         "key": key,
         "fingerprint": index.fingerprint,
         "irregularities": dict(index.irregularities),
+        "facts": {
+            str(sequence): {**asdict(facts), "place": facts.place.replace(f"{root}/", "{root}/")}
+            for sequence, facts in index.facts.items()
+        },
         "examples": {what: where.replace(f"{root}/", "{root}/") for what, where in index.examples.items()},
     }
     sizes = np.array([(pair.width, pair.height) for pair in pairs], dtype=np.int32)
@@ -129,9 +144,13 @@ def _load(path: Path, key: str, root: Path) -> Index | None:
                 about["fingerprint"],
                 about["irregularities"],
                 {what: where.replace("{root}/", f"{root}/") for what, where in about["examples"].items()},
+                {
+                    int(sequence): SequenceFacts(**{**facts, "place": facts["place"].replace("{root}/", f"{root}/")})
+                    for sequence, facts in about["facts"].items()
+                },
                 key,
             )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None
 
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from fred_trainer.data.errors import DataError
 from fred_trainer.data.read.annotations import FRAME_PERIOD_S, Box
+from fred_trainer.data.read.frame_numbers import EVENT_PERIOD_US
 from fred_trainer.data.read.image import Image
 from fred_trainer.data.read.published import TEST_SEQUENCES
-from fred_trainer.data.read.sequences import EVENT_PERIOD_US
 from fred_trainer.data.synth.scenery import SCENERIES, Scenery, draw_drones, draw_scene, make_events, make_flights
 
 Layout = Literal["hf", "zip", "drive"]

@@ -1,0 +1,160 @@
+"""Alerts as the supervisor keeps them: what is worth one, and the process that sends it. Never waited for."""
+
+import contextlib
+import os
+import time
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Self
+
+from fred_supervisor.contract.files import now_text, read_json, write_json
+from fred_supervisor.linux.child_process import ChildProcess
+from fred_supervisor.linux.text_io import complain
+from fred_supervisor.policy.state import Ended, Holding, RunOutcome, State
+from fred_supervisor.store.journal import Journal
+from fred_supervisor.store.layout import RunDir
+from fred_supervisor.store.monitor_sample import newest_sample
+from fred_supervisor.store.run_spec import RunSpec
+
+_MODULE: Final = "fred_supervisor.alerts"
+_PING_S: Final = 60.0
+"""Between two signs of life."""
+_IDLE_S: Final = 900.0
+"""After the last event: then the sender is let go."""
+_LAST_S: Final = 10.0
+"""For the last alert of a run that has ended by itself; the sender may go on longer without us."""
+_STOPPED_S: Final = 1.0
+_DISK_H: Final = 24.0
+"""A disk that will be full sooner is worth an alert."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlertAddresses:
+    """Where alerts go. Secret."""
+
+    notify: tuple[str, ...] = ()
+    """Of the Apprise library."""
+    on_event: str | None = None
+    """A command line, run without a shell."""
+    ping: str | None = None
+    """Asked for each minute while the supervisor lives."""
+
+    @classmethod
+    def load(cls, run: RunDir) -> Self:
+        found = read_json(run.alerts) or {}
+        return cls(
+            notify=tuple(found.get("notify") or ()), on_event=found.get("on_event"), ping=found.get("ping") or None
+        )
+
+    def save(self, run: RunDir) -> None:
+        """Raises OSError."""
+        if self == AlertAddresses():
+            run.alerts.unlink(missing_ok=True)
+        else:
+            write_json(run.alerts, asdict(self))
+
+
+class AlertClient:
+    """One run's alerts."""
+
+    def __init__(self, spec: RunSpec) -> None:
+        self._spec = spec
+        self._to = AlertAddresses.load(spec.dir)
+        self._sender: ChildProcess | None = None
+        self._told_s = 0.0
+        self._pinger: ChildProcess | None = None
+        self._pinged_s = -_PING_S
+        self._state: State | None = None
+        self._disk = False
+        """The forecast is bad, and was told."""
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """Of our processes, while they live."""
+        return frozenset(process.who.pid for process in (self._sender, self._pinger) if process is not None)
+
+    @property
+    def due_s(self) -> float | None:
+        """When the loop has to look here again."""
+        return None if self._to.ping is None else self._pinged_s + _PING_S
+
+    def see(self, state: State) -> None:
+        """Called in every round of the loop: a hold that begins is told, and that we live."""
+        before, self._state = self._state, state
+        if isinstance(state, Holding) and not isinstance(before, Holding):
+            self.tell("holding", "held", f"Not relaunched until this clears: {state.condition}")
+        now_s = time.monotonic()
+        if self._to.ping is not None and now_s >= self._pinged_s + _PING_S:
+            self._pinged_s = now_s
+            self._say_alive()
+        if self._sender is not None and now_s >= self._told_s + _IDLE_S:
+            self._sender.close()
+            self._sender = None
+
+    def look_at_disk(self) -> None:
+        """Tell once when the disk is on its way to be full."""
+        host = (newest_sample(self._spec.dir) or {}).get("host") or {}
+        left_h, fits = host.get("disk_forecast_h"), host.get("disk_fits_checkpoint")
+        soon = isinstance(left_h, int | float) and left_h < _DISK_H
+        bad = soon or fits is False
+        if bad and not self._disk:
+            text = "The disk has no room for another checkpoint."
+            if fits is not False:
+                text = f"The disk will be full in {left_h} h."
+            Journal(self._spec.dir).append("disk", text=text)
+            self.tell("disk", "disk", f"{text} Free space in {self._spec.run_dir}, or training will be held.")
+        self._disk = bad
+
+    def tell(self, kind: str, word: str, text: str, incident: dict[str, Any] | None = None) -> None:
+        """Hand one event to the sender; what it cannot take is lost, and said."""
+        if not self._to.notify and self._to.on_event is None:
+            return
+        spec, host = self._spec, os.uname().nodename
+        title = f"{spec.name} on {host}: {word}{' (drill)' if spec.drill else ''}"
+        brief = None if incident is None else {key: value for key, value in incident.items() if key != "evidence"}
+        document = {
+            "event": kind,
+            "time": now_text(),
+            "name": spec.name,
+            "run_dir": spec.run_dir,
+            "run_id": spec.run_id,
+            "modality": spec.modality,
+            "drill": bool(spec.drill),
+            "host": host,
+            "title": title,
+            "text": text,
+            "incident": brief,
+        }
+        self._told_s = time.monotonic()
+        if self._sender is None or self._sender.leaves(0):
+            self._sender = self._start(ping=None)
+        if self._sender is None or not self._sender.write(kind=kind, title=title, text=text, document=document):
+            complain(f"an alert ({kind}) was lost: its sender does not take it")
+
+    def _say_alive(self) -> None:
+        if self._pinger is not None and not self._pinger.leaves(0):
+            self._pinger.kill()
+        self._pinger = self._start(ping=self._to.ping)
+        if self._pinger is not None:
+            self._pinger.write(ping=True)
+            self._pinger.close()
+
+    def _start(self, *, ping: str | None) -> ChildProcess | None:
+        """A process that is told where to send: the addresses of a person, or that of the ping."""
+        spec, to = self._spec, self._to
+        started = None
+        with contextlib.suppress(OSError):  # told by who asked
+            started = ChildProcess.start(_MODULE, spec.dir.log)
+        if started is not None:
+            where = {"ping": ping} if ping else {"notify": to.notify, "on_event": to.on_event}
+            started.write(name=spec.name, journal=str(spec.dir.journal), cwd=spec.cwd, **where)
+        return started
+
+    def leave(self) -> None:
+        """The run is over: let the last words be sent, for a bounded time."""
+        by_itself = isinstance(self._state, Ended) and self._state.outcome is not RunOutcome.STOPPED
+        if self._pinger is not None and not self._pinger.leaves(0):
+            self._pinger.kill()
+        if self._sender is not None:
+            self._sender.close()
+            if not self._sender.leaves(_LAST_S if by_itself else _STOPPED_S) and not by_itself:
+                self._sender.kill()

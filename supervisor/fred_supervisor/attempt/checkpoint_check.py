@@ -1,0 +1,26 @@
+"""Checkpoints are verified when they appear, by a background job: a relaunch then reads no digest."""
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Final
+
+from fred_supervisor.contract.checkpoint import list_checkpoints, why_invalid
+from fred_supervisor.contract.files import write_json
+from fred_supervisor.store.checkpoints import foreign_checkpoints, judged_before, stamp, why_not_whole
+
+_NEWEST: Final = 3
+"""Older ones are verified if it ever comes to them."""
+
+
+def main(run_dir: str, pattern: str, target: str) -> None:
+    """Judge the newest checkpoints of a run (`pattern` is that of `--checkpoints`, or empty) into `target`."""
+    foreign = bool(pattern)
+    found = foreign_checkpoints(Path(run_dir), pattern) if foreign else list_checkpoints(Path(run_dir))
+    known = {key: value for key, value in judged_before(Path(target)).items() if Path(key[0]).exists()}
+    for candidate in found[:_NEWEST]:
+        with contextlib.suppress(OSError):  # it was thinned out meanwhile
+            key = stamp(candidate)
+            if key not in known:
+                known[key] = why_not_whole(candidate.path) if foreign else why_invalid(candidate)
+    write_json(target, {json.dumps(key): reason for key, reason in known.items()})

@@ -1,0 +1,176 @@
+"""After the end of an attempt: everything that tells how it ended, read once."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fred_supervisor.attempt import torchrun
+from fred_supervisor.contract.checkpoint import list_checkpoints
+from fred_supervisor.contract.error_file import ErrorKind, ErrorRecord, classify_text, read_error
+from fred_supervisor.contract.files import TEMPORARY_SUFFIX, read_json
+from fred_supervisor.contract.heartbeat import Beat
+from fred_supervisor.linux import kernel_log, proc
+from fred_supervisor.linux.text_io import tail
+from fred_supervisor.policy.cause import Evidence
+from fred_supervisor.store.heartbeats import rank_beats
+from fred_supervisor.store.run_spec import RunSpec
+from fred_supervisor.words.terminal_text import printable, printable_lines
+
+_NO_SPACE = ("No space left on device", "Disk quota exceeded")
+_SCARCE_BYTES = 16 << 20
+"""Less room than this cannot hold a checkpoint."""
+
+
+def gather(spec: RunSpec, attempt: int, *, oom_kills_before: int | None) -> Evidence:
+    """The evidence of one attempt, from its files."""
+    folder = spec.dir.attempt(attempt)
+    left = read_json(folder.exit) or {}
+    launch = read_json(folder.launch) or {}
+    error = first_error(folder.error)
+    if error is not None:  # its words go into sentences, signatures and files
+        error = replace(error, message=printable_lines(error.message), traceback=printable_lines(error.traceback))
+    beats = rank_beats(folder.heartbeat)
+    beat = next(iter(beats.values()), None)
+    text = tail(folder.output)
+    exit_code, signal = left.get("exit_code"), left.get("signal")
+    end = torchrun.blamed(text) if exit_code == 1 else None  # torchrun turns every end of a rank into 1
+    if end is not None:
+        text, exit_code, signal = torchrun.own_output(text), end.exit_code, end.signal
+    last_line = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), None)
+    killed = signal == 9 and oom_killed(launch, oom_kills_before, None if end is None else end.pid)
+    said = f"{error.message if error else ''}\n{text[-4096:]}"
+    return Evidence(
+        attempt=attempt,
+        exit_code=exit_code,
+        signal=signal,
+        exec_error=left.get("exec_error"),
+        error=error,
+        text_kind=None if exit_code == 0 else classify_text(text[-8192:]),
+        last_line=printable(last_line) if last_line else None,
+        beat=beat,
+        rank=_guilty(error, end, several=len(beats) > 1),
+        unverified=spec.command is not None,
+        done_file=done_file(spec),
+        oom_killed=killed,
+        # A keeper that could not even write its files says nothing; then the disk is asked.
+        disk_full=scarce(spec) if not left or any(sign in said for sign in _NO_SPACE) else None,
+        data_gone=data_gone(spec),
+        resumed_from=launch.get("resume"),
+    )
+
+
+_CONSEQUENCES = (ErrorKind.NCCL, ErrorKind.PREEMPTED)
+
+
+def first_error(path: Path) -> ErrorRecord | None:
+    """Of all ranks, what was said first: later ones are mostly consequences.
+
+    That a collective operation failed, or that it was asked to leave, is one for certain where another rank has
+    something else to say.
+    """
+    records = [read_error(path)]
+    try:
+        names = os.listdir(path.parent)
+    except OSError:
+        names = []
+    records += [read_error(path.with_name(name)) for name in names if name.startswith(f"{path.name}.rank")]
+    said = [record for record in records if record is not None]
+    return min(said, key=lambda record: (record.kind in _CONSEQUENCES, record.time), default=None)
+
+
+def _guilty(error: ErrorRecord | None, end: torchrun.RankEnd | None, *, several: bool) -> int | None:
+    """The rank to blame, where there are several."""
+    if error is not None and (several or error.rank) and not (error.kind is ErrorKind.NCCL and end is not None):
+        return error.rank
+    return None if end is None else end.rank
+
+
+def oom_killed(launch: dict[str, Any], before: int | None, pid: int | None = None) -> bool | None:
+    """Whether the kernel's out-of-memory killer ended a trainer, or its rank `pid`, that has died of SIGKILL."""
+    now, who = oom_kills(), proc.identity_from(launch.get("trainer"))
+    more = None if now is None or before is None else now > before
+    if more is False or who is None or not kernel_log.counts_our_pids():
+        return more  # of the whole machine: somebody else's kill meanwhile cannot be told from ours
+    lines = kernel_log.telling_lines(kernel_log.began_s(who))
+    return more if lines is None else kernel_log.names(lines, pid or who.pid)
+
+
+def kernel_lines(launch: dict[str, Any]) -> list[str] | None:
+    """What the kernel said since an attempt began; None when that may not be read."""
+    who = proc.identity_from(launch.get("trainer"))
+    if who is None or who.boot != proc.boot_id():
+        return None
+    found = kernel_log.telling_lines(kernel_log.began_s(who))
+    return None if found is None else [printable(line) for line in found]
+
+
+def oom_kills() -> int | None:
+    """How often the kernel's out-of-memory killer was at work since boot; None where it does not say."""
+    try:
+        for line in Path("/proc/vmstat").read_bytes().splitlines():
+            if line.startswith(b"oom_kill "):
+                return int(line.split()[1])
+    except OSError:
+        return None
+    return None
+
+
+def scarce(spec: RunSpec) -> bool | None:
+    """Whether a checkpoint cannot be written: no room for one like the largest, or no writing at all.
+
+    None when it cannot be asked.
+    """
+    run_dir = Path(spec.run_dir)
+    try:
+        room = os.statvfs(run_dir)
+        largest = max((found.path.stat().st_size for found in list_checkpoints(run_dir)), default=0)
+    except OSError:
+        return None
+    if room.f_bavail * room.f_frsize < max(_SCARCE_BYTES, largest) or (room.f_files > 0 and room.f_favail == 0):
+        return True
+    probe = run_dir / f".probe.{os.getpid()}{TEMPORARY_SUFFIX}"
+    try:
+        probe.write_bytes(b"0")
+        probe.unlink()
+    except OSError:  # read-only, quota, permission
+        return True
+    return False
+
+
+def data_gone(spec: RunSpec) -> str | None:
+    """The data path when it is no longer there."""
+    data = spec.flags.get("data")
+    if spec.command is not None or not data:
+        return None
+    path = Path(spec.cwd, data)
+    return None if path.exists() else str(path)
+
+
+def done_file(spec: RunSpec) -> bool | None:
+    """Whether a file that matches `--done-file` is newer than the start of the run; None without the flag."""
+    if spec.done_file is None:
+        return None
+    started_ns = spec.dir.run.stat().st_mtime_ns
+    return any(path.stat().st_mtime_ns > started_ns for path in Path(spec.run_dir).glob(spec.done_file))
+
+
+def document(seen: Evidence, output: Path, *, end: int | None) -> dict[str, Any]:
+    """The evidence for an incident file; of the output, what stood before position `end`."""
+    beat, error = seen.beat, seen.error
+    return {
+        "exit_code": seen.exit_code,
+        "signal": seen.signal,
+        "rank": seen.rank,
+        "exec_error": seen.exec_error,
+        "exception": error.message if error else None,
+        "traceback": error.traceback if error else None,
+        "output": [printable(line) for line in tail(output, end=end).splitlines()[-50:]],
+        "stalled_s": seen.stalled_s,
+        "oom_killed": seen.oom_killed,
+        "last_heartbeat": None if beat is None else heartbeat_document(beat),
+    }
+
+
+def heartbeat_document(beat: Beat) -> dict[str, Any]:
+    return {key: getattr(beat, key) for key in ("pid", "section", "phase", "epoch", "step", "samples")}

@@ -1,0 +1,125 @@
+"""Incident files: what a failure was, and what came of it."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from fred_supervisor.attempt import code_state, evidence
+from fred_supervisor.attempt.stack_dump import StackDump
+from fred_supervisor.contract.checkpoint import CheckpointFile
+from fred_supervisor.contract.files import now_text, read_json
+from fred_supervisor.policy.actions import Report
+from fred_supervisor.store.checkpoints import lost_steps
+from fred_supervisor.store.heartbeats import rank_beats
+from fred_supervisor.store.layout import RunDir
+from fred_supervisor.store.monitor_ring import read_ring, ring_path
+from fred_supervisor.store.run_spec import RunSpec
+from fred_supervisor.words.terminal_text import printable, printable_lines
+
+
+def document(
+    report: Report,
+    *,
+    number: int,
+    resume: CheckpointFile | None,
+    dump: StackDump,
+    sample: dict[str, Any] | None,
+    spec: RunSpec,
+) -> dict[str, Any]:
+    """One incident, as the contract has it.
+
+    `resume` is where the next attempt starts from, `sample` what the monitor has seen last.
+    """
+    seen, found = report.evidence, report.diagnosis
+    beat, error = seen.beat, seen.error
+    folder = spec.dir.attempt(seen.attempt)
+    told = evidence.document(seen, folder.output, end=dump.start)
+    return {
+        "id": number,
+        "kind": found.kind,
+        "cause": printable(found.sentence),
+        "at": now_text(),
+        "attempt": seen.attempt,
+        "exit_code": seen.exit_code,
+        "signal": seen.signal,
+        "section": (error.section if error else None) or (beat.section if beat else None),
+        "phase": (error.phase if error else None) or (beat.phase if beat else None),
+        "epoch": beat.epoch if beat else None,
+        "step": beat.step if beat else None,
+        "lost_steps": lost_steps(beat, resume),
+        "checkpoint": None if resume is None else str(resume.path),
+        "action": printable(report.told),
+        "recovered_after_s": None,
+        "evidence": {
+            **told,
+            "ranks": _ranks(folder.heartbeat),
+            "stacks": printable_lines(dump.text) or None,
+            "memory": _memory(sample),
+            "minutes_before": minutes_before(spec.dir),
+            "kernel": evidence.kernel_lines(read_json(folder.launch) or {}),
+            "code_changes": code_state.changes(read_json(spec.dir.attempt(1).code), read_json(folder.code)) or None,
+        },
+    }
+
+
+def recovered(incidents: list[dict[str, Any]], now: datetime) -> list[dict[str, Any]]:
+    """The incidents that are over now that training has passed its furthest point again, with the time it took."""
+    changed = []
+    for incident in incidents:
+        if incident.get("recovered_after_s") is None and isinstance(incident.get("at"), str):
+            since = now - datetime.fromisoformat(incident["at"])
+            changed.append({**incident, "recovered_after_s": round(since.total_seconds(), 1)})
+    return changed
+
+
+def _ranks(path: Path) -> list[dict[str, Any]] | None:
+    """The last record of each of several ranks."""
+    beats = rank_beats(path)
+    if not beats.keys() - {0}:
+        return None
+    return [{"rank": rank, **evidence.heartbeat_document(beat)} for rank, beat in beats.items()]
+
+
+def _memory(sample: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Of host and GPUs, as it was shortly before the end; None when nobody has looked."""
+    if sample is None:
+        return None
+    host = sample.get("host") or {}
+    gpus = [
+        {key: gpu.get(key) for key in ("uuid", "used_mib", "total_mib", "trainer_mib")}
+        for gpu in sample.get("gpus") or []
+    ]
+    keys = ("memory_available_mib", "memory_total_mib", "cgroup_memory_mib", "cgroup_limit_mib", "trainer_rss_mib")
+    return {"time": sample.get("time"), "host": {key: host.get(key) for key in keys}, "gpus": gpus}
+
+
+_SPAN_S: Final = 300.0
+
+
+_MOST: Final = 120
+"""Records in one incident: each of the last minute, and every so many of the time before."""
+
+
+_GPU_KEYS: Final = ("used_mib", "trainer_mib", "temperature_c", "power_w", "utilization", "throttle")
+
+
+def minutes_before(run: RunDir) -> list[dict[str, Any]]:
+    """What GPUs and host were like in the last minutes that the monitor has seen, oldest first."""
+    found = read_ring(ring_path(run.monitor), _SPAN_S)
+    if not found:
+        return []
+    end_s = found[-1]["mono_s"]
+    late = [record for record in found if end_s - record["mono_s"] <= _SPAN_S / 5]
+    early = found[: len(found) - len(late)]
+    step = -(-len(early) // max(1, _MOST - len(late))) or 1
+    return [_told(record) for record in [*early[::step], *late[-_MOST:]]]
+
+
+def _told(record: dict[str, Any]) -> dict[str, Any]:
+    gpus = record.get("gpus") or {}
+    return {
+        "time": record["time"],
+        "nvml": record.get("nvml"),
+        "gpus": [{"uuid": uuid, **dict(zip(_GPU_KEYS, values, strict=False))} for uuid, values in gpus.items()],
+        "host": record.get("host"),
+    }

@@ -1,0 +1,175 @@
+"""The keeper: parent of one attempt's trainer. Standard library only, and small: it is what must not die.
+
+It starts the trainer, is the reaper of its whole tree, outlives a dead supervisor, and writes `exit.json` when
+nothing of the tree is left. One order is understood: SIGTERM = end the tree now. Everything it needs to know comes as
+one JSON object on standard input; it answers with one line on file descriptor 3.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from typing import Any, Final, Never
+
+from fred_supervisor.contract.files import now_text, write_json
+from fred_supervisor.linux import cgroup, proc
+
+READY_FD: Final = 3
+"""Where the supervisor listens for the one line."""
+_AWAITED: Final = frozenset({signal.SIGCHLD, signal.SIGTERM})
+_SURVIVOR_S: Final = 5.0
+"""After this long, processes that SIGKILL did not end are named."""
+
+
+def main(root: str) -> None:
+    """`root` is the source root that we were loaded from; nothing is read from the environment."""
+    del root
+    facts = json.load(sys.stdin)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
+    proc.become_subreaper()
+    started = time.monotonic()
+    group = cgroup.make(facts["cgroup"])
+    pid, error = _start(facts, group)
+    if error is not None:
+        write_json(facts["exit"], {"exec_error": error, "time": now_text()})
+        _answer({"error": error})
+        if group is not None:
+            cgroup.remove(group)
+        return
+    _answer({"trainer": pid})
+    os.close(READY_FD)
+    status = _wait(pid, group)
+    _end_tree(facts["exit"], _exit_document(status, started), group)
+
+
+def _start(facts: dict[str, Any], group: str | None) -> tuple[int, str | None]:
+    """Fork the trainer, note who it is, then let it go: no trainer ever runs that `launch.json` does not name."""
+    go_read, go_write = os.pipe2(os.O_CLOEXEC)
+    exec_read, exec_write = os.pipe2(os.O_CLOEXEC)
+    output = os.open(facts["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    pid = os.fork()
+    if pid == 0:
+        os.close(go_write)  # ours, or a dead keeper would leave us waiting for ever
+        _become_trainer(facts, output, go_read, exec_write)
+    os.close(output)
+    os.close(exec_write)
+    os.close(go_read)
+    keeper, trainer = proc.identify(os.getpid()), proc.identify(pid)
+    assert keeper is not None
+    assert trainer is not None
+    inside = group is not None and cgroup.enter(group, pid)
+    facts["launch"] |= {
+        "keeper": keeper.document(),
+        "trainer": trainer.document(),
+        "cgroup": group if inside else None,
+    }
+    write_json(facts["launch_file"], facts["launch"])
+    os.write(go_write, b"go")
+    os.close(go_write)
+    with open(exec_read, "rb") as answer:
+        error = answer.read().decode()
+    if error:
+        os.waitpid(pid, 0)
+        return pid, error
+    return pid, None
+
+
+def _become_trainer(facts: dict[str, Any], output: int, go: int, failed: int) -> Never:
+    try:
+        if not os.read(go, 2):
+            os._exit(1)
+        os.setsid()
+        os.chdir(facts["cwd"])
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, set())
+        os.closerange(READY_FD, READY_FD + 1)
+        proc.shed_protection()
+        command = facts["launch"]["command"]
+        os.execvpe(command[0], command, os.environ)
+    except OSError as error:
+        os.write(failed, f"{facts['launch']['command'][0]}: {error.strerror}".encode())
+    finally:
+        os._exit(127)
+
+
+def _answer(line: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):  # the supervisor died meanwhile: the next one reads launch.json
+        os.write(READY_FD, json.dumps(line).encode() + b"\n")
+
+
+def _wait(trainer: int, group: str | None) -> int | None:
+    """Reap the tree until the trainer itself ends, or we are told to end it; its wait status."""
+    while True:
+        number = signal.sigwait(_AWAITED)
+        if number == signal.SIGTERM:
+            _kill(group)
+        status = _reap(trainer)
+        if status is not None:
+            return status
+
+
+def _kill(group: str | None) -> None:
+    """SIGKILL to the whole tree: in its group at once, and process by process for what is not in it."""
+    if group is not None:
+        cgroup.kill(group)
+    proc.kill_children()
+
+
+def _reap(trainer: int | None) -> int | None:
+    """Reap whoever has ended; the wait status of the trainer if it was among them."""
+    found = None
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            if pid == trainer:
+                found = status
+    return found
+
+
+def _exit_document(status: int | None, started: float) -> dict[str, Any]:
+    usage = os.times()
+    document: dict[str, Any] = {
+        "exit_code": None,
+        "signal": None,
+        "core": False,
+        "time": now_text(),
+        "uptime_s": round(time.monotonic() - started, 3),
+        "cpu_s": round(usage.children_user + usage.children_system, 2),
+        "survivors": [],
+    }
+    if status is not None and os.WIFEXITED(status):
+        document["exit_code"] = os.WEXITSTATUS(status)
+    elif status is not None and os.WIFSIGNALED(status):
+        document |= {"signal": os.WTERMSIG(status), "core": os.WCOREDUMP(status)}
+    return document
+
+
+def _end_tree(exit_file: str, document: dict[str, Any], group: str | None) -> None:
+    """SIGKILL what is left of the tree until nothing is; then say how the trainer ended."""
+    deadline = time.monotonic() + _SURVIVOR_S
+    pause_s = 0.0
+    while proc.children(os.getpid()):
+        _kill(group)
+        signal.sigtimedwait(_AWAITED, pause_s)
+        _reap(None)
+        pause_s = min(pause_s * 2 + 0.001, 0.25)
+        if time.monotonic() > deadline and not document["survivors"]:
+            document["survivors"] = [
+                {"pid": pid, "wchan": proc.wait_channel(pid)} for pid in proc.descendants(os.getpid())
+            ]
+            write_json(exit_file, document)
+    document["survivors"] = []
+    if group is not None:
+        cgroup.remove(group)
+    write_json(exit_file, document)

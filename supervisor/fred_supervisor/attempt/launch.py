@@ -1,0 +1,197 @@
+"""Starting one attempt: its folder, its environment, its command, its keeper."""
+
+import json
+import os
+import re
+import socket
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import fred_supervisor
+from fred_supervisor.attempt.keeper import READY_FD
+from fred_supervisor.attempt.torchrun import under_torchrun
+from fred_supervisor.contract import environment
+from fred_supervisor.contract.builtin.flags import to_argv
+from fred_supervisor.contract.files import now_text
+from fred_supervisor.linux.proc import Identity, identify
+from fred_supervisor.policy.state import Overrides
+from fred_supervisor.store.layout import AttemptDir
+from fred_supervisor.store.run_spec import RunSpec
+
+_SOURCE_ROOT = str(Path(fred_supervisor.__file__).parents[1])
+_KEEPER = "import sys; sys.path[:0] = sys.argv[1:]; from fred_supervisor.attempt.keeper import main; main(sys.argv[1])"
+_PLACEHOLDER = re.compile(r"\{(run_dir|modality|attempt|resume|unfreeze_batch_size|accumulate|heartbeat)\}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launched:
+    """A keeper that was told to start a trainer."""
+
+    attempt: int
+    keeper: Identity
+    ready_fd: int
+    """One JSON line comes here: the trainer's pid, or why there is none."""
+
+
+def spawn(
+    spec: RunSpec, attempt: int, overrides: Overrides, resume: Path | None, *, gpus: tuple[str, ...] = ()
+) -> Launched:
+    """Prepare an attempt and start its keeper. `gpus`: UUIDs that were chosen for it. Raises OSError."""
+    folder = prepare(spec, attempt)
+    environ = trainer_environment(spec, attempt, overrides, resume) | visible(gpus)
+    facts: dict[str, Any] = {
+        "output": str(folder.output),
+        "launch_file": str(folder.launch),
+        "exit": str(folder.exit),
+        "cwd": spec.cwd,
+        "cgroup": f"fred-{spec.run_id}-{attempt}",
+        "launch": {
+            "attempt": attempt,
+            "time": now_text(),
+            "command": command(spec, attempt, overrides, resume),
+            "cwd": spec.cwd,
+            "resume": None if resume is None else str(resume),
+            "overrides": asdict(overrides),
+            "environment": {
+                key: value for key, value in environ.items() if key.startswith(("FRED_", "MASTER_", "CUDA_"))
+            },
+        },
+    }
+    facts_read, facts_write = os.pipe2(os.O_CLOEXEC)
+    ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
+    try:
+        pid = os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-I", "-S", "-c", _KEEPER, _SOURCE_ROOT, spec.name],
+            environ,
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, facts_read, 0),
+                # Not our own output: who reads that must see its end when we end, and the keeper lives on.
+                (os.POSIX_SPAWN_OPEN, 1, str(spec.dir.log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+                (os.POSIX_SPAWN_DUP2, ready_write, READY_FD),
+            ],
+            setsid=True,
+            setsigmask=(),
+        )
+    except OSError:
+        os.close(ready_read)
+        os.close(facts_write)
+        raise
+    finally:
+        os.close(facts_read)
+        os.close(ready_write)
+    with open(facts_write, "wb") as pipe:
+        pipe.write(json.dumps(facts).encode())
+    keeper = identify(pid)
+    assert keeper is not None  # ours, and not reaped: at worst a zombie
+    return Launched(attempt=attempt, keeper=keeper, ready_fd=ready_read)
+
+
+def prepare(spec: RunSpec, attempt: int) -> AttemptDir:
+    """The folder of an attempt with an empty heartbeat file. Raises OSError."""
+    folder = spec.dir.attempt(attempt)
+    folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Of a COMMAND it is not known whether all its ranks beat: the files of those that do are made by themselves.
+    ranks = range(spec.rank_count) if spec.command is None else range(1)
+    beats = [Path(environment.rank_path(str(folder.heartbeat), rank)) for rank in ranks]
+    for path in (*beats, folder.output):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
+    return folder
+
+
+def trainer_environment(spec: RunSpec, attempt: int, overrides: Overrides, resume: Path | None) -> dict[str, str]:
+    """Our own environment, less what belongs to systemd, and what the contract promises."""
+    folder = spec.dir.attempt(attempt)
+    environ = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in environment.OF_SYSTEMD and not key.startswith(environment.OF_CONFIGURATION)
+    }
+    environ |= {
+        environment.RUN_ID: spec.run_id,
+        environment.RUN_DIR: spec.run_dir,
+        environment.ATTEMPT: str(attempt),
+        environment.HEARTBEAT: str(folder.heartbeat),
+        environment.ERROR_FILE: str(folder.error),
+        environment.RESUME: "" if resume is None else str(resume),
+        environment.UNFREEZE_BATCH_SIZE: _text(overrides.unfreeze_batch),
+        environment.ACCUMULATE: _text(overrides.accumulate),
+        "MASTER_PORT": str(_free_port()),
+        "PYTHONUNBUFFERED": os.environ.get("PYTHONUNBUFFERED", "1"),  # its last lines are evidence
+    }
+    if spec.rank_count > 1 and "OMP_NUM_THREADS" not in environ:  # torchrun would make it 1
+        environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // spec.rank_count))
+    if overrides.expandable_segments:
+        before = os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "")
+        environ["PYTORCH_CUDA_ALLOC_CONF"] = ",".join(filter(None, (before, "expandable_segments:True")))
+    return environ
+
+
+def visible(gpus: tuple[str, ...]) -> dict[str, str]:
+    """What makes CUDA see the chosen GPUs and no others. Indices, where the driver was silent, are the bus's."""
+    if not gpus:
+        return {}
+    counted = any(gpu.isdigit() for gpu in gpus)
+    order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if counted else {}
+    return {"CUDA_VISIBLE_DEVICES": ",".join(gpus), **order}
+
+
+def command(spec: RunSpec, attempt: int, overrides: Overrides, resume: Path | None) -> list[str]:
+    """The argument vector of an attempt."""
+    words = (
+        _own_command(spec, overrides) if spec.command is None else _foreign_command(spec, attempt, overrides, resume)
+    )
+    together = under_torchrun(words, spec.rank_count) if spec.rank_count > 1 else None
+    return together or words
+
+
+def _foreign_command(spec: RunSpec, attempt: int, overrides: Overrides, resume: Path | None) -> list[str]:
+    assert spec.command is not None
+    values = {
+        "run_dir": spec.run_dir,
+        "modality": spec.modality,
+        "attempt": str(attempt),
+        "resume": "" if resume is None else str(resume),
+        "unfreeze_batch_size": _text(overrides.unfreeze_batch),
+        "accumulate": _text(overrides.accumulate),
+        "heartbeat": str(spec.dir.attempt(attempt).heartbeat),
+    }
+    words = []
+    for word in spec.command:
+        names = _PLACEHOLDER.findall(word)
+        if all(values[name] for name in names):
+            words.append(_PLACEHOLDER.sub(lambda found: values[found[1]], word))
+    return words
+
+
+def _own_command(spec: RunSpec, overrides: Overrides) -> list[str]:
+    flags = {**spec.flags, "modality": spec.modality, "run_dir": spec.run_dir, "force_resume": spec.accepted}
+    if spec.on_cpu:
+        flags["device"] = "cpu"
+    learnt = {
+        "freeze_batch_size": overrides.freeze_batch,
+        "eval_batch_size": overrides.eval_batch,
+        "workers": overrides.workers,
+        # Fewer workers are ordered when the host ran out of memory; frames kept in it are the first to go then.
+        "cache": "none" if overrides.workers is not None and flags.get("cache") == "ram" else None,
+        "no_eval_map": overrides.no_eval_map or None,
+        "amp": "off" if overrides.full_precision else None,
+    }
+    flags |= {key: value for key, value in learnt.items() if value is not None}
+    words = [sys.executable, "-m", "fred_trainer", *to_argv(flags)]
+    return [*words, f"--drill={spec.drill}"] if spec.drill else words
+
+
+def _text(value: int | None) -> str:
+    return "" if value is None else str(value)
+
+
+def _free_port() -> int:
+    """A port that was free just now: torchrun's default collides with every other run on the machine."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

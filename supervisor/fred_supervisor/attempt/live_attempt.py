@@ -1,0 +1,182 @@
+"""Looking at a live attempt: heartbeats, new checkpoints, activity."""
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from fred_supervisor.attempt.launch import Launched
+from fred_supervisor.attempt.stack_dump import StackDumper
+from fred_supervisor.contract import environment, heartbeat
+from fred_supervisor.contract.files import now_text, read_file, read_json, write_json
+from fred_supervisor.linux import proc
+from fred_supervisor.linux.proc import Identity
+from fred_supervisor.policy.hang import HangFacts, ProcessFacts, parse_stacks, why_stuck
+from fred_supervisor.policy.watch import HeartbeatReading
+from fred_supervisor.store.checkpoints import modified_ns
+from fred_supervisor.store.run_spec import RunSpec
+
+_IDLE_TICKS_PER_S = 5
+"""Less CPU than 5 % of a core, and less I/O than the next line, is doing nothing."""
+_IDLE_BYTES_PER_S = 65536
+_LAUNCHER_S = 60.0
+"""torchrun may take so long to end the other ranks and itself: 30 s from its SIGTERM to its SIGKILL."""
+_ACTIVITY_S = 0.5
+"""The least span over which activity is judged."""
+
+
+@dataclass
+class LiveAttempt:
+    """The attempt that runs now, and what has been seen of it."""
+
+    spec: RunSpec
+    number: int
+    keeper: Identity | None
+    """None: dead, while the trainer may live."""
+    trainer: Identity | None = None
+    resume: Path | None = None
+    starting: Launched | None = None
+    """While the keeper has not answered."""
+    status: int | None = None
+    """Wait status of a trainer that we had to reap ourselves."""
+    oom_kills: int | None = None
+    """Of the machine, before the launch."""
+    orphan_s: float | None = None
+    """Since when the trainer has ended without a keeper, and what it left is swept up."""
+    cgroup: str | None = None
+    """The trainer's own control group, if it has one."""
+    _looked_s: float = field(default_factory=time.monotonic)
+    _trees: list[tuple[ProcessFacts, ...]] = field(default_factory=list)
+    """Its processes, whenever stacks were asked for."""
+    _died_s: dict[int, float] = field(default_factory=dict)
+    """Rank's pid → since when it is gone."""
+    _checkpoints: tuple[int, ...] | None = None
+    _activity: tuple[float, tuple[int, int]] | None = None
+
+    def __post_init__(self) -> None:
+        self.folder = self.spec.dir.attempt(self.number)
+        self.stacks = StackDumper(self.folder)
+
+    def read_trainer(self) -> None:
+        """Who the trainer is, from what the keeper wrote."""
+        launch = read_json(self.folder.launch) or {}
+        self.trainer = proc.identity_from(launch.get("trainer"))
+        group = launch.get("cgroup")
+        self.cgroup = group if isinstance(group, str) and Path(group).name.startswith("fred-") else None
+
+    def write_launch(self) -> None:
+        """Who they are, anew, after the folder was deleted. Raises OSError."""
+        self.folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        who = {"keeper": self.keeper, "trainer": self.trainer}
+        known = {key: identity.document() for key, identity in who.items() if identity is not None}
+        write_json(self.folder.launch, {"attempt": self.number, "time": now_text(), **known})
+
+    def look(self, now_s: float) -> tuple[HeartbeatReading, ...]:
+        """One look at every rank's sign of life."""
+        since_s, self._looked_s = now_s - self._looked_s, now_s
+        if self.spec.progress_file is not None:
+            files = list(Path(self.spec.run_dir).glob(self.spec.progress_file))
+            launched_ns = next(iter(modified_ns([self.folder.launch])), 0)
+            newer = tuple(ns for ns in modified_ns(files) if ns > launched_ns)
+            if newer:
+                return (HeartbeatReading(stamp=str(newer), age_s=_age_s(max(newer), since_s)),)
+        ranks = [0]
+        with contextlib.suppress(OSError):
+            prefix = f"{self.folder.heartbeat.name}.rank"
+            ranks += [int(n.removeprefix(prefix)) for n in os.listdir(self.folder.path) if _is_rank(n, prefix)]
+        looks = tuple(self._look_at(rank, since_s) for rank in sorted(ranks))
+        return looks if len(looks) == 1 else tuple(self._of_several(look, now_s) for look in looks)
+
+    def _of_several(self, look: HeartbeatReading, now_s: float) -> HeartbeatReading:
+        """`look` at one of several ranks, with what is known of its process."""
+        if look.beat is None:
+            return look
+        found = proc.stat(look.beat.pid)
+        if found is not None and found.state not in "ZX":
+            return replace(look, stopped=found.state in "Tt")
+        died_s = self._died_s.setdefault(look.beat.pid, now_s)
+        return replace(look, gone=now_s - died_s < _LAUNCHER_S)
+
+    def _look_at(self, rank: int, since_s: float) -> HeartbeatReading:
+        name = environment.rank_path(str(self.folder.heartbeat), rank)
+        try:
+            data, found = read_file(name, 4096)
+            untouched = found.st_size == 0 and found.st_mtime_ns <= self.folder.launch.stat().st_mtime_ns
+        except OSError:
+            return HeartbeatReading(rank=rank, readable=False)
+        if untouched:
+            return HeartbeatReading(rank=rank)
+        return HeartbeatReading(
+            rank=rank,
+            stamp=f"{found.st_mtime_ns}.{found.st_size}.{hash(data)}",
+            beat=heartbeat.parse(data),
+            age_s=_age_s(found.st_mtime_ns, since_s),
+        )
+
+    def fresh_checkpoint(self) -> bool:
+        """Whether a file of `--checkpoints` has appeared or changed since the look before."""
+        if self.spec.checkpoints is None:
+            return False
+        now = modified_ns(list(Path(self.spec.run_dir).glob(self.spec.checkpoints)))
+        before, self._checkpoints = self._checkpoints, now
+        return before is not None and max(now, default=0) > max(before, default=0)
+
+    def busy(self, now_s: float) -> bool | None:
+        """Whether the tree has burned CPU or moved bytes since a moment ago; None when that cannot be told yet."""
+        root = self.trainer
+        seen = None if root is None or not proc.alive(root) else proc.activity(root.pid)
+        before = self._activity
+        if seen is None or before is None:
+            self._activity = None if seen is None else (now_s, seen)
+            return None
+        span_s = now_s - before[0]
+        if span_s < _ACTIVITY_S:
+            return None
+        self._activity = (now_s, seen)
+        ticks, moved = seen[0] - before[1][0], seen[1] - before[1][1]
+        return ticks > _IDLE_TICKS_PER_S * span_s or moved > _IDLE_BYTES_PER_S * span_s
+
+    def targets(self) -> list[Identity]:
+        """Whom to signal: the processes that beat, where they are of the tree, else the command itself."""
+        root = self.trainer
+        if root is None:
+            return []
+        tree = {root.pid, *proc.descendants(root.pid)}
+        beats = [look.beat for look in self.look(time.monotonic()) if look.beat is not None]
+        beating = [proc.identify(beat.pid) for beat in beats if beat.pid in tree]
+        return [who for who in beating if who is not None] or [root]
+
+    def ask_stacks(self) -> bool:
+        """Ask for a stack dump; False when nobody can be asked, and no tool can look."""
+        root = self.trainer
+        tree = () if root is None or not proc.alive(root) else (root.pid, *proc.descendants(root.pid))
+        targets = self.targets()
+        self._trees.append(_sights(tree, {who.pid for who in targets}))
+        return self.stacks.ask(targets, tree)
+
+    def why_stuck(self) -> str | None:
+        """After a hang: what hangs, and where in the code; None when nothing can be told, or nothing was asked for."""
+        first, last = (((),) * 2 + tuple(self._trees))[-2:]
+        stacks = parse_stacks(self.stacks.dump.text)
+        return why_stuck(HangFacts(first=first, last=last, stacks=stacks, moved=self.stacks.differed))
+
+
+def _sights(tree: tuple[int, ...], beating: set[int]) -> tuple[ProcessFacts, ...]:
+    """What each process does just now."""
+    found = []
+    for pid in tree:
+        now, beats = proc.stat(pid), pid in beating
+        if now is not None:
+            wchan = proc.wait_channel(pid)
+            found.append(ProcessFacts(pid=pid, name=now.name, state=now.state, wchan=wchan, beats=beats))
+    return tuple(found)
+
+
+def _age_s(mtime_ns: int, at_most_s: float) -> float:
+    """How long ago a file changed; the wall clock may have jumped, so at most the time since the look before."""
+    return min(max(0.0, time.time() - mtime_ns / 1e9), max(0.0, at_most_s))
+
+
+def _is_rank(name: str, prefix: str) -> bool:
+    return name.startswith(prefix) and name.removeprefix(prefix).isdigit()

@@ -1,0 +1,63 @@
+"""Processes that have lost their keeper, and those that do not end: swept, reaped, named. Nothing here waits."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+
+from fred_supervisor.attempt.live_attempt import LiveAttempt
+from fred_supervisor.contract import environment
+from fred_supervisor.contract.files import read_json
+from fred_supervisor.linux import cgroup, proc
+from fred_supervisor.policy.state import Survivor
+from fred_supervisor.store.run_spec import RunSpec
+
+
+class Orphans:
+    """We are a subreaper: whoever of the run has no parent left ends up with us."""
+
+    def __init__(self, spec: RunSpec, own: Callable[[], frozenset[int]]) -> None:
+        """`own()` are children of ours that do not belong to the trainer."""
+        self._spec = spec
+        self._own = own
+
+    def reap(self, attempt: LiveAttempt | None) -> None:
+        """Reap whoever has ended; the status of an orphaned trainer is kept."""
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                if attempt is not None and attempt.trainer is not None and pid == attempt.trainer.pid:
+                    attempt.status = status
+
+    def sweep(self, attempt: LiveAttempt) -> bool:
+        """SIGKILL to everything of the run that is left without a keeper; whether nothing is."""
+        if attempt.cgroup is not None:
+            cgroup.kill(attempt.cgroup)
+        strays = proc.with_environment(environment.RUN_ID, self._spec.run_id)
+        strays = [stray for stray in strays if stray.pid not in self._own()]
+        for stray in strays:
+            proc.send(stray, signal.SIGKILL)
+        proc.kill_children(self._own())
+        self.reap(attempt)
+        if strays or not set(proc.children(os.getpid())) <= self._own():
+            return False
+        if attempt.cgroup is not None:
+            cgroup.remove(attempt.cgroup)
+        return True
+
+    def survivors(self, attempt: LiveAttempt) -> tuple[Survivor, ...]:
+        """Who is still there of a tree that was sent SIGKILL."""
+        if attempt.keeper is not None:
+            pids = list(proc.descendants(attempt.keeper.pid))
+        else:
+            pids = [stray.pid for stray in proc.with_environment(environment.RUN_ID, self._spec.run_id)]
+        return tuple(Survivor(pid=pid, wchan=proc.wait_channel(pid)) for pid in pids if pid not in self._own())
+
+    def outlived(self, attempt: LiveAttempt) -> tuple[Survivor, ...]:
+        """The survivors of a trainer that has ended by itself while its keeper cannot end the rest."""
+        if attempt.keeper is None or attempt.trainer is None or proc.alive(attempt.trainer):
+            return ()
+        named = (read_json(attempt.folder.exit) or {}).get("survivors")
+        return self.survivors(attempt) if named else ()

@@ -1,0 +1,61 @@
+"""What `restart`, `pause` and `resume` share: ask the live supervisor, and wait until it is so."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fred_supervisor.cli.common.command_error import CommandError, CommandParser
+from fred_supervisor.cli.common.find_run import add_run, find_run
+from fred_supervisor.contract.exit_codes import CommandExit
+from fred_supervisor.policy.observation import Request
+from fred_supervisor.run.control import ask, live_supervisor, wait_for
+from fred_supervisor.store.state_file import stop_limit_s
+from fred_supervisor.store.status import status_document
+
+_ANSWER_S = 5.0
+_SLACK_S = 15.0
+"""Beyond the grace for the trainer's save."""
+
+
+def tell(status: dict[str, Any], *, as_json: bool) -> None:
+    """What has become of it."""
+    print(json.dumps(status) if as_json else f"{status['name']}: {status['state']}. {status['detail']}")
+
+
+def request(
+    argv: Sequence[str],
+    request: Request,
+    *,
+    description: str,
+    refuse: Callable[[dict[str, Any]], str | None],
+    reached: Callable[[dict[str, Any], dict[str, Any]], bool],
+) -> int:
+    """`refuse(status)` says why not, or None; `reached(before, now)` whether it is so."""
+    parser = CommandParser(
+        prog=f"fred-supervise {request}", description=description, epilog=f"example:\n  fred-supervise {request} rgb"
+    )
+    add_run(parser)
+    parser.add_argument("--json", action="store_true", help="the status afterwards, as one JSON document")
+    given = parser.parse_args(argv)
+    spec = find_run(given.name, given.run_dir)
+    supervisor = live_supervisor(spec, _ANSWER_S)
+    before = status_document(spec)
+    if supervisor is None:
+        raise CommandError(
+            CommandExit.NOT_RUNNING, f"{spec.name} has no live supervisor: it is {before['state']}; `start` goes on"
+        )
+    if (reason := refuse(before)) is not None:
+        raise CommandError(CommandExit.REFUSED, f"{spec.name} {reason}")
+    if not ask(supervisor, request):
+        raise CommandError(
+            CommandExit.REFUSED, f"{spec.name}: its supervisor, pid {supervisor.pid}, does not take requests"
+        )
+    limit_s = stop_limit_s(spec) + _SLACK_S
+    if not wait_for(lambda: reached(before, status_document(spec)), limit_s):
+        now = status_document(spec)
+        raise CommandError(
+            CommandExit.REFUSED, f"{spec.name} did not {request} within {limit_s:.0f} s: it is {now['state']}"
+        )
+    after = status_document(spec)
+    tell(after, as_json=given.json)
+    return CommandExit.OK

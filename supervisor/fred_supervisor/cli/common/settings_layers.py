@@ -1,0 +1,184 @@
+"""Where a value comes from: a flag outranks the environment, that the configuration file, that the default.
+
+The file is TOML with the sections [supervisor] and [trainer]; the environment variable of a key is FRED_SUPERVISE_ and
+the key in capitals. Both know every flag of `start`, and every number of the policy.
+"""
+
+import contextlib
+import os
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Final
+
+from fred_supervisor.cli.common.command_error import CommandError, CommandParser
+from fred_supervisor.contract.builtin.flags import BY_KEY
+from fred_supervisor.contract.environment import OF_CONFIGURATION as PREFIX
+from fred_supervisor.contract.exit_codes import CommandExit
+from fred_supervisor.policy.settings import Settings
+
+DERIVED: Final = frozenset(
+    {"foreign", "expects_beats", "takes_batch", "batch_set", "unfreeze_batch", "freeze_batch", "accumulate", "workers"}
+    | {"stop_timeout_set"}
+)
+"""Fields of `Settings` that follow from the command and the trainer's flags."""
+OF_THIS_START: Final = frozenset({"config", "foreground", "new", "accept_changes"})
+"""Flags that say how to start, not how to run: no keys."""
+POLICY_OF: Final[Mapping[str, tuple[str, ...]]] = {
+    "hang_timeout": ("hang_timeout_s",),
+    "backoff": ("backoff_first_s", "backoff_max_s"),
+    "no_halve": ("halve",),
+    "max_restarts": ("max_restarts",),
+    "same_failure": ("same_failure",),
+    "stop_timeout": ("stop_timeout_s",),
+}
+"""Flag → the fields of `Settings` that it sets."""
+_REPEATABLE: Final[Mapping[str, str | None]] = {"hang_timeout": ",", "notify": None, "quiet": ";"}
+"""Flags that may be given more than once → what stands between two values in the environment; None: white space."""
+_SWITCHES: Final = frozenset({"no_halve"} | {key for key, flag in BY_KEY.items() if flag.kind is None})
+_TRUTH: Final = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
+
+
+def policy_fields() -> dict[str, Any]:
+    """Fields of `Settings` that no flag sets, with their defaults: their name is their key."""
+    by_flag = {name for names in POLICY_OF.values() for name in names}
+    return {f.name: f.default for f in fields(Settings) if f.name not in DERIVED | by_flag}
+
+
+def keys(given: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Section → its keys. `given` is what the parser of `start` gives."""
+    own = [key for key in given if (key not in BY_KEY or BY_KEY[key].own) and key not in OF_THIS_START]
+    return {"supervisor": [*own, *policy_fields()], "trainer": [key for key, flag in BY_KEY.items() if not flag.own]}
+
+
+def layered(flags: dict[str, Any], parser: CommandParser, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """Flags as parsed, and below them the environment and the file. Two more keys stand in the result.
+
+    `policy`: numbers of the policy that have no flag, by field; `sources`: key → where its value came from.
+    Raises Fault for a key that does not exist, and for a value that the flag of the same name would refuse.
+    """
+    allowed = keys(flags)
+    policy: dict[str, Any] = {}
+    sources = {key: f"flag --{key.replace('_', '-')}" for key, value in flags.items() if _is_given(value)}
+    merged = {**flags, "policy": policy, "sources": sources}
+
+    def put(key: str, source: str, convert: Callable[..., Any], where: str, value: object) -> None:
+        if key not in sources:
+            sources[key] = source
+            (merged if key in flags else policy)[key] = convert(where, parser, key, value)
+
+    for name, text in _variables(environ, allowed):
+        key = name.removeprefix(PREFIX).lower()
+        if key == "config":
+            merged["config"] = merged["config"] or text
+        else:
+            put(key, f"environment {name}", _of_text, name, text)
+    if merged["config"] is not None:
+        path = Path(merged["config"])
+        for section, values in _read(path, allowed).items():
+            for written, value in values.items():
+                where = f"[{section}] {written}"
+                put(written.replace("-", "_"), f"{path} {where}", _of_toml, f"--config {path}: {where}", value)
+    return merged
+
+
+def _is_given(value: object) -> bool:
+    return value is not None and value is not False
+
+
+def _variables(environ: Mapping[str, str], allowed: dict[str, list[str]]) -> list[tuple[str, str]]:
+    known = {PREFIX + key.upper(): key for key in ["config", *allowed["supervisor"], *allowed["trainer"]]}
+    found = [(name, text) for name, text in sorted(environ.items()) if name.startswith(PREFIX) and text]
+    for name, _ in found:
+        if name not in known:
+            raise CommandError(
+                CommandExit.BAD_INPUT, f"the environment variable {name} means nothing{_near(name, known)}"
+            )
+    return found
+
+
+def _read(path: Path, allowed: dict[str, list[str]]) -> dict[str, dict[str, Any]]:
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        denied = isinstance(error, PermissionError)
+        code = CommandExit.NO_PERMISSION if denied else CommandExit.BAD_INPUT
+        raise CommandError(code, f"--config {path}: {error.strerror}; name a TOML file that you may read") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CommandError(CommandExit.BAD_INPUT, f"--config {path}: not TOML: {error}") from error
+    for section, values in document.items():
+        if section in allowed and not isinstance(values, dict):
+            raise CommandError(CommandExit.BAD_INPUT, f"--config {path}: {section} is a section: write [{section}]")
+        if section not in allowed:
+            raise CommandError(
+                CommandExit.BAD_INPUT,
+                f"--config {path}: no section [{section}]; there are [supervisor] and [trainer]",
+            )
+        for written in values:
+            key = written.replace("-", "_")
+            if key not in allowed[section]:
+                other = next((name for name, there in allowed.items() if key in there), None)
+                hint = f"; it belongs into [{other}]" if other else _near(key, allowed[section])
+                raise CommandError(CommandExit.BAD_INPUT, f"--config {path}: [{section}] has no key {written!r}{hint}")
+    return document
+
+
+def _near(key: str, known: Iterable[str]) -> str:
+    import difflib  # noqa: PLC0415 - only for people who mistype
+
+    near = difflib.get_close_matches(key, list(known), 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _of_text(name: str, parser: CommandParser, key: str, text: str) -> object:
+    """A value of the environment."""
+    value: object = text
+    if key in _SWITCHES or isinstance(policy_fields().get(key), bool):
+        if text.lower() not in _TRUTH:
+            raise CommandError(CommandExit.BAD_INPUT, f"{name} is {text!r}; it is a switch: 1 or 0")
+        value = _TRUTH[text.lower()]
+    elif key in policy_fields():
+        with contextlib.suppress(ValueError):  # then it is refused below, as what it is
+            value = float(text) if "." in text or "e" in text else int(text)
+    elif key in _REPEATABLE:
+        value = [word.strip() for word in text.split(_REPEATABLE[key])]
+    return _of_toml(name, parser, key, value)
+
+
+def _of_toml(where: str, parser: CommandParser, key: str, value: object) -> object:
+    """A value of the file, through the converter of the flag of the same name; numbers of the policy by their kind."""
+    if key in policy_fields():
+        return _number(where, policy_fields()[key], value)
+    if isinstance(value, bool) or key in _SWITCHES:
+        if not (isinstance(value, bool) and key in _SWITCHES):
+            kind = "a switch: true or false" if key in _SWITCHES else "no switch"
+            raise CommandError(CommandExit.BAD_INPUT, f"{where} = {value!r}: it is {kind}")
+        return value
+    flag = f"--{key.replace('_', '-')}"
+    if isinstance(value, dict):
+        words = [f"{flag}={k}={v}" for k, v in value.items()]
+    elif isinstance(value, list):
+        words = [f"{flag}={v}" for v in value]
+    else:
+        words = [f"{flag}={value}"]
+    if len(words) != 1 and key not in _REPEATABLE:
+        raise CommandError(CommandExit.BAD_INPUT, f"{where} = {value!r}: one value stands here")
+    try:
+        return vars(parser.parse_args(words))[key]
+    except CommandError as fault:
+        raise CommandError(CommandExit.BAD_INPUT, f"{where}: {str(fault).partition('; see `')[0]}") from fault
+
+
+def _number(where: str, default: object, value: object) -> object:
+    """A number of the policy, of the kind of its default."""
+    if isinstance(default, bool):
+        fits = isinstance(value, bool)
+    elif isinstance(default, int):
+        fits = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    else:
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+    if not fits:
+        kind = {bool: "true or false", int: "a whole number from 0"}.get(type(default), "a number from 0")
+        raise CommandError(CommandExit.BAD_INPUT, f"{where} = {value!r}: it must be {kind}")
+    return value

@@ -1,0 +1,58 @@
+"""After an end: whether a GPU, or somebody else on it, brought it about."""
+
+from dataclasses import replace
+from typing import Any, Final
+
+from fred_supervisor.contract.error_file import ErrorKind
+from fred_supervisor.contract.exit_codes import TrainerExit
+from fred_supervisor.gpu import inventory
+from fred_supervisor.gpu.gpu_request import SampleRequest
+from fred_supervisor.monitor.client import MonitorClient
+from fred_supervisor.policy.admission import Gpu, blame
+from fred_supervisor.policy.cause import Evidence
+from fred_supervisor.policy.state import Overrides
+from fred_supervisor.store.monitor_sample import newest_sample
+from fred_supervisor.store.run_spec import RunSpec
+
+_LIMIT_S: Final = 1.0
+"""More than a sample takes, and less than the shortest back-off: nobody waits longer for a relaunch."""
+
+
+class PostMortem:
+    """Of one attempt: what the monitor saw last, and one more look now that it is over."""
+
+    def __init__(
+        self, spec: RunSpec, monitor: MonitorClient, ended: Evidence, *, uuids: tuple[str, ...], overrides: Overrides
+    ) -> None:
+        self._spec, self._monitor = spec, monitor
+        self._ended, self._uuids, self._orders = ended, uuids, overrides
+        self._before = newest_sample(spec.dir) or {}
+        self._question = SampleRequest(spec, monitor, limit_s=_LIMIT_S)
+
+    @staticmethod
+    def needed(ended: Evidence) -> bool:
+        """Not for who left in order."""
+        return ended.exit_code not in (TrainerExit.COMPLETE, TrainerExit.SAVED, TrainerExit.CONFIG)
+
+    def verdict(self) -> tuple[Evidence, int | None] | None:
+        """The evidence with what was found, and the MiB that must be free before it is tried again; None: not yet."""
+        after = self._question.answer()
+        if after is None:
+            return None
+        looks = [self._gpus(sample) for sample in (after, self._before) if sample.get("gpus")]
+        trouble = next((f"{gpu.place}: {gpu.trouble}" for gpu in (looks[0] if looks else ()) if gpu.trouble), None)
+        if trouble is not None:
+            self._monitor.release()  # an open NVML blocks a reset
+        ended = replace(self._ended, gpu_trouble=trouble)
+        said = ended.error.kind if ended.error is not None else ended.text_kind
+        if said is not ErrorKind.CUDA_OOM:
+            return ended, None
+        phase = (ended.error.phase if ended.error else None) or (ended.beat.phase if ended.beat else None)
+        need_mib = inventory.need_mib(self._spec, phase, self._orders)
+        blamed = next((found for gpus in looks if (found := blame(gpus, need_mib)) is not None), None)
+        if blamed is None:
+            return ended, None
+        return replace(ended, gpu_others=blamed.sentence), blamed.need_mib
+
+    def _gpus(self, sample: dict[str, Any]) -> list[Gpu]:
+        return inventory.of_trainer(inventory.view(sample, {}), self._uuids)

@@ -1,0 +1,84 @@
+"""Background jobs: short-lived processes that do slow things for the supervisor. Looked after, never waited for."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import fred_supervisor
+from fred_supervisor.linux import proc
+from fred_supervisor.linux.proc import Identity
+from fred_supervisor.linux.text_io import complain
+
+_SOURCE_ROOT: Final = str(Path(fred_supervisor.__file__).parents[1])
+_RUN: Final = (
+    "import os, sys; os.nice(10); sys.path[:0] = [sys.argv[1]]; from importlib import import_module;"
+    " import_module(sys.argv[2]).main(*sys.argv[3:])"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackgroundJob:
+    """One of them."""
+
+    name: str
+    who: Identity
+    end_s: float
+    """When it is ended if it is still at work."""
+    done: Callable[[], None]
+
+
+class BackgroundJobs:
+    """Those that are under way."""
+
+    def __init__(self) -> None:
+        self._jobs: list[BackgroundJob] = []
+
+    @property
+    def pids(self) -> frozenset[int]:
+        return frozenset(job.who.pid for job in self._jobs)
+
+    def busy(self, main: Callable[..., None]) -> bool:
+        """Whether such a job is under way."""
+        return any(job.name == main.__module__ for job in self._jobs)
+
+    def send(self, main: Callable[..., None], *words: str, limit_s: float, log: Path, done: Callable[[], None]) -> bool:
+        """Start `main(*words)`, a function at the top of a module; False: it could not be started.
+
+        `done` is called after its end, whatever came of it.
+        """
+        name = main.__module__
+        argv = [sys.executable, "-I", "-S", "-c", _RUN, _SOURCE_ROOT, name, *words]
+        appended = (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        actions = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), appended, (os.POSIX_SPAWN_DUP2, 1, 2)]
+        try:
+            pid = os.posix_spawn(sys.executable, argv, os.environ, file_actions=actions, setsid=True, setsigmask=())
+        except OSError as error:
+            complain(f"{name}: {error}")
+            return False
+        who = proc.identify(pid)
+        if who is not None:
+            self._jobs.append(BackgroundJob(name=name, who=who, end_s=time.monotonic() + limit_s, done=done))
+        return who is not None
+
+    def look(self, now_s: float) -> None:
+        """Take in what is done; end what takes too long."""
+        under_way = []
+        for job in self._jobs:
+            if not proc.alive(job.who):
+                job.done()
+                continue
+            if now_s >= job.end_s:
+                proc.send(job.who, signal.SIGKILL)
+            under_way.append(job)
+        self._jobs = under_way
+
+    def leave(self) -> None:
+        """The run has ended: nothing of ours stays behind."""
+        for job in self._jobs:
+            proc.send(job.who, signal.SIGKILL)
+        self._jobs = []

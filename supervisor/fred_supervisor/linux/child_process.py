@@ -1,0 +1,71 @@
+"""Processes of ours beside the supervisor: in a session of their own, fed through a pipe, never waited for."""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import sys
+from pathlib import Path
+from typing import Any, Self
+
+from fred_supervisor.linux import proc
+from fred_supervisor.linux.proc import Identity
+
+
+class ChildProcess:
+    """One process that runs a module of ours; what it says goes into the supervisor's log."""
+
+    def __init__(self, who: Identity, pipe: int) -> None:
+        self.who = who
+        self._pipe: int | None = pipe
+
+    @classmethod
+    def start(cls, module: str, log: Path) -> Self | None:
+        """Start `python -m module`; None when it ended at once. Raises OSError."""
+        read, write = os.pipe2(os.O_CLOEXEC)
+        log_fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        words = [sys.executable, "-m", module]
+        actions = [(os.POSIX_SPAWN_DUP2, read, 0), (os.POSIX_SPAWN_DUP2, log_fd, 1), (os.POSIX_SPAWN_DUP2, log_fd, 2)]
+        try:
+            pid = os.posix_spawn(sys.executable, words, os.environ, file_actions=actions, setsid=True, setsigmask=())
+        except OSError:
+            os.close(write)
+            raise
+        finally:
+            os.close(read)
+            os.close(log_fd)
+        os.set_blocking(write, False)
+        who = proc.identify(pid)
+        if who is None:
+            os.close(write)
+            return None
+        return cls(who, write)
+
+    def write(self, **line: Any) -> bool:
+        """One line for it; False when it does not read, and loses it."""
+        if self._pipe is None:
+            return False
+        with contextlib.suppress(OSError):
+            data = json.dumps(line).encode() + b"\n"
+            return os.write(self._pipe, data) == len(data)
+        return False
+
+    def close(self) -> None:
+        """The end of its input, which is the word to leave."""
+        if self._pipe is not None:
+            os.close(self._pipe)
+            self._pipe = None
+
+    def leaves(self, within_s: float) -> bool:
+        """Whether it ends by itself in time."""
+        fd = proc.open_pidfd(self.who)
+        if fd is None:
+            return True
+        try:
+            return bool(select.select([fd], [], [], within_s)[0])
+        finally:
+            os.close(fd)
+
+    def kill(self) -> None:
+        proc.send(self.who, signal.SIGKILL)

@@ -1,0 +1,127 @@
+"""A scope of its own for a detached supervisor: what ends the terminal that it was started from does not end it.
+
+Under a user manager, a terminal or login session is a control group, and the out-of-memory daemon or a logout ends
+whole groups. A transient scope (systemd's StartTransientUnit, org.freedesktop.systemd1(5)) is a group beside them.
+But the user manager itself ends with the last logout unless the user lingers: from a login session, which may
+survive that, a scope would then be the worse place.
+"""
+
+import os
+import pwd
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+_ANSWER_S: Final = 2.0
+"""For the user manager to answer, and to move us; training does not wait longer for it."""
+_LOOK_S: Final = 0.005
+_STOP_S: Final = 180.0
+"""From the user manager's SIGTERM, at the end of a session or the machine, to its SIGKILL: time for a checkpoint."""
+_LINGERERS: Final = Path("/var/lib/systemd/linger")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScopePlace:
+    """Where a detached supervisor lives."""
+
+    text: str
+    """For the journal of the run."""
+    advice: str | None = None
+    """For the person, when a logout may end the run."""
+
+
+def user_manager() -> Path | None:
+    """The private socket of the user's systemd; None where there is none."""
+    folder = os.environ.get("XDG_RUNTIME_DIR", "") or f"/run/user/{os.getuid()}"
+    path = Path(folder) / "systemd/private"
+    return path if path.is_socket() else None
+
+
+def lingers() -> bool:
+    """Whether the user manager outlives the last logout (`loginctl enable-linger`)."""
+    uid = os.getuid()
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:  # a number without a name, as in containers
+        name = str(uid)
+    return (_LINGERERS / name).exists()
+
+
+def shelter(name: str, pid: int) -> ScopePlace:
+    """Move process `pid`, a supervisor that has not started anything yet, into a scope of its own where that helps."""
+    manager = user_manager()
+    if manager is None:
+        return ScopePlace(
+            text="There is no user manager: the supervisor stays in the control group that it was started in."
+        )
+    if not lingers() and f"/user@{os.getuid()}.service/" not in _group(pid):
+        return ScopePlace(
+            text="The user does not linger: the supervisor stays in the session that it was started in.",
+            advice="lingering is off: where logouts end all processes of a session, yours ends the run;"
+            " `loginctl enable-linger`, then `restart`, or `install-service --user`, keeps it",
+        )
+    unit = f"fred-supervise-{name}-{pid}.scope"
+    reason = _enter(manager, unit, pid, f"FRED training run {name}")
+    if reason is not None:
+        return ScopePlace(text=f"No scope of its own: {reason}.")
+    advice = "lingering is off: your last logout ends the run; `loginctl enable-linger` keeps it"
+    return ScopePlace(text=f"The supervisor runs in {unit}.", advice=None if lingers() else advice)
+
+
+def _group(pid: int) -> str:
+    """The control group of a process, every hierarchy on a line; empty when it cannot be read."""
+    try:
+        return Path(f"/proc/{pid}/cgroup").read_text()
+    except OSError:
+        return ""
+
+
+def _enter(manager: Path, unit: str, pid: int, description: str) -> str | None:
+    """Ask for the scope, and wait until the process is in it; a reason when it is not."""
+    from jeepney import DBusAddress, MessageType, new_method_call  # noqa: PLC0415 - only where there is a manager
+
+    systemd = DBusAddress(
+        "/org/freedesktop/systemd1", bus_name="org.freedesktop.systemd1", interface="org.freedesktop.systemd1.Manager"
+    )
+    properties = [
+        ("Description", ("s", description)),
+        ("PIDs", ("au", [pid])),
+        ("Delegate", ("b", True)),  # the trainer has a group of its own below
+        ("CollectMode", ("s", "inactive-or-failed")),
+        ("TimeoutStopUSec", ("t", int(_STOP_S * 1e6))),
+    ]
+    ask = new_method_call(systemd, "StartTransientUnit", "ssa(sv)a(sa(sv))", (unit, "fail", properties, []))
+    try:
+        answer = _call(manager, ask)
+    except (OSError, EOFError, ValueError) as error:  # ValueError: authentication refused
+        return f"the user manager does not answer ({error or type(error).__name__})"
+    if answer.header.message_type is MessageType.error:
+        return f"the user manager refuses it ({' '.join(map(str, answer.body))})"
+    end_s = time.monotonic() + _ANSWER_S
+    while unit not in _group(pid):
+        if time.monotonic() > end_s:
+            return "the user manager could not move the supervisor"
+        time.sleep(_LOOK_S)
+    return None
+
+
+def _call(manager: Path, ask: Any) -> Any:
+    """One question and its answer, directly: the private socket knows no bus, and no Hello."""
+    from jeepney import HeaderFields, Parser  # noqa: PLC0415
+    from jeepney.io.blocking import prep_socket  # noqa: PLC0415
+
+    end_s = time.monotonic() + _ANSWER_S
+    parser = Parser()
+    with prep_socket(str(manager), timeout=_ANSWER_S) as connection:
+        connection.sendall(ask.serialise(serial=1))
+        while True:
+            message = parser.get_next_message()
+            if message is not None and message.header.fields.get(HeaderFields.reply_serial) == 1:
+                return message
+            if message is None:
+                connection.settimeout(max(0.001, end_s - time.monotonic()))
+                data = connection.recv(4096)
+                if not data:
+                    raise EOFError("it closed the connection")
+                parser.add_data(data)

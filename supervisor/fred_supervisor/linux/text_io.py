@@ -1,0 +1,25 @@
+"""Text out and in: a line to standard error, the end of a file."""
+
+import contextlib
+import os
+import stat
+from pathlib import Path
+
+
+def complain(text: str) -> None:
+    """To standard error: the terminal of a foreground supervisor, the log of a detached one."""
+    with contextlib.suppress(OSError):  # the terminal may have gone away
+        os.write(2, f"fred-supervise: {text}\n".encode(errors="replace"))
+
+
+def tail(path: Path, *, size: int = 65536, end: int | None = None) -> str:
+    """The last `size` bytes of a file, or those before position `end`, as text; empty when there is none."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return ""
+        with path.open("rb") as file:
+            end = file.seek(0, os.SEEK_END) if end is None else end
+            file.seek(max(0, end - size))
+            return file.read(min(size, end)).decode(errors="replace")
+    except OSError:
+        return ""

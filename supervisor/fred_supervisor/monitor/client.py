@@ -1,0 +1,117 @@
+"""The monitor as the supervisor keeps it: started, fed, cut off, started again. Never waited for, never needed."""
+
+import os
+import time
+from typing import Any, Final
+
+from fred_supervisor.linux.child_process import ChildProcess
+from fred_supervisor.linux.proc import Identity
+from fred_supervisor.store.monitor_sample import newest_sample
+from fred_supervisor.store.run_spec import RunSpec
+
+_FIRST_S: Final = 1.0
+"""After the first launch: it must not compete with the trainer's start."""
+_AGAIN_S: Final = (5.0, 300.0)
+"""Pause before a dead monitor is started again: doubling from the first to the last."""
+_LEAVE_S: Final = 1.0
+"""From the end of its input until it is killed."""
+_SILENT_S: Final = 60.0
+"""A monitor that has written nothing for so long is ended."""
+
+
+class MonitorClient:
+    """One monitor process at a time. What goes wrong with it is a value in the status, and nothing else."""
+
+    def __init__(self, spec: RunSpec) -> None:
+        self._spec = spec
+        self._process: ChildProcess | None = None
+        self._deaths = 0
+        self._visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        self.released = False
+        """NVML was closed on our request."""
+        self._started_s = 0.0
+        self.due_s: float | None = None
+        """When it is to be started."""
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """Its own, while it lives."""
+        return frozenset() if self._process is None else frozenset({self._process.who.pid})
+
+    def expect(self, now_s: float) -> None:
+        """A trainer was launched: have a monitor soon, unless there is one."""
+        if self._process is None and self.due_s is None:
+            self.due_s = now_s + _FIRST_S
+
+    def want(self, now_s: float) -> None:
+        """Somebody waits for a sample: have a monitor at once, with NVML open."""
+        self.expect(now_s)
+        if self._deaths == 0 and self.due_s is not None:
+            self.due_s = now_s
+        if self.released:
+            self.released = False
+            self.order(release=False)
+
+    def coming(self, until_s: float) -> bool:
+        """Whether it lives, or will by then."""
+        return self._process is not None or (self.due_s is not None and self.due_s < until_s)
+
+    def release(self) -> None:
+        """Have NVML closed until somebody wants a sample."""
+        self.released = True
+        self.order(release=True)
+
+    def show(self, visible: str | None) -> None:
+        """What the next trainer is given as CUDA_VISIBLE_DEVICES; None: what we were given."""
+        self._visible = os.environ.get("CUDA_VISIBLE_DEVICES") if visible is None else visible
+        self.order(cuda_visible_devices=self._visible)
+
+    def silent(self, now_s: float) -> bool:
+        """It lives, and has not written for so long that it must hang."""
+        if self._process is None or now_s - self._started_s < _SILENT_S:
+            return False
+        return newest_sample(self._spec.dir) is None
+
+    def kill(self) -> None:
+        """Its end is seen like any other, and another one started."""
+        if self._process is not None:
+            self._process.kill()
+
+    def start(self) -> Identity | None:
+        """Start it; who it is, or None when that failed."""
+        self.due_s = None
+        self._process = ChildProcess.start("fred_supervisor.monitor", self._spec.dir.log)
+        self._started_s = time.monotonic()
+        spec = self._spec
+        self.order(
+            run_dir=spec.run_dir,
+            run_id=spec.run_id,
+            name=spec.name,
+            cuda_visible_devices=self._visible,
+            cuda_device_order=os.environ.get("CUDA_DEVICE_ORDER"),
+            quiet=spec.quiet,
+        )
+        return None if self._process is None else self._process.who
+
+    def order(self, **order: Any) -> None:
+        """Write one line; a monitor that does not read loses it."""
+        if self._process is not None:
+            self._process.write(**order)
+
+    def ended(self, now_s: float) -> None:
+        """It died: start another, not at once."""
+        if self._process is not None:
+            self._process.close()
+        self._process = None
+        self._deaths += 1
+        first, longest = _AGAIN_S
+        self.due_s = now_s + min(longest, first * 2.0 ** (self._deaths - 1))
+
+    def leave(self) -> None:
+        """Have it end, within a bounded time."""
+        self.due_s = None
+        process, self._process = self._process, None
+        if process is not None:
+            process.close()
+            if not process.leaves(_LEAVE_S):
+                process.kill()

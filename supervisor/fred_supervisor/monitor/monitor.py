@@ -1,0 +1,322 @@
+"""The monitor itself: its jobs, and the orders that the main thread hands to them."""
+
+import contextlib
+import os
+import threading
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from fred_supervisor.contract.checkpoint import list_checkpoints
+from fred_supervisor.contract.files import now_text, write_atomic, write_json
+from fred_supervisor.monitor import host, prometheus
+from fred_supervisor.monitor.curves import ScalarWriter
+from fred_supervisor.monitor.daily import Day, append_event
+from fred_supervisor.monitor.forecast import Trend
+from fred_supervisor.monitor.gpus import GpuSampler
+from fred_supervisor.monitor.jobs import Clock, Jobs
+from fred_supervisor.monitor.nvml_client import Answer, NvmlClient, NvmlState
+from fred_supervisor.monitor.orders import MonitorConfig
+from fred_supervisor.monitor.processes import Processes
+from fred_supervisor.monitor.quiet import quiet_at
+from fred_supervisor.monitor.xids import KernelLog, Xids
+from fred_supervisor.store.monitor_ring import Ring, ring_path
+
+FORMAT: Final = 1
+NEAR_S: Final = 60.0
+"""An event is sampled this long at the near period."""
+_NEAR_PERIOD_S: Final = 1.0
+_DISK_PERIOD_S: Final = 30.0
+_FLUSH_PERIOD_S: Final = 30.0
+_RETENTION_PERIOD_S: Final = 600.0
+_DISK_TREND_S: Final = 6 * 3600.0
+_DISK_LEAST_S: Final = 600.0
+_CLOSE_S: Final = 2.5
+"""For a sample under way, before the process leaves without it."""
+_SAMPLES: Final = ("gpu sample", "host sample")
+_MIB: Final = 1 << 20
+
+
+class Monitor:
+    """One run's monitor. Jobs run in threads of the scheduler; what the main thread sets are single attributes."""
+
+    def __init__(self, config: MonitorConfig) -> None:
+        self._config = config
+        self.clock = Clock()
+        self.jobs = Jobs()
+        self._boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        self._driver = NvmlClient()
+        self._driver_lock = threading.Lock()
+        self._publishing = threading.Lock()
+        self._processes = Processes(config.run_id)
+        self._kernel_log = KernelLog(config.kernel_log)
+        self._xids = Xids()
+        self._gpus = GpuSampler(config.cuda_visible_devices, config.pci_order, self._xids)
+        self._ring = Ring(ring_path(config.dir.monitor))
+        self._curves = ScalarWriter(config.dir.supervisor, wall_s=time.time(), mono_s=time.monotonic())
+        self._day = Day(time.monotonic())
+        self._disk_trend = Trend(_DISK_TREND_S, _DISK_LEAST_S)
+        self._answer = Answer(state=NvmlState.STARTING, text="The first sample is under way.")
+        self._documents: list[dict[str, Any]] = []
+        self._sampled_s: float | None = None
+        self._memory = host.Reading({}, {})
+        self._disk = host.Reading({}, {})
+        self._checkpoints: dict[str, Any] | None = None
+        self._facts: dict[str, Any] = {}
+        self._near_until_s = 0.0
+        self._curved_s = -config.period_s
+        self._troubles: dict[str, str] = {}
+
+    @property
+    def prometheus_path(self) -> Path:
+        return self._config.dir.supervisor / "fred_supervise.prom"
+
+    def start(self) -> None:
+        """Begin to sample."""
+        every = self.jobs.every
+        every("host sample", self._config.period_s, self._sample_host)
+        every("disk forecast", _DISK_PERIOD_S, self._sample_disk)
+        every("checkpoint retention report", _RETENTION_PERIOD_S, self._report_checkpoints)
+        every("gpu sample", self._config.period_s, self._sample_gpus)
+        every("TensorBoard flush", _FLUSH_PERIOD_S, self._flush_curves)
+        self.jobs.daily("daily summary", self._summarise_day)
+        self.jobs.start()
+
+    # -- the main thread ----------------------------------------------------------------------------------------------
+
+    def obey(self, order: dict[str, Any]) -> None:
+        """One order of the supervisor; what is not understood is passed over."""
+        if "trainer" in order:
+            pid = order["trainer"]
+            self._processes.set_trainer(pid if isinstance(pid, int) else None)
+        if isinstance(order.get("facts"), dict):
+            self._facts = order["facts"]
+        if "cuda_visible_devices" in order:
+            value = order["cuda_visible_devices"]
+            self._gpus.choose_again(value if isinstance(value, str) else None)
+        if "release" in order:
+            with self._driver_lock:
+                if order["release"]:
+                    self._driver.release()
+                else:
+                    self._driver.reopen()
+        if order.get("event") == "near" or "release" in order:
+            self.draw_near()
+
+    def draw_near(self) -> None:
+        """Something happened: look closely for a while."""
+        self._near_until_s = time.monotonic() + NEAR_S
+        self._driver.retry_now()
+        for name in _SAMPLES:
+            self.jobs.set_period(name, min(_NEAR_PERIOD_S, self._config.period_s), at_once=True)
+
+    def tick(self, late_s: float) -> None:
+        """Once a second, by the monotonic clock: mend the scheduler when the wall clock was set; end a close look."""
+        if self.clock.look(late_s) or self.jobs.overdue():
+            self.jobs.mend()
+        if self._near_until_s and time.monotonic() >= self._near_until_s:
+            self._near_until_s = 0.0
+            for name in _SAMPLES:
+                self.jobs.set_period(name, self._config.period_s)
+
+    def close(self) -> None:
+        """Leave nothing behind that looks alive: no probe, and no metrics that would stay at their last values."""
+        if self._driver_lock.acquire(timeout=_CLOSE_S):
+            self._driver.close()
+        with contextlib.suppress(OSError):
+            self._curves.flush(time.time())
+        with contextlib.suppress(OSError):
+            os.unlink(self.prometheus_path)
+
+    # -- jobs ---------------------------------------------------------------------------------------------------------
+
+    def _sample_gpus(self) -> None:
+        self._processes.refresh()
+        with self._driver_lock:
+            answer = self._driver.sample()
+        mono_s = time.monotonic()
+        fresh = [
+            self._xids.add(self._gpus.uuid_at(xid.bus), xid.code, "kernel log", xid.mono_s)
+            for xid in self._kernel_log.read()
+        ]
+        sample = answer.sample or {"xids": ()}
+        fresh += [self._xids.add(xid["uuid"], xid["code"], "driver", mono_s) for xid in sample["xids"]]
+        documents = self._gpus.documents(answer, self._processes, mono_s)
+        changed = answer.state is not self._answer.state and self._sampled_s is not None
+        span_s = 0.0 if self._sampled_s is None else mono_s - self._sampled_s
+        self._answer, self._documents, self._sampled_s = answer, documents, mono_s
+        answered = answer.sample is not None
+        self._day.see(gpus=documents, host=self._host().values, answered=answered, span_s=span_s)
+        self._publish(record=True)
+        if any(fresh) or (changed and answer.state is not NvmlState.RELEASED):
+            self.draw_near()
+
+    def _sample_host(self) -> None:
+        memory = host.memory(self._processes.trainer_pid)
+        values, unknown = self._processes.host_values()
+        self._memory = host.Reading(memory.values | values, memory.unknown | unknown)
+        if self._sampled_s is not None:  # the first file is that of the first GPU sample, with both
+            self._publish(record=False)
+
+    def _sample_disk(self) -> None:
+        room = host.read({"disk_free_mib": lambda: host.free_bytes(str(self._config.dir.path)) // _MIB})
+        values, unknown = dict(room.values), dict(room.unknown)
+        free_mib = values["disk_free_mib"]
+        needed = self._config.checkpoint_bytes or (self._checkpoints or {}).get("newest_bytes")
+        values |= {"disk_forecast_h": None, "disk_fits_checkpoint": None, "checkpoint_mib": None}
+        if needed is None:
+            unknown["disk_fits_checkpoint"] = unknown["checkpoint_mib"] = "no checkpoint was written yet"
+        else:
+            values["checkpoint_mib"] = needed // _MIB
+        if free_mib is not None:
+            self._disk_trend.add(time.monotonic(), free_mib)
+            left_s = self._disk_trend.reaches_in_s((needed or 0) / _MIB)
+            values["disk_forecast_h"] = None if left_s is None else round(left_s / 3600, 2)
+            if needed is not None:
+                values["disk_fits_checkpoint"] = free_mib > needed // _MIB
+        if values["disk_forecast_h"] is None:
+            unknown["disk_forecast_h"] = "free space is not falling steadily, or was not watched for long enough"
+        self._disk = host.Reading(values, unknown)
+
+    def _report_checkpoints(self) -> None:
+        found = list_checkpoints(self._config.dir.path)
+        sizes: list[int] = []
+        ages_s: list[float] = []
+        for checkpoint in found:
+            with contextlib.suppress(OSError):
+                status = checkpoint.path.stat()
+                sizes.append(status.st_size)
+                ages_s.append(time.time() - status.st_mtime)
+        self._checkpoints = {
+            "count": len(sizes),
+            "mib": sum(sizes) // _MIB,
+            "newest_bytes": sizes[0] if sizes else None,
+            "newest_age_s": round(max(0.0, ages_s[0])) if ages_s else None,
+            "oldest_age_s": round(max(0.0, *ages_s)) if ages_s else None,
+        }
+
+    def _flush_curves(self) -> None:
+        try:
+            self._curves.flush(time.time())
+            self._well("TensorBoard")
+        except OSError as error:
+            self._trouble("TensorBoard", error)
+
+    def _summarise_day(self) -> None:
+        ended = (datetime.now(UTC) - timedelta(hours=6)).date()
+        line = self._day.summary(ended, now_text(), self._checkpoints)
+        if line is None:
+            return
+        try:
+            append_event(self._config.dir.journal, line)
+            self._day = replace(Day(time.monotonic()), last_day=ended)
+            self._well("journal")
+        except OSError as error:
+            self._trouble("journal", error)
+
+    # -- what others read ---------------------------------------------------------------------------------------------
+
+    def _host(self) -> host.Reading:
+        return host.Reading(
+            self._memory.values | self._disk.values,
+            self._memory.unknown | self._disk.unknown,
+        )
+
+    def _publish(self, *, record: bool) -> None:
+        with self._publishing:
+            document = self._document()
+            self._write("monitor.json", lambda: write_json(self._config.dir.monitor, document, durable=False))
+            text = prometheus.exposition(
+                document,
+                run_id=self._config.run_id,
+                name=self._config.name,
+                run_dir=str(self._config.dir.path),
+                facts=self._facts,
+                xid_counts=self._xids.counts,
+                wall_s=time.time(),
+            )
+            self._write("Prometheus", lambda: write_atomic(self.prometheus_path, text.encode(), durable=False))
+            if record:
+                self._write("ring", lambda: self._ring.append(self._record(document)))
+                if document["mono_s"] - self._curved_s >= self._config.period_s * 0.9:
+                    self._curved_s = document["mono_s"]
+                    self._curves.add(time.time(), document["mono_s"], self._scalars(document))
+
+    def _document(self) -> dict[str, Any]:
+        reading = self._host()
+        answer, driver = self._answer, (self._answer.sample or {}).get("driver")
+        kernel_log = self._kernel_log.text
+        return {
+            "format": FORMAT,
+            "time": now_text(),
+            "mono_s": round(time.monotonic(), 3),
+            "boot": self._boot,
+            "pid": os.getpid(),
+            "run_id": self._config.run_id,
+            "period_s": min(_NEAR_PERIOD_S, self._config.period_s) if self._near_until_s else self._config.period_s,
+            "sample_mono_s": None if self._sampled_s is None else round(self._sampled_s, 3),
+            "nvml": {"state": str(answer.state), "text": answer.text, "took_s": answer.took_s, "stuck": answer.stuck},
+            "driver": driver,
+            "chosen": {"uuids": self._gpus.chosen.uuids, "text": self._gpus.chosen.text},
+            "gpus": self._documents,
+            "xids": self._xids.of(None),
+            "kernel_log": "ok" if kernel_log is None else kernel_log,
+            "host": {**reading.values, "unknown": reading.unknown},
+            "checkpoints": self._checkpoints,
+            "quiet": self._quiet(),
+            "jobs": self.jobs.document(),
+            "clock": self.clock.document(),
+            "trouble": sorted(self._troubles.values()),
+        }
+
+    def _quiet(self) -> dict[str, Any]:
+        if not self._config.quiet:
+            return {"now": False, "until": None, "window": None, "text": "There are no quiet hours."}
+        quiet = quiet_at(self._config.quiet, datetime.now(UTC))
+        until = None if quiet.until is None else quiet.until.isoformat(timespec="seconds").replace("+00:00", "Z")
+        text = f"Quiet hours ({quiet.window})" if quiet.now else f"No quiet hours (next: {quiet.window})"
+        return {"now": quiet.now, "until": until, "window": quiet.window, "text": f"{text} until {until or 'ever'}."}
+
+    def _record(self, document: dict[str, Any]) -> dict[str, Any]:
+        keys = ("used_mib", "trainer_mib", "temperature_c", "power_w", "utilization", "throttle")
+        values = ("memory_available_mib", "swap_used_mib", "trainer_rss_mib", "cgroup_oom_kills", "disk_free_mib")
+        return {
+            **{key: document[key] for key in ("time", "mono_s", "boot")},
+            "nvml": document["nvml"]["state"],
+            "gpus": {gpu["uuid"]: [gpu[key] for key in keys] for gpu in document["gpus"]},
+            "host": {key: document["host"].get(key) for key in values},
+            "facts": self._facts,
+        }
+
+    def _scalars(self, document: dict[str, Any]) -> dict[str, float]:
+        found: dict[str, Any] = {}
+        for gpu in document["gpus"]:
+            if not gpu["chosen"]:
+                continue
+            place = f"supervisor/gpu{gpu['index']}" + ("" if gpu["mig"] is None else f".{gpu['mig']}")
+            for key in ("used", "free", "total", "trainer"):
+                mib = gpu[f"{key}_mib"]
+                found[f"{place}_memory_{key}_gib"] = None if mib is None else mib / 1024
+            found[f"{place}_temperature_c"] = gpu["temperature_c"]
+        found |= {
+            f"supervisor/{key}": self._facts.get(key) for key in ("restarts", "images_per_s", "loss", "beat_age_s")
+        }
+        return {tag: float(value) for tag, value in found.items() if isinstance(value, int | float)}
+
+    def _write(self, what: str, write: Any) -> None:
+        try:
+            write()
+            self._well(what)
+        except (OSError, ValueError) as error:  # ValueError: a NaN among the facts
+            self._trouble(what, error)
+
+    def _trouble(self, what: str, error: Exception) -> None:
+        text = f"{what} cannot be written: {getattr(error, 'strerror', None) or error}."
+        if self._troubles.get(what) != text:
+            self._troubles[what] = text
+            os.write(2, f"fred-supervise monitor: {text}\n".encode(errors="replace"))
+
+    def _well(self, what: str) -> None:
+        self._troubles.pop(what, None)

@@ -1,0 +1,202 @@
+"""Before a launch: which GPUs, and whether they can be had now. After an out-of-memory: whether others are to blame.
+
+A gate is what the phase needs, never a baseline: a desktop on the GPU keeps nobody out. What is not known keeps nobody
+out either: then the launch itself shows it.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from fred_supervisor.policy.cause import Cause
+
+_BLAMED_MIB: Final = 1024
+_BLAMED_SHARE: Final = 0.1
+"""Others that hold less than both of it do not make a GPU too small: a desktop does not."""
+_MORE_MIB: Final = 512
+_MORE_SHARE: Final = 0.05
+"""By how much more than what did not suffice must be free before it is tried again."""
+_MOST_NAMED: Final = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """A process that holds memory of a GPU. None is "not known"."""
+
+    pid: int
+    user: str | None
+    command: str | None
+    mib: int | None
+    ours: bool | None
+    """Of this run; None: not visible from here, as in a container."""
+
+    def __str__(self) -> str:
+        if self.ours is None:
+            who = f"process {self.pid} (not visible from here: of a container, or gone)"
+        else:
+            who = f"process {self.pid} ({self.command or 'unknown'}) of {self.user or 'an unknown user'}"
+        return f"{who} holds {'an unknown amount' if self.mib is None else f'{self.mib} MiB'}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpu:
+    """A GPU, or a MIG device of one, before a launch."""
+
+    uuid: str
+    index: int
+    place: str
+    """For a person: GPU 0."""
+    allowed: bool = True
+    """An inherited CUDA_VISIBLE_DEVICES does not hide it."""
+    split: bool = False
+    """It consists of MIG devices, and is not used as a whole."""
+    part: bool = False
+    """It is a MIG device, which has its GPU's index."""
+    free_mib: int | None = None
+    total_mib: int | None = None
+    holders: tuple[Holder, ...] = ()
+    trouble: str | None = None
+    """Why a launch on it makes no sense, with the command to run."""
+    taken_by: str | None = None
+    """Another run of this user that has been given it."""
+
+    @property
+    def others_mib(self) -> int:
+        """Held by processes that are known to be somebody else's."""
+        return sum(holder.mib or 0 for holder in self.holders if holder.ours is False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuWish:
+    """What a launch asks for."""
+
+    words: tuple[str, ...] = ()
+    """Indices and UUIDs that a person named; empty: the freest that fits."""
+    need_mib: int | None = None
+    """On each GPU; None: not known, so the launch shows it."""
+    before: tuple[str, ...] = ()
+    """UUIDs of the attempt before, which are kept where they fit."""
+    patient: bool = False
+    """The attempt before has just ended: wait for its memory rather than move."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Admit:
+    """Launch, on these GPUs."""
+
+    uuids: tuple[str, ...] = ()
+    """Empty: nothing was chosen, and the trainer sees what it would see without us."""
+    blind: bool = False
+    """The driver could not be asked, so nothing speaks against it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deny:
+    """Do not launch now."""
+
+    cause: Cause
+    sentence: str
+    """For a person."""
+    soon: bool = False
+    """After an attempt the driver takes a moment to free what it held; this may be that."""
+    absent: bool = False
+    """A GPU was named that does not exist."""
+
+
+def choose(wish: GpuWish, gpus: Sequence[Gpu]) -> Admit | Deny:
+    """The GPUs of the next attempt, or why there are none."""
+    if wish.words:
+        return _named(wish, gpus)
+    candidates = [gpu for gpu in gpus if gpu.allowed and not gpu.split]
+    if not candidates:
+        return Admit()
+    effective_overrides = sorted(
+        candidates, key=lambda gpu: (gpu.uuid not in wish.before, -(gpu.free_mib or 0), gpu.index)
+    )
+    bars: list[Deny] = []
+    for gpu in effective_overrides:
+        bar = _bar(gpu, wish.need_mib, exclusive=True)
+        if bar is None:
+            return Admit(uuids=(gpu.uuid,))
+        if bar.soon and wish.patient and gpu.uuid in wish.before:
+            return bar
+        bars.append(bar)
+    memory = next((bar.cause for bar in bars if bar.cause is Cause.GPU_MEMORY), Cause.GPU)
+    sentence = " ".join(bar.sentence for bar in bars[:_MOST_NAMED])
+    return Deny(cause=memory, sentence=sentence, soon=any(bar.soon for bar in bars))
+
+
+def _named(wish: GpuWish, gpus: Sequence[Gpu]) -> Admit | Deny:
+    found: list[Gpu] = []
+    for word in wish.words:
+        gpu = _by_name(word, gpus)
+        if gpu is None:
+            there = ", ".join(f"{gpu.index} ({gpu.uuid})" for gpu in gpus if not gpu.part) or "none"
+            return Deny(cause=Cause.GPU, sentence=f"--gpu {word}: no such GPU; there are: {there}.", absent=True)
+        found.append(gpu)
+    bars = [bar for gpu in found if (bar := _bar(gpu, wish.need_mib, exclusive=False)) is not None]
+    return bars[0] if bars else Admit(uuids=tuple(gpu.uuid for gpu in found))
+
+
+def _by_name(word: str, gpus: Iterable[Gpu]) -> Gpu | None:
+    """By index as `nvidia-smi` counts, by UUID, or by the beginning of one UUID only."""
+    if word.isdigit():
+        return next((gpu for gpu in gpus if gpu.index == int(word) and not gpu.part), None)
+    found = [gpu for gpu in gpus if gpu.uuid.startswith(word)]
+    return found[0] if len(found) == 1 else next((gpu for gpu in found if gpu.uuid == word), None)
+
+
+def _bar(gpu: Gpu, need_mib: int | None, *, exclusive: bool) -> Deny | None:
+    """What speaks against one GPU now."""
+    if gpu.trouble is not None:
+        return Deny(cause=Cause.GPU, sentence=f"{gpu.place}: {gpu.trouble}")
+    dead = [holder for holder in gpu.holders if holder.ours]
+    if dead:
+        text = f"{gpu.place}: {dead[0]}, left over from the attempt before."
+        return Deny(cause=Cause.GPU_MEMORY, sentence=text, soon=True)
+    if exclusive and gpu.taken_by is not None:
+        text = f"{gpu.place} is taken by the run {gpu.taken_by}; --gpu {gpu.index} would share it."
+        return Deny(cause=Cause.GPU_MEMORY, sentence=text)
+    if need_mib is None or gpu.free_mib is None or gpu.free_mib >= need_mib:
+        return None
+    if gpu.total_mib is None or need_mib > gpu.total_mib:  # never fits: the launch shows how far a batch must go
+        return None
+    text = f"{gpu.place}: {need_mib} MiB are needed and {gpu.free_mib} MiB are free; {describe(gpu)}."
+    unnamed = gpu.total_mib - gpu.others_mib >= need_mib  # nobody holds what is missing: the driver is freeing it
+    return Deny(cause=Cause.GPU_MEMORY, sentence=text, soon=unnamed)
+
+
+def describe(gpu: Gpu) -> str:
+    """Who holds its memory, the greatest first."""
+    holders = sorted(gpu.holders, key=lambda holder: -(holder.mib or 0))[:_MOST_NAMED]
+    return ", ".join(map(str, holders)) or "the driver names nobody who holds the rest"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blame:
+    """Others held the memory that an attempt lacked."""
+
+    sentence: str
+    need_mib: int
+    """At least so much must be free before it is tried again."""
+
+
+def blame(gpus: Sequence[Gpu], need_mib: int | None) -> Blame | None:
+    """Whether others, and not the batch, made an attempt run out of memory on `gpus`.
+
+    With a known need: it would fit into the GPU, and does not fit beside them. Else they must hold a good part of it.
+    """
+    for gpu in gpus:
+        total_mib, others_mib = gpu.total_mib, gpu.others_mib
+        if total_mib is None or others_mib == 0:
+            continue
+        had_mib = total_mib - others_mib
+        if need_mib is not None and need_mib <= total_mib:
+            blamed = had_mib < need_mib
+        else:
+            blamed = others_mib >= max(_BLAMED_MIB, _BLAMED_SHARE * total_mib)
+        if blamed:
+            more_mib = had_mib + round(max(_MORE_MIB, _MORE_SHARE * total_mib))
+            least_mib = min(total_mib, max(more_mib, need_mib or 0))
+            return Blame(sentence=f"{gpu.place}: {describe(gpu)}.", need_mib=least_mib)
+    return None

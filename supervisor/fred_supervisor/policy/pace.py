@@ -1,0 +1,119 @@
+"""How fast training goes: images per second, and the time that is left."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+
+from fred_supervisor.contract.heartbeat import Beat, Section
+from fred_supervisor.policy.state import advance
+from fred_supervisor.policy.watch import HeartbeatReading
+
+MOST: Final = 64
+"""Means that are kept; half as many after each time that it is full."""
+
+
+_GAP_S: Final = 30.0
+"""A longer time between two values is a pause, and counts as this much."""
+
+
+@dataclass
+class LossHistory:
+    """Fed with every look; what is between two looks is not seen."""
+
+    span_s: float = 1.0
+    """Of one mean."""
+    means: list[float] = field(default_factory=list)
+    """Oldest first; the last one is not full yet."""
+    _filled_s: float = 0.0
+    """Of the last mean."""
+    _last_s: float | None = None
+
+    @classmethod
+    def load(cls, document: object) -> Self:
+        """Go on with what `document` of an earlier process said; an empty one when it makes no sense."""
+        found = document if isinstance(document, dict) else {}
+        span_s, means = found.get("span_s"), found.get("means")
+        if not isinstance(span_s, int | float) or not isinstance(means, list) or not span_s > 0:
+            return cls()
+        sound = [float(mean) for mean in means if isinstance(mean, int | float) and math.isfinite(mean)]
+        return cls(span_s=float(span_s), means=sound[-MOST:], _filled_s=float(span_s))
+
+    def add(self, now_s: float, value: float) -> None:
+        """A value that holds since the one before; monotonic seconds."""
+        took_s = 0.0 if self._last_s is None else min(_GAP_S, max(0.0, now_s - self._last_s))
+        self._last_s = now_s
+        if not math.isfinite(value):
+            return
+        if not self.means or self._filled_s >= self.span_s:
+            self._begin(value)
+            return
+        weight = took_s / (self._filled_s + took_s) if took_s else 0.0
+        self.means[-1] += weight * (value - self.means[-1])
+        self._filled_s += took_s
+
+    def _begin(self, value: float) -> None:
+        if len(self.means) >= MOST:
+            self.means = [(a + b) / 2 for a, b in zip(self.means[::2], self.means[1::2], strict=True)]
+            self.span_s *= 2
+        self.means.append(value)
+        self._filled_s = 0.0
+
+    def document(self) -> dict[str, Any]:
+        return {"span_s": self.span_s, "means": [float(f"{mean:.5g}") for mean in self.means]}
+
+
+_TIME_CONSTANT_S = 30.0
+"""Of the average over images per second."""
+
+
+@dataclass
+class Pace:
+    """Fed with every look at rank 0."""
+
+    images_per_s: float | None = None
+    losses: LossHistory = field(default_factory=LossHistory)
+    """Over all attempts."""
+    _last: tuple[float, Beat] | None = None
+    _start: tuple[float, float] | None = None
+    """When this process first trained, and where that was."""
+    _eta_s: float | None = None
+
+    def see(self, looks: tuple[HeartbeatReading, ...], now_s: float) -> None:
+        beat = next((look.beat for look in looks if look.rank == 0), None)
+        if beat is None:
+            return
+        before, self._last = self._last, (now_s, beat)
+        if beat.section is Section.TRAIN and beat.loss is not None:
+            self.losses.add(now_s, beat.loss)
+        at = advance(beat)
+        if before is None or before[1].pid != beat.pid:
+            self.images_per_s = self._eta_s = None
+            self._start = None
+        elif beat.section is Section.TRAIN and before[1].section is Section.TRAIN:
+            self._average(now_s - before[0], before[1], beat)
+        if at is None or beat.epochs is None or beat.epoch is None:
+            return
+        if self._start is None:
+            if beat.section is Section.TRAIN:
+                self._start = (now_s, at)
+            return
+        done, took_s = at - self._start[1], now_s - self._start[0]
+        self._eta_s = None if done <= 0 else (beat.epochs + 1 - at) * took_s / done
+
+    def _average(self, span_s: float, before: Beat, beat: Beat) -> None:
+        if beat.samples is None or before.samples is None or span_s <= 0:
+            return
+        rate = max(0, beat.samples - before.samples) / span_s
+        weight = 1 - math.exp(-span_s / _TIME_CONSTANT_S)
+        self.images_per_s = (
+            rate if self.images_per_s is None else self.images_per_s + weight * (rate - self.images_per_s)
+        )
+
+    def document(self) -> dict[str, float | None]:
+        """As it is now."""
+        loss = self._last[1].loss if self._last is not None else None
+        return {
+            "images_per_s": None if self.images_per_s is None else round(self.images_per_s, 2),
+            "eta_s": None if self._eta_s is None else round(max(0.0, self._eta_s), 1),
+            "loss": loss if loss is not None and math.isfinite(loss) else None,
+        }

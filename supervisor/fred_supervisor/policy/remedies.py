@@ -1,0 +1,365 @@
+"""The failure policy: a cause, and its remedies in order. The first matching row counts."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Final
+
+from fred_supervisor.contract.heartbeat import Section
+from fred_supervisor.policy.cause import Cause, Diagnosis, Evidence
+from fred_supervisor.policy.settings import Settings
+from fred_supervisor.policy.state import Overrides, RunHistory
+from fred_supervisor.policy.watch import Learned
+
+
+class Remedy(StrEnum):
+    """One way on."""
+
+    AT_ONCE = "relaunch at once"
+    BACK_OFF = "relaunch after a back-off"
+    HOLD = "hold until it clears"
+    EXPANDABLE = "the same batch with expandable segments"
+    HALVE_UNFREEZE = "half the unfreeze batch"
+    HALVE_FREEZE = "half the freeze batch"
+    HALVE_EVAL = "half the evaluation batch"
+    NO_EVAL_MAP = "no evaluation"
+    ONE_OLDER = "one checkpoint older"
+    NEWEST_AGAIN = "the newest checkpoint once more"
+    FEWER_WORKERS = "half the loader workers"
+    FULL_PRECISION = "fp32"
+    LONGER_LIMIT = "twice the limit of the section"
+    FAIL = "give up"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One failure before its answer. `book` already counts it."""
+
+    settings: Settings
+    history: RunHistory
+    diagnosis: Diagnosis
+    evidence: Evidence
+
+    @property
+    def cause(self) -> Cause:
+        return self.diagnosis.cause
+
+    @property
+    def section(self) -> str:
+        error, beat = self.evidence.error, self.evidence.beat
+        return (error.section if error else None) or (beat.section if beat else "")
+
+    @property
+    def phase(self) -> str | None:
+        error, beat = self.evidence.error, self.evidence.beat
+        return (error.phase if error else None) or (beat.phase if beat else None)
+
+    @property
+    def unfreezing(self) -> bool:
+        """Anything but the freeze phase: trainers without phases train everything.
+
+        Of a foreign one only the unfreeze batch can be ordered, and many beat after a step: then the last record
+        before an out-of-memory at the phase boundary is still of the freeze phase.
+        """
+        return self.settings.foreign or self.phase != "freeze"
+
+    @property
+    def steps(self) -> int:
+        beat = self.evidence.beat
+        return (beat.step or 0) if beat else 0
+
+    @property
+    def same(self) -> int:
+        return self.history.failures.get(self.diagnosis.signature, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row of the table."""
+
+    name: str
+    matches: Callable[[Case], bool]
+    remedies: tuple[Remedy, ...]
+    """Each tried once per stretch, in order; then the run has failed."""
+    again: bool = False
+    """The last remedy may be tried again and again, as long as it can be applied and the budget lasts."""
+
+
+def _oom(case: Case) -> bool:
+    """Also one that waiting for others has not helped against."""
+    return case.cause in (Cause.CUDA_OOM, Cause.GPU_MEMORY)
+
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        name="state saved",
+        matches=lambda c: c.cause is Cause.SAVED and c.history.progressed,
+        remedies=(Remedy.AT_ONCE,),
+        again=True,
+    ),
+    Row(name="configuration", matches=lambda c: c.cause is Cause.CONFIG, remedies=(Remedy.FAIL,)),
+    Row(
+        name="import",
+        matches=lambda c: c.cause is Cause.IMPORT and c.same < c.settings.same_failure,
+        remedies=(Remedy.BACK_OFF,),
+        again=True,
+    ),
+    Row(name="import, again", matches=lambda c: c.cause is Cause.IMPORT, remedies=(Remedy.FAIL,)),
+    Row(
+        name="environment",
+        matches=lambda c: c.cause in (Cause.DISK, Cause.ENVIRONMENT),
+        remedies=(Remedy.HOLD,),
+        again=True,
+    ),
+    Row(name="GPU", matches=lambda c: c.cause is Cause.GPU, remedies=(Remedy.HOLD,), again=True),
+    Row(
+        name="GPU memory that others hold",
+        matches=lambda c: c.cause is Cause.GPU_MEMORY and c.same < c.settings.same_failure,
+        remedies=(Remedy.HOLD,),
+        again=True,
+    ),
+    Row(
+        name="CUDA out of memory in evaluation",
+        matches=lambda c: _oom(c) and c.section == Section.EVAL and not c.settings.foreign,
+        remedies=(Remedy.HALVE_EVAL, Remedy.NO_EVAL_MAP),
+    ),
+    Row(
+        name="CUDA out of memory after 100 steps",
+        matches=lambda c: _oom(c) and c.steps > 100 and not c.history.overrides.expandable_segments,
+        remedies=(Remedy.EXPANDABLE,),
+    ),
+    Row(
+        name="CUDA out of memory while unfreezing",
+        matches=lambda c: _oom(c) and c.settings.halve and c.unfreezing,
+        remedies=(Remedy.HALVE_UNFREEZE,),
+        again=True,
+    ),
+    Row(
+        name="CUDA out of memory in the freeze phase",
+        matches=lambda c: _oom(c) and c.settings.halve and not c.settings.foreign,
+        remedies=(Remedy.HALVE_FREEZE,),
+        again=True,
+    ),
+    Row(
+        name="checkpoint",
+        matches=lambda c: (
+            c.evidence.resumed_from is not None
+            and (c.cause is Cause.CHECKPOINT or (c.cause is Cause.NAN and not c.history.progressed))
+        ),
+        remedies=(Remedy.ONE_OLDER, Remedy.NEWEST_AGAIN),
+    ),
+    Row(
+        name="host out of memory",
+        matches=lambda c: c.cause is Cause.HOST_OOM,
+        remedies=(Remedy.FEWER_WORKERS, Remedy.HALVE_UNFREEZE),
+    ),
+    Row(name="loss not finite", matches=lambda c: c.cause is Cause.NAN, remedies=(Remedy.FULL_PRECISION,)),
+    Row(
+        name="evaluation, again",
+        matches=lambda c: (
+            c.section == Section.EVAL
+            and not c.settings.foreign
+            and not c.history.overrides.no_eval_map
+            and max(c.history.eval_failures.values(), default=0) > 1
+        ),
+        remedies=(Remedy.NO_EVAL_MAP,),
+    ),
+    Row(
+        name="the same failure at the same step",
+        matches=lambda c: c.same >= c.settings.same_failure,
+        remedies=(Remedy.FAIL,),
+    ),
+    Row(
+        name="hang",
+        matches=lambda c: c.cause is Cause.HANG,
+        remedies=(Remedy.AT_ONCE, Remedy.LONGER_LIMIT),
+    ),
+    Row(
+        name="signal while unfreezing, again",
+        matches=lambda c: (
+            c.cause is Cause.SIGNAL
+            and c.settings.halve
+            and c.phase == "unfreeze"
+            and c.history.signal_crashes > 1
+            and _halved(c) is not None
+        ),
+        remedies=(Remedy.HALVE_UNFREEZE,),
+        again=True,
+    ),
+    Row(name="any other", matches=lambda _: True, remedies=(Remedy.BACK_OFF,), again=True),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What is done about a failure."""
+
+    remedy: Remedy
+    history: RunHistory
+    told: str
+    """What was done, for a person."""
+
+
+def choose(case: Case) -> Choice:
+    """The answer to one failure."""
+    row = next(row for row in ROWS if row.matches(case))
+    for at, remedy in enumerate(row.remedies):
+        key = f"{row.name}: {remedy}" if case.cause is not Cause.HANG else f"{row.name} in {case.section}: {remedy}"
+        repeatable = row.again and at == len(row.remedies) - 1
+        if key in case.history.tried and not repeatable:
+            continue
+        applied = _apply(remedy, case)
+        if applied is None:
+            continue
+        history, told = applied
+        if key not in history.tried:
+            history = replace(history, tried=(*history.tried, key))
+        return Choice(remedy=remedy, history=history, told=told)
+    return Choice(remedy=Remedy.FAIL, history=case.history, told=_why_spent(case, row))
+
+
+def _why_spent(case: Case, row: Row) -> str:
+    if row.remedies == (Remedy.FAIL,):
+        times = f" It happened {case.same} times in the same way." if case.same > 1 else ""
+        return f"Given up.{times}"
+    if _oom(case):
+        return f"Given up: it does not fit even with the smallest batch.{_untold(case)}"
+    return "Given up: everything that helps against this was tried, without new progress."
+
+
+def _apply(remedy: Remedy, case: Case) -> tuple[RunHistory, str] | None:
+    """The book with the remedy in force, and what to tell; None when it cannot be applied."""
+    history, overrides = case.history, case.history.overrides
+
+    def order(told: str, **changes: object) -> tuple[RunHistory, str]:
+        return replace(history, overrides=replace(overrides, **changes)), told  # type: ignore[arg-type] # field by name
+
+    match remedy:
+        case Remedy.FAIL:
+            return None
+        case Remedy.AT_ONCE:
+            return history, "Relaunched at once."
+        case Remedy.BACK_OFF:
+            return replace(history, backoffs=history.backoffs + 1), "Relaunched"
+        case Remedy.HOLD:
+            return history, "Held until it clears."
+        case Remedy.EXPANDABLE:
+            return order("Relaunched with the same batch and expandable segments.", expandable_segments=True)
+        case Remedy.HALVE_UNFREEZE:
+            halved = _halved(case)
+            if halved is None:
+                return None
+            before, batch, accumulate = halved
+            assumed = case.settings.foreign and not case.settings.batch_set and overrides.unfreeze_batch is None
+            note = f" ({before} is assumed; --unfreeze-batch-size says it)" if assumed else ""
+            return order(
+                f"Relaunched with half the unfreeze batch, {before} → {batch}{note}, and {accumulate} batches per"
+                f" optimiser step: the same effective batch.{_untold(case)}",
+                unfreeze_batch=batch,
+                accumulate=accumulate,
+            )
+        case Remedy.HALVE_FREEZE:
+            size = overrides.freeze_batch or case.settings.freeze_batch
+            if size is None or size < 2:
+                return None
+            return order(f"Relaunched with half the freeze batch, {size} → {size // 2}.", freeze_batch=size // 2)
+        case Remedy.HALVE_EVAL:
+            size = overrides.eval_batch or case.settings.unfreeze_batch
+            if size is None or size < 2:
+                return None
+            return order(f"Relaunched with half the evaluation batch, {size} → {size // 2}.", eval_batch=size // 2)
+        case Remedy.NO_EVAL_MAP:
+            return None if case.settings.foreign else order("Relaunched without evaluation.", no_eval_map=True)
+        case Remedy.ONE_OLDER:
+            path = case.evidence.resumed_from
+            if path is None:
+                return None
+            return order(f"Blamed {_name(path)} and relaunched from one older.", blamed=(*overrides.blamed, path))
+        case Remedy.NEWEST_AGAIN:
+            return order("Relaunched from the newest checkpoint once more.", blamed=())
+        case Remedy.FEWER_WORKERS:
+            workers = case.settings.workers if overrides.workers is None else overrides.workers
+            if case.settings.foreign or not workers:
+                return None
+            return order(f"Relaunched with half the loader workers, {workers} → {workers // 2}.", workers=workers // 2)
+        case Remedy.FULL_PRECISION:
+            if case.settings.foreign:
+                return history, "Relaunched from the newest checkpoint; its precision is its own."
+            if overrides.full_precision:
+                return None
+            return order("Relaunched from the newest checkpoint in fp32.", full_precision=True)
+        case Remedy.LONGER_LIMIT:
+            section = case.section
+            if section in case.settings.hang_timeout_s:
+                return history, "Relaunched at once; the limit was set by hand and stays."
+            factor = history.learned.factors.get(section, 1.0) * 2
+            learned: Learned = replace(history.learned, factors={**history.learned.factors, section: factor})
+            return replace(history, learned=learned), f"Relaunched with twice the limit for {section}."
+
+
+def _untold(case: Case) -> str:
+    """A hint for a command that may never take the batch that it is offered."""
+    if case.settings.takes_batch:
+        return ""
+    return (
+        " The command has no {unfreeze_batch_size} in its words, so it takes this batch only if it reads"
+        " FRED_UNFREEZE_BATCH_SIZE."
+    )
+
+
+def _halved(case: Case) -> tuple[int, int, int] | None:
+    """Unfreeze batch before, after, and accumulation after; None at 1, when unknown, or when turned off."""
+    overrides, settings = case.history.overrides, case.settings
+    before = overrides.unfreeze_batch or settings.unfreeze_batch
+    if before is None or before < 2 or not settings.halve:
+        return None
+    effective = before * (overrides.accumulate or settings.accumulate)
+    batch = before // 2
+    return before, batch, max(1, round(effective / batch))
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def effective_overrides(settings: Settings, overrides: Overrides) -> Overrides:
+    """The orders with what was set by hand filled in."""
+    if not settings.batch_set:
+        return overrides
+    return replace(
+        overrides,
+        unfreeze_batch=overrides.unfreeze_batch or settings.unfreeze_batch,
+        accumulate=overrides.accumulate or settings.accumulate,
+    )
+
+
+_ORDERS: Final[Mapping[str, tuple[str, str]]] = {
+    "unfreeze_batch_size": ("unfreeze_batch", "The unfreeze batch"),
+    "accumulate": ("accumulate", "The accumulation"),
+    "freeze_batch_size": ("freeze_batch", "The freeze batch"),
+    "workers": ("workers", "The number of loader workers"),
+}
+"""Trainer flag → the order that was learned in its place, and its name for a person."""
+
+
+def outranked(
+    overrides: Overrides, flags: Mapping[str, Any], set_by_hand: Collection[str]
+) -> tuple[Overrides, list[str]]:
+    """The orders without those that a flag outranks, and a sentence for each that was learned otherwise.
+
+    `set_by_hand` names the flags whose value has just been changed: a service that is started with the same flags at
+    every boot changes nothing, and keeps what was learned.
+    """
+    told = []
+    for key, (order, name) in _ORDERS.items():
+        learned = getattr(overrides, order)
+        if key in set_by_hand and learned is not None:
+            overrides = replace(overrides, **{order: None})  # type: ignore[arg-type] # field by name
+            if learned != flags.get(key):
+                told.append(f"{name} was learned to be {learned}; now it is {flags.get(key)}, as set by hand.")
+    if "unfreeze_batch_size" in set_by_hand and "accumulate" not in set_by_hand:
+        overrides = replace(overrides, accumulate=None)  # it belonged to the batch that was learned
+    if "amp" in set_by_hand and overrides.full_precision:
+        overrides = replace(overrides, full_precision=False)
+        told.append(f"fp32 was learned to be needed; now it is --amp {flags.get('amp')}, as set by hand.")
+    return overrides, told

@@ -1,0 +1,51 @@
+"""What a person asks of a live supervisor, as signals: the kernel checks who may, nothing can get lost."""
+
+import signal
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from fred_supervisor.contract.files import read_json
+from fred_supervisor.linux import proc
+from fred_supervisor.linux.proc import Identity
+from fred_supervisor.policy.observation import Request
+from fred_supervisor.store import lock
+from fred_supervisor.store.run_spec import RunSpec
+
+SIGNALS: Final[Mapping[int, Request]] = {
+    signal.SIGTERM: Request.STOP,
+    signal.SIGINT: Request.STOP,
+    signal.SIGUSR1: Request.RESTART,
+    signal.SIGUSR2: Request.PAUSE,
+    signal.SIGRTMIN: Request.RESUME,
+}
+_LOOK_S: Final = 0.02
+
+
+def live_supervisor(spec: RunSpec, wait_s: float) -> Identity | None:
+    """The live supervisor; one that has just been started may need `wait_s` to say who it is."""
+    end_s = time.monotonic() + wait_s
+    while lock.held(spec.dir):
+        found = proc.identity_from((read_json(spec.dir.state) or {}).get("supervisor"))
+        if found is not None and proc.alive(found):
+            return found
+        if time.monotonic() > end_s:
+            return None
+        time.sleep(_LOOK_S)
+    return None
+
+
+def ask(supervisor: Identity, request: Request) -> bool:
+    """Signal a supervisor; False when it is gone, or does not take this request."""
+    number = next(number for number, meant in SIGNALS.items() if meant is request)
+    return proc.catches(supervisor.pid, number) and proc.send(supervisor, number)
+
+
+def wait_for(fits: Callable[[], bool], timeout_s: float) -> bool:
+    """Whether something that the files of a run tell becomes true in time."""
+    end_s = time.monotonic() + timeout_s
+    while not fits():
+        if time.monotonic() > end_s:
+            return False
+        time.sleep(_LOOK_S)
+    return True

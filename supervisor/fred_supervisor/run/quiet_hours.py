@@ -1,0 +1,57 @@
+"""Quiet hours, by the wall clock as it stands: looked at again and again, so that a clock that is set is followed."""
+
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from fred_supervisor.linux.text_io import complain
+
+if TYPE_CHECKING:
+    from fred_supervisor.monitor.quiet import Window
+
+_LOOK_S: Final = 5.0
+
+
+class QuietHours:
+    """The quiet hours of one run. The supervisor looks by itself: a monitor may hang.
+
+    Without any, the time zones' modules are not even loaded.
+    """
+
+    def __init__(self, windows: Iterable[str]) -> None:
+        self._windows = tuple(window for text in windows if (window := _parsed(text)) is not None)
+        self._looked_s = float("-inf")
+        self._text = ""
+
+    @property
+    def due_s(self) -> float | None:
+        """When to look again; None: there are none."""
+        return self._looked_s + _LOOK_S if self._windows else None
+
+    def now(self) -> str:
+        """The quiet hours that hold now, for a person; empty: none."""
+        now_s = time.monotonic()
+        if self._windows and now_s >= self._looked_s + _LOOK_S:
+            self._looked_s = now_s
+            self._text = _told(self._windows)
+        return self._text
+
+
+def _parsed(text: str) -> "Window | None":
+    """None for one that was fine at the start and no longer is: a time zone may be gone."""
+    from fred_supervisor.monitor.quiet import parse_window  # noqa: PLC0415 - see Hours
+
+    try:
+        return parse_window(text)
+    except ValueError as error:
+        complain(str(error))
+        return None
+
+
+def _told(windows: "tuple[Window, ...]") -> str:
+    from fred_supervisor.monitor.quiet import quiet_at  # noqa: PLC0415 - see Hours
+
+    found = quiet_at(windows, datetime.now(UTC))
+    until = "for ever" if found.until is None else f"until {found.until:%Y-%m-%dT%H:%M:%SZ}"
+    return f"quiet hours ({found.window}) {until}" if found.now else ""

@@ -1,0 +1,136 @@
+"""Which checkpoint the next attempt resumes from, and what that costs."""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fred_supervisor.contract.checkpoint import CheckpointFile, list_checkpoints, why_invalid, why_no_zip
+from fred_supervisor.contract.files import read_file, read_json
+from fred_supervisor.contract.heartbeat import Beat
+from fred_supervisor.store.run_spec import RunSpec
+
+Stamp = tuple[str, int, int]
+"""A file in one state: path, size, time of its last change in ns."""
+
+
+@dataclass
+class CheckpointPicker:
+    """Chooses checkpoints; a file that was found whole once is not read again while it stays as it is."""
+
+    spec: RunSpec
+    tell: Callable[[Path, str], None]
+    """Called for each checkpoint that is passed over, with the reason."""
+    _judged: dict[Stamp, str | None] = field(default_factory=dict)
+
+    def newest(self, *, phase: str | None = None, blamed: tuple[str, ...] = ()) -> CheckpointFile | None:
+        """The newest valid checkpoint; blamed ones come last."""
+        found = self._candidates(phase)
+        order = [f for f in found if str(f.path) not in blamed] + [f for f in found if str(f.path) in blamed]
+        for candidate in order:
+            reason = self._judge(candidate)
+            if reason is None:
+                return candidate
+            self.tell(candidate.path, reason)
+        return None
+
+    def _candidates(self, phase: str | None) -> list[CheckpointFile]:
+        run_dir, pattern = Path(self.spec.run_dir), self.spec.checkpoints
+        if pattern is None:
+            return [f for f in list_checkpoints(run_dir) if phase is None or f.phase == phase]
+        return foreign_checkpoints(run_dir, pattern)
+
+    def changes(self) -> tuple[int, ...]:
+        """Differs when checkpoints may have appeared or changed."""
+        run_dir, pattern = Path(self.spec.run_dir), self.spec.checkpoints
+        return modified_ns([run_dir] if pattern is None else list(run_dir.glob(pattern)))
+
+    def take_verified(self) -> None:
+        """Take in what a background job has judged; tell what is not valid, unless it may still be being written."""
+        for key, reason in judged_before(self.spec.dir.verified).items():
+            if key not in self._judged and reason is not None and self.spec.checkpoints is None:
+                self.tell(Path(key[0]), reason)
+            self._judged.setdefault(key, reason)
+
+    def _judge(self, candidate: CheckpointFile) -> str | None:
+        try:
+            key = stamp(candidate)
+        except OSError as error:
+            return f"cannot be read: {error.strerror}"
+        if key not in self._judged:
+            foreign = self.spec.checkpoints is not None
+            self._judged[key] = why_not_whole(candidate.path) if foreign else why_invalid(candidate)
+        return self._judged[key]
+
+
+def stamp(candidate: CheckpointFile) -> Stamp:
+    """Raises OSError."""
+    now = candidate.path.stat()
+    return str(candidate.path), now.st_size, now.st_mtime_ns
+
+
+def judged_before(path: Path) -> dict[Stamp, str | None]:
+    """What was verified so far: file → None when valid, else the reason. Entries that make no sense are dropped."""
+    judged: dict[Stamp, str | None] = {}
+    document: dict[str, Any] = read_json(path) or {}
+    for text, reason in document.items():
+        with contextlib.suppress(ValueError, TypeError):
+            name, size, changed_ns = json.loads(text)
+            if isinstance(name, str) and (reason is None or isinstance(reason, str)):
+                judged[name, int(size), int(changed_ns)] = reason
+    return judged
+
+
+def why_not_whole(path: Path, *, quick: bool = False) -> str | None:
+    """None when another tool's file looks whole, checked as a file and, if it is one, as a zip; else the reason."""
+    try:
+        start, found = read_file(path, 2)
+        if found.st_size == 0:
+            return "empty"
+        return why_no_zip(path, quick=quick, of_torch=False) if start == b"PK" else None
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+def foreign_checkpoints(run_dir: Path, pattern: str) -> list[CheckpointFile]:
+    """The files that match `--checkpoints`, newest first."""
+    found = []
+    for path in run_dir.glob(pattern):
+        with contextlib.suppress(OSError):
+            if path.is_file() and not path.name.endswith(".json"):
+                order = (0, 0, 0, 0, path.stat().st_mtime_ns)
+                found.append(CheckpointFile(path=path, sidecar=None, phase=None, epoch=None, order=order))
+    return sorted(found, key=lambda f: f.order, reverse=True)
+
+
+def lost_steps(beat: Beat | None, checkpoint: CheckpointFile | None) -> int | None:
+    """Steps between a checkpoint and the last beat: what has to be trained again. None when that is not known."""
+    if beat is None:
+        return None
+    sidecar = checkpoint.sidecar if checkpoint else None
+    if sidecar and sidecar.samples is not None and beat.samples is not None and sidecar.batch:
+        return max(0, -(-(beat.samples - sidecar.samples) // sidecar.batch))
+    if beat.epoch is None or beat.step is None:
+        return beat.step if checkpoint is None else None
+    if checkpoint is None:
+        done = 0 if beat.epoch <= 1 else None if beat.steps is None else (beat.epoch - 1) * beat.steps
+        return None if done is None else done + beat.step
+    if sidecar is None or sidecar.epoch is None or sidecar.step is None:
+        return None
+    if beat.epoch == sidecar.epoch:
+        return max(0, beat.step - sidecar.step)
+    return None if beat.steps is None else max(0, (beat.epoch - sidecar.epoch) * beat.steps + beat.step - sidecar.step)
+
+
+def modified_ns(paths: list[Path]) -> tuple[int, ...]:
+    """When each of some files was changed last; vanished ones are left out."""
+    found = []
+    for path in sorted(paths):
+        try:
+            found.append(os.stat(path).st_mtime_ns)
+        except OSError:
+            continue
+    return tuple(found)

@@ -1,0 +1,49 @@
+"""One supervisor a run: a lock on a file that is never unlinked."""
+
+import fcntl
+import os
+import time
+from typing import Final
+
+from fred_supervisor.store.layout import RunDir
+
+_TRIES: Final = 5
+_LOOK_S: Final = 0.01
+
+
+def take(run: RunDir) -> int | None:
+    """The lock's file descriptor, which holds it until closed; None when another holds it. Raises OSError."""
+    fd = os.open(run.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_LOOK_S)  # a `status` that looks whether it is held holds it for an instant
+        else:
+            return fd
+    os.close(fd)
+    return None
+
+
+def is_at(fd: int, run: RunDir) -> bool:
+    """Whether the lock file that `fd` holds is still the one in the run dir."""
+    try:
+        there, ours = os.stat(run.lock), os.fstat(fd)
+    except OSError:
+        return False
+    return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+
+def held(run: RunDir) -> bool:
+    """Whether a supervisor lives, also one that is stopped or hung."""
+    try:
+        fd = os.open(run.lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False

@@ -1,0 +1,61 @@
+"""The list of known runs. A convenience only: a run dir is complete without it."""
+
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from fred_supervisor.contract.files import read_json, write_json
+from fred_supervisor.linux.text_io import complain
+from fred_supervisor.store.run_spec import RunSpec, load_run_spec
+
+SYSTEM_STATE = Path("/var/lib/fred-supervise")
+"""Where the system service keeps its list."""
+
+
+def state_dir() -> Path:
+    """`$STATE_DIRECTORY` (of systemd), else `$XDG_STATE_HOME/fred-supervise`, else below `~/.local/state`."""
+    of_systemd = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+    if of_systemd:
+        return Path(of_systemd)
+    xdg, home = os.environ.get("XDG_STATE_HOME", ""), os.path.expanduser("~")
+    if not os.path.isabs(home):  # a number without a name, as in containers
+        home = "/"
+    return (Path(xdg) if os.path.isabs(xdg) else Path(home, ".local/state")) / "fred-supervise"
+
+
+def remember(spec: RunSpec) -> None:
+    """Put a run on the list; a list that cannot be written is no reason not to train."""
+    entry = _entry(spec)
+    try:
+        entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_json(entry, {"name": spec.name, "run_dir": spec.run_dir}, durable=False)
+    except OSError as error:
+        complain(f"this run will not be on the list of runs: {error}")
+
+
+def forget(spec: RunSpec) -> None:
+    """Take a run off the list again."""
+    _entry(spec).unlink(missing_ok=True)
+
+
+def _entry(spec: RunSpec) -> Path:
+    path = os.fsencode(spec.run_dir)
+    key = f"{zlib.crc32(path):08x}{zlib.crc32(path[::-1]):08x}"  # hashlib is 4 MB in a supervisor that needs it nowhere
+    return state_dir() / "runs" / f"{key}.json"
+
+
+def known_runs() -> Iterator[RunSpec]:
+    """Every run on our list and on the system service's that is still there, by name."""
+    seen: dict[str, RunSpec] = {}
+    for folder in (state_dir() / "runs", SYSTEM_STATE / "runs"):
+        try:
+            files = sorted(folder.glob("*.json"))
+        except OSError:
+            continue
+        for file in files:
+            run_dir = (read_json(file) or {}).get("run_dir")
+            spec = load_run_spec(Path(run_dir)) if isinstance(run_dir, str) else None
+            if spec is not None:
+                seen[spec.run_dir] = spec
+    yield from sorted(seen.values(), key=lambda a: (a.name, a.run_dir))

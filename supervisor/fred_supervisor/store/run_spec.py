@@ -1,0 +1,150 @@
+"""What was asked for when a run was started, and the settings that follow from it."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from types import UnionType
+from typing import Any, Final, get_args, get_origin
+
+from fred_supervisor.contract.builtin.flags import BY_KEY
+from fred_supervisor.contract.files import now_text, read_json, write_json
+from fred_supervisor.policy.settings import Settings
+from fred_supervisor.store.layout import RunDir
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Of a run. A name is a part of a path: nothing in it leads anywhere else."""
+FORMAT = 1
+"""Of run.json and state.json."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """`run.json`: everything that a supervisor needs to take up a run."""
+
+    name: str
+    modality: str
+    run_dir: str
+    command: list[str] | None = None
+    """Somebody else's trainer; None: the built-in one."""
+    cwd: str
+    flags: dict[str, Any] = field(default_factory=dict)
+    """Flags of the trainer that were given, by key."""
+    policy: dict[str, Any] = field(default_factory=dict)
+    """Fields of `Settings` that were given."""
+    drill: str = ""
+    resume: str = "auto"
+    """For the next attempt only: auto, none or a path."""
+    phase: str | None = None
+    """For the next attempt only: start from the newest checkpoint of this phase."""
+    done_file: str | None = None
+    checkpoints: str | None = None
+    progress_file: str | None = None
+    gpu: str | None = None
+    """`auto`, or a list of indices and UUIDs; None: not said, which is auto."""
+    gpu_memory_mib: int | None = None
+    """Needed before a launch; None: as the trainer measured it."""
+    quiet: list[str] = field(default_factory=list)
+    """Windows in which the trainer is paused, as they were written."""
+    ranks: int | None = None
+    """As it was given; None: one for each GPU."""
+    by_hand: list[str] = field(default_factory=list)
+    """Flags of the trainer whose value the newest start has changed."""
+    accepted: bool = False
+    """A person has accepted changes of the model or the data: older checkpoints are resumed all the same."""
+    sources: dict[str, str] = field(default_factory=dict)
+    """Key → where its value came from, for people."""
+    run_id: str = field(default_factory=lambda: os.urandom(16).hex())
+    created: str = field(default_factory=now_text)
+    format: int = FORMAT
+
+    @property
+    def dir(self) -> RunDir:
+        return RunDir(Path(self.run_dir))
+
+    def flag(self, key: str) -> Any:
+        """The value of a trainer flag in force: as given, else its default."""
+        given = self.flags.get(key)
+        return BY_KEY[key].default if given is None else given
+
+    @property
+    def rank_count(self) -> int:
+        """How many processes train together."""
+        return self.ranks or (len(self.gpu.split(",")) if self.gpu else 1)
+
+    @property
+    def on_cpu(self) -> bool:
+        """Several ranks without a word of GPUs: they train on the CPU."""
+        return (self.ranks or 1) > 1 and self.gpu is None
+
+    def save(self) -> None:
+        """Raises OSError."""
+        write_json(self.dir.run, asdict(self))
+
+    def settings(self) -> Settings:
+        foreign = self.command is not None
+        given = {key: value for key, value in self.policy.items() if key in {f.name for f in fields(Settings)}}
+        return Settings(
+            foreign=foreign,
+            expects_beats=not foreign,
+            unfreeze_batch=self.flag("unfreeze_batch_size"),
+            freeze_batch=None if foreign else self.flag("freeze_batch_size"),
+            accumulate=self.flag("accumulate"),
+            workers=None if foreign else self.flag("workers"),
+            stop_timeout_set="stop_timeout_s" in given,
+            takes_batch=self.command is None or any("{unfreeze_batch_size}" in word for word in self.command),
+            batch_set=foreign and self.flags.get("unfreeze_batch_size") is not None,
+            **given,
+        )
+
+
+def load_run_spec(run_dir: Path) -> RunSpec | None:
+    """What was asked for in a run dir; None when it holds no run of ours."""
+    document = read_json(RunDir(run_dir).run)
+    if document is None or not isinstance(document.get("run_id"), str):
+        return None
+    known = {f.name for f in fields(RunSpec)}
+    try:
+        spec = RunSpec(**{key: value for key, value in document.items() if key in known})
+    except TypeError:
+        return None
+    if not all(_is(getattr(spec, f.name), f.type) for f in fields(RunSpec)):
+        return None
+    patterns = (spec.done_file, spec.checkpoints, spec.progress_file)
+    if not NAME.fullmatch(spec.name) or any(wrong_pattern(text) for text in patterns if text is not None):
+        return None
+    # A run dir may have been moved or mounted elsewhere: where it is found is where it is.
+    return RunSpec(**{**asdict(spec), "run_dir": str(run_dir)})
+
+
+def wrong_pattern(text: str) -> str | None:
+    """Why a text is no file name pattern relative to the run dir; None when it is one."""
+    if os.path.isabs(text) or ".." in text.split("/"):
+        return "leaves the run dir; patterns are relative to it"
+    try:
+        next(iter(Path(os.devnull).glob(text)), None)
+    except (ValueError, NotImplementedError, IndexError) as error:
+        return f"is no file name pattern: {error}"
+    return None
+
+
+def _is(value: object, kind: Any) -> bool:
+    """Whether a value of a JSON document is of the type that a field of `Asked` is declared with."""
+    if isinstance(kind, UnionType):
+        return any(_is(value, one) for one in get_args(kind))
+    of = get_origin(kind) or kind
+    parts = value if isinstance(value, list) else ()
+    return isinstance(value, of) and (of is not list or all(isinstance(part, str) for part in parts))
+
+
+def changed_flags(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Recorded flags (of the model and the data) whose value would change, in words."""
+    changes = []
+    for key, flag in BY_KEY.items():
+        if not flag.recorded or after.get(key) is None:
+            continue
+        was = before.get(key, flag.default)
+        if was is not None and was != after[key]:
+            changes.append(f"--{flag.name} was {was}, now {after[key]}")
+    return changes

@@ -1,0 +1,79 @@
+"""What the monitor warns of: told once while it holds, and never acted on."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fred_supervisor.contract.files import write_json
+from fred_supervisor.gpu import warnings
+from fred_supervisor.linux.proc import boot_id
+from fred_supervisor.store.layout import RunDir
+
+
+class Silent:
+    """In place of the monitor's process: whether it hangs, and what was done about it."""
+
+    hangs = killed = False
+
+    def silent(self, now_s: float) -> bool:
+        return self.hangs
+
+    def kill(self) -> None:
+        self.killed = True
+
+
+@pytest.fixture
+def shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Have the monitor say this, and give the news."""
+    monkeypatch.setattr(warnings, "_LOOK_S", 0.0)
+    run = RunDir(tmp_path)
+    run.supervisor.mkdir()
+    looking = warnings.Outlook(run, Silent())
+
+    def show(nvml: str = "ok", **gpu: Any) -> list[tuple[str, str]]:
+        facts = {"uuid": "GPU-1", "index": 0, "chosen": True, "health": "ok", "used_mib": 1, "total_mib": 24000}
+        facts |= {"trainer_mib": 20000, "trainer_full_in_s": None}
+        state = {"state": nvml, "text": "The NVIDIA driver does not answer."}
+        fresh = {"boot": boot_id(), "mono_s": time.monotonic(), "period_s": 10.0, "nvml": state, "gpus": [facts | gpu]}
+        write_json(run.monitor, fresh, durable=False)
+        return looking.news()
+
+    show.looking = looking
+    return show
+
+
+def test_a_share_that_will_have_filled_the_gpu_is_told_once(shown: Any):
+    assert shown(trainer_full_in_s=7200) == []
+    text = "GPU 0: the trainer's memory rises steadily (20000 of 24000 MiB) and will have filled it in about 10 min."
+    assert shown(trainer_full_in_s=600) == [("memory forecast", text)]
+    assert shown(trainer_full_in_s=540) == []
+    assert "in about 9 min" in shown.looking.text
+    assert shown() == []
+    assert shown.looking.text == ""
+    assert len(shown(trainer_full_in_s=600)) == 1
+    shown.looking.forget()  # another attempt
+    assert len(shown(trainer_full_in_s=600)) == 1
+
+
+def test_health_is_told(shown: Any):
+    assert shown(health="Slowed down by the hardware: power brake.") == [
+        ("GPU", "GPU 0: Slowed down by the hardware: power brake.")
+    ]
+    assert shown(health="Slowed down by the hardware: power brake.", chosen=False) == []
+
+
+def test_a_driver_that_does_not_answer_is_told_and_one_that_is_not_there_is_not(shown: Any):
+    assert shown(nvml="no driver") == []
+    assert shown(nvml="hung", used_mib=None, health="Unknown: …") == [
+        ("GPU unknown", "The NVIDIA driver does not answer.")
+    ]
+    assert "does not answer" in shown.looking.text
+
+
+def test_a_monitor_that_hangs_is_cut_off_and_told(shown: Any):
+    monitor = shown.looking._monitor
+    monitor.hangs = True
+    assert shown() == [("monitor", "The monitor hangs and is started anew; GPU values are unknown meanwhile.")]
+    assert monitor.killed
