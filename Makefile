@@ -46,7 +46,7 @@ healthy-pauses: install
 
 # Killed 20 and 200 times at random moments: a run ends as if it had not been.
 test-kills: install
-	@$(BIN)/python -m pytest -m slow tests/trainer/test_kills.py
+	@$(BIN)/python -m pytest -m slow tests/trainer/checkpoint/test_kills.py
 
 bench-checkpoint: install
 	@$(BIN)/python tools/bench_checkpoint.py

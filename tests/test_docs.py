@@ -219,9 +219,9 @@ def parse(module: str, words: list[str]) -> None:
 
 
 def fred_train(words: list[str], box: Path) -> None:
-    from fred_trainer.cli import train_parser
-    from fred_trainer.data_command import main
-    from fred_trainer.settings import settings_from
+    from fred_trainer.cli.data import main
+    from fred_trainer.cli.parser import train_parser
+    from fred_trainer.train.settings import settings_from
 
     if words[:2] == ["data", "synth"]:
         small = [] if "--size" in words else ["--sequences", "2", "--frames", "3", "--size", "128x72"]
@@ -229,8 +229,8 @@ def fred_train(words: list[str], box: Path) -> None:
         assert main(["synth", str(out), *words[3:], *small]) == 0
     elif words[0] == "data":
         assert main(words[1:]) == 0
-    elif words[0] == "predict":  # tests/trainer/test_predict.py runs it
-        parse("fred_trainer.predict_command", words[1:])
+    elif words[0] == "predict":  # tests/trainer/report/test_predict.py runs it
+        parse("fred_trainer.cli.predict", words[1:])
     else:  # tests/trainer run it
         resume = words[words.index("--resume") + 1] if "--resume" in words else None
         if resume:
@@ -289,7 +289,7 @@ def known_flags() -> set[str]:
     found = {"--help", "--version", "--debug", "--"} | set(options.parser()._option_string_actions)
     for path in [
         *(ROOT / "supervisor/fred_supervisor/cli").rglob("*.py"),
-        *(ROOT / "trainer/fred_trainer").glob("*.py"),
+        *(ROOT / "trainer/fred_trainer/cli").glob("*.py"),
     ]:
         found |= set(re.findall(r'"(--[a-z0-9-]+)"', path.read_text()))
     return found | {f"--{key.replace('_', '-')}" for key in BY_KEY}

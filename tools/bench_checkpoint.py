@@ -19,18 +19,18 @@ from typing import Final, Literal
 import torch
 
 from fred_supervisor.contract import Heartbeat, find_latest_checkpoint
-from fred_supervisor.contract.builtin.trainer_files import epoch_name
+from fred_supervisor.contract.builtin.trainer_files import TrainerFiles, epoch_name
 from fred_supervisor.contract.checkpoint import CheckpointMeta, digest_of, sidecar_path
 from fred_supervisor.contract.files import write_json
-from fred_supervisor.store.layout import RunDir
-from fred_trainer.checkpoint import LONGEST_S, Checkpoints
-from fred_trainer.cli import train_parser
+from fred_trainer.checkpoint.checkpoints import LONGEST_S, Checkpoints
+from fred_trainer.cli.parser import train_parser
 from fred_trainer.data import Batch, collate, write_sequences
-from fred_trainer.faults import Faults
-from fred_trainer.loop import forward_backward, update
-from fred_trainer.model import set_frozen
-from fred_trainer.settings import settings_from
-from fred_trainer.training import Training, prepare
+from fred_trainer.model.detector import set_frozen
+from fred_trainer.runtime.drills import DrillRunner
+from fred_trainer.train.settings import settings_from
+from fred_trainer.train.setup import prepare
+from fred_trainer.train.state import Training
+from fred_trainer.train.step import forward_backward, update
 
 CPU: Final = torch.device("cpu")
 MIB: Final = 1 << 20
@@ -59,9 +59,9 @@ class Loop:
     def __init__(self, folder: Path, every_s: float | Literal["auto"]) -> None:
         self.training = training_in(folder)
         self._batch = one_batch(self.training)
-        self._quiet = Faults((), RunDir(folder), CPU)
+        self._quiet = DrillRunner((), TrainerFiles(folder), CPU)
         self.checkpoints = Checkpoints(
-            folder, every_s=every_s, faults=self._quiet, hb=Heartbeat(environ={}, signals=False), device=CPU
+            folder, every_s=every_s, drills=self._quiet, hb=Heartbeat(environ={}, signals=False), device=CPU
         )
         set_frozen(self.training.model, frozen=False)
         self.step()  # creates the optimiser's state
@@ -69,7 +69,7 @@ class Loop:
     def step(self) -> float:
         """One optimiser step; seconds of it."""
         begun_s = time.perf_counter()
-        self.training.rewind.keep()
+        self.training.rollback.keep()
         group = [forward_backward(self.training, self._batch, self._quiet, size=BATCH)]
         self.checkpoints.settle()
         update(self.training, group, 1e-5)

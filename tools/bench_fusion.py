@@ -31,9 +31,9 @@ from fred_trainer.data import (
     split,
     write_sequences,
 )
-from fred_trainer.evaluate import evaluate
-from fred_trainer.precision import choose_precision
-from fred_trainer.predict import load_detector
+from fred_trainer.evaluate.evaluate import evaluate
+from fred_trainer.evaluate.trained import load_detector
+from fred_trainer.runtime.precision import choose_precision
 
 CPU: Final = torch.device("cpu")
 WIDTH_PX, HEIGHT_PX, INPUT_PX = 512, 288, 256

@@ -20,8 +20,11 @@ from unittest.mock import patch
 
 from fred_supervisor.contract import Heartbeat, environment
 from fred_supervisor.contract.heartbeat import parse
-from fred_trainer.cli import SHARED_CORES, choose_device, run, train_parser
-from fred_trainer.settings import Settings, settings_from
+from fred_trainer.cli.main import PASSIVE_THREADS
+from fred_trainer.cli.parser import train_parser
+from fred_trainer.cli.train import run
+from fred_trainer.runtime.device import choose_device
+from fred_trainer.train.settings import TrainSettings, settings_from
 
 BATCH: Final = 4
 STEPS: Final = 8
@@ -99,7 +102,7 @@ def main() -> int:
 
 
 def environ() -> dict[str, str]:
-    return {**SHARED_CORES, **os.environ, "OMP_NUM_THREADS": str(CORES)}
+    return {**PASSIVE_THREADS, **os.environ, "OMP_NUM_THREADS": str(CORES)}
 
 
 def fred_train(*words: str) -> None:
@@ -148,14 +151,14 @@ class Stopwatch(Heartbeat):
         return (self.cpu_s[-1] - self.cpu_s[WARM_UP - 1]) / (len(self.cpu_s) - WARM_UP)
 
 
-def settings_of(data: Path, run_dir: Path, *more: str) -> Settings:
+def settings_of(data: Path, run_dir: Path, *more: str) -> TrainSettings:
     words = [f"--data={data}", f"--run-dir={run_dir}", *RUN, *more]
     return settings_from(train_parser().parse_args(words), {})
 
 
 def measure_training(data: Path, run_dir: Path, *more: str) -> list[float]:
     """CPU s/image, % of the time that was spent waiting for data, peak RSS in GB."""
-    from fred_trainer import progress  # noqa: PLC0415 - torch, where it is needed
+    from fred_trainer.report import progress  # noqa: PLC0415 - torch, where it is needed
 
     hb = Stopwatch(STEPS + WARM_UP)
     with patch.object(progress, "LINE_EVERY_S", 1.0):  # a few steps are over before people want to see a line
@@ -166,9 +169,9 @@ def measure_training(data: Path, run_dir: Path, *more: str) -> list[float]:
 def measure_evaluation(data: Path, run_dir: Path) -> list[float]:
     """CPU s/image, COCO's part included."""
     from fred_trainer.data import EpochBatches, EpochOrder  # noqa: PLC0415 - torch, where it is needed
-    from fred_trainer.evaluate import evaluate  # noqa: PLC0415
-    from fred_trainer.loop import loader  # noqa: PLC0415
-    from fred_trainer.training import prepare  # noqa: PLC0415
+    from fred_trainer.evaluate.evaluate import evaluate  # noqa: PLC0415
+    from fred_trainer.train.loader import loader  # noqa: PLC0415
+    from fred_trainer.train.setup import prepare  # noqa: PLC0415
 
     training = prepare(settings_of(data, run_dir), choose_device("cpu"))
     batches = EpochBatches(EpochOrder(len(training.validation_set), 0), epoch=0, batch_size=BATCH)
@@ -204,7 +207,7 @@ def measure_first_step(data: Path, run_dir: Path) -> list[float]:
 
 def measure_decoding(data: Path, run_dir: Path) -> list[float]:
     """CPU ms to decode and augment one sample."""
-    from fred_trainer.training import prepare  # noqa: PLC0415 - torch, where it is needed
+    from fred_trainer.train.setup import prepare  # noqa: PLC0415 - torch, where it is needed
 
     training = prepare(settings_of(data, run_dir), choose_device("cpu"))
     keys = [(2, index) for index in training.order.order(2)]

@@ -64,7 +64,7 @@ def test_pid_1_reaps_answers_and_ends_in_order(fred, until, contained):
     assert seen["supervisor"] == {**seen["supervisor"], "pid": 1, "alive": True}
     assert seen["trainer"]["pid"] > 1
     # Orphans of the container, and of a dead keeper, end up with pid 1.
-    inside(fred, process, "sh", "-c", "(sleep 0.05 & sleep 0.1 &) ; kill -9 $(pgrep -o -f run.keeper)")
+    inside(fred, process, "sh", "-c", "(sleep 0.05 & sleep 0.1 &) ; kill -9 $(pgrep -o -f attempt.keeper)")
     until(lambda: any(line["event"] == "keeper lost" for line in fred.journal()), 60)
 
     def zombies() -> str:

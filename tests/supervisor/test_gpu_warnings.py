@@ -30,7 +30,7 @@ def shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(warnings, "_LOOK_S", 0.0)
     run = RunDir(tmp_path)
     run.supervisor.mkdir()
-    looking = warnings.Outlook(run, Silent())
+    looking = warnings.GpuWarnings(run, Silent())
 
     def show(nvml: str = "ok", **gpu: Any) -> list[tuple[str, str]]:
         facts = {"uuid": "GPU-1", "index": 0, "chosen": True, "health": "ok", "used_mib": 1, "total_mib": 24000}

@@ -14,7 +14,7 @@ import pytest
 from fred_supervisor.contract.files import read_json
 from fred_supervisor.linux import proc
 
-SUPERVISOR, KEEPER = "cli.main start", "run.keeper import"
+SUPERVISOR, KEEPER = "cli.main start", "attempt.keeper import"
 EPOCHS, STEPS = 3, 20
 MISDEEDS = {"1": ["kill", 2, 5], "2": ["hang", 2, 7]}
 """A crash and a hang, so that all of the supervisor's work is done at least once."""

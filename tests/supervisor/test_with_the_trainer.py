@@ -23,6 +23,8 @@ TRAIN = [
     "--pretrained=none",
     *("--freeze-epochs=2", "--epochs=4", "--freeze-batch-size=4", "--unfreeze-batch-size=4", "--save-every-epochs=1"),
 ]
+STEPS_OF_AN_EPOCH = 3
+"""At most: 12 frames to train on, in batches of 4."""
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +48,13 @@ def test_three_failures_in_one_run(fred, data: Path):
     assert all(i["recovered_after_s"] is not None for i in incidents)
     killed, oom, hung = incidents
     assert (killed["phase"], killed["epoch"]) == ("freeze", 2)
-    assert killed["lost_steps"] <= 1
-    assert killed["checkpoint"].endswith("freeze_epoch_1_weights.pth")
+    # One step into epoch 2. Saves are written in the background: that of epoch 1 may not have been on disk yet.
+    used = Path(fred.launch(2)["resume"] or "")
+    assert Path(killed["checkpoint"] or "") == used
+    assert killed["lost_steps"] <= (1 if used.name == "freeze_epoch_1_weights.pth" else STEPS_OF_AN_EPOCH + 1)
     assert (oom["phase"], oom["lost_steps"]) == ("unfreeze", 0)
     assert "OutOfMemoryError" in oom["evidence"]["traceback"]
-    assert "faults.py" in hung["evidence"]["stacks"]
+    assert "drills.py" in hung["evidence"]["stacks"]
     status = fred.status()
     assert status["state"] == "completed"
     assert status["drill"] is True

@@ -52,7 +52,7 @@ def test_after_a_reboot_it_goes_on(box, install, instance, tmp_path: Path, how: 
 @pytest.mark.timeout(600)
 def test_the_hardened_unit_trains_the_real_model(machine, service):
     """Loader workers, shared memory, oneDNN's own machine code, TensorBoard, checkpoints: nothing of it is denied."""
-    made = "import sys; from fred_trainer.cli import main; sys.exit(main())"
+    made = "import sys; from fred_trainer.cli.main import main; sys.exit(main())"
     words = ("data", "synth", "/srv/FRED", "--sequences=2", "--frames=12", "--seed=1")
     machine.run("/opt/fred/venv/bin/python", "-c", made, *words)
     flags = {"modality": "dual", "data": "/srv/FRED", "backbone": "mobilenet_v3_large", "input-size": 64, "workers": 2}

@@ -3,8 +3,8 @@
 import os
 import sys
 
-import fred_trainer.loop
-from fred_trainer.cli import main
+import fred_trainer.train.loop
+from fred_trainer.cli.main import main
 
 for target, path in ((1, OUT), (2, ERR)):  # noqa: F821 - globals that the launcher gives
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -14,7 +14,7 @@ sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115 - likewise
 os.environ.clear()
 os.environ.update(ENVIRON)  # noqa: F821
 trained_on = os.open(TRAINED_ON, os.O_WRONLY | os.O_CREAT | os.O_APPEND)  # noqa: F821
-update = fred_trainer.loop.update
+update = fred_trainer.train.loop.update
 
 
 def logged_update(training, group, rate):
@@ -26,5 +26,5 @@ def logged_update(training, group, rate):
     return images
 
 
-fred_trainer.loop.update = logged_update
+fred_trainer.train.loop.update = logged_update
 sys.exit(main(ARGV))  # noqa: F821

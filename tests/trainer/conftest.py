@@ -14,9 +14,9 @@ from fred_supervisor.contract import environment
 from fred_supervisor.contract.checkpoint import CheckpointFile, list_checkpoints
 from fred_supervisor.contract.error_file import ErrorRecord, read_error
 from fred_supervisor.contract.heartbeat import Beat, parse
-from fred_trainer.cli import train_parser
+from fred_trainer.cli.parser import train_parser
 from fred_trainer.data import write_sequences
-from fred_trainer.settings import Settings, settings_from
+from fred_trainer.train.settings import TrainSettings, settings_from
 
 TINY = (
     "--backbone=mobilenet_v3_large",
@@ -50,7 +50,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # for the attempts
 torch.set_num_threads(1)  # on busy cores, threads that wait for each other made tiny steps ten times slower
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["fred_trainer.loop", "fred_trainer.training", "fred_trainer.cli"])
+FORKS.set_forkserver_preload(["fred_trainer.cli.train", "fred_trainer.cli.main"])
 """Attempts are forked from a process that has imported everything and done nothing: 8 s less for each."""
 
 
@@ -150,7 +150,7 @@ def launcher(data, tmp_path):
 def settings_for(data, tmp_path):
     """Settings of a tiny run, from flags, in this process."""
 
-    def build(*flags: str, environ: dict[str, str] | None = None) -> Settings:
+    def build(*flags: str, environ: dict[str, str] | None = None) -> TrainSettings:
         words = ["--data", str(data), "--run-dir", str(tmp_path / "run"), *TINY, *flags]
         (tmp_path / "run").mkdir(exist_ok=True)
         return settings_from(train_parser().parse_args(words), environ or {})

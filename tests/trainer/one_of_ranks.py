@@ -6,8 +6,11 @@ import sys
 import threading
 import time
 
-from fred_trainer import evaluate, loop, model, ranks
-from fred_trainer.cli import main
+from fred_trainer.cli.main import main
+from fred_trainer.evaluate import evaluate
+from fred_trainer.model import detector
+from fred_trainer.runtime import ranks
+from fred_trainer.train import loop, setup
 
 for target, path in ((1, OUT), (2, ERR)):  # noqa: F821 - globals that the test gives
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -17,14 +20,14 @@ sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115 - likewise
 os.environ.clear()
 os.environ.update(ENVIRON)  # noqa: F821
 
-thaw, train = loop.set_frozen, loop.forward_backward
+thaw, train, build = loop.set_frozen, loop.forward_backward, setup.build
 begun = itertools.count(1)
 
 
-def still(detector, *, frozen):
+def still(model, *, frozen):
     """No batch norm anywhere learns from its batch, so a sample does not feel which others are beside it."""
-    thaw(detector, frozen=frozen)
-    for norm in model.norms(detector):
+    thaw(model, frozen=frozen)
+    for norm in detector.norms(model):
         norm.eval()
 
 
@@ -52,5 +55,7 @@ if DIGEST:  # noqa: F821
     evaluate.average_precision = digest
 if STILL:  # noqa: F821
     loop.set_frozen = still
+if DOUBLE:  # noqa: F821
+    setup.build = lambda **words: build(**words).double()
 loop.forward_backward = fail
 sys.exit(main(ARGV))  # noqa: F821

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from tests.trainer.data.by_hand import line, rgb_name, write_image, write_sequence
 
-from fred_trainer.cli import main
+from fred_trainer.cli.main import main
 from fred_trainer.data import read_index, report, split
 from fred_trainer.data.audit.contact_sheet import choose_pairs, draw_sheet
 

@@ -1,0 +1,1 @@
+"""States written, thinned out and read."""

@@ -1,0 +1,42 @@
+"""The trainer's errors that a person or the supervisor acts on. `fred_kind` goes into the error file as `kind`.
+
+`fred_trainer.data` has one of its own, `DataError`.
+"""
+
+
+class ConfigError(Exception):
+    """The configuration is impossible. The message says what, where, and what to do, in one line."""
+
+    fred_kind = "config"
+
+
+class CheckpointError(Exception):
+    """A checkpoint cannot be loaded. One line: which, why, what to do."""
+
+    fred_kind = "checkpoint"
+    at_start: bool = False
+    """Before training began."""
+
+
+class DiskError(Exception):
+    """A state that had to be saved could not be written. One line: where, why."""
+
+    fred_kind = "disk"
+
+
+class NonFiniteError(Exception):
+    """Loss, gradients or weights are not finite."""
+
+    fred_kind = "nan_loss"
+
+
+class PeerError(Exception):
+    """Another rank has died."""
+
+    fred_kind = "nccl"
+
+
+class PreemptedError(Exception):
+    """We were asked to leave, and saved. Not a failure, but torchrun turns every exit code into 1."""
+
+    fred_kind = "preempted"

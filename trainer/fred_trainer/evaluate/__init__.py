@@ -1,0 +1,1 @@
+"""How good a detector is, and whether it still works."""

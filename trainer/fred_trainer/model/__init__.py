@@ -1,0 +1,1 @@
+"""Detector, backbones and the weights they start from."""

@@ -1,0 +1,1 @@
+"""The training loop, its state, and how it goes on after a stop."""
