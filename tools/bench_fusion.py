@@ -37,6 +37,8 @@ from fred_trainer.runtime.precision import choose_precision
 
 CPU: Final = torch.device("cpu")
 WIDTH_PX, HEIGHT_PX, INPUT_PX = 512, 288, 256
+DRONE_PX = (31.0, 92.0)
+"""At a width of 1280 px. Most of FRED's are smaller, and would be too small for an input of so few pixels."""
 """At the detector's input drones are 6 to 18 px wide."""
 HARD: Final[tuple[Scenery, ...]] = ("night", "hover")
 EASY: Final[tuple[Scenery, ...]] = ("day", "several", "fast")
@@ -121,6 +123,7 @@ def write_data(out: Path, size: Size) -> None:
             width=WIDTH_PX,
             height=HEIGHT_PX,
             sceneries=sceneries,
+            drone_px=DRONE_PX,
         )
 
 

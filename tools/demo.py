@@ -48,7 +48,8 @@ def main() -> int:
     if not DATA.exists():
         step("Writing a small FRED-layout data set: synthetic sky and drones, RGB and event frames")
         subprocess.run(
-            [BIN.absolute() / "fred-train", "data", "synth", DATA, "--sequences=6", "--frames=24"], check=True
+            [BIN.absolute() / "fred-train", "data", "synth", DATA, "--sequences=6", "--frames=24", "--drone-px=31-92"],
+            check=True,
         )
     if RUN.exists():  # of an earlier demo
         fred("stop", "--run-dir", str(RUN), quiet=True)

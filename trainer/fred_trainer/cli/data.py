@@ -13,12 +13,17 @@ from fred_trainer.data import (
     DataError,
     Scenery,
     Split,
+    audit_images,
+    counted,
     open_index,
     report,
     split,
     write_sequences,
     write_sheet,
 )
+
+IMAGES_OPENED = 20
+"""Of each sequence and camera: opening all of FRED's takes minutes."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -48,6 +53,12 @@ def parser() -> argparse.ArgumentParser:
     )
     synth.add_argument("--layout", choices=LAYOUTS, default="hf", help="of which release; zip: its archives")
     synth.add_argument("--size", type=size, metavar="WxH", default=(1280, 720), help="of a frame (default 1280x720)")
+    synth.add_argument(
+        "--drone-px",
+        type=span,
+        metavar="A-B",
+        help="size of the drones at a width of 1280 px, e.g. 31-92 (default: as in FRED, 74 %% under 32)",
+    )
     synth.add_argument("--seed", type=natural, metavar="N", default=0)
     checked = commands.add_parser("check", help="report on a data set, and draw a contact sheet of it")
     checked.add_argument("dir", type=Path, metavar="DIR")
@@ -56,6 +67,9 @@ def parser() -> argparse.ArgumentParser:
     checked.add_argument(
         "--sheet", type=Path, metavar="FILE", help="where the contact sheet goes (default ./NAME-contact-sheet.png)"
     )
+    checked.add_argument(
+        "--all-images", action="store_true", help=f"open every image, not {IMAGES_OPENED} of each sequence and camera"
+    )
     checked.add_argument("--no-sheet", action="store_true", help="no contact sheet")
     return whole
 
@@ -63,6 +77,12 @@ def parser() -> argparse.ArgumentParser:
 def size(text: str) -> tuple[int, int]:
     width, _, height = text.partition("x")
     return positive(width), positive(height)
+
+
+def span(text: str) -> tuple[float, float]:
+    """Two numbers with a dash. Raises ValueError, which argparse tells."""
+    least, _, most = text.partition("-")
+    return float(least), float(most)
 
 
 def sceneries(text: str) -> tuple[Scenery, ...]:
@@ -86,6 +106,7 @@ def make(given: argparse.Namespace) -> None:
         height=height,
         test_sequences=given.test_sequences,
         sceneries=given.sceneries,
+        drone_px=given.drone_px,
     )
     print(f"{given.dir}: {given.sequences + given.test_sequences} sequences of {given.frames} pairs")
 
@@ -99,6 +120,10 @@ def check(given: argparse.Namespace) -> None:
     except DataError as error:  # one sequence, or one stream only: still worth a report
         why = str(error)
     print(report(index, parts, name=given.split))
+    images = audit_images(index, of_sequence=None if given.all_images else IMAGES_OPENED)
+    opened = "every image" if given.all_images else f"{IMAGES_OPENED} images of each sequence and camera"
+    print(f"image files ({opened} opened, the length of all looked at):")
+    print("\n".join(counted(images.counts, images.examples)) or "  nothing wrong")
     if why:
         print(f"It cannot be split for training with both streams: {why}")
     if not given.no_sheet:

@@ -20,7 +20,11 @@ from fred_trainer.train.settings import settings_from
 PASSIVE_THREADS: Final = {"OMP_WAIT_POLICY": "PASSIVE"}
 """torch's threads sleep while they wait for each other, unless the environment says otherwise. By default they spin:
 on two cores that loader workers, and other people, want too, an image cost four to five times the CPU time."""
-COMMANDS: Final = {"data": "fred_trainer.cli.data", "predict": "fred_trainer.cli.predict"}
+COMMANDS: Final = {
+    "data": "fred_trainer.cli.data",
+    "evaluate": "fred_trainer.cli.evaluate",
+    "predict": "fred_trainer.cli.predict",
+}
 """The first word → the module whose `main` takes the words after it. Any other first word is a flag of training."""
 ONE_LINE_KINDS: Final = ("config", "data", "checkpoint", "learning")
 """Errors of these kinds explain themselves in one line; all others need their traceback."""

@@ -16,6 +16,10 @@ class TrainedDetector:
     """Averaged weights, in evaluation mode."""
     modality: str
     input_size: int
+    split: str | None = None
+    """Whose test sequences it was not trained on; None: not known."""
+    train_on: str | None = None
+    """`held-in` or `all`: whether it was trained on the validation sequences, too; None: not known."""
 
 
 def load_detector(path: Path, device: torch.device) -> TrainedDetector:
@@ -34,5 +38,9 @@ def load_detector(path: Path, device: torch.device) -> TrainedDetector:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(f"{path} does not fit the model of this version: {reason}") from error
     return TrainedDetector(
-        detector=detector.to(device).eval(), modality=config["modality"], input_size=config["input_size"]
+        detector=detector.to(device).eval(),
+        modality=config["modality"],
+        input_size=config["input_size"],
+        split=config.get("split"),
+        train_on=config.get("train_on"),
     )

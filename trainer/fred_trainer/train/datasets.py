@@ -23,7 +23,9 @@ class Datasets(NamedTuple):
 def make_datasets(settings: TrainSettings) -> Datasets:
     """Index, split, and make samples of it, kept in a cache when that is asked for. Raises DataError."""
     index = open_index(settings.data, settings.fred_root)
-    parts = split(index, modality=settings.modality, name=settings.split, negatives=settings.negatives)
+    parts = split(
+        index, modality=settings.modality, name=settings.split, negatives=settings.negatives, train_on=settings.train_on
+    )
     train_pairs, validation_pairs = parts.train, parts.validation
     largest_batch = max(settings.batch_size(settings.phase_of(epoch)) for epoch in (1, settings.goal_epoch))
     if settings.quick_test:

@@ -33,6 +33,8 @@ class TrainSettings:
     """Where the paths of a fusion JSON begin; None: looked for."""
     split: Literal["canonical", "challenging"]
     """Whose test sequences are left out."""
+    train_on: Literal["held-in", "all"]
+    """`all`: nothing is held out. Then there is nothing to measure by, and no best checkpoint."""
     negatives: float
     """Share of the frames without a drone that are used."""
     run_dir: Path
@@ -110,7 +112,11 @@ class TrainSettings:
         return self.freeze_accumulate if phase == "freeze" else self.unfreeze_accumulate
 
     def evaluates(self, epoch: int) -> bool:
-        return not self.no_eval_map and (epoch % self.eval_every == 0 or epoch == self.goal_epoch)
+        return (
+            not self.no_eval_map
+            and self.train_on != "all"
+            and (epoch % self.eval_every == 0 or epoch == self.goal_epoch)
+        )
 
     @property
     def recorded(self) -> dict[str, Any]:

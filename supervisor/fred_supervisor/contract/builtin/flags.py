@@ -99,6 +99,13 @@ FLAGS: Final[tuple[Flag, ...]] = (
         help="published split: its test sequences are never trained on",
     ),
     Flag(
+        name="train-on",
+        choices=("held-in", "all"),
+        default="held-in",
+        recorded=True,
+        help="all: on the validation sequences, too, as published results are; nothing is chosen by mAP then",
+    ),
+    Flag(
         name="negatives",
         kind=share,
         metavar="SHARE",
