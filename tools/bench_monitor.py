@@ -159,12 +159,11 @@ def held_up(folder: Path) -> Iterator[MonitorFigure]:
         for count in range(500):
             began_s = time.perf_counter()
             watched.order(facts={"restarts": count, "padding": "x" * 500})
-            if not gpus.gate.pending:
-                gpus.begin(None, Overrides())
-            gpus.gate.look()
+            gpus.ask(None, Overrides())
+            gpus.admission()
             gpus.examine(Evidence(signal=9))
-            gpus.verdict()
-            gpus.outlook.news()
+            gpus.examined()
+            gpus.warnings.news()
             longest_s = max(longest_s, time.perf_counter() - began_s)
         yield MonitorFigure("longest round of the supervisor with a wedged monitor", 50, 1000 * longest_s, "ms")
     finally:

@@ -9,14 +9,27 @@ from tests.policy.test_cause import beat
 
 from fred_supervisor.contract.error_file import ErrorKind, ErrorRecord
 from fred_supervisor.contract.heartbeat import Section
-from fred_supervisor.policy.actions import Action, DumpStacks, Kill, Launch, Report, Terminate
-from fred_supervisor.policy.admission import Deny
-from fred_supervisor.policy.after_exit import backoff_s, launch
+from fred_supervisor.policy.actions import (
+    Action,
+    AnswerStart,
+    AskGpu,
+    DumpStacks,
+    Kill,
+    ReleaseGpus,
+    Report,
+    Spawn,
+    Terminate,
+)
+from fred_supervisor.policy.admission import Admit, Deny
+from fred_supervisor.policy.after_exit import backoff_s
 from fred_supervisor.policy.cause import Cause, EndedBy, Evidence
 from fred_supervisor.policy.decide import decide, wake_s
-from fred_supervisor.policy.observation import Observation, Request
+from fred_supervisor.policy.launching import answer_start, launch
+from fred_supervisor.policy.observation import Observation, SpawnFailure
+from fred_supervisor.policy.requests import Request
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import (
+    AwaitingGpu,
     BackingOff,
     Ended,
     Holding,
@@ -45,7 +58,7 @@ class History:
         self.now_s = 0.0
         self.actions: list[Action] = []
         self.state: State
-        self.state, actions = launch(RunHistory())
+        self.state, actions = launch(with_settings, RunHistory())
         self.actions += actions
 
     def see(self, *, after_s: float = 1.0, **seen: object) -> "History":
@@ -54,15 +67,20 @@ class History:
         self.actions += actions
         return self
 
-    def train(self, epoch: int, step: int, **changes: object) -> "History":
+    def begin(self) -> None:
+        """Have the trainer run."""
+        if isinstance(self.state, AwaitingGpu):
+            self.see(admission=Admit())
         if isinstance(self.state, Starting):
             self.see(launched=True)
+
+    def train(self, epoch: int, step: int, **changes: object) -> "History":
+        self.begin()
         one = beat(epoch=epoch, step=step, seq=int(self.now_s * 100), samples=epoch * 1000 + step, **changes)
         return self.see(looks=(HeartbeatReading(stamp=str(self.now_s), beat=one),))
 
     def end(self, **evidence: object) -> "History":
-        if isinstance(self.state, Starting):
-            self.see(launched=True)
+        self.begin()
         last = self.state.watch.main.beat if isinstance(self.state, Running | Stopping) else None
         return self.see(ended=Evidence(**{"beat": last, "attempt": self.state.history.attempt, **evidence}))
 
@@ -72,7 +90,7 @@ class History:
 
     @property
     def launches(self) -> int:
-        return sum(isinstance(a, Launch) for a in self.actions)
+        return sum(isinstance(a, Spawn) for a in self.actions)
 
 
 def oom(**changes: object) -> dict[str, object]:
@@ -495,6 +513,13 @@ LOOKS = st.builds(
     beat=st.none()
     | st.builds(beat, epoch=st.integers(1, 9), step=st.integers(1, 10), section=st.sampled_from(Section)),
 )
+ADMISSIONS = [
+    Admit(uuids=("GPU-1",)),
+    Admit(blind=True),
+    Deny(cause=Cause.GPU_MEMORY, sentence="GPU 0: no."),
+    Deny(cause=Cause.GPU_MEMORY, sentence="GPU 0: soon.", soon=True),
+    Deny(cause=Cause.GPU, sentence="--gpu 7: no such GPU.", absent=True),
+]
 STEPS = st.tuples(
     st.sampled_from([0.01, 1.0, 61.0, 4000.0, 90000.0]),
     st.fixed_dictionaries(
@@ -505,7 +530,8 @@ STEPS = st.tuples(
             "ended": ENDS,
             "request": st.sampled_from(Request),
             "clear": st.booleans(),
-            "barred": st.just(Deny(cause=Cause.GPU_MEMORY, sentence="GPU 0: no.")),
+            "admission": st.sampled_from(ADMISSIONS),
+            "spawn_failure": st.sampled_from([SpawnFailure(reason="x", disk_full=True), SpawnFailure(gpu_taken=True)]),
             "quiet": st.sampled_from(["", "quiet hours"]),
             "busy": st.sampled_from([None, False, True]),
             "stacks_moved": st.sampled_from([None, False, True]),
@@ -522,39 +548,59 @@ def has_trainer(state: State) -> bool:
     return isinstance(state, Starting | Running | Stopping) or (isinstance(state, Holding) and bool(state.unkillable))
 
 
+def possible(state: State, seen: dict[str, object]) -> dict[str, object]:
+    """What can be seen in a state: nothing of a trainer that is not there, and no failure of a spawn without one."""
+    impossible = set() if has_trainer(state) else {"ended", "launched", "looks", "survivors"}
+    if not isinstance(state, Starting):
+        impossible.add("spawn_failure")
+    elif "spawn_failure" in seen:
+        impossible |= {"ended", "launched", "looks", "survivors"}
+    return {key: value for key, value in seen.items() if key not in impossible}
+
+
 @settings(max_examples=400, deadline=None)
-@given(st.lists(STEPS, max_size=60), st.booleans(), st.integers(0, 4))
-def test_whatever_happens(steps, foreign: bool, max_restarts: int):
-    """Never two trainers, no kill of the dead, no launch while holding, no more lives than the budget."""
-    with_settings = Settings(foreign=foreign, expects_beats=not foreign, max_restarts=max_restarts)
-    state, actions = launch(RunHistory())
-    now_s, living, spent = 0.0, False, 0
-    for after_s, possible in [(0.0, {}), *steps]:
+@given(st.lists(STEPS, max_size=60), st.booleans(), st.booleans(), st.integers(0, 4))
+def test_whatever_happens(steps, foreign: bool, uses_gpu: bool, max_restarts: int):
+    """Never two trainers, no kill of the dead, no launch while holding, no more lives than the budget.
+
+    `start` is answered once, as soon as it can be; a run that rests holds no GPU.
+    """
+    with_settings = Settings(foreign=foreign, expects_beats=not foreign, max_restarts=max_restarts, uses_gpu=uses_gpu)
+    state, actions = answer_start(*launch(with_settings, RunHistory()))
+    now_s, living, answers = 0.0, False, 0
+    for after_s, step in [(0.0, {}), *steps]:
         now_s += after_s
-        alive = has_trainer(state)
-        seen = {k: v for k, v in possible.items() if alive or k not in ("ended", "launched", "looks", "survivors")}
+        seen = possible(state, step)
         before = state
         if after_s or seen:
             state, actions = decide(with_settings, state, Observation(now_s=now_s, **seen))
-        if "ended" in seen or ("barred" in seen and isinstance(before, Starting)):
+        if "ended" in seen or "spawn_failure" in seen:
             living = False
         for action in actions:
             match action:
-                case Launch():
+                case Spawn():
                     assert not living, "two trainers at once"
                     assert isinstance(state, Starting)
                     living = True
+                case AskGpu():
+                    assert isinstance(state, AwaitingGpu | Holding), "nobody wants to know"
+                    assert isinstance(state, Holding) or not living
                 case Kill() | Terminate() | DumpStacks():
                     assert living, "a signal to the dead"
+                case AnswerStart():
+                    answers += 1
                 case _:
                     pass
-        if isinstance(before, Holding) and isinstance(state, Starting):
-            assert "ended" in seen if before.unkillable else seen.get("clear"), "a launch while holding"
+        assert answers == (not isinstance(state, AwaitingGpu | Starting) or not state.at_start)
+        if isinstance(before, Holding) and isinstance(state, Starting | AwaitingGpu):
+            cleared = seen.get("clear") or isinstance(seen.get("admission"), Admit)
+            assert "ended" in seen if before.unkillable else cleared, "a launch while holding"
         if isinstance(before, Ended):
             assert state == before
             assert not after_s or actions == ()
-        spent = state.history.spent
-        assert spent <= max_restarts
+        elif uses_gpu and isinstance(state, Holding | Paused | Ended) and type(state) is not type(before):
+            assert any(isinstance(action, ReleaseGpus) for action in actions), "a GPU that nobody uses is held"
+        assert state.history.spent <= max_restarts
         if isinstance(state, Ended) and living:
             assert "does not end on SIGKILL" in state.sentence
         else:
@@ -562,14 +608,17 @@ def test_whatever_happens(steps, foreign: bool, max_restarts: int):
         wake = wake_s(with_settings, state)
         if isinstance(state, BackingOff | Holding | Stopping):
             assert wake is not None, "it would wait for ever"
+        if isinstance(state, AwaitingGpu):
+            asked = any(isinstance(action, AskGpu) for action in actions) or "admission" not in seen or state == before
+            assert asked or wake is not None, "it would wait for ever"
 
 
 @settings(max_examples=60, deadline=None)
 @given(ENDS.filter(lambda e: e.beat is None or not e.beat.done), st.integers(0, 12))
 def test_no_failure_is_answered_for_ever(ended: Evidence, max_restarts: int):
     """The same end again and again, without progress, ends the run (holding apart: it has its own end)."""
-    state, _ = launch(RunHistory())
     with_settings = Settings(max_restarts=max_restarts)
+    state, _ = launch(with_settings, RunHistory())
     now_s = 0.0
     for _ in range(200):
         now_s += 1000.0

@@ -1,5 +1,7 @@
 """What the monitor warns of: told once while it holds, and never acted on."""
 
+import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -8,20 +10,11 @@ import pytest
 
 from fred_supervisor.contract.files import write_json
 from fred_supervisor.gpu import warnings
+from fred_supervisor.linux import proc
 from fred_supervisor.linux.proc import boot_id
+from fred_supervisor.monitor import client
 from fred_supervisor.store.layout import RunDir
-
-
-class Silent:
-    """In place of the monitor's process: whether it hangs, and what was done about it."""
-
-    hangs = killed = False
-
-    def silent(self, now_s: float) -> bool:
-        return self.hangs
-
-    def kill(self) -> None:
-        self.killed = True
+from fred_supervisor.store.run_spec import RunSpec
 
 
 @pytest.fixture
@@ -30,7 +23,7 @@ def shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(warnings, "_LOOK_S", 0.0)
     run = RunDir(tmp_path)
     run.supervisor.mkdir()
-    looking = warnings.GpuWarnings(run, Silent())
+    looking = warnings.GpuWarnings(run)
 
     def show(nvml: str = "ok", **gpu: Any) -> list[tuple[str, str]]:
         facts = {"uuid": "GPU-1", "index": 0, "chosen": True, "health": "ok", "used_mib": 1, "total_mib": 24000}
@@ -72,8 +65,20 @@ def test_a_driver_that_does_not_answer_is_told_and_one_that_is_not_there_is_not(
     assert "does not answer" in shown.looking.text
 
 
-def test_a_monitor_that_hangs_is_cut_off_and_told(shown: Any):
-    monitor = shown.looking._monitor
-    monitor.hangs = True
-    assert shown() == [("monitor", "The monitor hangs and is started anew; GPU values are unknown meanwhile.")]
-    assert monitor.killed
+def test_a_monitor_that_hangs_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: Any, request: pytest.FixtureRequest
+):
+    monkeypatch.setattr(client, "_SILENT_S", 0.0)
+    spec = RunSpec(name="t", modality="rgb", run_dir=str(tmp_path), cwd="/")
+    spec.dir.supervisor.mkdir()
+    monitor = client.MonitorClient(spec)
+    assert not monitor.kill_if_silent(time.monotonic())
+    who = monitor.start()
+    assert who is not None
+    request.addfinalizer(lambda: (monitor.kill(), monitor.leave()))
+    os.kill(who.pid, signal.SIGSTOP)  # before it has written anything: Python itself takes longer to start
+    assert monitor.kill_if_silent(time.monotonic())
+    until(lambda: not proc.alive(who))
+    fresh = {"boot": proc.boot_id(), "mono_s": time.monotonic(), "period_s": 10.0}
+    write_json(spec.dir.monitor, fresh, durable=False)
+    assert not monitor.kill_if_silent(time.monotonic())

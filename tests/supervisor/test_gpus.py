@@ -215,6 +215,22 @@ def test_a_gpu_that_does_not_exist_is_told_and_nothing_started(fred, nvidia):
     assert not (fred.run_dir / "supervisor/run.json").exists()
 
 
+def test_a_supervisor_that_dies_while_it_waits_for_a_gpu_answers_no_end_twice(fred, nvidia, until):
+    assert fred(*fred.words(3, 2, {"1": ["wait", 2, 1]})).returncode == 0
+    trainer = until(lambda: fred.status()["trainer"])["pid"]
+    nvidia.say("gpus 1", f"0.used {8 * GIB}", f"0.process {trainer} {8 * GIB}")
+    until(lambda: (sample(fred).get("gpus") or [{}])[0].get("trainer_mib") == 8 << 10)
+    os.kill(trainer, signal.SIGKILL)
+    until(lambda: fred.status()["state"] == "starting" and len(fred.incidents()) == 1)
+    os.kill(fred.status()["supervisor"]["pid"], signal.SIGKILL)
+    until(lambda: not fred.status()["supervisor"]["alive"])
+    nvidia.say("gpus 1")
+    assert fred("start", "--name", "t").returncode == 0
+    until(lambda: fred.status()["state"] == "completed")
+    assert len(fred.incidents()) == 1
+    assert fred.launch(2)["attempt"] == 2
+
+
 def test_a_command_for_several_gpus_keeps_them(fred, nvidia, tmp_path: Path):
     nvidia.say("gpus 2")
     words = [*SHOWS, "--nproc-per-node=2"]

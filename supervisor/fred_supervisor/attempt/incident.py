@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from fred_supervisor.attempt import code_state, evidence
-from fred_supervisor.attempt.stack_dump import StackDump
 from fred_supervisor.contract.checkpoint import CheckpointFile
 from fred_supervisor.contract.files import now_text, read_json
 from fred_supervisor.policy.actions import Report
@@ -22,7 +21,6 @@ def document(
     *,
     number: int,
     resume: CheckpointFile | None,
-    dump: StackDump,
     sample: dict[str, Any] | None,
     spec: RunSpec,
 ) -> dict[str, Any]:
@@ -33,7 +31,7 @@ def document(
     seen, found = report.evidence, report.diagnosis
     beat, error = seen.beat, seen.error
     folder = spec.dir.attempt(seen.attempt)
-    told = evidence.document(seen, folder.output, end=dump.start)
+    told = evidence.document(seen, folder.output, end=seen.stacks_at)
     return {
         "id": number,
         "kind": found.kind,
@@ -53,7 +51,7 @@ def document(
         "evidence": {
             **told,
             "ranks": _ranks(folder.heartbeat),
-            "stacks": printable_lines(dump.text) or None,
+            "stacks": printable_lines(seen.stacks) or None,
             "memory": _memory(sample),
             "minutes_before": minutes_before(spec.dir),
             "kernel": evidence.kernel_lines(read_json(folder.launch) or {}),

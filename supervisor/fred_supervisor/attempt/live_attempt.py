@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fred_supervisor.attempt.launch import Launched
 from fred_supervisor.attempt.stack_dump import StackDumper
 from fred_supervisor.contract import environment, heartbeat
 from fred_supervisor.contract.files import now_text, read_file, read_json, write_json
@@ -36,14 +35,14 @@ class LiveAttempt:
     """None: dead, while the trainer may live."""
     trainer: Identity | None = None
     resume: Path | None = None
-    starting: Launched | None = None
-    """While the keeper has not answered."""
     status: int | None = None
     """Wait status of a trainer that we had to reap ourselves."""
     oom_kills: int | None = None
     """Of the machine, before the launch."""
     orphan_s: float | None = None
-    """Since when the trainer has ended without a keeper, and what it left is swept up."""
+    """Since when the trainer has ended without a keeper; what it left must be killed by us."""
+    swept: bool = False
+    """Nothing of it is left."""
     cgroup: str | None = None
     """The trainer's own control group, if it has one."""
     _looked_s: float = field(default_factory=time.monotonic)

@@ -1,14 +1,16 @@
-"""Processes that have lost their keeper, and those that do not end: swept, reaped, named. Nothing here waits."""
+"""Processes that have lost their keeper, or that do not end: kills, reaps and names them. Nothing here waits."""
 
 import contextlib
 import os
 import signal
 from collections.abc import Callable
+from typing import Any
 
 from fred_supervisor.attempt.live_attempt import LiveAttempt
 from fred_supervisor.contract import environment
-from fred_supervisor.contract.files import read_json
+from fred_supervisor.contract.files import now_text, read_json, write_json
 from fred_supervisor.linux import cgroup, proc
+from fred_supervisor.linux.text_io import complain
 from fred_supervisor.policy.state import Survivor
 from fred_supervisor.store.run_spec import RunSpec
 
@@ -46,6 +48,20 @@ class Orphans:
         if attempt.cgroup is not None:
             cgroup.remove(attempt.cgroup)
         return True
+
+    @staticmethod
+    def write_exit(attempt: LiveAttempt) -> None:
+        """Say how the trainer ended, in place of its dead keeper."""
+        status = attempt.status
+        left: dict[str, Any] = {"exit_code": None, "signal": None, "time": now_text(), "survivors": []}
+        if status is not None and os.WIFEXITED(status):
+            left["exit_code"] = os.WEXITSTATUS(status)
+        elif status is not None:
+            left["signal"] = os.WTERMSIG(status)
+        try:
+            write_json(attempt.folder.exit, left)
+        except OSError as error:
+            complain(f"exit.json: {error}; how the trainer ended is lost")
 
     def survivors(self, attempt: LiveAttempt) -> tuple[Survivor, ...]:
         """Who is still there of a tree that was sent SIGKILL."""

@@ -103,13 +103,17 @@ class StackDumper:
                     self._spies.append((who, time.monotonic() + _SPY_S))
         return bool(self._spies)
 
-    def writing(self, now_s: float) -> bool:
-        """Whether a py-spy is still at work; one that takes too long is ended."""
+    @property
+    def writing(self) -> bool:
+        """Whether a py-spy is still at work."""
+        self._spies = [(who, end_s) for who, end_s in self._spies if proc.alive(who)]
+        return bool(self._spies)
+
+    def end_overdue(self, now_s: float) -> None:
+        """Kill a py-spy that takes too long."""
         for who, end_s in self._spies:
             if now_s >= end_s:
                 proc.send(who, signal.SIGKILL)
-        self._spies = [(who, end_s) for who, end_s in self._spies if proc.alive(who)]
-        return bool(self._spies)
 
     @property
     def pids(self) -> frozenset[int]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from fred_supervisor.cli.common.request import request
-from fred_supervisor.policy.observation import Request
+from fred_supervisor.policy.requests import Request
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""GPUs that are given to runs of this user: a lock each, so that two launches at once do not choose the same one."""
+"""GPUs that runs of this user hold: a lock each, so that two launches at once do not start on the same one."""
 
 import contextlib
 import fcntl
@@ -13,7 +13,7 @@ from fred_supervisor.store.run_spec import RunSpec
 
 
 @dataclass
-class Claims:
+class GpuClaims:
     """What one run holds. A lock ends with the process that holds it, so nobody has to clean up."""
 
     spec: RunSpec
@@ -38,7 +38,7 @@ class Claims:
             return False
         self._held[uuid] = fd
         with contextlib.suppress(OSError):  # only the name in a sentence is lost
-            write_json(_owner(path), {"name": self.spec.name, "run_dir": self.spec.run_dir}, durable=False)
+            write_json(_owner_path(path), {"name": self.spec.name, "run_dir": self.spec.run_dir}, durable=False)
         return True
 
     def keep(self, uuids: tuple[str, ...]) -> None:
@@ -46,16 +46,29 @@ class Claims:
         for uuid in self._held.keys() - set(uuids):
             os.close(self._held.pop(uuid))
 
-
-def owner(uuid: str) -> str:
-    """The run that was given a GPU last."""
-    found = read_json(_owner(_path(uuid))) or {}
-    return str(found.get("name") or "of an unknown name")
+    def other_owner(self, uuid: str) -> str | None:
+        """The name of another run that holds a GPU; None: none does, or it cannot be told."""
+        if uuid in self._held:
+            return None
+        path = _path(uuid)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that look at once do not see each other
+        except BlockingIOError:
+            return str((read_json(_owner_path(path)) or {}).get("name") or "of an unknown name")
+        except OSError:
+            return None
+        finally:
+            os.close(fd)
+        return None
 
 
 def _path(uuid: str) -> Path:
     return state_dir() / "gpus" / f"{uuid.replace('/', '_')}.lock"
 
 
-def _owner(path: Path) -> Path:
+def _owner_path(path: Path) -> Path:
     return path.with_suffix(".json")

@@ -32,7 +32,7 @@ def on_gpu(spec: RunSpec) -> bool:
     return not spec.on_cpu and (spec.command is not None or spec.flag("device") != "cpu")
 
 
-def wanted(spec: RunSpec) -> tuple[str, ...] | None:
+def named_gpus(spec: RunSpec) -> tuple[str, ...] | None:
     """The GPUs that a person named; empty: one is to be chosen; None: the trainer does that by itself."""
     if spec.gpu not in (None, "auto"):
         return tuple(str(spec.gpu).split(","))
@@ -40,8 +40,8 @@ def wanted(spec: RunSpec) -> tuple[str, ...] | None:
     return None if several and spec.gpu is None else ()
 
 
-def view(sample: Mapping[str, Any], taken: Mapping[str, str]) -> list[Gpu]:
-    """Every GPU and MIG device of a sample. `taken`: UUID → the other run that it was given to."""
+def gpus_of(sample: Mapping[str, Any], owners: Mapping[str, str]) -> list[Gpu]:
+    """Every GPU and MIG device of a sample. `owners`: UUID → the other run that holds it."""
     found = [gpu for gpu in sample.get("gpus") or [] if isinstance(gpu, dict)]
     devices = [Device(uuid=gpu["uuid"], name=gpu["name"], parent=gpu["parent"]) for gpu in found]
     pci_order = os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
@@ -59,7 +59,7 @@ def view(sample: Mapping[str, Any], taken: Mapping[str, str]) -> list[Gpu]:
             total_mib=gpu["total_mib"],
             holders=tuple(_holder(process) for process in gpu["processes"] or ()),
             trouble=_trouble(gpu),
-            taken_by=taken.get(gpu["uuid"]),
+            taken_by=owners.get(gpu["uuid"]),
         )
         for gpu in found
     ]
@@ -114,7 +114,7 @@ def next_phase(spec: RunSpec, resume: CheckpointFile | None) -> str:
     return "unfreeze" if last and not spec.flag("freeze_only") else resume.phase
 
 
-def of_trainer(gpus: Sequence[Gpu], uuids: tuple[str, ...]) -> list[Gpu]:
+def gpus_of_trainer(gpus: Sequence[Gpu], uuids: tuple[str, ...]) -> list[Gpu]:
     """The GPUs that the trainer was given, or could see."""
     given = [gpu for gpu in gpus if gpu.uuid in uuids]
     return given or [gpu for gpu in gpus if gpu.allowed]

@@ -1,4 +1,4 @@
-"""After an end: whether a GPU, or somebody else on it, brought it about."""
+"""After an end: whether a GPU, or another process on it, is the reason."""
 
 from dataclasses import replace
 from typing import Any, Final
@@ -19,40 +19,38 @@ _LIMIT_S: Final = 1.0
 
 
 class PostMortem:
-    """Of one attempt: what the monitor saw last, and one more look now that it is over."""
+    """Of one attempt: compares what the monitor saw last with one more sample, now that the attempt is over."""
 
     def __init__(
         self, spec: RunSpec, monitor: MonitorClient, ended: Evidence, *, uuids: tuple[str, ...], overrides: Overrides
     ) -> None:
-        self._spec, self._monitor = spec, monitor
-        self._ended, self._uuids, self._orders = ended, uuids, overrides
+        self._spec = spec
+        self._ended, self._uuids, self._overrides = ended, uuids, overrides
         self._before = newest_sample(spec.dir) or {}
-        self._question = SampleRequest(spec, monitor, limit_s=_LIMIT_S)
+        self._request = SampleRequest(spec, monitor, limit_s=_LIMIT_S)
 
     @staticmethod
     def needed(ended: Evidence) -> bool:
-        """Not for who left in order."""
+        """Not for a trainer that has left in order."""
         return ended.exit_code not in (TrainerExit.COMPLETE, TrainerExit.SAVED, TrainerExit.CONFIG)
 
     def verdict(self) -> tuple[Evidence, int | None] | None:
         """The evidence with what was found, and the MiB that must be free before it is tried again; None: not yet."""
-        after = self._question.answer()
+        after = self._request.answer()
         if after is None:
             return None
         looks = [self._gpus(sample) for sample in (after, self._before) if sample.get("gpus")]
         trouble = next((f"{gpu.place}: {gpu.trouble}" for gpu in (looks[0] if looks else ()) if gpu.trouble), None)
-        if trouble is not None:
-            self._monitor.release()  # an open NVML blocks a reset
         ended = replace(self._ended, gpu_trouble=trouble)
         said = ended.error.kind if ended.error is not None else ended.text_kind
         if said is not ErrorKind.CUDA_OOM:
             return ended, None
         phase = (ended.error.phase if ended.error else None) or (ended.beat.phase if ended.beat else None)
-        need_mib = inventory.need_mib(self._spec, phase, self._orders)
+        need_mib = inventory.need_mib(self._spec, phase, self._overrides)
         blamed = next((found for gpus in looks if (found := blame(gpus, need_mib)) is not None), None)
         if blamed is None:
             return ended, None
         return replace(ended, gpu_others=blamed.sentence), blamed.need_mib
 
     def _gpus(self, sample: dict[str, Any]) -> list[Gpu]:
-        return inventory.of_trainer(inventory.view(sample, {}), self._uuids)
+        return inventory.gpus_of_trainer(inventory.gpus_of(sample, {}), self._uuids)

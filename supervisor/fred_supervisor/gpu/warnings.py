@@ -1,9 +1,8 @@
-"""What the monitor sees while the trainer runs, and a person should know before it becomes a failure."""
+"""What the monitor sees while the trainer runs, and what a person should know before it becomes a failure."""
 
 import time
 from typing import Any, Final
 
-from fred_supervisor.monitor.client import MonitorClient
 from fred_supervisor.store.layout import RunDir
 from fred_supervisor.store.monitor_sample import newest_sample
 
@@ -15,10 +14,10 @@ _DONE: Final = frozenset({"ok", "starting", "released", "no driver", "no GPU"})
 
 
 class GpuWarnings:
-    """Warnings, each told once while it holds. They never lead to anything: the monitor decides nothing."""
+    """Warnings, each told once while it holds. Nothing is decided by them: they are for people."""
 
-    def __init__(self, run: RunDir, monitor: MonitorClient) -> None:
-        self._run, self._monitor = run, monitor
+    def __init__(self, run: RunDir) -> None:
+        self._run = run
         self._looked_s = float("-inf")
         self._told: dict[str, str] = {}
         """Subject → sentence."""
@@ -38,9 +37,6 @@ class GpuWarnings:
         if now_s < self._looked_s + _LOOK_S:
             return []
         self._looked_s = now_s
-        if self._monitor.silent(now_s):
-            self._monitor.kill()
-            return [("monitor", "The monitor hangs and is started anew; GPU values are unknown meanwhile.")]
         sample = newest_sample(self._run)
         if sample is None:
             self._told.clear()

@@ -29,7 +29,6 @@ class BackgroundJob:
     who: Identity
     end_s: float
     """When it is ended if it is still at work."""
-    done: Callable[[], None]
 
 
 class BackgroundJobs:
@@ -46,11 +45,8 @@ class BackgroundJobs:
         """Whether such a job is under way."""
         return any(job.name == main.__module__ for job in self._jobs)
 
-    def send(self, main: Callable[..., None], *words: str, limit_s: float, log: Path, done: Callable[[], None]) -> bool:
-        """Start `main(*words)`, a function at the top of a module; False: it could not be started.
-
-        `done` is called after its end, whatever came of it.
-        """
+    def send(self, main: Callable[..., None], *words: str, limit_s: float, log: Path) -> bool:
+        """Start `main(*words)`, a function at the top of a module; False: it could not be started."""
         name = main.__module__
         argv = [sys.executable, "-I", "-S", "-c", _RUN, _SOURCE_ROOT, name, *words]
         appended = (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -62,20 +58,20 @@ class BackgroundJobs:
             return False
         who = proc.identify(pid)
         if who is not None:
-            self._jobs.append(BackgroundJob(name=name, who=who, end_s=time.monotonic() + limit_s, done=done))
+            self._jobs.append(BackgroundJob(name=name, who=who, end_s=time.monotonic() + limit_s))
         return who is not None
 
-    def look(self, now_s: float) -> None:
-        """Take in what is done; end what takes too long."""
-        under_way = []
+    def finished(self) -> tuple[str, ...]:
+        """The names of those that have ended since the last call, whatever came of them."""
+        done = [job for job in self._jobs if not proc.alive(job.who)]
+        self._jobs = [job for job in self._jobs if job not in done]
+        return tuple(job.name for job in done)
+
+    def end_overdue(self, now_s: float) -> None:
+        """Kill those that take too long."""
         for job in self._jobs:
-            if not proc.alive(job.who):
-                job.done()
-                continue
             if now_s >= job.end_s:
                 proc.send(job.who, signal.SIGKILL)
-            under_way.append(job)
-        self._jobs = under_way
 
     def leave(self) -> None:
         """The run has ended: nothing of ours stays behind."""

@@ -27,6 +27,8 @@ class MonitorClient:
         self._process: ChildProcess | None = None
         self._deaths = 0
         self._visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        self._trainer: int | None = None
+        """The pid of the trainer that is measured."""
         self.released = False
         """NVML was closed on our request."""
         self._started_s = 0.0
@@ -61,16 +63,23 @@ class MonitorClient:
         self.released = True
         self.order(release=True)
 
+    def follow(self, trainer: int | None) -> None:
+        """Have this trainer measured from now on; None: there is none."""
+        if trainer != self._trainer:
+            self._trainer = trainer
+            self.order(event="near", trainer=trainer)
+
     def show(self, visible: str | None) -> None:
         """What the next trainer is given as CUDA_VISIBLE_DEVICES; None: what we were given."""
         self._visible = os.environ.get("CUDA_VISIBLE_DEVICES") if visible is None else visible
         self.order(cuda_visible_devices=self._visible)
 
-    def silent(self, now_s: float) -> bool:
-        """It lives, and has not written for so long that it must hang."""
-        if self._process is None or now_s - self._started_s < _SILENT_S:
+    def kill_if_silent(self, now_s: float) -> bool:
+        """Kill it where it lives and has not written for so long that it must hang; another one is started later."""
+        if self._process is None or now_s - self._started_s < _SILENT_S or newest_sample(self._spec.dir) is not None:
             return False
-        return newest_sample(self._spec.dir) is None
+        self.kill()
+        return True
 
     def kill(self) -> None:
         """Its end is seen like any other, and another one started."""
@@ -91,6 +100,7 @@ class MonitorClient:
             cuda_device_order=os.environ.get("CUDA_DEVICE_ORDER"),
             quiet=spec.quiet,
         )
+        self.order(trainer=self._trainer)
         return None if self._process is None else self._process.who
 
     def order(self, **order: Any) -> None:

@@ -1,13 +1,40 @@
 """What is done about it: the closed set of actions."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from fred_supervisor.policy.cause import Diagnosis, Evidence
 
 
 @dataclass(frozen=True)
-class Launch:
-    """Start attempt `book.attempt` of the state that comes with this."""
+class AskGpu:
+    """Ask the monitor whether the next attempt can have a GPU; the answer comes as `Observation.admission`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseGpus:
+    """Let other runs have our GPUs; an answer that is still to come is no longer wanted."""
+
+    nvml: bool = False
+    """Have the monitor close NVML, too: an open one blocks the GPU reset that is waited for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spawn:
+    """Start attempt `history.attempt` of the state that comes with this."""
+
+    gpus: tuple[str, ...] = ()
+    """UUIDs; empty: none was chosen, and the trainer sees what it would see without us."""
+    shared: bool = False
+    """Another run may hold them as well."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerStart:
+    """Tell the command `start`, which waits for it, how the first launch went."""
+
+    error: str | None
+    """Why the command cannot be launched; None: the run is on its way."""
 
 
 @dataclass(frozen=True)
@@ -50,4 +77,7 @@ class Recovered:
     """Training has passed the furthest point again: incidents before are over."""
 
 
-Action = Launch | DumpStacks | Terminate | Kill | Report | Note | Recovered
+Action = AskGpu | ReleaseGpus | Spawn | AnswerStart | DumpStacks | Terminate | Kill | Report | Note | Recovered
+
+PASSING: Final = (AskGpu, DumpStacks)
+"""Actions of which the next supervisor need not know: the snapshot before them is not forced onto the disk."""

@@ -1,7 +1,7 @@
 """Before a launch: which GPUs, and whether they can be had now. After an out-of-memory: whether others are to blame.
 
-A gate is what the phase needs, never a baseline: a desktop on the GPU keeps nobody out. What is not known keeps nobody
-out either: then the launch itself shows it.
+A launch is admitted by what the next phase needs, never by a baseline: a desktop on the GPU keeps nobody out. What is
+not known keeps nobody out either: then the launch itself shows it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -67,12 +67,12 @@ class Gpu:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GpuWish:
-    """What a launch asks for."""
+class GpuNeed:
+    """What the next attempt needs of the GPUs."""
 
-    words: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
     """Indices and UUIDs that a person named; empty: the freest that fits."""
-    need_mib: int | None = None
+    memory_mib: int | None = None
     """On each GPU; None: not known, so the launch shows it."""
     before: tuple[str, ...] = ()
     """UUIDs of the attempt before, which are kept where they fit."""
@@ -88,6 +88,13 @@ class Admit:
     """Empty: nothing was chosen, and the trainer sees what it would see without us."""
     blind: bool = False
     """The driver could not be asked, so nothing speaks against it."""
+    named: bool = False
+    """A person has named these GPUs."""
+
+    @property
+    def shared(self) -> bool:
+        """Another run may hold them as well: a person wants it so, or nobody could look for free ones."""
+        return self.named or self.blind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,44 +105,47 @@ class Deny:
     sentence: str
     """For a person."""
     soon: bool = False
-    """After an attempt the driver takes a moment to free what it held; this may be that."""
+    """It may clear in a moment: the driver takes its time to free what an attempt has held."""
     absent: bool = False
     """A GPU was named that does not exist."""
 
 
-def choose(wish: GpuWish, gpus: Sequence[Gpu]) -> Admit | Deny:
+def choose(need: GpuNeed, gpus: Sequence[Gpu]) -> Admit | Deny:
     """The GPUs of the next attempt, or why there are none."""
-    if wish.words:
-        return _named(wish, gpus)
+    if need.named:
+        return _named(need, gpus)
     candidates = [gpu for gpu in gpus if gpu.allowed and not gpu.split]
     if not candidates:
         return Admit()
-    effective_overrides = sorted(
-        candidates, key=lambda gpu: (gpu.uuid not in wish.before, -(gpu.free_mib or 0), gpu.index)
-    )
-    bars: list[Deny] = []
-    for gpu in effective_overrides:
-        bar = _bar(gpu, wish.need_mib, exclusive=True)
-        if bar is None:
+    denials: list[Deny] = []
+    for gpu in sorted(candidates, key=lambda gpu: (gpu.uuid not in need.before, -(gpu.free_mib or 0), gpu.index)):
+        denial = _denial(gpu, need.memory_mib, exclusive=True)
+        if denial is None:
             return Admit(uuids=(gpu.uuid,))
-        if bar.soon and wish.patient and gpu.uuid in wish.before:
-            return bar
-        bars.append(bar)
-    memory = next((bar.cause for bar in bars if bar.cause is Cause.GPU_MEMORY), Cause.GPU)
-    sentence = " ".join(bar.sentence for bar in bars[:_MOST_NAMED])
-    return Deny(cause=memory, sentence=sentence, soon=any(bar.soon for bar in bars))
+        if denial.soon and need.patient and gpu.uuid in need.before:
+            return denial
+        denials.append(denial)
+    memory = any(denial.cause is Cause.GPU_MEMORY for denial in denials)
+    return Deny(
+        cause=Cause.GPU_MEMORY if memory else Cause.GPU,
+        sentence=" ".join(denial.sentence for denial in denials[:_MOST_NAMED]),
+        soon=any(denial.soon for denial in denials),
+    )
 
 
-def _named(wish: GpuWish, gpus: Sequence[Gpu]) -> Admit | Deny:
+def _named(need: GpuNeed, gpus: Sequence[Gpu]) -> Admit | Deny:
     found: list[Gpu] = []
-    for word in wish.words:
+    for word in need.named:
         gpu = _by_name(word, gpus)
         if gpu is None:
             there = ", ".join(f"{gpu.index} ({gpu.uuid})" for gpu in gpus if not gpu.part) or "none"
             return Deny(cause=Cause.GPU, sentence=f"--gpu {word}: no such GPU; there are: {there}.", absent=True)
         found.append(gpu)
-    bars = [bar for gpu in found if (bar := _bar(gpu, wish.need_mib, exclusive=False)) is not None]
-    return bars[0] if bars else Admit(uuids=tuple(gpu.uuid for gpu in found))
+    for gpu in found:
+        denial = _denial(gpu, need.memory_mib, exclusive=False)
+        if denial is not None:
+            return denial
+    return Admit(uuids=tuple(gpu.uuid for gpu in found), named=True)
 
 
 def _by_name(word: str, gpus: Iterable[Gpu]) -> Gpu | None:
@@ -146,7 +156,7 @@ def _by_name(word: str, gpus: Iterable[Gpu]) -> Gpu | None:
     return found[0] if len(found) == 1 else next((gpu for gpu in found if gpu.uuid == word), None)
 
 
-def _bar(gpu: Gpu, need_mib: int | None, *, exclusive: bool) -> Deny | None:
+def _denial(gpu: Gpu, need_mib: int | None, *, exclusive: bool) -> Deny | None:
     """What speaks against one GPU now."""
     if gpu.trouble is not None:
         return Deny(cause=Cause.GPU, sentence=f"{gpu.place}: {gpu.trouble}")

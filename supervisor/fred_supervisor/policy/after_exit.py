@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
-from fred_supervisor.policy.actions import Action, Launch, Note, Report
+from fred_supervisor.policy.actions import Action, Note, Report
 from fred_supervisor.policy.cause import Cause, Diagnosis, EndedBy, Evidence, IncidentKind, diagnose
+from fred_supervisor.policy.launching import launch
 from fred_supervisor.policy.remedies import Case, Remedy, choose
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import (
@@ -14,16 +15,9 @@ from fred_supervisor.policy.state import (
     Restarts,
     RunHistory,
     RunOutcome,
-    Starting,
     State,
     lived,
 )
-
-
-def launch(history: RunHistory) -> tuple[State, tuple[Action, ...]]:
-    """The next attempt."""
-    history = replace(history, attempt=history.attempt + 1, progressed=False)
-    return Starting(history=history), (Launch(),)
 
 
 def end(history: RunHistory, outcome: RunOutcome, sentence: str) -> tuple[State, tuple[Action, ...]]:
@@ -46,7 +40,7 @@ def after_exit(
             Note(event="paused", text="Quiet hours: the GPU is free."),
         )
     if ended.ended_by is EndedBy.RESTART:
-        return launch(history)
+        return launch(settings, history)
     overrides = history.overrides
     choice = choose(Case(settings=settings, history=_counted(history, found, ended), diagnosis=found, evidence=ended))
     history = choice.history
@@ -67,7 +61,7 @@ def after_exit(
         unchanged = replace(history, overrides=overrides)  # what was chosen is never tried
         return _give_up(unchanged, found, ended, spent)
     if free:
-        after, actions = launch(history)
+        after, actions = launch(settings, history)
         return after, (Note(event="saved", text=found.sentence), *actions)
     history = replace(history, spent=history.spent + 1, restarts=_count(history.restarts, found.kind))
     if choice.remedy is Remedy.BACK_OFF:
@@ -77,9 +71,9 @@ def after_exit(
         if wait_s:
             history = lived(history, lived_s=wait_s, useful_s=0.0, window_s=settings.useful_window_s)
             return BackingOff(history=history, until_s=now_s + wait_s), (report,)
-        after, actions = launch(history)
+        after, actions = launch(settings, history)
         return after, (*actions, report)
-    after, actions = launch(history)
+    after, actions = launch(settings, history)
     return after, (*actions, Report(diagnosis=found, evidence=ended, told=choice.told))
 
 
@@ -109,7 +103,7 @@ def backoff_s(settings: Settings, count: int) -> float:
 
 
 def _counted(history: RunHistory, found: Diagnosis, ended: Evidence) -> RunHistory:
-    """The book with this failure counted."""
+    """The history with this failure counted."""
     failures = dict(history.failures)
     if found.signature:
         failures[found.signature] = failures.get(found.signature, 0) + 1

@@ -3,6 +3,7 @@
 import signal as signals
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from fred_supervisor.contract.error_file import ErrorKind, ErrorRecord
 from fred_supervisor.contract.exit_codes import TrainerExit
@@ -46,6 +47,10 @@ class Cause(StrEnum):
     SILENT_EXIT = "exit 0 without the goal"
     CRASH = "crash"
     UNKILLABLE = "a process does not end"
+
+
+GPU_CAUSES: Final = frozenset({Cause.GPU, Cause.GPU_MEMORY})
+"""Held for one of these, a run asks for a GPU again and again."""
 
 
 class EndedBy(StrEnum):
@@ -93,6 +98,10 @@ class Evidence:
     """How long it had made no progress, for a hang."""
     stuck: str | None = None
     """What hangs, and where in the code, as a clause."""
+    stacks: str = ""
+    """Of a trainer that we ended, as they were dumped last."""
+    stacks_at: int | None = None
+    """Byte of its output where they begin."""
     rank: int | None = None
     """Which of several ranks is to blame."""
     resumed_from: str | None = None

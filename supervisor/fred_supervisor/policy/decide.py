@@ -1,17 +1,20 @@
 """The core: a state and what is seen give the next state and what to do."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import assert_never
 
-from fred_supervisor.policy.actions import Action, DumpStacks, Kill, Note, Recovered, Terminate
+from fred_supervisor.policy import idle
+from fred_supervisor.policy.actions import Action, DumpStacks, Kill, Note, Recovered, ReleaseGpus, Terminate
 from fred_supervisor.policy.admission import Deny
-from fred_supervisor.policy.after_exit import after_exit, end, launch
-from fred_supervisor.policy.cause import Cause, EndedBy
-from fred_supervisor.policy.observation import Observation, Request
+from fred_supervisor.policy.after_exit import after_exit, end
+from fred_supervisor.policy.cause import Cause, EndedBy, Evidence
+from fred_supervisor.policy.launching import answer_start, launch
+from fred_supervisor.policy.observation import Observation, SpawnFailure
 from fred_supervisor.policy.ranks import overdue
+from fred_supervisor.policy.requests import ENDED_BY, OBEYED_AT_THE_END, Request, prevailing
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import (
+    AwaitingGpu,
     BackingOff,
     Ended,
     Holding,
@@ -32,8 +35,20 @@ from fred_supervisor.policy.watch import HeartbeatLevel, Watch, begin, forgive, 
 
 def decide(settings: Settings, state: State, seen: Observation) -> tuple[State, tuple[Action, ...]]:
     """What follows from one observation."""
-    state, seen = _hush(state, seen)
+    before, seen = _with_quiet_hours(state, seen)
+    after, actions = _follow(settings, before, seen)
+    actions = (*seen.notes, *actions)
+    if settings.uses_gpu and isinstance(after, Holding | Paused | Ended) and type(after) is not type(state):
+        actions += (ReleaseGpus(nvml=isinstance(after, Holding) and after.cause is Cause.GPU),)
+    if isinstance(before, AwaitingGpu | Starting) and before.at_start:
+        return answer_start(after, actions, error=_not_launched(before, seen), launched=seen.launched)
+    return after, actions
+
+
+def _follow(settings: Settings, state: State, seen: Observation) -> tuple[State, tuple[Action, ...]]:
     match state:
+        case AwaitingGpu():
+            return idle.awaiting_gpu(settings, state, seen)
         case Starting():
             return _starting(settings, state, seen)
         case Running():
@@ -41,11 +56,11 @@ def decide(settings: Settings, state: State, seen: Observation) -> tuple[State, 
         case Stopping():
             return _stopping(settings, state, seen)
         case BackingOff():
-            return _waiting(state, seen)
+            return idle.backing_off(settings, state, seen)
         case Holding():
-            return _holding(settings, state, seen)
+            return idle.holding(settings, state, seen)
         case Paused():
-            return _paused(state, seen)
+            return idle.paused(settings, state, seen)
         case Ended():
             return state, ()
         case _:
@@ -55,7 +70,11 @@ def decide(settings: Settings, state: State, seen: Observation) -> tuple[State, 
 def wake_s(settings: Settings, state: State) -> float | None:
     """When `decide` wants to be asked again even if nothing happens; None: only then."""
     match state:
-        case Stopping() | BackingOff():
+        case AwaitingGpu():
+            return state.ask_s
+        case Stopping():
+            return state.until_s if state.dump_s is None else min(state.dump_s, state.until_s)
+        case BackingOff():
             return state.until_s
         case Holding():
             return state.probe_s
@@ -72,7 +91,7 @@ def wake_s(settings: Settings, state: State) -> float | None:
             assert_never(state)
 
 
-def _hush(state: State, seen: Observation) -> tuple[State, Observation]:
+def _with_quiet_hours(state: State, seen: Observation) -> tuple[State, Observation]:
     """Quiet hours are a request of their own; whoever resumes training within them has waived them."""
     resumed = seen.request in (Request.RESUME, Request.RESTART)
     waived = bool(seen.quiet) and (state.history.waived or resumed)
@@ -80,35 +99,51 @@ def _hush(state: State, seen: Observation) -> tuple[State, Observation]:
         state = replace(state, history=replace(state.history, waived=waived))
     if seen.request is not None or seen.ended is not None:
         return state, seen
-    if isinstance(state, Running | BackingOff | Holding) and seen.quiet and not waived:
+    if isinstance(state, AwaitingGpu | Running | BackingOff | Holding) and seen.quiet and not waived:
         return state, replace(seen, request=Request.QUIET)
     if isinstance(state, Paused) and state.quiet and (waived or not seen.quiet):
         return state, replace(seen, request=Request.RESUME)
     return state, seen
 
 
-def _barred(settings: Settings, history: RunHistory, bar: Deny, seen: Observation) -> tuple[State, tuple[Action, ...]]:
-    """The attempt that was ordered is not made: it is held, and whatever is asked for is asked of a held run."""
-    held = Holding(
-        history=replace(history, attempt=history.attempt - 1),
-        cause=bar.cause,
-        condition=bar.sentence,
-        since_s=seen.now_s,
-        probe_s=seen.now_s + settings.reprobe_s,
-    )
-    after, actions = _holding(settings, held, seen)
-    return after, (Note(event="held", text=f"Not launched: {bar.sentence}"), *actions)
-
-
 def _starting(settings: Settings, state: Starting, seen: Observation) -> tuple[State, tuple[Action, ...]]:
-    if seen.barred is not None:
-        return _barred(settings, state.history, seen.barred, seen)
-    if seen.ended is not None:
-        return after_exit(settings, state.history, seen.ended, seen.now_s)
+    request = prevailing(state.request, seen.request)
+    if seen.spawn_failure is not None and seen.spawn_failure.gpu_taken:
+        after, actions = launch(settings, replace(state.history, attempt=state.history.attempt - 1))
+        if isinstance(after, AwaitingGpu) and request in (Request.STOP, Request.PAUSE):
+            return idle.awaiting_gpu(settings, after, replace(seen, request=request))
+        return after, actions
+    ended = _not_spawned(state, seen.spawn_failure) or seen.ended
+    if ended is not None:
+        ended = replace(ended, ended_by=OBEYED_AT_THE_END.get(request))
+        return after_exit(settings, state.history, ended, seen.now_s)
+    if not seen.launched:
+        return replace(state, request=request), ()
     running = Running(history=state.history, watch=begin(seen.now_s), since_s=seen.now_s)
-    if seen.request is not None:
-        return _request(settings, running, seen.request, seen.now_s)
-    return (running, ()) if seen.launched else (state, ())
+    return (running, ()) if request is None else _request(settings, running, request, seen.now_s)
+
+
+def _not_spawned(state: Starting, failure: SpawnFailure | None) -> Evidence | None:
+    """A disk that fills up under a live run is waited for; at `start` it is bad input, like any other reason."""
+    if failure is None:
+        return None
+    full = failure.disk_full and not state.at_start
+    return Evidence(
+        attempt=state.history.attempt,
+        disk_full=full or None,
+        last_line=failure.reason,
+        exec_error=None if full else failure.reason,
+    )
+
+
+def _not_launched(state: AwaitingGpu | Starting, seen: Observation) -> str | None:
+    """Why the command cannot be launched at all."""
+    if isinstance(state, AwaitingGpu):
+        denial = seen.admission
+        return denial.sentence.rstrip(".") if isinstance(denial, Deny) and denial.absent else None
+    if seen.spawn_failure is not None:
+        return seen.spawn_failure.reason
+    return None if seen.ended is None else seen.ended.exec_error
 
 
 def _running(settings: Settings, state: Running, seen: Observation) -> tuple[State, tuple[Action, ...]]:
@@ -124,7 +159,8 @@ def _running(settings: Settings, state: Running, seen: Observation) -> tuple[Sta
     if before.stalled_s is not None and watch.stalled_s is None:
         notes += (Note(event="moves again", text="The trainer makes progress again."),)
     if seen.ended is not None:
-        after, actions = after_exit(settings, _aged(settings, state, seen.now_s), seen.ended, seen.now_s)
+        ended = replace(seen.ended, ended_by=OBEYED_AT_THE_END.get(seen.request))
+        after, actions = after_exit(settings, _aged(settings, state, seen.now_s), ended, seen.now_s)
         return after, notes + actions
     if seen.survivors:
         after, actions = _hold_for(settings, _aged(settings, state, seen.now_s), seen, None)
@@ -141,7 +177,7 @@ def _passed_s(state: Running, now_s: float) -> tuple[float, float]:
 
 
 def _aged(settings: Settings, state: Running, now_s: float) -> RunHistory:
-    """The book with this attempt's time, and the useful part of it. What cannot be told counts as useful."""
+    """The history with this attempt's time, and the useful part of it. What cannot be told counts as useful."""
     lived_s = now_s - state.since_s
     first_s, last_s = state.passed_s or (0.0, 0.0)
     useful_s = lived_s if advance(state.watch.main.beat) is None else last_s - first_s
@@ -203,6 +239,7 @@ def _judge(settings: Settings, state: Running, seen: Observation) -> tuple[State
         by=EndedBy.HANG,
         rung=Rung.DUMP,
         until_s=seen.now_s + settings.dump_s,
+        dump_s=seen.now_s + settings.dump_s / 2,
         stalled_s=silent_s,
         rank=rank,
     )
@@ -212,9 +249,9 @@ def _judge(settings: Settings, state: Running, seen: Observation) -> tuple[State
     if state.watch.stalled_s is None:
         watch = replace(state.watch, stalled_s=seen.now_s, stalled_rank=found.rank)
         return replace(state, watch=watch), (Note(event="stalled", text=text), DumpStacks())
-    idle = seen.busy is False
-    if idle or seen.now_s >= found.deadline_s + found.limit_s * (settings.busy_factor - 1):
-        why = "its processes do nothing" if idle else f"{settings.busy_factor:.0f} times its limit has passed"
+    quiet = seen.busy is False
+    if quiet or seen.now_s >= found.deadline_s + found.limit_s * (settings.busy_factor - 1):
+        why = "its processes do nothing" if quiet else f"{settings.busy_factor:.0f} times its limit has passed"
         return stopping, (Note(event="hang", text=f"{text} Ended, for {why}."), DumpStacks())
     return state, ()
 
@@ -222,18 +259,12 @@ def _judge(settings: Settings, state: Running, seen: Observation) -> tuple[State
 def _request(
     settings: Settings, state: Running | Stopping, request: Request, now_s: float
 ) -> tuple[State, tuple[Action, ...]]:
-    by: Mapping[Request, EndedBy] = {
-        Request.STOP: EndedBy.STOP,
-        Request.PAUSE: EndedBy.PAUSE,
-        Request.RESTART: EndedBy.RESTART,
-        Request.QUIET: EndedBy.QUIET,
-    }
-    if request not in by:  # resume of a run that runs
+    if request not in ENDED_BY:  # resume of a run that runs
         return state, ()
     after = Stopping(
         history=state.history,
         watch=state.watch,
-        by=by[request],
+        by=ENDED_BY[request],
         rung=Rung.TERM,
         until_s=now_s + stop_grace_s(settings, state.history.learned),
     )
@@ -245,7 +276,8 @@ def _stopping(settings: Settings, state: Stopping, seen: Observation) -> tuple[S
     watch, learned = look(state.watch, state.history.learned, seen.looks, seen.now_s)
     state = replace(state, watch=watch, history=replace(state.history, learned=learned))
     if seen.ended is not None:
-        ended = replace(seen.ended, ended_by=state.by, stalled_s=state.stalled_s)
+        by = EndedBy.STOP if seen.request is Request.STOP else state.by
+        ended = replace(seen.ended, ended_by=by, stalled_s=state.stalled_s)
         if state.rank is not None:
             ended = replace(ended, rank=state.rank)
         after, actions = after_exit(settings, state.history, ended, seen.now_s)
@@ -256,6 +288,8 @@ def _stopping(settings: Settings, state: Stopping, seen: Observation) -> tuple[S
             return replace(state, rung=Rung.KILL, until_s=seen.now_s + settings.kill_s), (Kill(),)
         if state.by is not EndedBy.STOP:
             state = replace(state, by=EndedBy.STOP)
+    if state.rung is Rung.DUMP and state.dump_s is not None and state.dump_s <= seen.now_s < state.until_s:
+        return replace(state, dump_s=None), (DumpStacks(),)
     if seen.now_s < state.until_s:
         return state, ()
     match state.rung:
@@ -294,82 +328,3 @@ def _hold_for(
         unkillable=left,
     )
     return held, (Note(event="unkillable", text=f"{text} Held until it is gone."), Kill())
-
-
-def _waiting(state: BackingOff, seen: Observation) -> tuple[State, tuple[Action, ...]]:
-    history = state.history
-    match seen.request:
-        case Request.STOP:
-            return end(history, RunOutcome.STOPPED, "Stopped while waiting for a relaunch.")
-        case Request.PAUSE | Request.QUIET:
-            return _pause(history, seen)
-        case Request.RESTART | Request.RESUME:
-            return launch(history)
-        case None:
-            return launch(history) if seen.now_s >= state.until_s else (state, ())
-        case _:
-            assert_never(seen.request)
-
-
-def _holding(settings: Settings, state: Holding, seen: Observation) -> tuple[State, tuple[Action, ...]]:
-    if state.unkillable is not None:
-        return _unkillable(settings, state, state.unkillable, seen)
-    match seen.request:
-        case Request.STOP:
-            return end(state.history, RunOutcome.STOPPED, "Stopped while holding.")
-        case Request.PAUSE | Request.QUIET:
-            return _pause(state.history, seen)
-        case Request.RESTART | Request.RESUME | None:
-            pass
-        case _:
-            assert_never(seen.request)
-    if seen.clear:
-        after, actions = launch(state.history)
-        return after, (Note(event="cleared", text=f"Cleared: {state.condition}"), *actions)
-    if seen.barred is not None:
-        state = replace(state, condition=seen.barred.sentence)
-    if seen.now_s - state.since_s >= settings.hold_max_s:
-        return end(state.history, RunOutcome.FAILED, f"Held for {settings.hold_max_s / 3600:.0f} h: {state.condition}")
-    if seen.now_s >= state.probe_s:
-        return replace(state, probe_s=seen.now_s + settings.reprobe_s), ()
-    return state, ()
-
-
-def _unkillable(
-    settings: Settings, state: Holding, left: Unkillable, seen: Observation
-) -> tuple[State, tuple[Action, ...]]:
-    """Held for processes that do not end: only their end leads on."""
-    by: Mapping[Request | None, EndedBy] = {Request.PAUSE: EndedBy.PAUSE, Request.RESTART: EndedBy.RESTART}
-    if seen.request is Request.STOP:
-        return end(state.history, RunOutcome.STOPPED, f"Stopped. {state.condition}")
-    if seen.ended is not None:
-        ended = replace(seen.ended, ended_by=left.by, stalled_s=left.stalled_s)
-        after, actions = after_exit(settings, state.history, ended, seen.now_s)
-        return after, (Note(event="cleared", text=f"Cleared: {state.condition}"), *actions)
-    if seen.now_s - state.since_s >= settings.hold_max_s:
-        return end(state.history, RunOutcome.FAILED, f"Held for {settings.hold_max_s / 3600:.0f} h: {state.condition}")
-    left = replace(left, by=by.get(seen.request, left.by))
-    probe_s = seen.now_s + settings.reprobe_s if seen.now_s >= state.probe_s else state.probe_s
-    return replace(state, unkillable=left, probe_s=probe_s), ()
-
-
-def _paused(state: Paused, seen: Observation) -> tuple[State, tuple[Action, ...]]:
-    match seen.request:
-        case Request.STOP:
-            return end(state.history, RunOutcome.STOPPED, "Stopped while paused.")
-        case Request.RESUME | Request.RESTART:
-            return launch(state.history)
-        case Request.PAUSE:
-            return replace(state, quiet=""), ()
-        case Request.QUIET | None:
-            return replace(state, quiet=seen.quiet) if state.quiet else state, ()
-        case _:
-            assert_never(seen.request)
-
-
-def _pause(history: RunHistory, seen: Observation) -> tuple[State, tuple[Action, ...]]:
-    """Without a trainer: by a person, or for the quiet hours."""
-    quiet = seen.quiet if seen.request is Request.QUIET else ""
-    return Paused(history=history, quiet=quiet), (
-        Note(event="paused", text=f"Paused for {quiet}." if quiet else "Paused."),
-    )

@@ -1,22 +1,24 @@
-"""What is seen of the world at one moment."""
+"""What is seen of the world at one moment, and what has happened since the last look."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 
-from fred_supervisor.policy.admission import Deny
+from fred_supervisor.policy.actions import Note
+from fred_supervisor.policy.admission import Admit, Deny
 from fred_supervisor.policy.cause import Evidence
+from fred_supervisor.policy.requests import Request
 from fred_supervisor.policy.state import Survivor
 from fred_supervisor.policy.watch import HeartbeatReading
 
 
-class Request(StrEnum):
-    """What a person or the service manager asks for; last, what the clock does."""
+@dataclass(frozen=True, kw_only=True)
+class SpawnFailure:
+    """The attempt that was to be started has no process."""
 
-    STOP = "stop"
-    PAUSE = "pause"
-    RESUME = "resume"
-    RESTART = "restart"
-    QUIET = "quiet hours"
+    reason: str = ""
+    """For a person."""
+    disk_full: bool = False
+    gpu_taken: bool = False
+    """Another run was faster: its GPU is no longer to be had."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,10 @@ class Observation:
     """CLOCK_MONOTONIC."""
     late_s: float = 0.0
     """How much later than asked we woke up: our own starvation."""
+    admission: Admit | Deny | None = None
+    """The answer to `AskGpu`, once; None: there is none, or it is still to come."""
+    spawn_failure: SpawnFailure | None = None
+    """What became of `Spawn`."""
     launched: bool = False
     """The keeper said that the trainer runs."""
     looks: tuple[HeartbeatReading, ...] = ()
@@ -44,8 +50,8 @@ class Observation:
     """The trainer and its whole tree are gone."""
     request: Request | None = None
     clear: bool | None = None
-    """What is held for has cleared."""
-    barred: Deny | None = None
-    """The launch that was ordered cannot be made now, or what is held for has not cleared: why."""
+    """The disk, or the data, that the run is held for is there again."""
     quiet: str = ""
     """The quiet hours that hold now, for a person; empty: none."""
+    notes: tuple[Note, ...] = ()
+    """For people only: nothing is decided by them."""

@@ -6,7 +6,6 @@ from typing import Any, Final, Self
 
 from fred_supervisor.contract.heartbeat import Beat, Section
 from fred_supervisor.policy.state import advance
-from fred_supervisor.policy.watch import HeartbeatReading
 
 MOST: Final = 64
 """Means that are kept; half as many after each time that it is full."""
@@ -68,7 +67,7 @@ _TIME_CONSTANT_S = 30.0
 
 @dataclass
 class Pace:
-    """Fed with every look at rank 0."""
+    """How fast training goes, and when it will be done."""
 
     images_per_s: float | None = None
     losses: LossHistory = field(default_factory=LossHistory)
@@ -78,8 +77,8 @@ class Pace:
     """When this process first trained, and where that was."""
     _eta_s: float | None = None
 
-    def see(self, looks: tuple[HeartbeatReading, ...], now_s: float) -> None:
-        beat = next((look.beat for look in looks if look.rank == 0), None)
+    def see(self, beat: Beat | None, now_s: float) -> None:
+        """The newest record of rank 0, at each look."""
         if beat is None:
             return
         before, self._last = self._last, (now_s, beat)

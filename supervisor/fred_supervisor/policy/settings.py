@@ -13,6 +13,9 @@ class Settings:
     expects_beats: bool = True
     """The trainer is known to beat, so the start-up limit holds before the first beat."""
 
+    uses_gpu: bool = False
+    """There may be a GPU here, and the trainer may use it: before a launch, one is asked for."""
+
     hang_timeout_s: Mapping[str, float] = field(default_factory=dict)
     """Section → limit set by hand; such a limit is exact."""
     level1_limit_s: float = 3600.0

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.policy.cause import Cause, EndedBy
+from fred_supervisor.policy.requests import Request
 from fred_supervisor.policy.watch import Learned, Watch
 
 
@@ -90,10 +91,27 @@ def advance(beat: Beat | None) -> float | None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AwaitingGpu:
+    """The next attempt waits for word whether it can have a GPU; `history` ends with the attempt before."""
+
+    history: RunHistory
+    ask_s: float | None = None
+    """When the monitor is asked again; None: it was asked, and its answer is to come."""
+    waits_for: str = ""
+    """What was in the way, and may be gone in a moment; for a person."""
+    at_start: bool = False
+    """The command `start` waits for word."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Starting:
     """A launch was ordered; the keeper has not yet said that the trainer runs."""
 
     history: RunHistory
+    request: Request | None = None
+    """Asked for meanwhile; obeyed when there is a trainer that can be asked."""
+    at_start: bool = False
+    """The command `start` waits for word."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +144,8 @@ class Stopping:
     rung: Rung
     until_s: float
     """When the next rung follows."""
+    dump_s: float | None = None
+    """When the stacks are dumped once more, to see whether they move; None: they were, or need not be."""
     stalled_s: float | None = None
     """How long it had made no progress, for a hang."""
     rank: int | None = None
@@ -200,4 +220,4 @@ class Ended:
     sentence: str
 
 
-State = Starting | Running | Stopping | BackingOff | Holding | Paused | Ended
+State = AwaitingGpu | Starting | Running | Stopping | BackingOff | Holding | Paused | Ended

@@ -8,7 +8,7 @@ from typing import Final
 from fred_supervisor.contract.files import read_json
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.proc import Identity
-from fred_supervisor.policy.observation import Request
+from fred_supervisor.policy.requests import Request
 from fred_supervisor.store import lock
 from fred_supervisor.store.run_spec import RunSpec
 

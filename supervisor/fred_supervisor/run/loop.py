@@ -1,33 +1,33 @@
-"""The loop: look, decide, record, act. Everything that touches the world is behind `World`."""
+"""The loop: observe, decide, record, perform. Each verb has a module of its own; what is decided is pure."""
 
-from typing import Protocol
-
-from fred_supervisor.policy.actions import Action
+from fred_supervisor.policy.actions import PASSING, Action
 from fred_supervisor.policy.decide import decide, wake_s
-from fred_supervisor.policy.observation import Observation
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Ended, State
+from fred_supervisor.run.observe import Observer
+from fred_supervisor.run.perform import Performer
+from fred_supervisor.run.record import Recorder
 
 
-class World(Protocol):
-    """What the loop touches."""
+def supervise(
+    settings: Settings,
+    state: State,
+    actions: tuple[Action, ...],
+    *,
+    observer: Observer,
+    recorder: Recorder,
+    performer: Performer,
+) -> Ended:
+    """Keep a run alive until it has ended, whatever happens in between.
 
-    def observe(self, state: State, wake_s: float | None) -> Observation:
-        """Wait for an event, for `wake_s` on the monotonic clock, or for the next look; then say what is seen."""
-
-    def record(self, state: State, *, durable: bool) -> None:
-        """Write the snapshot: durably when the state has changed."""
-
-    def perform(self, action: Action, state: State) -> None:
-        """Do one thing."""
-
-
-def supervise(settings: Settings, state: State, actions: tuple[Action, ...], world: World) -> Ended:
-    """Keep a run alive until it has ended, whatever happens in between."""
+    The state is recorded before it is acted upon: a supervisor that dies in between has said what it was about to do.
+    """
     while True:
-        world.record(state, durable=bool(actions))
+        recorder.record(state, durable=any(not isinstance(action, PASSING) for action in actions))
         for action in actions:
-            world.perform(action, state)
+            performer.perform(action, state)
+        performer.upkeep(state)
         if isinstance(state, Ended):
             return state
-        state, actions = decide(settings, state, world.observe(state, wake_s(settings, state)))
+        seen = observer.observe(state, wake_s=wake_s(settings, state), upkeep_s=performer.due_s)
+        state, actions = decide(settings, state, seen)

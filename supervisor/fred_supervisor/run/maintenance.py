@@ -1,4 +1,4 @@
-"""What is done for a live run now and then: its code noted, its checkpoints verified, its output kept small."""
+"""What a live run needs now and then: notes its code, has its checkpoints verified, keeps its output small."""
 
 import os
 from collections.abc import Callable
@@ -8,9 +8,7 @@ from typing import Final
 from fred_supervisor.attempt import checkpoint_check, code_state
 from fred_supervisor.attempt.live_attempt import LiveAttempt
 from fred_supervisor.linux import sparse_log
-from fred_supervisor.linux.background_job import BackgroundJobs
-from fred_supervisor.store.checkpoints import CheckpointPicker
-from fred_supervisor.store.run_spec import RunSpec
+from fred_supervisor.run.live_run import LiveRun
 
 _VERIFY_S: Final = 600.0
 """For a background job that reads the newest checkpoints."""
@@ -18,41 +16,38 @@ _CODE_S: Final = 60.0
 
 
 class Maintenance:
-    """Slow things are jobs, never waited for."""
+    """Slow things are background jobs, never waited for."""
 
-    def __init__(
-        self, spec: RunSpec, picker: CheckpointPicker, *, output_max_mib: float, note: Callable[[str, str], None]
-    ) -> None:
-        self._spec = spec
-        self._picker = picker
+    def __init__(self, live: LiveRun, *, output_max_mib: float, note: Callable[[str, str], None]) -> None:
+        self._live = live
         self._output_max_mib = output_max_mib
         self._note = note
         self._checkpoints_seen: tuple[int, ...] = ()
         self._capped = 0
         """The newest attempt whose output was too long."""
-        self.jobs = BackgroundJobs()
-
-    def note_code(self, attempt: LiveAttempt) -> None:
-        """Have the state of the trainer's code written down."""
-        folder = code_state.folder_of(self._spec.command, self._spec.cwd, Path(__file__).parents[2])
-        words = (str(folder), str(attempt.folder.code))
-        self.jobs.send(code_state.main, *words, limit_s=_CODE_S, log=self._spec.dir.log, done=lambda: None)
 
     def look(self, attempt: LiveAttempt) -> None:
-        """Whatever is due."""
+        """Start whatever is due."""
+        if not attempt.folder.code.exists():
+            self._note_code(attempt)
         self._verify()
         self._cap_output(attempt)
 
+    def _note_code(self, attempt: LiveAttempt) -> None:
+        """Have the state of the trainer's code written down."""
+        spec, jobs = self._live.spec, self._live.jobs
+        if not jobs.busy(code_state.main):
+            folder = code_state.folder_of(spec.command, spec.cwd, Path(__file__).parents[2])
+            jobs.send(code_state.main, str(folder), str(attempt.folder.code), limit_s=_CODE_S, log=spec.dir.log)
+
     def _verify(self) -> None:
-        spec = self._spec
-        seen = self._picker.changes()
-        if seen == self._checkpoints_seen or self.jobs.busy(checkpoint_check.main):
+        spec, jobs = self._live.spec, self._live.jobs
+        seen = self._live.picker.changes()
+        if seen == self._checkpoints_seen or jobs.busy(checkpoint_check.main):
             return
         self._checkpoints_seen = seen
         words = (spec.run_dir, spec.checkpoints or "", str(spec.dir.verified))
-        self.jobs.send(
-            checkpoint_check.main, *words, limit_s=_VERIFY_S, log=spec.dir.log, done=self._picker.take_verified
-        )
+        jobs.send(checkpoint_check.main, *words, limit_s=_VERIFY_S, log=spec.dir.log)
 
     def _cap_output(self, attempt: LiveAttempt) -> None:
         path, limit_bytes = attempt.folder.output, int(self._output_max_mib * 2**20)
@@ -60,7 +55,7 @@ class Maintenance:
             before = os.stat(path).st_blocks * 512
             after = sparse_log.cap(path, limit_bytes)
         except OSError:
-            return  # a run dir that is gone is mended, and told, elsewhere
+            return  # of a run dir that is gone; the recorder makes it anew, and says so
         if after < before and self._capped != attempt.number:
             self._capped = attempt.number
             self._note("output capped", f"The output is over {self._output_max_mib:.0f} MiB: its middle is left out.")

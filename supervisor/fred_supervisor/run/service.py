@@ -8,7 +8,7 @@ from fred_supervisor.linux import sd_notify
 from fred_supervisor.policy.cause import EndedBy
 from fred_supervisor.policy.pace import Pace
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.state import Ended, Running, RunOutcome, Starting, State, Stopping
+from fred_supervisor.policy.state import AwaitingGpu, Ended, Running, RunOutcome, Starting, State, Stopping
 
 _SLACK_S: Final = 15.0
 """Beyond the trainer's grace and its SIGKILL: for the last files, and the end of the monitor."""
@@ -35,7 +35,9 @@ class Service:
             self._fed_s = now_s
             sd_notify.tell(WATCHDOG=1)
         # A trainer that could not be launched at all is a service that could not be started.
-        if not isinstance(state, Starting) and not (isinstance(state, Ended) and state.outcome is RunOutcome.FAILED):
+        if not isinstance(state, AwaitingGpu | Starting) and not (
+            isinstance(state, Ended) and state.outcome is RunOutcome.FAILED
+        ):
             self.ready()
         if isinstance(state, Stopping) and state.by is EndedBy.STOP:  # a hang ends the trainer, not us
             if not self._leaving:

@@ -22,20 +22,30 @@ class CheckpointPicker:
     """Chooses checkpoints; a file that was found whole once is not read again while it stays as it is."""
 
     spec: RunSpec
-    tell: Callable[[Path, str], None]
-    """Called for each checkpoint that is passed over, with the reason."""
+    _told: set[tuple[Path, str]] = field(default_factory=set)
+    """Files that were passed over, and why: each is told once."""
     _judged: dict[Stamp, str | None] = field(default_factory=dict)
 
-    def newest(self, *, phase: str | None = None, blamed: tuple[str, ...] = ()) -> CheckpointFile | None:
-        """The newest valid checkpoint; blamed ones come last."""
+    def newest(
+        self, *, phase: str | None = None, blamed: tuple[str, ...] = (), tell: Callable[[str], None]
+    ) -> CheckpointFile | None:
+        """The newest valid checkpoint; blamed ones come last. `tell` is called with a sentence for what is new."""
         found = self._candidates(phase)
         order = [f for f in found if str(f.path) not in blamed] + [f for f in found if str(f.path) in blamed]
         for candidate in order:
             reason = self._judge(candidate)
             if reason is None:
                 return candidate
-            self.tell(candidate.path, reason)
+            for sentence in self._news(candidate.path, reason):
+                tell(sentence)
         return None
+
+    def _news(self, path: Path, reason: str) -> list[str]:
+        """The sentence for a file that is passed over, the first time."""
+        if (path, reason) in self._told:
+            return []
+        self._told.add((path, reason))
+        return [f"{path.name} is passed over: {reason}."]
 
     def _candidates(self, phase: str | None) -> list[CheckpointFile]:
         run_dir, pattern = Path(self.spec.run_dir), self.spec.checkpoints
@@ -48,12 +58,17 @@ class CheckpointPicker:
         run_dir, pattern = Path(self.spec.run_dir), self.spec.checkpoints
         return modified_ns([run_dir] if pattern is None else list(run_dir.glob(pattern)))
 
-    def take_verified(self) -> None:
-        """Take in what a background job has judged; tell what is not valid, unless it may still be being written."""
+    def take_verified(self) -> list[str]:
+        """Take in what a background job has judged; a sentence for each file that is not valid.
+
+        Nothing is said of another tool's files: they may still be being written.
+        """
+        news: list[str] = []
         for key, reason in judged_before(self.spec.dir.verified).items():
             if key not in self._judged and reason is not None and self.spec.checkpoints is None:
-                self.tell(Path(key[0]), reason)
+                news += self._news(Path(key[0]), reason)
             self._judged.setdefault(key, reason)
+        return news
 
     def _judge(self, candidate: CheckpointFile) -> str | None:
         try:

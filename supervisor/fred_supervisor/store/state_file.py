@@ -10,6 +10,7 @@ from fred_supervisor.linux.proc import Identity
 from fred_supervisor.policy.pace import LossHistory
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import (
+    AwaitingGpu,
     BackingOff,
     Ended,
     Holding,
@@ -29,7 +30,7 @@ from fred_supervisor.store.run_spec import FORMAT, RunSpec
 def word(state: State, settings: Settings) -> str:
     """The state as the contract names it."""
     match state:
-        case Starting():
+        case AwaitingGpu() | Starting():
             return "starting"
         case Running():
             quiet = state.watch.main.level is HeartbeatLevel.SILENT
@@ -49,6 +50,9 @@ def word(state: State, settings: Settings) -> str:
 def detail(state: State, settings: Settings, now_s: float, last_note: str) -> str:
     """One plain sentence for a person."""
     match state:
+        case AwaitingGpu():
+            waits = f" Waits for a moment: {state.waits_for}" if state.waits_for else ""
+            return f"Attempt {state.history.attempt + 1} is being launched.{waits}"
         case Starting():
             return f"Attempt {state.history.attempt} is being launched."
         case Running():
@@ -101,6 +105,7 @@ def document(
         "state": word(state, settings),
         "detail": " ".join(filter(None, (detail(state, settings, now_s, last_note), outlook))),
         "paused_for": state.quiet if isinstance(state, Paused) else "",
+        "awaits_gpu": isinstance(state, AwaitingGpu),
         "history": asdict(state.history),
         "limits_set": sorted(settings.hang_timeout_s),
         "supervisor": {**supervisor.document(), "version": fred_supervisor.__version__},

@@ -19,7 +19,17 @@ from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.policy.settings import Settings
 
 DERIVED: Final = frozenset(
-    {"foreign", "expects_beats", "takes_batch", "batch_set", "unfreeze_batch", "freeze_batch", "accumulate", "workers"}
+    {
+        "foreign",
+        "expects_beats",
+        "uses_gpu",
+        "takes_batch",
+        "batch_set",
+        "unfreeze_batch",
+        "freeze_batch",
+        "accumulate",
+        "workers",
+    }
     | {"stop_timeout_set"}
 )
 """Fields of `Settings` that follow from the command and the trainer's flags."""

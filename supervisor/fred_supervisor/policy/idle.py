@@ -1,0 +1,169 @@
+"""States without a trainer: one that waits for a GPU, backs off, is held, or is paused."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final, assert_never
+
+from fred_supervisor.policy.actions import Action, AskGpu, Note, ReleaseGpus
+from fred_supervisor.policy.admission import Admit, Deny
+from fred_supervisor.policy.after_exit import after_exit, end
+from fred_supervisor.policy.cause import GPU_CAUSES, Cause, EndedBy, Evidence
+from fred_supervisor.policy.launching import launch, spawn
+from fred_supervisor.policy.observation import Observation
+from fred_supervisor.policy.requests import Request
+from fred_supervisor.policy.settings import Settings
+from fred_supervisor.policy.state import (
+    AwaitingGpu,
+    BackingOff,
+    Holding,
+    Paused,
+    RunHistory,
+    RunOutcome,
+    State,
+    Unkillable,
+)
+
+_AGAIN_S: Final = 0.2
+"""Until a GPU is asked for again whose memory the driver is about to free."""
+
+
+def awaiting_gpu(settings: Settings, state: AwaitingGpu, seen: Observation) -> tuple[State, tuple[Action, ...]]:
+    """The next attempt is not made before it may have a GPU, or before nobody can tell."""
+    match seen.request:
+        case Request.STOP:
+            return end(state.history, RunOutcome.STOPPED, "Stopped before the launch.")
+        case Request.PAUSE | Request.QUIET:
+            return _pause(state.history, seen)
+        case Request.RESTART | Request.RESUME | None:  # the launch is on its way
+            pass
+        case _:
+            assert_never(seen.request)
+    match seen.admission:
+        case Admit():
+            return spawn(state.history, seen.admission)
+        case Deny(absent=True) if state.at_start:
+            return after_exit(settings, state.history, _absent(state.history, seen.admission), seen.now_s)
+        case Deny(soon=True):
+            return replace(state, ask_s=seen.now_s + _AGAIN_S, waits_for=seen.admission.sentence), ()
+        case Deny():
+            return _held(settings, state.history, seen.admission, seen.now_s)
+        case None:
+            pass
+        case _:
+            assert_never(seen.admission)
+    if state.ask_s is not None and seen.now_s >= state.ask_s:
+        return replace(state, ask_s=None), (AskGpu(),)
+    return state, ()
+
+
+def _absent(history: RunHistory, denial: Deny) -> Evidence:
+    """A GPU that does not exist is bad input, like a command that does not exist."""
+    reason = denial.sentence.rstrip(".")
+    return Evidence(attempt=history.attempt + 1, last_line=reason, exec_error=reason)
+
+
+def _held(settings: Settings, history: RunHistory, denial: Deny, now_s: float) -> tuple[State, tuple[Action, ...]]:
+    held = Holding(
+        history=history,
+        cause=denial.cause,
+        condition=denial.sentence,
+        since_s=now_s,
+        probe_s=now_s + settings.reprobe_s,
+    )
+    return held, (Note(event="held", text=f"Not launched: {denial.sentence}"),)
+
+
+def backing_off(settings: Settings, state: BackingOff, seen: Observation) -> tuple[State, tuple[Action, ...]]:
+    """A relaunch waits for its time, or for a person who wants it now."""
+    match seen.request:
+        case Request.STOP:
+            return end(state.history, RunOutcome.STOPPED, "Stopped while waiting for a relaunch.")
+        case Request.PAUSE | Request.QUIET:
+            return _pause(state.history, seen)
+        case Request.RESTART | Request.RESUME:
+            return launch(settings, state.history)
+        case None:
+            return launch(settings, state.history) if seen.now_s >= state.until_s else (state, ())
+        case _:
+            assert_never(seen.request)
+
+
+def holding(settings: Settings, state: Holding, seen: Observation) -> tuple[State, tuple[Action, ...]]:
+    """Nothing is launched until what the run is held for has cleared."""
+    if state.unkillable is not None:
+        return _unkillable(settings, state, state.unkillable, seen)
+    match seen.request:
+        case Request.STOP:
+            return end(state.history, RunOutcome.STOPPED, "Stopped while holding.")
+        case Request.PAUSE | Request.QUIET:
+            return _pause(state.history, seen)
+        case Request.RESTART | Request.RESUME | None:
+            pass
+        case _:
+            assert_never(seen.request)
+    cleared = Note(event="cleared", text=f"Cleared: {state.condition}")
+    actions: tuple[Action, ...] = ()
+    if state.cause not in GPU_CAUSES and seen.clear:
+        after, actions = launch(settings, state.history)
+        return after, (cleared, *actions)
+    if state.cause in GPU_CAUSES and isinstance(seen.admission, Admit) and _believed(state, seen.admission):
+        after, actions = spawn(state.history, seen.admission)
+        return after, (cleared, *actions)
+    if state.cause in GPU_CAUSES and isinstance(seen.admission, Deny):
+        state = replace(state, cause=seen.admission.cause, condition=seen.admission.sentence)
+        actions = (ReleaseGpus(nvml=seen.admission.cause is Cause.GPU),)
+    if seen.now_s - state.since_s >= settings.hold_max_s:
+        return _held_too_long(settings, state)
+    if seen.now_s >= state.probe_s:
+        state = replace(state, probe_s=seen.now_s + settings.reprobe_s)
+        actions += (AskGpu(),) if state.cause in GPU_CAUSES else ()
+    return state, actions
+
+
+def _believed(state: Holding, admission: Admit) -> bool:
+    """A driver that says nothing does not say that its GPU has been reset."""
+    return not (admission.blind and state.cause is Cause.GPU)
+
+
+def _held_too_long(settings: Settings, state: Holding) -> tuple[State, tuple[Action, ...]]:
+    return end(state.history, RunOutcome.FAILED, f"Held for {settings.hold_max_s / 3600:.0f} h: {state.condition}")
+
+
+def _unkillable(
+    settings: Settings, state: Holding, left: Unkillable, seen: Observation
+) -> tuple[State, tuple[Action, ...]]:
+    """Held for processes that do not end: only their end leads on."""
+    by: Mapping[Request | None, EndedBy] = {Request.PAUSE: EndedBy.PAUSE, Request.RESTART: EndedBy.RESTART}
+    if seen.request is Request.STOP:
+        return end(state.history, RunOutcome.STOPPED, f"Stopped. {state.condition}")
+    if seen.ended is not None:
+        ended = replace(seen.ended, ended_by=left.by, stalled_s=left.stalled_s)
+        after, actions = after_exit(settings, state.history, ended, seen.now_s)
+        return after, (Note(event="cleared", text=f"Cleared: {state.condition}"), *actions)
+    if seen.now_s - state.since_s >= settings.hold_max_s:
+        return _held_too_long(settings, state)
+    left = replace(left, by=by.get(seen.request, left.by))
+    probe_s = seen.now_s + settings.reprobe_s if seen.now_s >= state.probe_s else state.probe_s
+    return replace(state, unkillable=left, probe_s=probe_s), ()
+
+
+def paused(settings: Settings, state: Paused, seen: Observation) -> tuple[State, tuple[Action, ...]]:
+    """Who has paused it ends the pause: a person, or the quiet hours."""
+    match seen.request:
+        case Request.STOP:
+            return end(state.history, RunOutcome.STOPPED, "Stopped while paused.")
+        case Request.RESUME | Request.RESTART:
+            return launch(settings, state.history)
+        case Request.PAUSE:
+            return replace(state, quiet=""), ()
+        case Request.QUIET | None:
+            return replace(state, quiet=seen.quiet) if state.quiet else state, ()
+        case _:
+            assert_never(seen.request)
+
+
+def _pause(history: RunHistory, seen: Observation) -> tuple[State, tuple[Action, ...]]:
+    quiet = seen.quiet if seen.request is Request.QUIET else ""
+    return Paused(history=history, quiet=quiet), (
+        Note(event="paused", text=f"Paused for {quiet}." if quiet else "Paused."),
+    )

@@ -1,0 +1,39 @@
+"""What a person, the service manager or the clock asks of a run."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+from fred_supervisor.policy.cause import EndedBy
+
+
+class Request(StrEnum):
+    """What a person or the service manager asks for; last, what the clock does."""
+
+    STOP = "stop"
+    PAUSE = "pause"
+    RESUME = "resume"
+    RESTART = "restart"
+    QUIET = "quiet hours"
+
+
+ENDED_BY: Final[Mapping[Request, EndedBy]] = {
+    Request.STOP: EndedBy.STOP,
+    Request.PAUSE: EndedBy.PAUSE,
+    Request.RESTART: EndedBy.RESTART,
+    Request.QUIET: EndedBy.QUIET,
+}
+"""Requests for which a trainer is ended. `resume` of a run that runs changes nothing."""
+
+OBEYED_AT_THE_END: Final[Mapping[Request | None, EndedBy]] = {
+    Request.STOP: EndedBy.STOP,
+    Request.PAUSE: EndedBy.PAUSE,
+}
+"""A trainer has ended by itself at the very moment of a request. These still hold, for nobody asks twice; a restart
+adds nothing to what follows from the end.
+"""
+
+
+def prevailing(earlier: Request | None, later: Request | None) -> Request | None:
+    """Of two requests the one that counts: a stop outranks all, else the later one."""
+    return Request.STOP if Request.STOP in (earlier, later) else later or earlier

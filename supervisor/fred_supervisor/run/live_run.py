@@ -1,0 +1,39 @@
+"""The live objects of a run: the observer looks at them, the performer acts on them."""
+
+from fred_supervisor.alerts.client import AlertClient
+from fred_supervisor.attempt.live_attempt import LiveAttempt
+from fred_supervisor.attempt.orphans import Orphans
+from fred_supervisor.gpu.run_gpus import RunGpus
+from fred_supervisor.linux.background_job import BackgroundJobs
+from fred_supervisor.monitor.client import MonitorClient
+from fred_supervisor.run.events import Events
+from fred_supervisor.store.checkpoints import CheckpointPicker
+from fred_supervisor.store.run_spec import RunSpec
+
+
+class LiveRun:
+    """Processes and files of one run as they are now, which no state of the policy and no file can hold."""
+
+    def __init__(self, spec: RunSpec) -> None:
+        self.spec = spec
+        self.attempt: LiveAttempt | None = None
+        """The attempt of which something may still run."""
+        self.monitor = MonitorClient(spec)
+        self.gpus = RunGpus(spec, self.monitor)
+        self.alerts = AlertClient(spec)
+        self.picker = CheckpointPicker(spec)
+        self.orphans = Orphans(spec, lambda: self.own_pids)
+        self.jobs = BackgroundJobs()
+        self.events = Events(self.jobs)
+
+    @property
+    def own_pids(self) -> frozenset[int]:
+        """Children of ours that do not belong to the trainer."""
+        spies = frozenset[int]() if self.attempt is None else self.attempt.stacks.pids
+        return self.monitor.pids | self.alerts.pids | self.jobs.pids | spies
+
+    def close(self) -> None:
+        """After the end of the run: nothing of ours stays behind."""
+        self.jobs.leave()
+        self.monitor.leave()
+        self.alerts.leave()

@@ -1,0 +1,159 @@
+"""Observe: wait until something happens, then look at whatever the state makes worth a look. Nothing is acted upon."""
+
+import time
+from dataclasses import replace
+from typing import Final
+
+from fred_supervisor.attempt import checkpoint_check, evidence
+from fred_supervisor.attempt.live_attempt import LiveAttempt
+from fred_supervisor.contract.files import read_json
+from fred_supervisor.policy.actions import Note
+from fred_supervisor.policy.cause import GPU_CAUSES, Cause, Evidence
+from fred_supervisor.policy.observation import Observation
+from fred_supervisor.policy.settings import Settings
+from fred_supervisor.policy.state import Holding, Rung, Running, State, Stopping, Survivor
+from fred_supervisor.policy.watch import slowest
+from fred_supervisor.run.events import Happened, Source
+from fred_supervisor.run.live_run import LiveRun
+from fred_supervisor.run.quiet_hours import QuietHours
+
+_LOOK_S: Final = 1.0
+"""Between two looks at the heartbeats, or an eighth of the limit where that is less."""
+_LEAST_LOOK_S: Final = 0.05
+_STRAY_S: Final = 5.0
+"""What a dead keeper has left behind, and SIGKILL has not ended after this, is called unkillable."""
+_SWEEP_S: Final = 0.02
+"""Between two looks at it: SIGKILL has no event to wait for in processes that are not our children."""
+
+
+class Observer:
+    """Changes nothing but the picture of the run: which of its processes live, and what their files say."""
+
+    def __init__(self, live: LiveRun, settings: Settings) -> None:
+        self._live = live
+        self._settings = settings
+        self._hours = QuietHours(live.spec.quiet)
+
+    @property
+    def quiet(self) -> str:
+        """The quiet hours that hold now, for a person; empty: none."""
+        return self._hours.now()
+
+    def observe(self, state: State, *, wake_s: float | None, upkeep_s: float | None) -> Observation:
+        """Wait for an event, or until one of two times on the monotonic clock; then say what is seen.
+
+        `wake_s`: when the policy wants to be asked again; `upkeep_s`: when the performer has something to do by itself.
+        """
+        live = self._live
+        happened = live.events.wait(self._timeout_s(state, wake_s, upkeep_s, time.monotonic()))
+        now_s = time.monotonic()
+        if Source.MONITOR in happened.ended:
+            live.monitor.ended(now_s)
+        seen = Observation(
+            now_s=now_s,
+            late_s=happened.late_s,
+            admission=live.gpus.admission(),
+            spawn_failure=happened.spawn_failure,
+            launched=happened.launched,
+            request=happened.request,
+            quiet=self.quiet,
+            notes=self._of_jobs(happened),
+        )
+        attempt = live.attempt
+        if attempt is not None:
+            seen = self._see_events(seen, attempt, happened)
+        live.orphans.reap(attempt)
+        if live.attempt is not None and isinstance(state, Running | Stopping):
+            seen = self._see_attempt(seen, live.attempt, state)
+        if isinstance(state, Holding) and state.cause not in GPU_CAUSES and now_s >= state.probe_s:
+            seen = replace(seen, clear=self._clear(state))
+        return replace(seen, ended=seen.ended or live.gpus.examined())
+
+    def _timeout_s(self, state: State, wake_s: float | None, upkeep_s: float | None, now_s: float) -> float | None:
+        live = self._live
+        ends = [] if wake_s is None else [wake_s]
+        if isinstance(state, Running):
+            found = slowest(self._settings, state.history.learned, state.watch)
+            look_s = _LOOK_S if found is None else min(_LOOK_S, max(_LEAST_LOOK_S, found.limit_s / 8))
+            ends = [end_s for end_s in ends if end_s > now_s] + [now_s + look_s]
+        elif isinstance(state, Stopping):
+            ends.append(now_s + _LOOK_S)
+        if live.attempt is not None and live.attempt.orphan_s is not None:
+            ends.append(now_s if live.attempt.swept else now_s + _SWEEP_S)
+        ends += [end_s for end_s in (upkeep_s, live.gpus.due_s, self._hours.due_s) if end_s is not None]
+        return None if not ends else max(0.0, min(ends) - now_s)
+
+    # -- what has happened to the attempt -----------------------------------------------------------------------------
+
+    def _see_events(self, seen: Observation, attempt: LiveAttempt, happened: Happened) -> Observation:
+        """Take in whose end was reported; `ended` follows when nothing of the attempt is left."""
+        notes: tuple[Note, ...] = ()
+        over = attempt.swept
+        if happened.launched:
+            attempt.read_trainer()
+            notes += (Note(event="launched", text=_launched(attempt)),)
+        if Source.KEEPER in happened.ended:
+            over = read_json(attempt.folder.exit) is not None
+            if not over:
+                attempt.read_trainer()
+                attempt.keeper = None
+                self._live.events.watch(attempt.trainer, Source.TRAINER)
+                text = "The keeper of the trainer was killed; the trainer is watched without it."
+                notes += (Note(event="keeper lost", text=text),)
+        if Source.TRAINER in happened.ended:
+            attempt.orphan_s = seen.now_s
+        seen = replace(seen, notes=seen.notes + notes)
+        if not over:
+            return seen
+        self._live.attempt = None
+        return replace(seen, looks=attempt.look(seen.now_s), ended=self._live.gpus.examine(self._evidence(attempt)))
+
+    def _evidence(self, attempt: LiveAttempt) -> Evidence:
+        found = evidence.gather(self._live.spec, attempt.number, oom_kills_before=attempt.oom_kills)
+        dump = attempt.stacks.dump
+        return replace(found, stuck=attempt.why_stuck(), stacks=dump.text, stacks_at=dump.start)
+
+    def _of_jobs(self, happened: Happened) -> tuple[Note, ...]:
+        """What background jobs have found out."""
+        if checkpoint_check.main.__module__ not in happened.jobs:
+            return ()
+        return tuple(Note(event="checkpoint passed over", text=text) for text in self._live.picker.take_verified())
+
+    # -- how it goes --------------------------------------------------------------------------------------------------
+
+    def _see_attempt(self, seen: Observation, attempt: LiveAttempt, state: Running | Stopping) -> Observation:
+        now_s = seen.now_s
+        ending = isinstance(state, Stopping) and state.rung is Rung.DUMP and now_s >= state.until_s
+        stalled = isinstance(state, Running) and state.watch.stalled_s is not None
+        warnings = self._live.gpus.warnings.news() if self._settings.uses_gpu else ()
+        return replace(
+            seen,
+            looks=attempt.look(now_s),
+            new_checkpoint=attempt.fresh_checkpoint(),
+            busy=attempt.busy(now_s) if stalled else None,
+            stacks_moved=attempt.stacks.moved() if ending else None,
+            dumping=attempt.stacks.writing,
+            survivors=self._survivors(attempt, state, now_s),
+            notes=seen.notes + tuple(Note(event=event, text=text) for event, text in warnings),
+        )
+
+    def _survivors(self, attempt: LiveAttempt, state: State, now_s: float) -> tuple[Survivor, ...]:
+        """Who does not end: on SIGKILL, or though the trainer itself has ended."""
+        orphans = self._live.orphans
+        if isinstance(state, Stopping) and state.rung is Rung.KILL and now_s >= state.until_s:
+            return orphans.survivors(attempt)
+        if attempt.orphan_s is not None:
+            return orphans.survivors(attempt) if now_s - attempt.orphan_s > _STRAY_S else ()
+        return orphans.outlived(attempt)
+
+    def _clear(self, state: Holding) -> bool:
+        """Whether the disk, or the data, is there again."""
+        if state.cause is Cause.DISK:
+            return evidence.scarce(self._live.spec) is False
+        return evidence.data_gone(self._live.spec) is None
+
+
+def _launched(attempt: LiveAttempt) -> str:
+    pid = "unknown" if attempt.trainer is None else attempt.trainer.pid
+    where = "" if attempt.resume is None else f", from {attempt.resume.name}"
+    return f"Attempt {attempt.number} runs as pid {pid}{where}."

@@ -1,0 +1,228 @@
+"""Perform: act as the policy has decided, and do what a live run needs in every state. Nothing is decided here."""
+
+import errno
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from fred_supervisor.attempt import evidence
+from fred_supervisor.attempt.launch import spawn
+from fred_supervisor.attempt.live_attempt import LiveAttempt
+from fred_supervisor.contract.checkpoint import CheckpointFile
+from fred_supervisor.contract.files import read_json
+from fred_supervisor.linux import proc
+from fred_supervisor.linux.proc import Identity
+from fred_supervisor.linux.text_io import complain
+from fred_supervisor.policy.actions import (
+    Action,
+    AnswerStart,
+    AskGpu,
+    DumpStacks,
+    Kill,
+    Note,
+    Recovered,
+    ReleaseGpus,
+    Report,
+    Spawn,
+    Terminate,
+)
+from fred_supervisor.policy.observation import SpawnFailure
+from fred_supervisor.policy.remedies import effective_overrides
+from fred_supervisor.policy.settings import Settings
+from fred_supervisor.policy.state import Ended, Overrides, Running, Starting, State, Stopping
+from fred_supervisor.run.events import Source
+from fred_supervisor.run.live_run import LiveRun
+from fred_supervisor.run.maintenance import Maintenance
+from fred_supervisor.run.record import Recorder
+from fred_supervisor.run.service import Service
+
+_REFRESH_S: Final = 5.0
+"""Between two rounds of what need not be done in every turn of the loop."""
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Performer:
+    """What comes of an action is not returned: it is an event of the next observation."""
+
+    def __init__(
+        self, live: LiveRun, settings: Settings, recorder: Recorder, *, answer_start: Callable[[str | None], None]
+    ) -> None:
+        """`answer_start` tells the command `start` that the run is on its way (None), or why it cannot be launched."""
+        self._live = live
+        self._settings = settings
+        self._recorder = recorder
+        self._answer_start = answer_start
+        self._service = Service()
+        self._maintenance = Maintenance(live, output_max_mib=settings.output_max_mib, note=recorder.note)
+        self._refreshed = (float("-inf"), "")
+
+    # -- actions ------------------------------------------------------------------------------------------------------
+
+    def perform(self, action: Action, state: State) -> None:
+        """`state` is the one that came with the action."""
+        live = self._live
+        match action:
+            case AskGpu():
+                overrides = self._overrides(state)
+                live.gpus.ask(self._resume(overrides), overrides)
+            case ReleaseGpus():
+                live.gpus.release(nvml=action.nvml)
+            case Spawn():
+                self._spawn(action, state)
+            case AnswerStart():
+                self._answer_start(action.error)
+            case DumpStacks():
+                if live.attempt is not None:
+                    live.attempt.ask_stacks()
+            case Terminate():
+                self._terminate(wake=action.wake)
+            case Kill():
+                self._kill()
+            case Report():
+                self._recorder.incident(action, self._resume(self._overrides(state)))
+            case Recovered():
+                self._recorder.recovered()
+            case Note():
+                self._recorder.note(action.event, action.text)
+
+    def _overrides(self, state: State) -> Overrides:
+        return effective_overrides(self._settings, state.history.overrides)
+
+    def _resume(self, overrides: Overrides) -> CheckpointFile | None:
+        """Where the next attempt starts from."""
+        spec = self._live.spec
+        if spec.resume == "none":
+            return None
+        if spec.resume != "auto":
+            return CheckpointFile(path=Path(spec.resume), sidecar=None, phase=None, epoch=None, order=(0, 0, 0, 0, 0))
+        return self._live.picker.newest(
+            phase=spec.phase,
+            blamed=overrides.blamed,
+            tell=lambda text: self._recorder.note("checkpoint passed over", text),
+        )
+
+    def _spawn(self, action: Spawn, state: State) -> None:
+        assert isinstance(state, Starting)
+        live, number, overrides = self._live, state.history.attempt, self._overrides(state)
+        if self._settings.uses_gpu and not live.gpus.claim(action.gpus, shared=action.shared):
+            live.events.post(SpawnFailure(gpu_taken=True))
+            return
+        found = self._resume(overrides)
+        resume = None if found is None else found.path
+        oom_kills = evidence.oom_kills()
+        try:
+            launched = spawn(live.spec, number, overrides, resume, gpus=action.gpus)
+        except OSError as error:
+            reason = f"{error.filename or 'the keeper'}: {error.strerror}"
+            live.events.post(SpawnFailure(reason=reason, disk_full=error.errno in _NO_ROOM))
+            return
+        live.attempt = LiveAttempt(
+            spec=live.spec, number=number, keeper=launched.keeper, resume=resume, oom_kills=oom_kills
+        )
+        live.events.await_answer(launched.ready_fd)
+        live.events.watch(launched.keeper, Source.KEEPER)
+        self._forget_first_resume()
+
+    def _forget_first_resume(self) -> None:
+        """`--resume` and `--phase` hold for the first attempt only."""
+        live = self._live
+        if live.spec.resume == "auto" and live.spec.phase is None:
+            return
+        live.spec = live.picker.spec = replace(live.spec, resume="auto", phase=None)
+        try:
+            live.spec.save()
+        except OSError as error:
+            complain(f"run.json: {error}; the next supervisor may resume from where this one did")
+
+    def adopt(self, number: int, keeper: Identity | None, resume: Path | None) -> None:
+        """Take over a live attempt of a supervisor that is gone."""
+        live = self._live
+        attempt = LiveAttempt(
+            spec=live.spec, number=number, keeper=keeper, resume=resume, oom_kills=evidence.oom_kills()
+        )
+        attempt.read_trainer()
+        live.attempt = attempt
+        live.gpus.adopt((read_json(attempt.folder.launch) or {}).get("environment"))
+        live.events.watch(keeper, Source.KEEPER)
+
+    def _terminate(self, *, wake: bool) -> None:
+        attempt = self._live.attempt
+        for who in attempt.targets() if attempt is not None else ():
+            proc.send(who, signal.SIGTERM)
+            if wake:
+                proc.send(who, signal.SIGCONT)
+
+    def _kill(self) -> None:
+        """The keeper kills its tree; without one, we do."""
+        attempt = self._live.attempt
+        if attempt is None:
+            return
+        if attempt.keeper is None:
+            self._live.orphans.sweep(attempt)
+        else:
+            proc.send(attempt.keeper, signal.SIGTERM)
+            proc.send(attempt.keeper, signal.SIGCONT)
+
+    # -- in every turn of the loop ------------------------------------------------------------------------------------
+
+    @property
+    def due_s(self) -> float | None:
+        """When `upkeep` has something to do again though nothing happens."""
+        due = (self._live.monitor.due_s, self._live.alerts.due_s, self._service.due_s)
+        return min((due_s for due_s in due if due_s is not None), default=None)
+
+    def upkeep(self, state: State) -> None:
+        """Tell the service manager and people how it goes; care for the processes beside the trainer."""
+        live, now_s = self._live, time.monotonic()
+        self._service.see(state, self._settings, now_s)
+        self._service.show(state, self._recorder.detail(state), self._recorder.pace)
+        live.alerts.see(state)
+        if isinstance(state, Running | Stopping):
+            self._recorder.alarm(state.watch.main.beat)
+        live.jobs.end_overdue(now_s)
+        if live.attempt is not None:
+            live.attempt.stacks.end_overdue(now_s)
+            self._sweep(live.attempt)
+        if isinstance(state, Ended):
+            return
+        self._keep_monitor(state, now_s)
+        before_s, shown = self._refreshed
+        now = f"{type(state).__name__} {state.history.attempt}"
+        if now != shown or now_s >= before_s + _REFRESH_S:
+            self._refreshed = (now_s, now)
+            self._refresh(state, now_s)
+
+    def _refresh(self, state: State, now_s: float) -> None:
+        live = self._live
+        live.alerts.look_at_disk()
+        live.monitor.order(facts={**self._recorder.pace.document(), "restarts": state.history.restarts.total})
+        if not isinstance(state, Running | Stopping):  # a trainer that starts has the processor to itself
+            return
+        if live.attempt is not None:
+            self._maintenance.look(live.attempt)
+        if self._settings.uses_gpu and live.monitor.kill_if_silent(now_s):
+            self._recorder.note("monitor", "The monitor hangs and is started anew; GPU values are unknown meanwhile.")
+
+    def _sweep(self, attempt: LiveAttempt) -> None:
+        """Kill what a trainer without a keeper has left, again and again until nothing is."""
+        if attempt.orphan_s is not None and not attempt.swept and self._live.orphans.sweep(attempt):
+            self._live.orphans.write_exit(attempt)
+            attempt.swept = True
+
+    def _keep_monitor(self, state: State, now_s: float) -> None:
+        """Have one once a trainer runs, and have it measure that."""
+        monitor, attempt = self._live.monitor, self._live.attempt
+        if isinstance(state, Running):
+            monitor.expect(now_s)
+        monitor.follow(attempt.trainer.pid if attempt is not None and attempt.trainer is not None else None)
+        if monitor.due_s is None or now_s < monitor.due_s:
+            return
+        who = None
+        try:
+            who = monitor.start()
+        except OSError as error:
+            complain(f"the monitor could not be started: {error}")
+        self._live.events.watch(who, Source.MONITOR)

@@ -1,0 +1,158 @@
+"""Record: write what must survive. A write that fails never stops the watching."""
+
+import os
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from fred_supervisor.attempt import incident
+from fred_supervisor.contract.alarm import sentence_of
+from fred_supervisor.contract.checkpoint import CheckpointFile
+from fred_supervisor.contract.files import read_json, write_json
+from fred_supervisor.contract.heartbeat import Beat
+from fred_supervisor.linux import sd_notify
+from fred_supervisor.linux.proc import Identity
+from fred_supervisor.linux.text_io import complain
+from fred_supervisor.policy.actions import Report
+from fred_supervisor.policy.pace import Pace
+from fred_supervisor.policy.requests import Request
+from fred_supervisor.policy.settings import Settings
+from fred_supervisor.policy.state import Running, State, Stopping
+from fred_supervisor.run.live_run import LiveRun
+from fred_supervisor.store import lock, state_file
+from fred_supervisor.store.journal import Journal
+from fred_supervisor.store.monitor_sample import newest_sample
+from fred_supervisor.words.terminal_text import printable
+
+_REFRESH_S: Final = 5.0
+"""Between two snapshots while nothing happens but progress."""
+_ALARMING: Final = ("alarm", "stalled", "failed", "completed", "memory forecast", "GPU")
+"""Notes that are alerts, too."""
+
+
+class Recorder:
+    """The files of `supervisor/` that tell people, programs and the next supervisor what happens."""
+
+    def __init__(
+        self, live: LiveRun, settings: Settings, own: Identity, *, lock_fd: int, on_note: Callable[[str], None]
+    ) -> None:
+        """`lock_fd` holds the run's lock; `on_note` is called with each sentence for a person."""
+        self._live = live
+        self._settings = settings
+        self._own = own
+        self._lock_fd = lock_fd
+        self._on_note = on_note
+        run = live.spec.dir
+        self.pace = Pace(losses=state_file.losses_from(read_json(run.state) or {}))
+        self._journal = Journal(run)
+        self._last_note = ""
+        self._alarm: str | None = None
+        self._written = ""
+        self._written_s = 0.0
+        self._owed: dict[int, dict[str, Any]] = {}
+        """Incidents that could not be written, for the disk was full."""
+
+    # -- the snapshot -------------------------------------------------------------------------------------------------
+
+    def record(self, state: State, *, durable: bool) -> None:
+        """Write the snapshot where it is due: durably when the state has changed."""
+        now_s = time.monotonic()
+        if isinstance(state, Running | Stopping):
+            self.pace.see(state.watch.main.beat, now_s)
+        if not self._due(state, now_s, durable=durable):
+            return
+        if not lock.is_at(self._lock_fd, self._live.spec.dir):
+            self._restore_run_dir()
+        document = state_file.document(
+            state=state,
+            settings=self._settings,
+            now_s=now_s,
+            last_note=self._last_note,
+            outlook=self._live.gpus.warnings.text,
+            supervisor=self._own,
+            pace={**self.pace.document(), "losses": self.pace.losses.document()},
+            incidents=len(self._journal.incident_numbers()),
+        )
+        try:
+            write_json(self._live.spec.dir.state, document, durable=durable)
+        except OSError as error:
+            complain(f"state.json: {error}")
+        else:
+            self._owed = {n: owed for n, owed in self._owed.items() if not self._journal.write_incident(n, owed)}
+
+    def detail(self, state: State) -> str:
+        """How it goes, as the snapshot says it."""
+        said = state_file.detail(state, self._settings, time.monotonic(), self._last_note)
+        return " ".join(filter(None, (said, self._live.gpus.warnings.text)))
+
+    def _due(self, state: State, now_s: float, *, durable: bool) -> bool:
+        """A person would see something new, or the last snapshot is old."""
+        level = state.watch.main.level if isinstance(state, Running) else ""
+        seen = f"{state_file.word(state, self._settings)} {level} {state.history.attempt} {self._last_note}"
+        if not durable and seen == self._written and now_s - self._written_s < _REFRESH_S:
+            return False
+        self._written, self._written_s = seen, now_s
+        return True
+
+    def _restore_run_dir(self) -> None:
+        """The run dir was deleted under us: make what `status`, `stop` and the next supervisor need."""
+        live = self._live
+        try:
+            live.spec.dir.supervisor.mkdir(mode=0o700, parents=True, exist_ok=True)
+            taken = lock.take(live.spec.dir)
+            if taken is None:
+                self.note("superseded", "Another supervisor has taken the run dir's place; this one leaves.")
+                live.events.post(Request.STOP)
+                return
+            os.close(self._lock_fd)
+            self._lock_fd = taken
+            live.spec.save()
+            if live.attempt is not None:
+                live.attempt.write_launch()
+        except OSError as error:
+            complain(f"the run dir is gone, and cannot be made again: {error}")
+            return
+        self.note("run dir lost", "The run dir was deleted while the run was live; checkpoints before that are lost.")
+
+    # -- the history --------------------------------------------------------------------------------------------------
+
+    def note(self, event: str, text: str) -> None:
+        """For people: into the journal, the status and the service manager's."""
+        text = printable(text)
+        self._last_note = text
+        self._journal.append(event, text=text)
+        self._on_note(text)
+        sd_notify.tell(STATUS=text)
+        if event in _ALARMING:
+            self._live.alerts.tell(event, event, text)
+
+    def alarm(self, beat: Beat | None) -> None:
+        """What the trainer has to say while it trains on; told when it changes."""
+        if beat is None or beat.alarm == self._alarm:
+            return
+        self._alarm = beat.alarm
+        if beat.alarm is None:
+            self.note("alarm over", "What the trainer complained of is over.")
+        else:
+            self.note("alarm", sentence_of(beat.alarm))
+
+    def incident(self, report: Report, resume: CheckpointFile | None) -> None:
+        """A new incident; `resume` is where the next attempt starts from."""
+        document = incident.document(
+            report,
+            number=max(self._journal.next_incident(), max(self._owed, default=0) + 1),
+            resume=resume,
+            sample=newest_sample(self._live.spec.dir),
+            spec=self._live.spec,
+        )
+        if not self._journal.write_incident(document["id"], document):
+            self._owed[document["id"]] = document
+        text = f"{document['cause']} {document['action']}"
+        self.note("incident", text)
+        self._live.alerts.tell("incident", f"incident {document['id']} ({document['kind']})", text, document)
+
+    def recovered(self) -> None:
+        """Training has passed its furthest point again: the incidents before are over."""
+        for changed in incident.recovered(self._journal.incidents(), datetime.now(UTC)):
+            self._journal.write_incident(changed["id"], changed)
