@@ -229,8 +229,8 @@ def fred_train(words: list[str], box: Path) -> None:
         assert main(["synth", str(out), *words[3:], *small]) == 0
     elif words[0] == "data":
         assert main(words[1:]) == 0
-    elif words[0] == "predict":  # tests/trainer/report/test_predict.py runs it
-        parse("fred_trainer.cli.predict", words[1:])
+    elif words[0] in ("predict", "evaluate"):  # tests/trainer/report and tests/trainer/evaluate run them
+        parse(f"fred_trainer.cli.{words[0]}", words[1:])
     else:  # tests/trainer run it
         resume = words[words.index("--resume") + 1] if "--resume" in words else None
         if resume:

@@ -38,8 +38,7 @@ from fred_trainer.runtime.precision import choose_precision
 CPU: Final = torch.device("cpu")
 WIDTH_PX, HEIGHT_PX, INPUT_PX = 512, 288, 256
 DRONE_PX = (31.0, 92.0)
-"""At a width of 1280 px. Most of FRED's are smaller, and would be too small for an input of so few pixels."""
-"""At the detector's input drones are 6 to 18 px wide."""
+"""At a width of 1280 px; at the detector's input 6 to 18 px. Most of FRED's are smaller: too small for this input."""
 HARD: Final[tuple[Scenery, ...]] = ("night", "hover")
 EASY: Final[tuple[Scenery, ...]] = ("day", "several", "fast")
 TRAIN: Final = {

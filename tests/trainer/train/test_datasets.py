@@ -67,6 +67,7 @@ def test_the_split_and_the_negatives_are_flags(tmp_path):
     assert sum(challenging) > sum(canonical)
     assert sizes(settings("--negatives=1")) == (7 * 8, 8)
     assert sizes(settings("--negatives=0")) == canonical
+    assert sizes(settings("--train-on=all")) == (sum(canonical), canonical[1])
 
 
 def test_training_from_a_cache_is_training_from_the_files(settings_for, caplog):

@@ -45,6 +45,15 @@ def test_the_last_epoch_is_always_evaluated():
     assert not parse("--no-eval-map").evaluates(300)
 
 
+def test_nothing_is_measured_on_what_was_trained_on():
+    settings = parse("--train-on=all", "--eval-every=1")
+    assert not any(settings.evaluates(epoch) for epoch in range(1, 301))
+    assert settings.recorded["train_on"] == "all"
+    assert parse().train_on == "held-in"
+    with pytest.raises(ConfigError, match="--eval-only with --train-on all: nothing was held out"):
+        parse("--train-on=all", "--eval-only")
+
+
 def test_a_quick_test_has_an_epoch_of_each_phase():
     settings = parse("--quick-test")
     assert [settings.phase_of(epoch) for epoch in range(1, settings.goal_epoch + 1)] == ["freeze", "unfreeze"]

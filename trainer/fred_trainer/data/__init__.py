@@ -15,7 +15,7 @@ from fred_trainer.data.read.published import TEST_SEQUENCES, SplitName
 from fred_trainer.data.read.sequences import read_sequence
 from fred_trainer.data.read.stored_index import open_index, read_index
 from fred_trainer.data.samples.augment import Augmentation
-from fred_trainer.data.samples.dataset import Batch, PairDataset, Sample, collate, init_worker
+from fred_trainer.data.samples.dataset import FRED_SIZE, Batch, PairDataset, Sample, collate, init_worker
 from fred_trainer.data.samples.frame_cache import FrameCache, open_cache
 from fred_trainer.data.samples.geometry import boxes_to_source, canvas, clip_to_frame
 from fred_trainer.data.samples.sampler import EpochBatches, EpochOrder
@@ -25,6 +25,7 @@ from fred_trainer.data.synth.conditions import SCENERIES, Scenery
 from fred_trainer.data.synth.sequence_writer import LAYOUTS, write_sequences
 
 __all__ = [
+    "FRED_SIZE",
     "LAYOUTS",
     "MODALITIES",
     "SCENERIES",

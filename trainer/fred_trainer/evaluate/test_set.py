@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fred_trainer.data import (
+    FRED_SIZE,
     TEST_SEQUENCES,
     Pair,
     PairDataset,
@@ -35,8 +36,6 @@ log = logging.getLogger("fred_trainer")
 
 BLOCK_FRAMES: Final = 30
 """One second: what is drawn anew for the interval of a single sequence, whose frames are alike."""
-_SIZE_WIDTH: Final = 1280.0
-"""px: the width that the bins of box sizes are for."""
 _TRAINED_ON: Final = {
     "all": "all training sequences",
     "held-in": "the training sequences that were not held out",
@@ -245,8 +244,8 @@ def _groups(
 
 
 def _scores(frames: Sequence[FrameDetections], group: Callable[[FrameDetections], int], samples: int) -> FrameSetScores:
-    truth = [frame.truth * (_SIZE_WIDTH / frame.pair.width) for frame in frames]
-    found = [{"boxes": frame.boxes * (_SIZE_WIDTH / frame.pair.width), "scores": frame.scores} for frame in frames]
+    truth = [frame.truth * (FRED_SIZE[0] / frame.pair.width) for frame in frames]
+    found = [{"boxes": frame.boxes * (FRED_SIZE[0] / frame.pair.width), "scores": frame.scores} for frame in frames]
     table = match(truth, found)
     groups = np.array([group(frame) for frame in frames])
     return FrameSetScores(

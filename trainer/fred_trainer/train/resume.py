@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fred_supervisor.contract.builtin.flags import FLAGS
 from fred_supervisor.contract.checkpoint import list_checkpoints, why_invalid
 from fred_trainer.checkpoint.load import is_foreign, load
 from fred_trainer.checkpoint.saver import not_finite
@@ -132,7 +133,8 @@ def refuse_another(training: Training, state: dict[str, Any], path: Path) -> Non
 
     `--force-resume` only warns; weights that do not fit are refused all the same.
     """
-    then, now = state["config"], training.settings.recorded
+    defaults = {flag.key: flag.default for flag in FLAGS if flag.recorded}  # of what was no flag yet when it was made
+    then, now = {**defaults, **state["config"]}, training.settings.recorded
     unlike = [
         f"{key} {then.get(key)} there, {now.get(key)} here"
         for key in sorted({*then, *now})

@@ -157,6 +157,11 @@ def settings_from(given: argparse.Namespace, environ: Mapping[str, str] = os.env
     settings = TrainSettings(**values)
     if settings.quick_test:
         settings = replace(settings, epochs=2, freeze_epochs=1)
+    if settings.eval_only and settings.train_on == "all":
+        raise ConfigError(
+            "--eval-only with --train-on all: nothing was held out that could tell how good it is; use"
+            " `fred-train evaluate`, which scores the published test sequences"
+        )
     if settings.freeze_only and (settings.skip_freeze or settings.freeze_epochs == 0):
         raise ConfigError(
             "--freeze-only leaves nothing to do with --skip-freeze or --freeze-epochs 0: drop one of them"

@@ -3,7 +3,7 @@
 import gc
 import hashlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import cv2
 import numpy as np
@@ -18,6 +18,9 @@ from fred_trainer.data.samples.sample_maker import SampleMaker
 from fred_trainer.data.samples.scene_reader import SceneReader
 from fred_trainer.data.samples.transforms import pixels
 
+FRED_SIZE: Final = (1280, 720)
+"""px."""
+
 
 class Sample(NamedTuple):
     """One frame on the canvas."""
@@ -30,6 +33,8 @@ class Sample(NamedTuple):
     """Of the pair."""
     unreadable: tuple[tuple[str, str], ...] = ()
     """(file, reason) of every image that could not be read and for which the next pair was taken instead."""
+    frame_size: tuple[int, int] = FRED_SIZE
+    """Width and height of the source frame, px."""
 
 
 class Batch(NamedTuple):
@@ -43,6 +48,8 @@ class Batch(NamedTuple):
     """B."""
     unreadable: tuple[tuple[str, str], ...] = ()
     """(file, reason) of the images that could not be read."""
+    frame_sizes: tuple[tuple[int, int], ...] = ()
+    """B of the width and height of a source frame, px; empty: all are as FRED's."""
 
     def pin_memory(self) -> "Batch":
         """In page-locked memory: DataLoader calls this."""
@@ -113,6 +120,7 @@ class PairDataset(Dataset[Sample]):
             scene["boxes"].as_subclass(torch.Tensor).float(),
             self._table.id(index),
             tuple(unreadable),
+            self._table.size(index),
         )
 
 
@@ -132,6 +140,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         [sample.boxes for sample in samples],
         [sample.id for sample in samples],
         tuple(left_out for sample in samples for left_out in sample.unreadable),
+        tuple(sample.frame_size for sample in samples),
     )
 
 
