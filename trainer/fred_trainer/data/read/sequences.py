@@ -1,5 +1,6 @@
 """From folders in FRED's layout, or the zip archives of its release, to an index."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -19,6 +20,8 @@ from fred_trainer.data.read.index import (
 from fred_trainer.data.read.pair import Pair, Subset
 from fred_trainer.data.read.published import TEST_SEQUENCES
 from fred_trainer.data.read.source import File, Folder, PlainFolder, ZipFolder, list_sequences
+
+log = logging.getLogger("fred_trainer")
 
 LOOKS_LIKE: Final = "<number>/RGB/*.jpg, <number>/Event/Frames/*.png and <number>/coordinates.txt"
 """A sequence, for messages."""
@@ -92,6 +95,9 @@ def read_sequence(path: Path) -> list[Pair]:
     if images.size is None:
         raise DataError(f"{path} holds no images: a sequence has {LOOKS_LIKE.replace('<number>/', '')}")
     boxes, _, _ = _read_boxes(folder, images, notes)
+    for what, count in notes.counts.items():
+        if "left out" in what:  # images that one may look for
+            log.warning("%s: %d %s", path, count, what)
     return _pairs(number, images, boxes, None)
 
 

@@ -20,7 +20,7 @@ from fred_trainer.data.read.image import Image
 
 log = logging.getLogger("fred_trainer")
 
-Kind = Literal["ram", "disk"]
+CacheKind = Literal["ram", "disk"]
 
 GIB: Final = 1 << 30
 FREE_SHARE: Final = 0.5
@@ -113,7 +113,7 @@ class FrameCache:
 
 
 def open_cache(
-    kind: Kind, folder: Path, *, key: Sequence[str], frames: int, frame_bytes: int, gib: float | None
+    kind: CacheKind, folder: Path, *, key: Sequence[str], frames: int, frame_bytes: int, gib: float | None
 ) -> FrameCache:
     """A cache for `frames` frames of up to `frame_bytes` each, or for as many as `gib` or half of what is free allow.
 
