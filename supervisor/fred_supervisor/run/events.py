@@ -60,10 +60,12 @@ class Events:
         self._selector.register(self._wake_read, selectors.EVENT_READ, Source.SIGNAL)
         self._posted: list[Request | SpawnFailure] = []
         self._gone: set[Source] = set()
+        self._takes_signals = False
 
     def take_signals(self) -> None:
         """From now on signals are requests."""
         proc.become_subreaper()
+        self._takes_signals = True
         signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
         for number in SIGNALS:
             signal.signal(number, lambda *_: None)
@@ -116,6 +118,16 @@ class Events:
             spawn_failure=failure,
             jobs=self._jobs.finished(),
         )
+
+    def close(self) -> None:
+        """Signals are recorded no more, and no descriptor stays open."""
+        if self._takes_signals:
+            signal.set_wakeup_fd(-1)
+        for fd in [fd for source in Source if source is not Source.SIGNAL for fd in self._registered(source)]:
+            self._close(fd)
+        self._selector.close()
+        self._wake_read.close()
+        self._wake_write.close()
 
     def _signals(self) -> Request | None:
         numbers = b""

@@ -37,3 +37,4 @@ class LiveRun:
         self.jobs.leave()
         self.monitor.leave()
         self.alerts.leave()
+        self.events.close()

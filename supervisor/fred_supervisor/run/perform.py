@@ -178,7 +178,6 @@ class Performer:
         """Tell the service manager and people how it goes; care for the processes beside the trainer."""
         live, now_s = self._live, time.monotonic()
         self._service.see(state, self._settings, now_s)
-        self._service.show(state, self._recorder.detail(state), self._recorder.pace)
         live.alerts.see(state)
         if isinstance(state, Running | Stopping):
             self._recorder.alarm(state.watch.main.beat)
@@ -186,17 +185,17 @@ class Performer:
         if live.attempt is not None:
             live.attempt.stacks.end_overdue(now_s)
             self._sweep(live.attempt)
-        if isinstance(state, Ended):
-            return
-        self._keep_monitor(state, now_s)
-        before_s, shown = self._refreshed
-        now = f"{type(state).__name__} {state.history.attempt}"
-        if now != shown or now_s >= before_s + _REFRESH_S:
-            self._refreshed = (now_s, now)
+        if not isinstance(state, Ended):
+            self._keep_monitor(state, now_s)
+        before_s, before = self._refreshed
+        headline = self._recorder.headline(state)
+        if headline != before or now_s >= before_s + _REFRESH_S:
+            self._refreshed = (now_s, headline)
             self._refresh(state, now_s)
 
     def _refresh(self, state: State, now_s: float) -> None:
         live = self._live
+        self._service.show(state, self._recorder.detail(state), self._recorder.pace)
         live.alerts.look_at_disk()
         live.monitor.order(facts={**self._recorder.pace.document(), "restarts": state.history.restarts.total})
         if not isinstance(state, Running | Stopping):  # a trainer that starts has the processor to itself

@@ -40,7 +40,7 @@ class QuietHours:
 
 def _parsed(text: str) -> "Window | None":
     """None for one that was fine at the start and no longer is: a time zone may be gone."""
-    from fred_supervisor.monitor.quiet import parse_window  # noqa: PLC0415 - see Hours
+    from fred_supervisor.monitor.quiet import parse_window  # noqa: PLC0415 - see QuietHours
 
     try:
         return parse_window(text)
@@ -50,7 +50,7 @@ def _parsed(text: str) -> "Window | None":
 
 
 def _told(windows: "tuple[Window, ...]") -> str:
-    from fred_supervisor.monitor.quiet import quiet_at  # noqa: PLC0415 - see Hours
+    from fred_supervisor.monitor.quiet import quiet_at  # noqa: PLC0415 - see QuietHours
 
     found = quiet_at(windows, datetime.now(UTC))
     until = "for ever" if found.until is None else f"until {found.until:%Y-%m-%dT%H:%M:%SZ}"
