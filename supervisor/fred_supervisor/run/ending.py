@@ -12,6 +12,7 @@ from fred_supervisor.contract import environment
 from fred_supervisor.contract.files import now_text, read_json, write_json
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.proc import Identity
+from fred_supervisor.policy.message import JournalEvent
 from fred_supervisor.run.control import live_supervisor
 from fred_supervisor.store import lock, state_file
 from fred_supervisor.store.journal import Journal
@@ -133,6 +134,6 @@ def _record(spec: RunSpec, left: list[Identity]) -> None:
                 "supervisor": {**(before.get("supervisor") or {}), "version": fred_supervisor.__version__},
             },
         )
-        Journal(spec.dir).append("stopped", text=text)
+        Journal(spec.dir).append(JournalEvent.STOPPED, text=text)
     finally:
         os.close(fd)

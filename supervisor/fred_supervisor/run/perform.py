@@ -29,6 +29,7 @@ from fred_supervisor.policy.actions import (
     Spawn,
     Terminate,
 )
+from fred_supervisor.policy.message import JournalEvent, Topic, say
 from fred_supervisor.policy.observation import SpawnFailure
 from fred_supervisor.policy.remedies import effective_overrides
 from fred_supervisor.policy.settings import Settings
@@ -38,6 +39,7 @@ from fred_supervisor.run.live_run import LiveRun
 from fred_supervisor.run.maintenance import Maintenance
 from fred_supervisor.run.record import Recorder
 from fred_supervisor.run.service import Service
+from fred_supervisor.words.sentences import sentence
 
 _REFRESH_S: Final = 5.0
 """Between two rounds of what need not be done in every turn of the loop."""
@@ -73,7 +75,7 @@ class Performer:
             case Spawn():
                 self._spawn(action, state)
             case AnswerStart():
-                self._answer_start(action.error)
+                self._answer_start(None if action.error is None else sentence(action.error).rstrip("."))
             case DumpStacks():
                 if live.attempt is not None:
                     live.attempt.ask_stacks()
@@ -86,7 +88,7 @@ class Performer:
             case Recovered():
                 self._recorder.recovered()
             case Note():
-                self._recorder.note(action.event, action.text)
+                self._recorder.note(action.event, action.message)
 
     def _overrides(self, state: State) -> Overrides:
         return effective_overrides(self._settings, state.history.overrides)
@@ -101,7 +103,7 @@ class Performer:
         return self._live.picker.newest(
             phase=spec.phase,
             blamed=overrides.blamed,
-            tell=lambda text: self._recorder.note("checkpoint passed over", text),
+            tell=lambda message: self._recorder.note(JournalEvent.CHECKPOINT_PASSED_OVER, message),
         )
 
     def _spawn(self, action: Spawn, state: State) -> None:
@@ -203,7 +205,7 @@ class Performer:
         if live.attempt is not None:
             self._maintenance.look(live.attempt)
         if self._settings.uses_gpu and live.monitor.kill_if_silent(now_s):
-            self._recorder.note("monitor", "The monitor hangs and is started anew; GPU values are unknown meanwhile.")
+            self._recorder.note(JournalEvent.MONITOR, say(Topic.MONITOR_HANGS))
 
     def _sweep(self, attempt: LiveAttempt) -> None:
         """Kill what a trainer without a keeper has left, again and again until nothing is."""
