@@ -9,6 +9,7 @@ import pytest
 from fred_supervisor.contract.heartbeat import Beat, Section
 from fred_supervisor.linux import proc
 from fred_supervisor.policy.cause import EndedBy
+from fred_supervisor.policy.message import Topic, say
 from fred_supervisor.policy.pace import Pace
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import (
@@ -61,8 +62,8 @@ def stopping(by: EndedBy, until_s: float) -> Stopping:
         (RUNNING, True),
         (Paused(history=BOOK), True),
         (Holding(history=BOOK, cause="disk full", condition="", since_s=0.0, probe_s=0.0), True),
-        (Ended(history=BOOK, outcome=RunOutcome.COMPLETED, sentence=""), True),
-        (Ended(history=BOOK, outcome=RunOutcome.FAILED, sentence=""), False),
+        (Ended(history=BOOK, outcome=RunOutcome.COMPLETED, message=say(Topic.STOPPED)), True),
+        (Ended(history=BOOK, outcome=RunOutcome.FAILED, message=say(Topic.STOPPED)), False),
     ],
 )
 def test_ready_when_taken_up(heard, state, ready: bool):

@@ -23,6 +23,7 @@ from fred_supervisor.monitor.processes import Processes
 from fred_supervisor.monitor.quiet import quiet_at
 from fred_supervisor.monitor.xids import KernelLog, Xids
 from fred_supervisor.store.monitor_ring import Ring, ring_path
+from fred_supervisor.words.sentences import sentence
 
 FORMAT: Final = 1
 NEAR_S: Final = 60.0
@@ -259,7 +260,7 @@ class Monitor:
             "sample_mono_s": None if self._sampled_s is None else round(self._sampled_s, 3),
             "nvml": {"state": str(answer.state), "text": answer.text, "took_s": answer.took_s, "stuck": answer.stuck},
             "driver": driver,
-            "chosen": {"uuids": self._gpus.chosen.uuids, "text": self._gpus.chosen.text},
+            "chosen": {"uuids": self._gpus.chosen.uuids, "text": sentence(self._gpus.chosen.message)},
             "gpus": self._documents,
             "xids": self._xids.of(None),
             "kernel_log": "ok" if kernel_log is None else kernel_log,

@@ -92,6 +92,7 @@ class Topic(StrEnum):
     STOPPED_BACKING_OFF = "stopped while backing off"
     STOPPED_HOLDING = "stopped while holding"
     STOPPED_PAUSED = "stopped while paused"
+    STOPPED_BY_OTHERS = "stopped without its supervisor"
     STOPPED_UNKILLABLE = "stopped: unkillable"
     HELD_TOO_LONG = "held too long"
 
@@ -102,6 +103,13 @@ class Topic(StrEnum):
     GPU_TOO_LITTLE = "gpu: too little memory"
     SEVERAL = "several"
     UNKILLABLE = "unkillable"
+
+    # Which GPUs a program will see.
+    CUDA_UNSET = "cuda: unset"
+    CUDA_UNKNOWN = "cuda: unknown"
+    CUDA_NAMED_TWICE = "cuda: named twice"
+    CUDA_NO_SUCH_GPU = "cuda: no such gpu"
+    CUDA_MEANS = "cuda: means"
 
     # What happens meanwhile.
     ADOPTED = "adopted"

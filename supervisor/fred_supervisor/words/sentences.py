@@ -185,6 +185,20 @@ def _launched(facts: Facts) -> str:
     return f"Attempt {facts['attempt']} runs as pid {pid}{where}."
 
 
+def _stopped_by_others(facts: Facts) -> str:
+    left = "" if facts["survivor"] is None else f" Process {facts['survivor']} does not end on SIGKILL."
+    return f"Stopped by request; its supervisor was dead or hung.{left}"
+
+
+def _cuda_means(facts: Facts) -> str:
+    text = f"CUDA_VISIBLE_DEVICES={facts['value']} means {', '.join(facts['uuids']) or 'no GPU'}."
+    if facts["ended"] is not None:
+        text += f" {facts['ended']} names no GPU, and CUDA ignores what follows."
+    if facts["order_unsure"]:
+        text += " The GPUs differ and CUDA may count the fastest first: set CUDA_DEVICE_ORDER=PCI_BUS_ID or use UUIDs."
+    return text
+
+
 SENTENCES: Final[Mapping[Topic, str | Callable[[Facts], str]]] = {
     Topic.PLACE: _place,
     Topic.GPU_PLACE: _gpu_place,
@@ -271,6 +285,7 @@ SENTENCES: Final[Mapping[Topic, str | Callable[[Facts], str]]] = {
     Topic.STOPPED_BACKING_OFF: "Stopped while waiting for a relaunch.",
     Topic.STOPPED_HOLDING: "Stopped while holding.",
     Topic.STOPPED_PAUSED: "Stopped while paused.",
+    Topic.STOPPED_BY_OTHERS: _stopped_by_others,
     Topic.STOPPED_UNKILLABLE: "Stopped. {condition}",
     Topic.HELD_TOO_LONG: "Held for {hours:.0f} h: {condition}",
     Topic.NO_SUCH_GPU: _no_such_gpu,
@@ -279,6 +294,11 @@ SENTENCES: Final[Mapping[Topic, str | Callable[[Facts], str]]] = {
     Topic.GPU_TOO_LITTLE: "{place}: {need_mib} MiB are needed and {free_mib} MiB are free; {holders}.",
     Topic.SEVERAL: lambda facts: " ".join(facts["parts"]),
     Topic.UNKILLABLE: _unkillable,
+    Topic.CUDA_UNSET: "CUDA_VISIBLE_DEVICES is not set: every GPU is visible.",
+    Topic.CUDA_UNKNOWN: "The driver has not answered yet.",
+    Topic.CUDA_NAMED_TWICE: "CUDA_VISIBLE_DEVICES={value} names {word} twice: CUDA sees no GPU.",
+    Topic.CUDA_NO_SUCH_GPU: "CUDA_VISIBLE_DEVICES={value}: no such GPU, so all are watched.",
+    Topic.CUDA_MEANS: _cuda_means,
     Topic.ADOPTED: "Attempt {attempt} was found alive and is adopted.",
     Topic.ALARM: lambda facts: alarm_sentence(facts["alarm"]),
     Topic.ALARM_OVER: "What the trainer complained of is over.",
