@@ -24,7 +24,7 @@ from fred_supervisor.policy.state import (
     Stopping,
 )
 from fred_supervisor.policy.watch import begin
-from fred_supervisor.run.service import Service, progress_line
+from fred_supervisor.run.service import Service, how_it_goes
 
 BOOK = RunHistory(attempt=1)
 RUNNING = Running(history=BOOK, watch=begin(0.0), since_s=0.0)
@@ -105,11 +105,11 @@ def test_progress_in_one_line():
     place = {"phase": "unfreeze", "epoch": 61, "epochs": 300, "step": 120, "steps": 930, "loss": 1.23456}
     pace = Pace(images_per_s=41.2, _eta_s=18600.0)
     beat = Beat(**known, **place, section=Section.TRAIN)
-    assert progress_line(beat, pace) == (
-        "unfreeze, epoch 61 of 300, step 120 of 930, loss 1.235, 41.2 images/s, 5:10:00 left"
+    assert how_it_goes(beat, pace) == (
+        "unfreeze phase, epoch 61 of 300, step 120 of 930, loss 1.235, 41.2 images/s, 5:10:00 left"
     )
     nothing = dict.fromkeys(place) | {"epoch": 3}
-    assert progress_line(Beat(**known, **nothing, section=Section.CHECKPOINT), Pace()) == "saving, epoch 3"
+    assert how_it_goes(Beat(**known, **nothing, section=Section.CHECKPOINT), Pace()) == "epoch 3, saving"
 
 
 @pytest.mark.parametrize(("before", "after"), [("-500\n", "0"), ("0\n", "0\n"), ("300\n", "300\n")])

@@ -49,9 +49,9 @@ def document(
         "checkpoint": None if resume is None else str(resume.path),
         "action": printable(sentence(report.action)),
         "recovered_after_s": None,
-        "facts": {"cause": found.message.document(), "action": report.action.document()},
         "evidence": {
             **told,
+            "facts": {"cause": found.message.document(), "action": report.action.document()},
             "ranks": _ranks(folder.heartbeat),
             "stacks": printable_lines(seen.stacks) or None,
             "memory": _memory(sample),

@@ -55,14 +55,14 @@ class Service:
     def show(self, state: State, detail: str, pace: Pace) -> None:
         """How it goes, in one line."""
         beat = state.watch.main.beat if isinstance(state, Running) and state.watch.stalled_s is None else None
-        told = "" if beat is None or beat.epoch is None else _how_it_goes(beat, pace)
+        told = "" if beat is None or beat.epoch is None else how_it_goes(beat, pace)
         text = f"Attempt {state.history.attempt}: {told}" if told else detail
         if text != self._shown:
             self._shown = text
             sd_notify.tell(STATUS=text)
 
 
-def _how_it_goes(beat: Beat, pace: Pace) -> str:
+def how_it_goes(beat: Beat, pace: Pace) -> str:
     """E.g. "unfreeze phase, epoch 61 of 300, step 120 of 930, loss 1.23, 41 images/s, 5:10:00 left"."""
     known = pace.document()
     parts = (
