@@ -41,8 +41,6 @@ from fred_supervisor.run.record import Recorder
 from fred_supervisor.run.service import Service
 from fred_supervisor.words.sentences import sentence
 
-_REFRESH_S: Final = 5.0
-"""Between two rounds of what need not be done in every turn of the loop."""
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -59,7 +57,7 @@ class Performer:
         self._answer_start = answer_start
         self._service = Service()
         self._maintenance = Maintenance(live, output_max_mib=settings.output_max_mib, note=recorder.note)
-        self._refreshed = (float("-inf"), "")
+        self._snapshots = 0
 
     # -- actions ------------------------------------------------------------------------------------------------------
 
@@ -189,13 +187,12 @@ class Performer:
             self._sweep(live.attempt)
         if not isinstance(state, Ended):
             self._keep_monitor(state, now_s)
-        before_s, before = self._refreshed
-        headline = self._recorder.headline(state)
-        if headline != before or now_s >= before_s + _REFRESH_S:
-            self._refreshed = (now_s, headline)
+        if self._recorder.snapshots != self._snapshots:
+            self._snapshots = self._recorder.snapshots
             self._refresh(state, now_s)
 
     def _refresh(self, state: State, now_s: float) -> None:
+        """With each snapshot: when a person would see something new, or after a few seconds."""
         live = self._live
         self._service.show(state, self._recorder.detail(state), self._recorder.pace)
         live.alerts.look_at_disk()

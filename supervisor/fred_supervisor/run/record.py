@@ -45,6 +45,8 @@ class Recorder:
         self._on_note = on_note
         run = live.spec.dir
         self.pace = Pace(losses=state_file.losses_from(read_json(run.state) or {}))
+        self.snapshots = 0
+        """How many were due so far."""
         self._journal = Journal(run)
         self._last_note = ""
         self._alarm: str | None = None
@@ -81,11 +83,6 @@ class Recorder:
         else:
             self._owed = {n: owed for n, owed in self._owed.items() if not self._journal.write_incident(n, owed)}
 
-    def headline(self, state: State) -> str:
-        """Differs when a person would see something new."""
-        level = state.watch.main.level if isinstance(state, Running) else ""
-        return f"{state_file.word(state, self._settings)} {level} {state.history.attempt} {self._last_note}"
-
     def detail(self, state: State) -> str:
         """How it goes, as the snapshot says it."""
         said = detail_sentence(state, self._settings, time.monotonic(), self._last_note)
@@ -93,10 +90,12 @@ class Recorder:
 
     def _due(self, state: State, now_s: float, *, durable: bool) -> bool:
         """A person would see something new, or the last snapshot is old."""
-        headline = self.headline(state)
-        if not durable and headline == self._written and now_s - self._written_s < _REFRESH_S:
+        level = state.watch.main.level if isinstance(state, Running) else ""
+        seen = f"{state_file.word(state, self._settings)} {level} {state.history.attempt} {self._last_note}"
+        if not durable and seen == self._written and now_s - self._written_s < _REFRESH_S:
             return False
-        self._written, self._written_s = headline, now_s
+        self._written, self._written_s = seen, now_s
+        self.snapshots += 1
         return True
 
     def _restore_run_dir(self) -> None:
