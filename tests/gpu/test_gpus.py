@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.monitor.conftest import Nvidia
-from tests.supervisor.conftest import Fred
+from tests.helpers.fred import Fred, kill_supervisor
+from tests.helpers.nvidia import Nvidia
 
 from fred_supervisor.contract.files import read_json
 
@@ -222,8 +222,7 @@ def test_a_supervisor_that_dies_while_it_waits_for_a_gpu_answers_no_end_twice(fr
     until(lambda: (sample(fred).get("gpus") or [{}])[0].get("trainer_mib") == 8 << 10)
     os.kill(trainer, signal.SIGKILL)
     until(lambda: fred.status()["state"] == "starting" and len(fred.incidents()) == 1)
-    os.kill(fred.status()["supervisor"]["pid"], signal.SIGKILL)
-    until(lambda: not fred.status()["supervisor"]["alive"])
+    kill_supervisor(fred)
     nvidia.say("gpus 1")
     assert fred("start", "--name", "t").returncode == 0
     until(lambda: fred.status()["state"] == "completed")
@@ -240,9 +239,7 @@ def test_a_command_for_several_gpus_keeps_them(fred, nvidia, tmp_path: Path):
 
 def test_a_run_that_is_adopted_keeps_its_gpu(fred, nvidia, until):
     assert fred("start", "--name", "t", "--", *WAITS).returncode == 0
-    supervisor = fred.status()["supervisor"]["pid"]
-    os.kill(supervisor, signal.SIGKILL)
-    until(lambda: not fred.status()["supervisor"]["alive"])
+    kill_supervisor(fred)
     assert fred("start", "--name", "t").returncode == 0
     assert [line["event"] for line in fred.journal()][-1] == "adopted"
     until(lambda: (sample(fred).get("chosen") or {}).get("uuids") == [uuid(fred, 0)])
