@@ -87,6 +87,22 @@ def test_a_gpu_of_one_run_is_not_chosen_for_another(fred, nvidia, until):
     assert shared.returncode == 0, shared.stderr
 
 
+def test_runs_that_start_at_once_each_have_a_gpu_of_their_own(fred, nvidia, until):
+    nvidia.say("gpus 3", f"1.used {GIB}", f"2.used {2 * GIB}")  # all of them would take GPU 0
+    names = ("t", "u", "v")
+    starts = [fred.popen("start", "--name", name, "--config", "soon.toml", "--", *WAITS) for name in names]
+    for start in starts:
+        start.communicate()
+        assert start.returncode == 0
+    shown = [fred.run_dir.with_name(f"fred_{name}") / "supervisor/attempts/0001/output.log" for name in names]
+    given = [until(lambda path=path: path.exists() and path.read_text()).strip() for path in shown]
+    assert sorted(given) == sorted(uuid(fred, index) for index in range(3))
+    for name in names:
+        journal = fred.run_dir.with_name(f"fred_{name}") / "supervisor/journal.jsonl"
+        events = {json.loads(line)["event"] for line in journal.read_text().splitlines()}
+        assert not events & {"incident", "held"}, "who finds its GPU taken asks again, at once"
+
+
 def test_a_launch_waits_until_the_memory_is_free(fred, nvidia, stranger, until):
     nvidia.say("gpus 1", f"0.used {20 * GIB}", f"0.process {stranger.pid} {19 * GIB}")
     done = fred("start", "--name", "t", "--gpu-memory", "12GiB", "--config", "soon.toml", "--", *SHOWS)
