@@ -4,6 +4,7 @@ import torch
 
 from fred_supervisor.contract import Heartbeat
 from fred_supervisor.contract.checkpoint import FORMAT_VERSION
+from fred_trainer.checkpoint.load import MODEL_VERSION
 
 
 class Listening(Heartbeat):
@@ -22,6 +23,7 @@ def state_of(samples: int, *, mib: float = 0.1, epoch: int = 1) -> dict:
     weight = torch.full((int(mib * (1 << 17)),), float(samples))
     return {
         "format_version": FORMAT_VERSION,
+        "model_version": MODEL_VERSION,
         "epoch": epoch,
         "model": {"weight": weight.clone()},
         "ema": {"weight": weight.clone()},

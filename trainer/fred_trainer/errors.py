@@ -24,6 +24,18 @@ class DiskError(Exception):
     fred_kind = "disk"
 
 
+class OutdatedCheckpointError(CheckpointError):
+    """A checkpoint holds the weights of an earlier version's network. To try an older one would not help."""
+
+    fred_kind = "config"
+
+
+class LearningError(Exception):
+    """The model is sound in numbers and does not learn: a part of it is dead. One line: which part, what to do."""
+
+    fred_kind = "learning"
+
+
 class NonFiniteError(Exception):
     """Loss, gradients or weights are not finite."""
 

@@ -7,7 +7,7 @@ import fred_trainer.train.loop
 from fred_supervisor.contract import Heartbeat
 from fred_supervisor.contract.checkpoint import list_checkpoints
 from fred_trainer.cli.train import run
-from fred_trainer.errors import NonFiniteError
+from fred_trainer.errors import LearningError, NonFiniteError
 from fred_trainer.evaluate import sanity_check
 from fred_trainer.evaluate.sanity_check import fixed_samples, flaw_of
 from fred_trainer.train.setup import prepare
@@ -15,7 +15,9 @@ from fred_trainer.train.setup import prepare
 CPU = torch.device("cpu")
 
 
-def test_every_ten_epochs_and_at_the_end_a_forward_pass_checks_the_model(settings_for, monkeypatch, caplog):
+def test_after_the_first_epoch_every_ten_and_at_the_end_a_forward_pass_checks_the_model(
+    settings_for, monkeypatch, caplog
+):
     """Seed row 13."""
     looked_at = []
     original = fred_trainer.train.loop.check_sanity
@@ -25,7 +27,7 @@ def test_every_ten_epochs_and_at_the_end_a_forward_pass_checks_the_model(setting
     caplog.set_level("INFO")
     settings = settings_for("--freeze-epochs=9", "--epochs=11", "--freeze-batch-size=12", "--unfreeze-batch-size=12")
     assert run(settings, Heartbeat(environ={}, signals=False)) == 0
-    assert looked_at == [10, 11]
+    assert looked_at == [1, 10, 11]
     assert "epoch 10  a forward pass on fixed samples is sound" in caplog.text
 
 
@@ -36,14 +38,38 @@ def test_a_model_that_makes_no_sense_ends_the_run_and_is_not_saved(settings_for,
     original = fred_trainer.train.loop.check_sanity
 
     def spoil(training):
-        with torch.no_grad():
-            training.ema.model.head.classification_head.cls_logits.weight.fill_(3e38)
+        if training.position.epoch == 2:
+            with torch.no_grad():
+                training.ema.model.head.score.weight.fill_(3e38)
         original(training)
 
     monkeypatch.setattr(fred_trainer.train.loop, "check_sanity", spoil)
-    with pytest.raises(NonFiniteError, match="cls_logits"):
+    with pytest.raises(NonFiniteError, match="score"):
         run(settings, Heartbeat(environ={}, signals=False))
     assert [found.sidecar.epoch for found in list_checkpoints(settings.run_dir)] == [1]
+
+
+@pytest.mark.parametrize(
+    ("output", "channel", "says"),
+    [("box", 2, "its widths are"), ("box", 3, "its heights are"), ("score", 0, "its scores are")],
+)
+def test_a_dead_output_ends_the_run_in_its_first_epoch_and_is_not_saved(
+    settings_for, monkeypatch, output, channel, says
+):
+    """Its numbers are finite and its loss falls: nothing else would notice before the end."""
+    settings = settings_for("--freeze-epochs=1", "--epochs=2", "--freeze-batch-size=6", "--unfreeze-batch-size=6")
+    original = fred_trainer.train.loop.check_sanity
+
+    def kill(training):
+        with torch.no_grad():
+            getattr(training.ema.model.head, output).weight[channel].zero_()
+        original(training)
+
+    monkeypatch.setattr(fred_trainer.train.loop, "check_sanity", kill)
+    with pytest.raises(LearningError, match=says) as caught:
+        run(settings, Heartbeat(environ={}, signals=False))
+    assert caught.value.fred_kind == "learning"
+    assert list_checkpoints(settings.run_dir) == []
 
 
 def test_the_samples_are_fixed_and_never_augmented(settings_for):

@@ -39,7 +39,7 @@ def test_a_modality_has_its_streams_and_no_other(modality, channels, streams):
     assert idle == []
     found = model.eval()(images(channels=channels))
     assert len(found) == 2
-    assert {"boxes", "scores", "labels"} == set(found[0])
+    assert {"boxes", "scores"} == set(found[0])
 
 
 def test_the_streams_are_rgb_then_event():

@@ -8,7 +8,7 @@ from fred_supervisor.contract.builtin.trainer_files import FINAL
 from fred_supervisor.contract.checkpoint import list_checkpoints, sidecar_path
 from fred_trainer.checkpoint.load import load
 from fred_trainer.cli.train import run
-from fred_trainer.errors import CheckpointError, ConfigError
+from fred_trainer.errors import CheckpointError, ConfigError, OutdatedCheckpointError
 from fred_trainer.train.setup import prepare
 
 CPU = torch.device("cpu")
@@ -94,6 +94,18 @@ def test_one_that_cannot_be_used_is_passed_over_or_refused_when_named(settings_f
     assert bad.exists()
     with pytest.raises(CheckpointError, match=says):
         prepare(settings_for(*SHORT, f"--resume={bad}"), CPU)
+
+
+def test_a_checkpoint_of_the_network_that_could_die_is_refused_with_the_reason(settings_for, finished):
+    """An older one would be of the same network, and a fresh start would be a surprise: a configuration error."""
+    settings = settings_for(*SHORT)
+    old = {key: value for key, value in finished[FREEZE].items() if key != "model_version"}
+    path = put(settings, old)
+    for flags in ((), (f"--resume={path}",)):
+        with pytest.raises(OutdatedCheckpointError, match="could be dead") as caught:
+            prepare(settings_for(*SHORT, *flags), CPU)
+        assert caught.value.fred_kind == "config"
+    assert prepare(settings_for(*SHORT, "--resume=none"), CPU).samples == 0
 
 
 def test_code_in_a_checkpoint_is_never_run(settings_for, finished, tmp_path):

@@ -7,8 +7,10 @@ from typing import Any, Final
 import torch
 
 from fred_supervisor.contract.checkpoint import FORMAT_VERSION
-from fred_trainer.errors import CheckpointError
+from fred_trainer.errors import CheckpointError, OutdatedCheckpointError
 
+MODEL_VERSION: Final = 2
+"""Of the network whose weights a checkpoint holds. 1: its box head could die in the first steps, for ever."""
 COMMON_KEYS: Final = ("epoch", "model", "ema", "optimizer", "loss")
 """Without these a file is no checkpoint at all; with these alone it is another tool's."""
 KEYS: Final = (*COMMON_KEYS, "format_version", "config", "fingerprints", "position")
@@ -16,7 +18,7 @@ KEYS: Final = (*COMMON_KEYS, "format_version", "config", "fingerprints", "positi
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The state in `path`, on the CPU. Raises CheckpointError."""
+    """The state in `path`, on the CPU. Raises CheckpointError, OutdatedCheckpointError for an earlier version's."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
@@ -31,6 +33,11 @@ def load(path: Path) -> dict[str, Any]:
             f"{path} is of format {version}, this version reads {FORMAT_VERSION}: update fred-supervise"
         )
     loaded: dict[str, Any] = state
+    if not is_foreign(loaded) and loaded.get("model_version", 1) < MODEL_VERSION:
+        raise OutdatedCheckpointError(
+            f"{path} is of an earlier version, in whose detector a side of every box could be dead from the first steps"
+            " on: train afresh, with --resume none or another --run-dir"
+        )
     return loaded
 
 

@@ -1,4 +1,4 @@
-"""Does the model still work? A forward pass on fixed samples, and a look at what comes out."""
+"""Does the model still work, and can it still learn? A forward pass on fixed samples, and a look at its outputs."""
 
 from typing import Final
 
@@ -6,12 +6,21 @@ import torch
 from torch import Tensor
 
 from fred_trainer.data import Batch, PairDataset, collate
-from fred_trainer.errors import NonFiniteError
+from fred_trainer.errors import LearningError, NonFiniteError
 from fred_trainer.model.detector import Detector
+from fred_trainer.model.head import Outputs
 from fred_trainer.runtime.precision import Precision
 
 EVERY_EPOCHS: Final = 10
 SAMPLES: Final = 4
+EPSILON: Final = 1e-6
+"""Two numbers of float32 that differ by less, as a share of them, are one number with rounding."""
+NAMES: Final = {
+    "score": "scores",
+    "fit": "scores of the fit",
+    "x": "horizontal positions",
+    "y": "vertical positions",
+}
 
 
 def fixed_samples(dataset: PairDataset, count: int = SAMPLES) -> Batch:
@@ -24,8 +33,9 @@ def fixed_samples(dataset: PairDataset, count: int = SAMPLES) -> Batch:
 def check(model: Detector, samples: Batch, *, device: torch.device, precision: Precision) -> list[dict[str, Tensor]]:
     """What `model` (in evaluation mode) finds in `samples`, on the CPU: `boxes` `(N, 4)` xyxy px, `scores` `(N,)`.
 
-    Raises NonFiniteError when something in its outputs is not a finite number or a box is none. The raw outputs are
-    looked at, too: what is not a number never passes the score threshold, and would look like an empty sky.
+    Raises NonFiniteError when something in its outputs is not a finite number or a box is none, LearningError when an
+    output is dead. The raw outputs are looked at, too: what is not a number never passes the score threshold, and would
+    look like an empty sky.
     """
     raw: dict[str, Tensor] = {}
     hook = model.head.register_forward_hook(lambda _module, _given, outputs: raw.update(outputs))
@@ -37,6 +47,12 @@ def check(model: Detector, samples: Batch, *, device: torch.device, precision: P
     broken = [name for name, values in raw.items() if not torch.isfinite(values).all()]
     if broken:
         raise NonFiniteError(f"a forward pass on fixed samples gives {', '.join(broken)} that are not finite")
+    dead = dead_outputs(raw)
+    if dead:
+        raise LearningError(
+            f"the detector is dead: its {' and '.join(dead)} are the same in every cell of {len(samples.ids)} samples,"
+            " and will stay so; begin afresh, with a lower --lr or another --seed"
+        )
     found = [{name: one[name].float().cpu() for name in ("boxes", "scores")} for one in found]
     size = (int(samples.images.shape[-2]), int(samples.images.shape[-1]))
     for name, one in zip(samples.ids, found, strict=True):
@@ -44,6 +60,18 @@ def check(model: Detector, samples: Batch, *, device: torch.device, precision: P
         if flaw:
             raise NonFiniteError(f"a forward pass on fixed samples gives boxes that are none: {flaw} in {name}")
     return found
+
+
+def dead_outputs(raw: Outputs) -> list[str]:
+    """Names of those outputs of the head that are one and the same number in all cells."""
+    by_name = {name: values for name, values in raw.items() if name != "box"}
+    by_name |= dict(zip(("x", "y", "widths", "heights"), raw["box"].unbind(dim=-1), strict=True))
+    return [NAMES.get(name, name) for name, values in by_name.items() if _is_constant(values.float())]
+
+
+def _is_constant(values: Tensor) -> bool:
+    low, high = values.min(), values.max()
+    return values.numel() > 1 and bool(high - low <= EPSILON * max(1.0, float(values.abs().max())))
 
 
 def flaw_of(boxes: Tensor, scores: Tensor, size: tuple[int, int]) -> str | None:

@@ -1,26 +1,21 @@
-"""The detector: one backbone per stream, fused level by level, a feature pyramid, and FCOS on top."""
+"""The detector: one backbone per stream, fused level by level, a feature pyramid, and a head on top."""
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
-from functools import partial
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torchvision.models import get_model
-from torchvision.models.convnext import LayerNorm2d
-from torchvision.models.detection import FCOS
-from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead, FCOSRegressionHead
-from torchvision.models.detection.image_list import ImageList
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork
 
 from fred_trainer.model.backbones import BACKBONES, STREAMS, STRIDES, levels_for
+from fred_trainer.model.cells import cells_of
+from fred_trainer.model.head import Head, detections, losses
 
 PYRAMID_CHANNELS: Final = 64
-HEAD_CONVS: Final = 2
 MEAN_AND_STD: Final = {"rgb": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), "event": ((0.0,) * 3, (0.25,) * 3)}
 """Of a stream's channels, in 0..1. RGB: of ImageNet. Event: black, where nothing happens, has to be the zero that
 convolutions pad with; else the picture's border is the strongest edge in it, and hides the few events."""
@@ -65,55 +60,18 @@ class Streams(nn.Module):
         return pyramid
 
 
-class Head(FCOSHead):  # type: ignore[misc]  # torchvision ships no types
-    """FCOS's head with two changes.
-
-    Its losses are sums over the positive cells, and tell how many there were: whoever adds up several micro-batches
-    divides by all their positives, and so gets what one big batch gives.
-
-    It normalises every cell by itself. Group norm, torchvision's choice, takes its variance from the whole map, which
-    is next to nothing where next to nothing happens: the few cells with events then come out fifty times too large and
-    kill the head (event stream alone, 150 steps: mAP50 0.00 with group norm, 0.97 with this one).
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, num_anchors=1, num_classes=1, num_convs=HEAD_CONVS)
-        norm = partial(LayerNorm2d, eps=1e-3)
-        self.classification_head = FCOSClassificationHead(channels, 1, 1, HEAD_CONVS, norm_layer=norm)
-        self.regression_head = FCOSRegressionHead(channels, 1, HEAD_CONVS, norm_layer=norm)
-
-    def compute_loss(
-        self,
-        targets: list[dict[str, Tensor]],
-        head_outputs: dict[str, Tensor],
-        anchors: list[Tensor],
-        matched_idxs: list[Tensor],
-    ) -> dict[str, Tensor]:
-        means = super().compute_loss(targets, head_outputs, anchors, matched_idxs)
-        positives = torch.stack(matched_idxs).ge(0).sum()
-        total = torch.stack(list(means.values())).sum() * positives.clamp(min=1)
-        return {"total": total, "positives": positives}
-
-
-class Detector(FCOS):  # type: ignore[misc]  # torchvision ships no types
+class Detector(nn.Module):
     """The whole model, from uint8 images to losses (training) or boxes (evaluation)."""
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, streams: Streams, *, strides: Sequence[int], kinds: Sequence[str]) -> None:
-        super().__init__(
-            streams,
-            num_classes=1,
-            anchor_generator=AnchorGenerator(tuple((s,) for s in strides), ((1.0,),) * len(strides)),
-            head=Head(streams.out_channels),
-            score_thresh=0.02,
-            nms_thresh=0.6,
-            detections_per_img=100,
-            topk_candidates=300,
-        )
+        super().__init__()
+        self.backbone = streams
+        self.head = Head(streams.out_channels)
+        self.strides = tuple(strides)
         self.kinds = tuple(kinds)
-        self.transform = nn.Identity()  # images come letterboxed; torchvision's would copy them one by one
         mean, std = (torch.tensor([MEAN_AND_STD[kind][n] for kind in kinds]).view(1, -1, 1, 1) for n in (0, 1))
         self.register_buffer("mean", 255 * mean, persistent=False)
         self.register_buffer("std", 255 * std, persistent=False)
@@ -125,19 +83,15 @@ class Detector(FCOS):  # type: ignore[misc]  # torchvision ships no types
     def forward(self, images: Tensor, boxes: list[Tensor] | None = None) -> Any:
         """Losses for `images` `(B, 3·S, H, W)` uint8 with `boxes` (B × `(N, 4)` xyxy px, letterboxed frame).
 
-        In evaluation: B × {"boxes" `(N, 4)` likewise, "scores" `(N,)`, "labels" `(N,)`}.
+        In evaluation: B × {"boxes" `(N, 4)` likewise, "scores" `(N,)`}.
         """
-        features = list(self.backbone(self.normalise(images)).values())
-        outputs = {name: value.to(self.mean.dtype) for name, value in self.head(features).items()}  # of half precision
-        size = (int(images.shape[-2]), int(images.shape[-1]))
-        anchors = self.anchor_generator(ImageList(images, [size] * len(images)), features)
-        cells = [level.shape[-2] * level.shape[-1] for level in features]
+        levels = list(self.backbone(self.normalise(images)).values())
+        outputs = {name: value.to(self.mean.dtype) for name, value in self.head(levels).items()}  # of half precision
+        cells = cells_of(levels, self.strides)
         if self.training:
             assert boxes is not None
-            targets = [{"boxes": b, "labels": b.new_zeros(len(b), dtype=torch.int64)} for b in boxes]
-            return self.compute_loss(targets, outputs, anchors, cells)
-        by_level = {name: list(value.split(cells, dim=1)) for name, value in outputs.items()}
-        return self.postprocess_detections(by_level, [list(a.split(cells)) for a in anchors], [size] * len(images))
+            return losses(outputs, cells, boxes)
+        return detections(outputs, cells, (int(images.shape[-2]), int(images.shape[-1])))
 
 
 def build(*, modality: str, backbone: str, compression_ratio: float, input_size: int) -> Detector:

@@ -119,7 +119,7 @@ def close_epoch(training: Training, services: Services) -> End:
     """Save and evaluate what is due at the end of an epoch. May be repeated: what is done already is left alone."""
     settings, position, ranks = training.settings, training.position, training.ranks
     (stopping,) = ranks.any(services.hb.stopping)
-    if position.epoch % sanity_check.EVERY_EPOCHS == 0 or training.goal_reached:
+    if position.epoch == 1 or position.epoch % sanity_check.EVERY_EPOCHS == 0 or training.goal_reached:
         check_sanity(training)
     names = named_saves(settings, position.epoch)
     evaluates = settings.evaluates(position.epoch) and position.evaluated < position.epoch

@@ -12,7 +12,7 @@ from fred_supervisor.contract.builtin.flags import FLAGS
 from fred_supervisor.contract.checkpoint import list_checkpoints, why_invalid
 from fred_trainer.checkpoint.load import is_foreign, load
 from fred_trainer.checkpoint.saver import not_finite
-from fred_trainer.errors import CheckpointError, ConfigError
+from fred_trainer.errors import CheckpointError, ConfigError, OutdatedCheckpointError
 from fred_trainer.train.state import Training
 
 log = logging.getLogger("fred_trainer")
@@ -62,6 +62,8 @@ def _try(training: Training, path: Path) -> str | None:
     """Take up the checkpoint at `path`; why not, when it does not load, or is another tool's and does not fit."""
     try:
         state = load(path)
+    except OutdatedCheckpointError:
+        raise
     except CheckpointError as error:
         return str(error)
     try:

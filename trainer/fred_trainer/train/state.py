@@ -8,6 +8,7 @@ import torch
 from fred_supervisor.contract.builtin.trainer_files import TrainerFiles
 from fred_supervisor.contract.checkpoint import FORMAT_VERSION
 from fred_supervisor.contract.files import read_json
+from fred_trainer.checkpoint.load import MODEL_VERSION
 from fred_trainer.data import EpochOrder, PairDataset, UnreadableImages
 from fred_trainer.model.detector import Detector
 from fred_trainer.runtime.precision import Precision
@@ -101,6 +102,7 @@ class Training:
         model.update((name, value) for name, value in statistics.items() if name in model)
         return {
             "format_version": FORMAT_VERSION,
+            "model_version": MODEL_VERSION,
             "epoch": self.position.epoch,
             "model": model,
             "ema": ema,

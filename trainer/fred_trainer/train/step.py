@@ -51,13 +51,14 @@ def update(training: Training, group: Sequence[MicroBatch], rate: float) -> int:
     """
     optimizer, scaler, position, ranks = training.optimizer, training.scaler, training.position, training.ranks
     parameters = [p for p in training.model.parameters() if p.grad is not None]
+    gradients = [p.grad for p in parameters if p.grad is not None]
     positives = torch.stack([micro.positives for micro in group]).sum().float()
     loss_sum = torch.stack([micro.loss for micro in group]).sum()
-    ranks.add_up([p.grad for p in parameters] + [positives, loss_sum], statistics(training.model))
+    ranks.add_up([*gradients, positives, loss_sum], statistics(training.model))
     positives.clamp_(min=1)
     mean_loss = loss_sum / positives
     scaler.unscale_(optimizer)
-    torch._foreach_div_([p.grad for p in parameters], positives)
+    torch._foreach_div_(gradients, positives)
     norm = torch.nn.utils.clip_grad_norm_(parameters, GRADIENT_NORM_MAX)
     loss, gradient = torch.stack([mean_loss, norm]).tolist()  # the one wait for the device of a step
     if not math.isfinite(loss) or not (math.isfinite(gradient) or scaler.is_enabled()):

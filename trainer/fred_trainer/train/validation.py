@@ -4,7 +4,7 @@ import logging
 import time
 
 from fred_trainer.data import EpochBatches, EpochOrder
-from fred_trainer.errors import NonFiniteError
+from fred_trainer.errors import LearningError, NonFiniteError
 from fred_trainer.evaluate import sanity_check
 from fred_trainer.evaluate.evaluate import evaluate
 from fred_trainer.evaluate.metrics import Scores
@@ -17,11 +17,11 @@ log = logging.getLogger("fred_trainer")
 
 
 def check_sanity(training: Training) -> None:
-    """Raise NonFiniteError, and have nothing saved, unless the averaged weights still make sense of fixed samples."""
+    """Raise NonFiniteError or LearningError, and have nothing saved, unless the averaged weights work."""
     samples = sanity_check.fixed_samples(training.validation_set)
     try:
         found = sanity_check.check(training.ema.model, samples, device=training.device, precision=training.precision)
-    except NonFiniteError:
+    except (NonFiniteError, LearningError):
         training.rollback.torn = True
         raise
     boxes = sum(len(one["boxes"]) for one in found)
