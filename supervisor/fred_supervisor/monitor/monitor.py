@@ -238,7 +238,7 @@ class Monitor:
                 xid_counts=self._xids.counts,
                 wall_s=time.time(),
             )
-            self._write("Prometheus", lambda: write_atomic(self.prometheus_path, text.encode(), durable=False))
+            self._write("Prometheus", lambda: write_atomic(self.prometheus_path, text, durable=False))
             if record:
                 self._write("ring", lambda: self._ring.append(self._record(document)))
                 if document["mono_s"] - self._curved_s >= self._config.period_s * 0.9:
