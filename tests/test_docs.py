@@ -36,7 +36,7 @@ from fred_supervisor.contract.checkpoint import CheckpointMeta
 from fred_supervisor.policy.cause import IncidentKind
 from fred_supervisor.policy.remedies import ROWS
 from fred_supervisor.store.status import status_document
-from tests.supervisor.history import make_history
+from tests.helpers.history import make_history
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -143,7 +143,7 @@ def fred_supervise(words: list[str], box: Path) -> None:
     assert words[0] in command.COMMANDS
     if words[0] == "start":
         return start(words[1:])
-    if words[0] == "drill":  # tests/supervisor/test_drill.py runs it
+    if words[0] == "drill":  # tests/cli/test_drill.py runs it
         return parse("fred_supervisor.cli.drill", words[1:])
     if words[0] == "install-service" and "--user" not in words:
         words = [*words, "--user"]  # into the box, not into this machine

@@ -30,7 +30,7 @@ from fred_supervisor.store.layout import RunDir
 from fred_supervisor.store.monitor_ring import read_ring, ring_path
 from fred_supervisor.store.run_spec import RunSpec
 
-SOURCE: Final = Path(__file__).parents[1] / "tests/monitor/fake_nvml.c"
+SOURCE: Final = Path(__file__).parents[1] / "tests/helpers/native/fake_nvml.c"
 GPUS: Final = 8
 MIB: Final = 1 << 20
 

@@ -1,6 +1,5 @@
 """Which checkpoint is the newest valid one, and that there is always one."""
 
-import json
 import os
 import zipfile
 from dataclasses import asdict, replace
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.helpers.sidecar import change_sidecar
 
 from fred_supervisor.contract import find_latest_checkpoint
 from fred_supervisor.contract.checkpoint import (
@@ -20,7 +20,6 @@ from fred_supervisor.contract.checkpoint import (
     sidecar_path,
     why_invalid,
 )
-from fred_supervisor.contract.files import write_json
 
 
 def write(run_dir: Path, name: str, *, content: str = "weights", also: tuple[str, ...] = (), **facts: object) -> Path:
@@ -100,10 +99,6 @@ DAMAGE = {
     "from the future": lambda p: change_sidecar(p, format_version=FORMAT_VERSION + 1),
     "not finite": lambda p: change_sidecar(p, finite=False),
 }
-
-
-def change_sidecar(path: Path, **facts: object) -> None:
-    write_json(sidecar_path(path), {**json.loads(sidecar_path(path).read_text()), **facts})
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())

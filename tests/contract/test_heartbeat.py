@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fred_supervisor.contract import Heartbeat, environment
-from fred_supervisor.contract.alarm import Alarm, sentence_of
+from fred_supervisor.contract.alarm import Alarm
 from fred_supervisor.contract.error_file import ErrorKind, read_error
 from fred_supervisor.contract.heartbeat import RECORD_BYTES, Section, parse
+from fred_supervisor.words.alarms import alarm_sentence
 
 
 @pytest.fixture
@@ -191,7 +192,7 @@ def test_signals_are_taken(path: Path):
 def test_the_client_needs_the_standard_library_only():
     code = "import sys; from fred_supervisor.contract import Heartbeat, find_latest_checkpoint; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    foreign = {"torch", "numpy", "psutil", "pynvml", "apscheduler", "rich"}
+    foreign = {"torch", "numpy", "psutil", "pynvml", "apscheduler", "prometheus_client", "jinja2"}
     assert foreign.isdisjoint({name.partition(".")[0] for name in done.stdout.split()})
 
 
@@ -200,12 +201,12 @@ def test_an_alarm_stands_until_it_is_over(path: Path):
     hb.alarm(Alarm.DISK_FULL)
     hb.beat(epoch=1, step=2)
     assert parse(path.read_bytes()).alarm == Alarm.DISK_FULL
-    assert "the disk is full" in sentence_of(parse(path.read_bytes()).alarm)
+    assert "the disk is full" in alarm_sentence(parse(path.read_bytes()).alarm)
     hb.alarm(None)
     assert parse(path.read_bytes()).alarm is None
     hb.alarm("no coffee")
-    assert sentence_of(parse(path.read_bytes()).alarm) == "The trainer says: no_coffee."
+    assert alarm_sentence(parse(path.read_bytes()).alarm) == "The trainer says: no_coffee."
 
 
 def test_every_alarm_has_a_sentence():
-    assert all(sentence_of(alarm).endswith(".") for alarm in Alarm)
+    assert all(alarm_sentence(alarm).endswith(".") for alarm in Alarm)

@@ -1,115 +1,27 @@
-"""A machine with GPUs, without any: our own NVML library and a wall clock that can be set, for real processes."""
+"""Monitors and their drivers, as the supervisor runs them: real processes."""
 
 import functools
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from tests.helpers.nvidia import Nvidia
+from tests.helpers.wait import WAIT_S, wait_until
 
 from fred_supervisor.contract.files import read_json
 from fred_supervisor.monitor.nvml_client import Answer, NvmlClient
 from fred_supervisor.store.layout import RunDir
 from fred_supervisor.store.monitor_ring import read_ring, ring_path
-
-HERE = Path(__file__).parent
-WAIT_S = 60.0
-"""For what happens at once on an idle machine."""
-
-
-def wait_until(condition: Callable[[], Any], timeout_s: float = WAIT_S) -> Any:
-    """Wait for a condition to become true, and return its value."""
-    end_s = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < end_s, "it did not happen in time"
-        time.sleep(0.01)
-    return value
-
-
-@pytest.fixture
-def until() -> Callable[..., Any]:
-    return wait_until
-
-
-@pytest.fixture(scope="session")
-def native(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with `new/` and `old/libnvidia-ml.so.1` and `wall_clock.so`."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler for the fake NVML library")
-    folder = tmp_path_factory.mktemp("native")
-    flags = ["-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
-    hidden = [*flags, "-fvisibility=hidden", "-Wl,-soname,libnvidia-ml.so.1"]
-    (folder / "new").mkdir()
-    (folder / "old").mkdir()
-    builds = [
-        [compiler, *hidden, "-o", folder / "new/libnvidia-ml.so.1", HERE / "fake_nvml.c"],
-        [compiler, *hidden, "-DOLD_DRIVER", "-o", folder / "old/libnvidia-ml.so.1", HERE / "fake_nvml.c"],
-        [compiler, *flags, "-o", folder / "wall_clock.so", HERE / "wall_clock.c", "-ldl"],
-    ]
-    running = [subprocess.Popen(build) for build in builds]
-    assert [process.wait() for process in running] == [0, 0, 0]
-    return folder
-
-
-@dataclass
-class Nvidia:
-    """The driver of one test."""
-
-    folder: Path
-    native: Path
-    age: str = "new"
-    environ: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("FRED_", "CUDA_"))}
-        self.environ = {
-            **inherited,
-            "LD_LIBRARY_PATH": str(self.native / self.age),
-            "FRED_FAKE_NVML": str(self.folder / "nvml"),
-            "FRED_FAKE_NVML_CLOSED": str(self.folder / "closed"),
-        }
-        self.say("gpus 1")
-
-    def say(self, *lines: str) -> None:
-        """From now on the driver says this."""
-        beside = self.folder / "nvml.new"
-        beside.write_text("\n".join(lines) + "\n")
-        beside.replace(self.folder / "nvml")
-
-    @property
-    def closed(self) -> bool:
-        """NVML was closed properly."""
-        return (self.folder / "closed").exists()
-
-    def spawn(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "fred_supervisor.monitor.nvml_worker", str(os.getpid())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            env=self.environ,
-        )
-
-
-@pytest.fixture
-def nvidia(native: Path, tmp_path: Path) -> Nvidia:
-    return Nvidia(tmp_path, native)
-
-
-@pytest.fixture
-def old_nvidia(native: Path, tmp_path: Path) -> Nvidia:
-    return Nvidia(tmp_path, native, age="old")
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from fred_supervisor.monitor.forecast import Trend
 from fred_supervisor.monitor.health import GpuRemedy, judge
 from fred_supervisor.monitor.xids import bus_key
 from fred_supervisor.policy.cuda_visible import Device, resolve
+from fred_supervisor.words.sentences import sentence
 
 A, B, C = "GPU-aaaa1111-0", "GPU-aaaa2222-0", "GPU-cccc3333-0"
 PART = "MIG-dddd4444-0"
@@ -44,14 +45,14 @@ DEVICES = [
 def test_visible_devices(value: str | None, uuids: tuple[str, ...] | None) -> None:
     chosen = resolve(value, DEVICES, pci_order=True)
     assert chosen.uuids == uuids
-    assert chosen.text.endswith(".")
+    assert sentence(chosen.message).endswith(".")
 
 
 def test_indices_of_different_gpus_are_uncertain_without_the_order() -> None:
-    assert "PCI_BUS_ID" in resolve("0", DEVICES, pci_order=False).text
-    assert "PCI_BUS_ID" not in resolve("0", DEVICES, pci_order=True).text
-    assert "PCI_BUS_ID" not in resolve("0", DEVICES[:2], pci_order=False).text
-    assert "PCI_BUS_ID" not in resolve(A, DEVICES, pci_order=False).text
+    assert "PCI_BUS_ID" in sentence(resolve("0", DEVICES, pci_order=False).message)
+    assert "PCI_BUS_ID" not in sentence(resolve("0", DEVICES, pci_order=True).message)
+    assert "PCI_BUS_ID" not in sentence(resolve("0", DEVICES[:2], pci_order=False).message)
+    assert "PCI_BUS_ID" not in sentence(resolve(A, DEVICES, pci_order=False).message)
 
 
 def verdict(**facts: Any) -> health.Health:

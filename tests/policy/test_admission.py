@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.policy.messages import said
 from tests.policy.test_decide import NO_PAUSE, History, oom
 
 from fred_supervisor.policy.actions import Action, AnswerStart, AskGpu, Note, ReleaseGpus, Report, Spawn, Terminate
@@ -11,6 +12,7 @@ from fred_supervisor.policy.admission import Admit, Deny, Gpu, GpuNeed, Holder, 
 from fred_supervisor.policy.cause import Cause, EndedBy, Evidence, IncidentKind
 from fred_supervisor.policy.decide import decide, wake_s
 from fred_supervisor.policy.launching import launch
+from fred_supervisor.policy.message import JournalEvent, Topic, say
 from fred_supervisor.policy.observation import Observation, SpawnFailure
 from fred_supervisor.policy.requests import Request
 from fred_supervisor.policy.state import (
@@ -25,10 +27,11 @@ from fred_supervisor.policy.state import (
     State,
     Stopping,
 )
+from fred_supervisor.words.sentences import sentence
 
 
 def gpu(index: int, **changes: Any) -> Gpu:
-    facts = {"uuid": f"GPU-{index}", "index": index, "place": f"GPU {index}", "free_mib": 10000, "total_mib": 24000}
+    facts = {"uuid": f"GPU-{index}", "index": index, "free_mib": 10000, "total_mib": 24000}
     return Gpu(**{**facts, **changes})
 
 
@@ -52,7 +55,7 @@ def holder(mib: int | None = 9000, *, ours: bool | None = False) -> Holder:
         ("none is visible", GpuNeed(), [gpu(0, allowed=False)], ()),
         ("no GPU", GpuNeed(memory_mib=1), [], ()),
         ("not the taken", GpuNeed(), [gpu(0), gpu(1, free_mib=20000, taken_by="u")], ("GPU-0",)),
-        ("not the one in trouble", GpuNeed(), [gpu(0), gpu(1, free_mib=20000, trouble="lost")], ("GPU-0",)),
+        ("not the one in trouble", GpuNeed(), [gpu(0), gpu(1, free_mib=20000, trouble=said("lost"))], ("GPU-0",)),
         ("a part of a split one", GpuNeed(), [gpu(0, split=True), gpu(0, uuid="MIG-1", part=True)], ("MIG-1",)),
         ("unknown need", GpuNeed(), [gpu(0, free_mib=0, holders=(holder(),))], ("GPU-0",)),
         ("unknown memory", GpuNeed(memory_mib=9), [gpu(0, free_mib=None, total_mib=None)], ("GPU-0",)),
@@ -80,19 +83,19 @@ LEFT = gpu(0, free_mib=1, holders=(holder(ours=True),))
         (GpuNeed(memory_mib=11000), [gpu(0, free_mib=9000)], Cause.GPU_MEMORY, "the driver names nobody"),
         (GpuNeed(), [LEFT], Cause.GPU_MEMORY, "left over from the attempt before"),
         (GpuNeed(), [gpu(0, taken_by="u")], Cause.GPU_MEMORY, "taken by the run u; --gpu 0 would share it"),
-        (GpuNeed(), [gpu(0, trouble="The GPU is lost. Run: sudo reboot")], Cause.GPU, "GPU 0: The GPU is lost. Run: sudo reboot"),
-        (GpuNeed(named=("0", "1")), [gpu(0), gpu(1, trouble="lost.")], Cause.GPU, "GPU 1: lost."),
+        (GpuNeed(), [gpu(0, trouble=said("The GPU is lost. Run: sudo reboot"))], Cause.GPU, "GPU 0: The GPU is lost. Run: sudo reboot"),
+        (GpuNeed(named=("0", "1")), [gpu(0), gpu(1, trouble=said("lost."))], Cause.GPU, "GPU 1: lost."),
         (GpuNeed(named=("7",)), [gpu(0)], Cause.GPU, "--gpu 7: no such GPU; there are: 0 (GPU-0)."),
         (GpuNeed(named=("GPU-",)), [gpu(0), gpu(1)], Cause.GPU, "no such GPU"),
         (GpuNeed(named=("0",), memory_mib=11000), [gpu(0)], Cause.GPU_MEMORY, "11000 MiB are needed"),
-        (GpuNeed(memory_mib=11000), [gpu(0), gpu(1, trouble="lost.")], Cause.GPU_MEMORY, "GPU 1: lost."),
+        (GpuNeed(memory_mib=11000), [gpu(0), gpu(1, trouble=said("lost."))], Cause.GPU_MEMORY, "GPU 1: lost."),
     ],
 )  # fmt: skip
 def test_denied(need: GpuNeed, gpus: list[Gpu], cause: Cause, says: str):
     verdict = choose(need, gpus)
     assert isinstance(verdict, Deny)
     assert verdict.cause is cause
-    assert says in verdict.sentence
+    assert says in sentence(verdict.message)
 
 
 def test_after_an_attempt_its_memory_is_waited_for_rather_than_another_gpu_taken():
@@ -121,15 +124,15 @@ def test_after_an_attempt_its_memory_is_waited_for_rather_than_another_gpu_taken
 def test_blame(name: str, one: Gpu, need_mib: int | None, least_mib: int | None):
     found = blame([one], need_mib)
     assert (found and found.need_mib) == least_mib, name
-    assert found is None or "process 4711 (python x.py) of anna" in found.sentence
+    assert found is None or "process 4711 (python x.py) of anna" in sentence(found.message)
 
 
 # -- in the life of a run -----------------------------------------------------------------------------------------------
 
-NO = Deny(cause=Cause.GPU_MEMORY, sentence="GPU 0: no.")
-LOST = Deny(cause=Cause.GPU, sentence="GPU 0: lost.")
-SOON = Deny(cause=Cause.GPU_MEMORY, sentence="GPU 0: it lets go.", soon=True)
-ABSENT = Deny(cause=Cause.GPU, sentence="--gpu 7: no such GPU.", absent=True)
+NO = Deny(cause=Cause.GPU_MEMORY, message=said("GPU 0: no."))
+LOST = Deny(cause=Cause.GPU, message=said("GPU 0: lost."))
+SOON = Deny(cause=Cause.GPU_MEMORY, message=said("GPU 0: it lets go."), soon=True)
+ABSENT = Deny(cause=Cause.GPU, message=said("--gpu 7: no such GPU."), absent=True)
 YES = Admit(uuids=("GPU-1",))
 BLIND = Admit(uuids=("GPU-1",), blind=True)
 ON_GPU = replace(NO_PAUSE, uses_gpu=True)
@@ -143,8 +146,8 @@ def test_where_one_may_be_it_is_asked_for_and_the_attempt_is_not_counted_before_
     assert launch(ON_GPU, RunHistory(attempt=3)) == (AwaitingGpu(history=RunHistory(attempt=3)), (AskGpu(),))
 
 
-HELD_NO = Holding(history=RunHistory(), cause=Cause.GPU_MEMORY, condition="GPU 0: no.", since_s=1.0, probe_s=31.0)
-HELD_LOST = replace(HELD_NO, cause=Cause.GPU, condition="GPU 0: lost.")
+HELD_NO = Holding(history=RunHistory(), cause=Cause.GPU_MEMORY, condition=said("GPU 0: no."), since_s=1.0, probe_s=31.0)
+HELD_LOST = replace(HELD_NO, cause=Cause.GPU, condition=said("GPU 0: lost."))
 FIRST = RunHistory(attempt=1)
 RELEASED = ReleaseGpus()
 NOTHING: tuple[Action, ...] = ()
@@ -158,20 +161,20 @@ NOTHING: tuple[Action, ...] = ()
         ({"admission": Admit()}, Starting(history=FIRST), (Spawn(),)),
         ({"admission": BLIND}, Starting(history=FIRST), (Spawn(gpus=("GPU-1",), shared=True),)),
         ({"admission": replace(YES, named=True)}, Starting(history=FIRST), (Spawn(gpus=("GPU-1",), shared=True),)),
-        ({"admission": NO}, HELD_NO, (Note(event="held", text="Not launched: GPU 0: no."), RELEASED)),
-        ({"admission": LOST}, HELD_LOST, (Note(event="held", text="Not launched: GPU 0: lost."), ReleaseGpus(nvml=True))),
-        ({"admission": SOON}, AwaitingGpu(history=RunHistory(), ask_s=1.2, waits_for="GPU 0: it lets go."), NOTHING),
-        ({"admission": ABSENT}, replace(HELD_LOST, condition="--gpu 7: no such GPU."),
-         (Note(event="held", text="Not launched: --gpu 7: no such GPU."), ReleaseGpus(nvml=True))),
-        ({"request": Request.STOP}, Ended(history=RunHistory(), outcome=RunOutcome.STOPPED, sentence="Stopped before the launch."),
-         (Note(event="stopped", text="Stopped before the launch."), RELEASED)),
-        ({"request": Request.STOP, "admission": YES}, Ended(history=RunHistory(), outcome=RunOutcome.STOPPED, sentence="Stopped before the launch."),
-         (Note(event="stopped", text="Stopped before the launch."), RELEASED)),
-        ({"request": Request.PAUSE, "admission": YES}, Paused(history=RunHistory()), (Note(event="paused", text="Paused."), RELEASED)),
+        ({"admission": NO}, HELD_NO, (Note(event=JournalEvent.HELD, message=say(Topic.NOT_LAUNCHED, condition=said("GPU 0: no."))), RELEASED)),
+        ({"admission": LOST}, HELD_LOST, (Note(event=JournalEvent.HELD, message=say(Topic.NOT_LAUNCHED, condition=said("GPU 0: lost."))), ReleaseGpus(nvml=True))),
+        ({"admission": SOON}, AwaitingGpu(history=RunHistory(), ask_s=1.2, waits_for=said("GPU 0: it lets go.")), NOTHING),
+        ({"admission": ABSENT}, replace(HELD_LOST, condition=said("--gpu 7: no such GPU.")),
+         (Note(event=JournalEvent.HELD, message=say(Topic.NOT_LAUNCHED, condition=said("--gpu 7: no such GPU."))), ReleaseGpus(nvml=True))),
+        ({"request": Request.STOP}, Ended(history=RunHistory(), outcome=RunOutcome.STOPPED, message=say(Topic.STOPPED_BEFORE_LAUNCH)),
+         (Note(event=JournalEvent.STOPPED, message=say(Topic.STOPPED_BEFORE_LAUNCH)), RELEASED)),
+        ({"request": Request.STOP, "admission": YES}, Ended(history=RunHistory(), outcome=RunOutcome.STOPPED, message=say(Topic.STOPPED_BEFORE_LAUNCH)),
+         (Note(event=JournalEvent.STOPPED, message=say(Topic.STOPPED_BEFORE_LAUNCH)), RELEASED)),
+        ({"request": Request.PAUSE, "admission": YES}, Paused(history=RunHistory()), (Note(event=JournalEvent.PAUSED, message=say(Topic.PAUSED)), RELEASED)),
         ({"request": Request.RESTART}, AwaitingGpu(history=RunHistory()), NOTHING),
         ({"request": Request.RESUME, "admission": YES}, Starting(history=FIRST), (Spawn(gpus=("GPU-1",)),)),
         ({"quiet": "quiet hours"}, Paused(history=RunHistory(), quiet="quiet hours"),
-         (Note(event="paused", text="Paused for quiet hours."), RELEASED)),
+         (Note(event=JournalEvent.PAUSED, message=say(Topic.PAUSED_FOR, quiet="quiet hours")), RELEASED)),
     ],
 )  # fmt: skip
 def test_a_launch_that_waits_for_a_gpu(seen: dict[str, Any], after: State, actions: tuple[Action, ...]):
@@ -205,7 +208,7 @@ def test_what_ends_a_hold_for_a_gpu(held: Deny, admission: Admit | Deny | None, 
     assert isinstance(history.state, after)
     if after is Starting:
         assert history.actions[-2:] == [
-            Note(event="cleared", text=f"Cleared: {held.sentence}"),
+            Note(event=JournalEvent.CLEARED, message=say(Topic.CLEARED, condition=held.message)),
             Spawn(gpus=("GPU-1",), shared=admission is BLIND),
         ]
         assert history.state.history.attempt == 1
@@ -215,7 +218,7 @@ def test_what_ends_a_hold_for_a_gpu(held: Deny, admission: Admit | Deny | None, 
 def test_a_hold_names_what_stands_in_the_way_now():
     history = History(ON_GPU).see(admission=NO).see(after_s=30.0).see(admission=LOST)
     assert isinstance(history.state, Holding)
-    assert (history.state.condition, history.state.cause) == ("GPU 0: lost.", Cause.GPU)
+    assert (history.state.condition, history.state.cause) == (LOST.message, Cause.GPU)
     assert history.actions[-1] == ReleaseGpus(nvml=True)
     assert isinstance(history.see(after_s=30.0).see(admission=BLIND).state, Holding)
 
@@ -246,7 +249,7 @@ NO_PROCESS = SpawnFailure(reason="the keeper: Resource temporarily unavailable")
 @pytest.mark.parametrize(
     ("at_start", "seen", "after", "answer"),
     [
-        (True, {"admission": ABSENT}, Ended, AnswerStart(error="--gpu 7: no such GPU")),
+        (True, {"admission": ABSENT}, Ended, AnswerStart(error=said("--gpu 7: no such GPU."))),
         (False, {"admission": ABSENT}, Holding, None),
         (True, {"admission": NO}, Holding, AnswerStart(error=None)),
         (True, {"request": Request.STOP}, Ended, AnswerStart(error=None)),
@@ -324,13 +327,13 @@ def test_a_request_at_the_moment_of_an_end_is_not_lost(request_: Request, after:
 def test_memory_that_others_hold_is_waited_for_three_times_then_the_batch_is_halved():
     history = History(ON_GPU).train(51, 1, phase="unfreeze")
     for _ in range(2):
-        history.end(**oom(), gpu_others="GPU 0: process 4711 of anna holds 9 MiB.")
+        history.end(**oom(), gpu_others=said("GPU 0: process 4711 of anna holds 9 MiB."))
         assert isinstance(history.state, Holding)
         assert history.state.history.overrides.unfreeze_batch is None
         assert history.state.history.spent == 0
-        assert "anna" in history.state.condition
+        assert "anna" in sentence(history.state.condition)
         history.see(admission=YES).train(51, 1, phase="unfreeze")
-    history.end(**oom(), gpu_others="GPU 0: process 4711 of anna holds 9 MiB.")
+    history.end(**oom(), gpu_others=said("GPU 0: process 4711 of anna holds 9 MiB."))
     assert isinstance(history.state, AwaitingGpu)
     assert history.state.history.overrides.unfreeze_batch == 4
 
@@ -339,16 +342,16 @@ def test_memory_that_others_hold_is_waited_for_three_times_then_the_batch_is_hal
     "end", [{"signal": 6}, {"exit_code": 1}, {"signal": 9}, {"exit_code": 0}, {"ended_by": EndedBy.HANG}]
 )
 def test_a_gpu_in_trouble_is_held_for(end: dict[str, Any]):
-    history = History().train(1, 1).end(**end, gpu_trouble="GPU 0: The GPU is lost. Run: sudo reboot")
+    history = History().train(1, 1).end(**end, gpu_trouble=said("GPU 0: The GPU is lost. Run: sudo reboot"))
     assert isinstance(history.state, Holding)
     (report,) = [a for a in history.actions if isinstance(a, Report)]
     assert (report.diagnosis.cause, report.diagnosis.kind) == (Cause.GPU, IncidentKind.GPU)
-    assert "sudo reboot" in report.diagnosis.sentence
+    assert "sudo reboot" in sentence(report.diagnosis.message)
 
 
 @pytest.mark.parametrize("end", [{"exit_code": 75}, {"exit_code": 78}])
 def test_a_gpu_in_trouble_is_not_why_a_trainer_leaves_in_order(end: dict[str, Any]):
-    history = History().train(1, 1).end(**end, gpu_trouble="GPU 0: lost")
+    history = History().train(1, 1).end(**end, gpu_trouble=said("GPU 0: lost"))
     assert not isinstance(history.state, Holding)
 
 

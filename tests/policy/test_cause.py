@@ -7,6 +7,7 @@ import pytest
 from fred_supervisor.contract.error_file import ErrorKind, ErrorRecord
 from fred_supervisor.contract.heartbeat import Beat, Section
 from fred_supervisor.policy.cause import Cause, EndedBy, Evidence, IncidentKind, diagnose
+from fred_supervisor.words.sentences import sentence
 
 
 def beat(**changes: object) -> Beat:
@@ -69,7 +70,7 @@ TABLE = [
 def test_the_cause(seen: Evidence, cause: Cause, kind: IncidentKind, words: str):
     found = diagnose(seen)
     assert (found.cause, found.kind) == (cause, kind)
-    assert words in found.sentence
+    assert words in sentence(found.message)
 
 
 def test_the_place_is_part_of_what_is_the_same():

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.policy.messages import said
 from tests.policy.test_cause import beat
 
 from fred_supervisor.contract.error_file import ErrorKind, ErrorRecord
@@ -45,6 +46,7 @@ from fred_supervisor.policy.state import (
     advance,
 )
 from fred_supervisor.policy.watch import HeartbeatReading, Learned, stop_grace_s
+from fred_supervisor.words.sentences import sentence
 
 OURS = Settings()
 NO_PAUSE = Settings(backoff_first_s=0.0, backoff_max_s=0.0)
@@ -86,7 +88,7 @@ class History:
 
     @property
     def told(self) -> list[str]:
-        return [a.told for a in self.actions if isinstance(a, Report)]
+        return [sentence(a.action) for a in self.actions if isinstance(a, Report)]
 
     @property
     def launches(self) -> int:
@@ -107,7 +109,7 @@ def test_a_goal_reached_ends_the_run():
 def test_a_crash_after_the_goal_is_completed_with_a_warning():
     history = History().train(9, 10).end(signal=11, beat=beat(done=True))
     assert isinstance(history.state, Ended)
-    assert "crashed afterwards" in history.state.sentence
+    assert "crashed afterwards" in sentence(history.state.message)
 
 
 def test_saved_with_progress_is_relaunched_free_of_charge():
@@ -144,7 +146,7 @@ def test_the_batch_is_halved_down_to_1_and_the_effective_batch_stays():
     assert seen == [(4, 2), (2, 4), (1, 8)]
     history.train(5, 1).end(**oom(phase="unfreeze"))
     assert isinstance(history.state, Ended)
-    assert "smallest batch" in history.state.sentence
+    assert "smallest batch" in sentence(history.state.message)
 
 
 def test_an_out_of_memory_in_the_freeze_phase_halves_the_freeze_batch():
@@ -190,7 +192,7 @@ def test_a_loss_that_is_not_finite_is_tried_in_fp32_once():
     assert history.state.history.overrides.full_precision
     history.end(**failed)
     assert isinstance(history.state, Ended)
-    assert "tried" in history.state.sentence
+    assert "tried" in sentence(history.state.message)
 
 
 def test_host_memory_costs_workers_first_then_the_batch():
@@ -213,7 +215,7 @@ def test_sigkill_never_halves_and_only_the_budget_counts():
         history.train(5, 1).end(signal=9)
     assert history.state.history.overrides.unfreeze_batch is None
     assert isinstance(history.state, Ended)
-    assert "5 relaunches" in history.state.sentence
+    assert "5 relaunches" in sentence(history.state.message)
     assert history.launches == 6
 
 
@@ -420,7 +422,7 @@ def unkillable(request: Request | None = None) -> History:
 def test_what_sigkill_does_not_end_is_held_for(request_: Request | None):
     history = unkillable(request_)
     assert isinstance(history.state, Holding)
-    assert "4711 (in nfs_wait_bit)" in history.state.condition
+    assert "4711 (in nfs_wait_bit)" in sentence(history.state.condition)
     history.see(after_s=3600.0, clear=True)
     assert isinstance(history.state, Holding), "nothing but the end of the process leads on"
     history.end(signal=9)
@@ -432,7 +434,7 @@ def test_what_sigkill_does_not_end_is_not_waited_for_by_stop():
     held = unkillable().see(after_s=1.0, request=Request.STOP).state
     assert isinstance(held, Ended)
     assert held.outcome is RunOutcome.STOPPED
-    assert "4711" in held.sentence
+    assert "4711" in sentence(held.message)
 
 
 def test_a_tree_that_outlives_its_trainer_is_held_for():
@@ -461,7 +463,7 @@ def test_a_run_that_hardly_trains_is_given_up_after_two_hours():
     """It makes a little progress each time, so neither the budget nor the same failure ends it."""
     ended = crawl(1100.0, 50.0, 20).state
     assert isinstance(ended, Ended)
-    assert "only 4% brought training further" in ended.sentence
+    assert "only 4% brought training further" in sentence(ended.message)
     assert ended.history.attempt == 7, "two hours of attempts"
 
 
@@ -501,8 +503,8 @@ ENDS = st.builds(
     ),
     beat=st.none() | st.builds(beat, epoch=st.integers(1, 9), section=st.sampled_from(Section), done=st.booleans()),
     oom_killed=st.sampled_from([None, False, True]),
-    gpu_trouble=st.sampled_from([None, None, "GPU 0: lost"]),
-    gpu_others=st.sampled_from([None, "GPU 0: process 1"]),
+    gpu_trouble=st.sampled_from([None, None, said("GPU 0: lost")]),
+    gpu_others=st.sampled_from([None, said("GPU 0: process 1")]),
     disk_full=st.sampled_from([None, True]),
     resumed_from=st.sampled_from([None, "/a.pth"]),
     unverified=st.booleans(),
@@ -516,9 +518,9 @@ LOOKS = st.builds(
 ADMISSIONS = [
     Admit(uuids=("GPU-1",)),
     Admit(blind=True),
-    Deny(cause=Cause.GPU_MEMORY, sentence="GPU 0: no."),
-    Deny(cause=Cause.GPU_MEMORY, sentence="GPU 0: soon.", soon=True),
-    Deny(cause=Cause.GPU, sentence="--gpu 7: no such GPU.", absent=True),
+    Deny(cause=Cause.GPU_MEMORY, message=said("GPU 0: no.")),
+    Deny(cause=Cause.GPU_MEMORY, message=said("GPU 0: soon."), soon=True),
+    Deny(cause=Cause.GPU, message=said("--gpu 7: no such GPU."), absent=True),
 ]
 STEPS = st.tuples(
     st.sampled_from([0.01, 1.0, 61.0, 4000.0, 90000.0]),
@@ -602,7 +604,7 @@ def test_whatever_happens(steps, foreign: bool, uses_gpu: bool, max_restarts: in
             assert any(isinstance(action, ReleaseGpus) for action in actions), "a GPU that nobody uses is held"
         assert state.history.spent <= max_restarts
         if isinstance(state, Ended) and living:
-            assert "does not end on SIGKILL" in state.sentence
+            assert "does not end on SIGKILL" in sentence(state.message)
         else:
             assert living == has_trainer(state)
         wake = wake_s(with_settings, state)

@@ -3,6 +3,7 @@
 import pytest
 
 from fred_supervisor.policy.hang import HangFacts, ProcessFacts, parse_stacks, why_stuck
+from fred_supervisor.words.sentences import sentence
 
 WAITS = """\
 Thread 0x00007fb7cdd4c6c0 (most recent call first):
@@ -92,7 +93,8 @@ TABLE = [
 
 @pytest.mark.parametrize(("seen", "words"), TABLE)
 def test_what_hangs(seen: HangFacts, words: str | None):
-    told = why_stuck(seen)
+    found = why_stuck(seen)
+    told = None if found is None else sentence(found)
     assert told is None if words is None else words in (told or "")
 
 

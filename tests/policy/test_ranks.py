@@ -10,6 +10,7 @@ from fred_supervisor.policy.ranks import laggard
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import RunHistory, Running, Stopping
 from fred_supervisor.policy.watch import HeartbeatReading, Learned, begin, look
+from fred_supervisor.words.sentences import sentence
 
 
 def beat(step, samples, section=Section.TRAIN):
@@ -66,7 +67,7 @@ def test_a_silent_rank_is_ended_while_the_others_go_on():
     for second in range(2, 40):
         seen = Observation(now_s=float(second), looks=looks(beat(second, 8 * second), beat(1, 8)), busy=True)
         state, actions = decide(settings, state, seen)
-        said += [action.text for action in actions if isinstance(action, Note)]
+        said += [sentence(action.message) for action in actions if isinstance(action, Note)]
         dumps += sum(isinstance(action, DumpStacks) for action in actions)
         if isinstance(state, Stopping):
             break

@@ -1,7 +1,6 @@
 """A machine with the service installed as a person would, and instances of it."""
 
 import contextlib
-import importlib.util
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -10,12 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.systemd import box as _BOX  # noqa: N812 - a fixture has this name
 
-_SPEC = importlib.util.spec_from_file_location("box", Path(__file__).with_name("box.py"))
-_BOX = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(_BOX)
-
-TRAINER = f"{_BOX.PYTHON} /opt/fred/src/tests/systemd/trainer.py"
+TRAINER = f"{_BOX.PYTHON} /opt/fred/src/tests/helpers/trainers/endless.py"
 STATE = "/var/lib/fred-supervise"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 FRED = "/opt/fred/venv/bin/fred-supervise"
-TRAINER = ("/opt/fred/venv/bin/python", "/opt/fred/src/tests/systemd/trainer.py")
+TRAINER = ("/opt/fred/venv/bin/python", "/opt/fred/src/tests/helpers/trainers/endless.py")
 # What logind and PAM do at a login, without them.
 USER_MANAGER = """\
 [Service]

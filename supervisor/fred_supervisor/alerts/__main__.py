@@ -15,6 +15,7 @@ from fred_supervisor.alerts.letter import AlertEvent, AlertKind
 from fred_supervisor.alerts.post import Post, ToPerson, ToProgram
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.contract.files import append_json, now_text
+from fred_supervisor.policy.message import JournalEvent
 
 DRAIN_S: Final = 60.0
 """From the end of input until we leave, sent or not."""
@@ -33,7 +34,7 @@ class Sender:
         for post in self.posts:
             post.start()
 
-    def tell(self, event: str, text: str) -> None:
+    def tell(self, event: JournalEvent, text: str) -> None:
         """Into the journal of the run."""
         with contextlib.suppress(OSError):  # the run dir may be gone: nobody is left to tell
             append_json(self._journal, {"time": now_text(), "event": event, "text": text})
@@ -62,7 +63,7 @@ class Sender:
                 return
             except Undelivered as reason:
                 if number == _PINGS - 1:
-                    self.tell("ping lost", f"{self._ping.name}: {reason}.")
+                    self.tell(JournalEvent.PING_LOST, f"{self._ping.name}: {reason}.")
 
     def close(self) -> None:
         """Send what is left."""
@@ -72,7 +73,7 @@ class Sender:
         for post in self.posts:
             post.join(max(0.0, end_s - time.monotonic()))
             if post.is_alive():
-                self.tell("alert lost", "The last alerts could not be delivered in time.")
+                self.tell(JournalEvent.ALERT_LOST, "The last alerts could not be delivered in time.")
 
 
 def main(words: list[str]) -> int:

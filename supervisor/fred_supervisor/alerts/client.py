@@ -9,11 +9,13 @@ from typing import Any, Final, Self
 from fred_supervisor.contract.files import now_text, read_json, write_json
 from fred_supervisor.linux.child_process import ChildProcess
 from fred_supervisor.linux.text_io import complain
+from fred_supervisor.policy.message import JournalEvent, Topic, say
 from fred_supervisor.policy.state import Ended, Holding, RunOutcome, State
 from fred_supervisor.store.journal import Journal
 from fred_supervisor.store.layout import RunDir
 from fred_supervisor.store.monitor_sample import newest_sample
 from fred_supervisor.store.run_spec import RunSpec
+from fred_supervisor.words.sentences import sentence
 
 _MODULE: Final = "fred_supervisor.alerts"
 _PING_S: Final = 60.0
@@ -81,7 +83,7 @@ class AlertClient:
         """Called in every round of the loop: a hold that begins is told, and that we live."""
         before, self._state = self._state, state
         if isinstance(state, Holding) and not isinstance(before, Holding):
-            self.tell("holding", "held", f"Not relaunched until this clears: {state.condition}")
+            self.tell("holding", "held", f"Not relaunched until this clears: {sentence(state.condition)}")
         now_s = time.monotonic()
         if self._to.ping is not None and now_s >= self._pinged_s + _PING_S:
             self._pinged_s = now_s
@@ -97,10 +99,9 @@ class AlertClient:
         soon = isinstance(left_h, int | float) and left_h < _DISK_H
         bad = soon or fits is False
         if bad and not self._disk:
-            text = "The disk has no room for another checkpoint."
-            if fits is not False:
-                text = f"The disk will be full in {left_h} h."
-            Journal(self._spec.dir).append("disk", text=text)
+            message = say(Topic.DISK_NO_ROOM) if fits is False else say(Topic.DISK_FORECAST, left_h=left_h)
+            text = sentence(message)
+            Journal(self._spec.dir).append(JournalEvent.DISK, text=text, facts=message.document())
             self.tell("disk", "disk", f"{text} Free space in {self._spec.run_dir}, or training will be held.")
         self._disk = bad
 

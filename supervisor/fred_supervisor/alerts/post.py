@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from fred_supervisor.alerts.addresses import Apprise, Command, Undelivered
 from fred_supervisor.alerts.letter import AlertEvent, Allowance, letter
+from fred_supervisor.policy.message import JournalEvent
 
 AGAIN_S: Final = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0)
 """Pauses between two tries; after the last one it is given up."""
@@ -69,7 +70,7 @@ class Post(threading.Thread):
     """Sends to one address; an address that does not answer holds up nobody else."""
 
     def __init__(
-        self, address: Address, tell: Callable[[str, str], None], again_s: tuple[float, ...] = AGAIN_S
+        self, address: Address, tell: Callable[[JournalEvent, str], None], again_s: tuple[float, ...] = AGAIN_S
     ) -> None:
         super().__init__(daemon=True)
         self._address, self._tell, self._again_s = address, tell, again_s
@@ -119,7 +120,7 @@ class Post(threading.Thread):
                 self._address.send(events)
             except Undelivered as reason:
                 if pause_s is None:
-                    self._tell("alert lost", f"{self._address.name} was not told of {kinds}: {reason}.")
+                    self._tell(JournalEvent.ALERT_LOST, f"{self._address.name} was not told of {kinds}: {reason}.")
                     return
                 end_s = time.monotonic() + pause_s
                 with self._changed:
@@ -127,5 +128,5 @@ class Post(threading.Thread):
                         self._changed.wait(left_s)
                 time.sleep(min(1.0, max(0.0, end_s - time.monotonic())))
             else:
-                self._tell("alert sent", f"{self._address.name} was told of {kinds}.")
+                self._tell(JournalEvent.ALERT_SENT, f"{self._address.name} was told of {kinds}.")
                 return

@@ -15,6 +15,7 @@ from fred_supervisor.linux.text_io import tail
 from fred_supervisor.policy.cause import Evidence
 from fred_supervisor.store.heartbeats import rank_beats
 from fred_supervisor.store.run_spec import RunSpec
+from fred_supervisor.words.sentences import sentence
 from fred_supervisor.words.terminal_text import printable, printable_lines
 
 _NO_SPACE = ("No space left on device", "Disk quota exceeded")
@@ -162,7 +163,7 @@ def document(seen: Evidence, output: Path, *, end: int | None) -> dict[str, Any]
         "exit_code": seen.exit_code,
         "signal": seen.signal,
         "rank": seen.rank,
-        "exec_error": seen.exec_error,
+        "exec_error": None if seen.exec_error is None else sentence(seen.exec_error),
         "exception": error.message if error else None,
         "traceback": error.traceback if error else None,
         "output": [printable(line) for line in tail(output, end=end).splitlines()[-50:]],

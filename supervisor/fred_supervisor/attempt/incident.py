@@ -13,6 +13,7 @@ from fred_supervisor.store.heartbeats import rank_beats
 from fred_supervisor.store.layout import RunDir
 from fred_supervisor.store.monitor_ring import read_ring, ring_path
 from fred_supervisor.store.run_spec import RunSpec
+from fred_supervisor.words.sentences import sentence
 from fred_supervisor.words.terminal_text import printable, printable_lines
 
 
@@ -35,7 +36,7 @@ def document(
     return {
         "id": number,
         "kind": found.kind,
-        "cause": printable(found.sentence),
+        "cause": printable(sentence(found.message)),
         "at": now_text(),
         "attempt": seen.attempt,
         "exit_code": seen.exit_code,
@@ -46,10 +47,11 @@ def document(
         "step": beat.step if beat else None,
         "lost_steps": lost_steps(beat, resume),
         "checkpoint": None if resume is None else str(resume.path),
-        "action": printable(report.told),
+        "action": printable(sentence(report.action)),
         "recovered_after_s": None,
         "evidence": {
             **told,
+            "facts": {"cause": found.message.document(), "action": report.action.document()},
             "ranks": _ranks(folder.heartbeat),
             "stacks": printable_lines(seen.stacks) or None,
             "memory": _memory(sample),

@@ -12,6 +12,7 @@ from fred_supervisor.contract.files import now_text, read_file, read_json, write
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.proc import Identity
 from fred_supervisor.policy.hang import HangFacts, ProcessFacts, parse_stacks, why_stuck
+from fred_supervisor.policy.message import Message
 from fred_supervisor.policy.watch import HeartbeatReading
 from fred_supervisor.store.checkpoints import modified_ns
 from fred_supervisor.store.run_spec import RunSpec
@@ -154,7 +155,7 @@ class LiveAttempt:
         self._trees.append(_sights(tree, {who.pid for who in targets}))
         return self.stacks.ask(targets, tree)
 
-    def why_stuck(self) -> str | None:
+    def why_stuck(self) -> Message | None:
         """After a hang: what hangs, and where in the code; None when nothing can be told, or nothing was asked for."""
         first, last = (((),) * 2 + tuple(self._trees))[-2:]
         stacks = parse_stacks(self.stacks.dump.text)

@@ -8,6 +8,7 @@ from fred_supervisor.contract.builtin.preflight import PhaseNeeds, read_prefligh
 from fred_supervisor.contract.checkpoint import CheckpointFile
 from fred_supervisor.policy.admission import Gpu, Holder
 from fred_supervisor.policy.cuda_visible import Device, resolve
+from fred_supervisor.policy.message import Message, Topic, say
 from fred_supervisor.policy.state import Overrides
 from fred_supervisor.store.run_spec import RunSpec
 
@@ -51,7 +52,7 @@ def gpus_of(sample: Mapping[str, Any], owners: Mapping[str, str]) -> list[Gpu]:
         Gpu(
             uuid=gpu["uuid"],
             index=gpu["index"],
-            place=f"GPU {gpu['index']}" + ("" if gpu["mig"] is None else f", MIG device {gpu['mig']}"),
+            mig=gpu["mig"],
             allowed=seen is None or gpu["uuid"] in seen or gpu["parent"] in seen,
             split=gpu["uuid"] in parents,
             part=gpu["parent"] is not None,
@@ -69,11 +70,11 @@ def _holder(process: Mapping[str, Any]) -> Holder:
     return Holder(**{key: process[key] for key in ("pid", "user", "command", "mib", "ours")})
 
 
-def _trouble(gpu: Mapping[str, Any]) -> str | None:
+def _trouble(gpu: Mapping[str, Any]) -> Message | None:
     if gpu["hold"]:
-        return str(gpu["health"]) + (f" Run: {gpu['command']}" if gpu["command"] else "")
+        return say(Topic.GPU_HEALTH, health=str(gpu["health"]), command=gpu["command"])
     if str(gpu["uuid"]).startswith("GPU-unknown"):
-        return "it does not say who it is."
+        return say(Topic.GPU_UNNAMED)
     return None
 
 

@@ -10,6 +10,7 @@ from fred_supervisor.gpu.gpu_request import SampleRequest
 from fred_supervisor.monitor.client import MonitorClient
 from fred_supervisor.policy.admission import Gpu, blame
 from fred_supervisor.policy.cause import Evidence
+from fred_supervisor.policy.message import Topic, say
 from fred_supervisor.policy.state import Overrides
 from fred_supervisor.store.monitor_sample import newest_sample
 from fred_supervisor.store.run_spec import RunSpec
@@ -40,7 +41,8 @@ class PostMortem:
         if after is None:
             return None
         looks = [self._gpus(sample) for sample in (after, self._before) if sample.get("gpus")]
-        trouble = next((f"{gpu.place}: {gpu.trouble}" for gpu in (looks[0] if looks else ()) if gpu.trouble), None)
+        ill = next((gpu for gpu in (looks[0] if looks else ()) if gpu.trouble is not None), None)
+        trouble = None if ill is None else say(Topic.GPU_TROUBLE, place=ill.place, trouble=ill.trouble)
         ended = replace(self._ended, gpu_trouble=trouble)
         said = ended.error.kind if ended.error is not None else ended.text_kind
         if said is not ErrorKind.CUDA_OOM:
@@ -50,7 +52,7 @@ class PostMortem:
         blamed = next((found for gpus in looks if (found := blame(gpus, need_mib)) is not None), None)
         if blamed is None:
             return ended, None
-        return replace(ended, gpu_others=blamed.sentence), blamed.need_mib
+        return replace(ended, gpu_others=blamed.message), blamed.need_mib
 
     def _gpus(self, sample: dict[str, Any]) -> list[Gpu]:
         return inventory.gpus_of_trainer(inventory.gpus_of(sample, {}), self._uuids)

@@ -1,10 +1,13 @@
 """What the monitor sees while the trainer runs, and what a person should know before it becomes a failure."""
 
 import time
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from fred_supervisor.policy.actions import Note
+from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.store.layout import RunDir
 from fred_supervisor.store.monitor_sample import newest_sample
+from fred_supervisor.words.sentences import sentence
 
 _LOOK_S: Final = 5.0
 _SOON_S: Final = 1800.0
@@ -13,26 +16,33 @@ _DONE: Final = frozenset({"ok", "starting", "released", "no driver", "no GPU"})
 """States of the driver that hide nothing from anybody."""
 
 
+class Subject(NamedTuple):
+    """What a warning is about: told once while it stays the same."""
+
+    event: JournalEvent
+    gpu: str = ""
+    health: str = ""
+
+
 class GpuWarnings:
     """Warnings, each told once while it holds. Nothing is decided by them: they are for people."""
 
     def __init__(self, run: RunDir) -> None:
         self._run = run
         self._looked_s = float("-inf")
-        self._told: dict[str, str] = {}
-        """Subject → sentence."""
+        self._told: dict[Subject, Message] = {}
 
     @property
     def text(self) -> str:
         """What holds now, for the detail of the status."""
-        return " ".join(self._told.values())
+        return " ".join(sentence(message) for message in self._told.values())
 
     def forget(self) -> None:
         """The attempt that was warned of is over."""
         self._told.clear()
 
-    def news(self) -> list[tuple[str, str]]:
-        """(event, sentence) of what is new since the last look."""
+    def news(self) -> list[Note]:
+        """What is new since the last look."""
         now_s = time.monotonic()
         if now_s < self._looked_s + _LOOK_S:
             return []
@@ -42,25 +52,31 @@ class GpuWarnings:
             self._told.clear()
             return []
         now = dict(_warnings(sample))
-        fresh = [(subject.split(":")[0], text) for subject, text in now.items() if subject not in self._told]
+        fresh = [Note(event=one.event, message=message) for one, message in now.items() if one not in self._told]
         self._told = now
         return fresh
 
 
-def _warnings(sample: dict[str, Any]) -> list[tuple[str, str]]:
+def _warnings(sample: dict[str, Any]) -> list[tuple[Subject, Message]]:
     nvml = sample["nvml"]
-    found = [] if nvml["state"] in _DONE else [("GPU unknown", nvml["text"])]
+    found: list[tuple[Subject, Message]] = []
+    if nvml["state"] not in _DONE:
+        found.append((Subject(JournalEvent.GPU_UNKNOWN), say(Topic.GPU_DRIVER, text=nvml["text"])))
     for gpu in sample["gpus"]:
         if not gpu["chosen"]:
             continue
-        place = f"GPU {gpu['index']}"
+        place = say(Topic.GPU_PLACE, index=gpu["index"], mig=None)
         left_s = gpu["trainer_full_in_s"]
         if left_s is not None and left_s < _SOON_S:
-            text = (
-                f"{place}: the trainer's memory rises steadily ({gpu['trainer_mib']} of {gpu['total_mib']} MiB) and"
-                f" will have filled it in about {max(1, round(left_s / 60))} min."
+            full = say(
+                Topic.GPU_WILL_BE_FULL,
+                place=place,
+                trainer_mib=gpu["trainer_mib"],
+                total_mib=gpu["total_mib"],
+                minutes=max(1, round(left_s / 60)),
             )
-            found.append((f"memory forecast:{gpu['uuid']}", text))
+            found.append((Subject(JournalEvent.MEMORY_FORECAST, gpu["uuid"]), full))
         if gpu["health"] != "ok" and gpu["used_mib"] is not None:
-            found.append((f"GPU:{gpu['uuid']}:{gpu['health']}", f"{place}: {gpu['health']}"))
+            ill = say(Topic.GPU_HEALTH_AT, place=place, health=gpu["health"])
+            found.append((Subject(JournalEvent.GPU, gpu["uuid"], gpu["health"]), ill))
     return found

@@ -7,6 +7,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from fred_supervisor.policy.message import JournalEvent
+
 
 def append_event(journal: Path, document: dict[str, Any]) -> None:
     """One line, in one write: the supervisor writes to the same file. Raises OSError."""
@@ -80,7 +82,7 @@ class Day:
         words += [f"disk at least {_amount(self._disk_mib, 'MiB')} free"]
         return {
             "time": now_text,
-            "event": "daily summary",
+            "event": str(JournalEvent.DAILY_SUMMARY),
             "text": f"{day.isoformat()}, {self.watched_s / 3600:.1f} h watched: {'; '.join(words)}.",
             "day": day.isoformat(),
             "watched_s": round(self.watched_s),

@@ -11,6 +11,7 @@ from fred_supervisor.monitor.nvml_client import Answer
 from fred_supervisor.monitor.processes import Processes
 from fred_supervisor.monitor.xids import Xids, bus_key
 from fred_supervisor.policy.cuda_visible import Chosen, Device, resolve
+from fred_supervisor.policy.message import Topic, say
 
 _MIB: Final = 1 << 20
 _FORECAST_S: Final = 900.0
@@ -59,7 +60,7 @@ class GpuSampler:
     cuda_visible_devices: str | None
     pci_order: bool
     xids: Xids
-    chosen: Chosen = field(default_factory=lambda: Chosen(None, "The driver has not answered yet."))
+    chosen: Chosen = field(default_factory=lambda: Chosen(None, say(Topic.CUDA_UNKNOWN)))
     _resolved: bool = False
     _last: list[dict[str, Any]] = field(default_factory=list)
     _before_mib: dict[str, int] = field(default_factory=dict)

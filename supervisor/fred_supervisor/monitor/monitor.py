@@ -23,6 +23,7 @@ from fred_supervisor.monitor.processes import Processes
 from fred_supervisor.monitor.quiet import quiet_at
 from fred_supervisor.monitor.xids import KernelLog, Xids
 from fred_supervisor.store.monitor_ring import Ring, ring_path
+from fred_supervisor.words.sentences import sentence
 
 FORMAT: Final = 1
 NEAR_S: Final = 60.0
@@ -237,7 +238,7 @@ class Monitor:
                 xid_counts=self._xids.counts,
                 wall_s=time.time(),
             )
-            self._write("Prometheus", lambda: write_atomic(self.prometheus_path, text.encode(), durable=False))
+            self._write("Prometheus", lambda: write_atomic(self.prometheus_path, text, durable=False))
             if record:
                 self._write("ring", lambda: self._ring.append(self._record(document)))
                 if document["mono_s"] - self._curved_s >= self._config.period_s * 0.9:
@@ -259,7 +260,7 @@ class Monitor:
             "sample_mono_s": None if self._sampled_s is None else round(self._sampled_s, 3),
             "nvml": {"state": str(answer.state), "text": answer.text, "took_s": answer.took_s, "stuck": answer.stuck},
             "driver": driver,
-            "chosen": {"uuids": self._gpus.chosen.uuids, "text": self._gpus.chosen.text},
+            "chosen": {"uuids": self._gpus.chosen.uuids, "text": sentence(self._gpus.chosen.message)},
             "gpus": self._documents,
             "xids": self._xids.of(None),
             "kernel_log": "ok" if kernel_log is None else kernel_log,

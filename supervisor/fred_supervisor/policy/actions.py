@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from fred_supervisor.policy.cause import Diagnosis, Evidence
+from fred_supervisor.policy.message import JournalEvent, Message
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Spawn:
 class AnswerStart:
     """Tell the command `start`, which waits for it, how the first launch went."""
 
-    error: str | None
+    error: str | Message | None
     """Why the command cannot be launched; None: the run is on its way."""
 
 
@@ -60,16 +61,16 @@ class Report:
 
     diagnosis: Diagnosis
     evidence: Evidence
-    told: str
-    """What was done about it."""
+    action: Message
+    """What is done about it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
     """A line for the journal, and for `detail` of the status."""
 
-    event: str
-    text: str
+    event: JournalEvent
+    message: Message
 
 
 @dataclass(frozen=True)

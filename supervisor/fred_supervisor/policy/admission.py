@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from fred_supervisor.policy.cause import Cause
+from fred_supervisor.policy.message import Message, Topic, say
 
 _BLAMED_MIB: Final = 1024
 _BLAMED_SHARE: Final = 0.1
@@ -30,12 +31,11 @@ class Holder:
     ours: bool | None
     """Of this run; None: not visible from here, as in a container."""
 
-    def __str__(self) -> str:
-        if self.ours is None:
-            who = f"process {self.pid} (not visible from here: of a container, or gone)"
-        else:
-            who = f"process {self.pid} ({self.command or 'unknown'}) of {self.user or 'an unknown user'}"
-        return f"{who} holds {'an unknown amount' if self.mib is None else f'{self.mib} MiB'}"
+    @property
+    def message(self) -> Message:
+        """Who it is, and what it holds, for a person."""
+        facts = {"pid": self.pid, "command": self.command, "user": self.user, "mib": self.mib}
+        return say(Topic.GPU_HOLDER, visible=self.ours is not None, **facts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +44,8 @@ class Gpu:
 
     uuid: str
     index: int
-    place: str
-    """For a person: GPU 0."""
+    mig: int | None = None
+    """Number of the MIG device on its GPU."""
     allowed: bool = True
     """An inherited CUDA_VISIBLE_DEVICES does not hide it."""
     split: bool = False
@@ -55,10 +55,15 @@ class Gpu:
     free_mib: int | None = None
     total_mib: int | None = None
     holders: tuple[Holder, ...] = ()
-    trouble: str | None = None
+    trouble: Message | None = None
     """Why a launch on it makes no sense, with the command to run."""
     taken_by: str | None = None
     """Another run of this user that has been given it."""
+
+    @property
+    def place(self) -> Message:
+        """Which one it is, for a person."""
+        return say(Topic.GPU_PLACE, index=self.index, mig=self.mig)
 
     @property
     def others_mib(self) -> int:
@@ -102,8 +107,8 @@ class Deny:
     """Do not launch now."""
 
     cause: Cause
-    sentence: str
-    """For a person."""
+    message: Message
+    """Why, for a person."""
     soon: bool = False
     """It may clear in a moment: the driver takes its time to free what an attempt has held."""
     absent: bool = False
@@ -128,7 +133,7 @@ def choose(need: GpuNeed, gpus: Sequence[Gpu]) -> Admit | Deny:
     memory = any(denial.cause is Cause.GPU_MEMORY for denial in denials)
     return Deny(
         cause=Cause.GPU_MEMORY if memory else Cause.GPU,
-        sentence=" ".join(denial.sentence for denial in denials[:_MOST_NAMED]),
+        message=say(Topic.SEVERAL, parts=tuple(denial.message for denial in denials[:_MOST_NAMED])),
         soon=any(denial.soon for denial in denials),
     )
 
@@ -138,8 +143,8 @@ def _named(need: GpuNeed, gpus: Sequence[Gpu]) -> Admit | Deny:
     for word in need.named:
         gpu = _by_name(word, gpus)
         if gpu is None:
-            there = ", ".join(f"{gpu.index} ({gpu.uuid})" for gpu in gpus if not gpu.part) or "none"
-            return Deny(cause=Cause.GPU, sentence=f"--gpu {word}: no such GPU; there are: {there}.", absent=True)
+            there = tuple(f"{gpu.index} ({gpu.uuid})" for gpu in gpus if not gpu.part)
+            return Deny(cause=Cause.GPU, message=say(Topic.NO_SUCH_GPU, word=word, there=there), absent=True)
         found.append(gpu)
     for gpu in found:
         denial = _denial(gpu, need.memory_mib, exclusive=False)
@@ -159,34 +164,34 @@ def _by_name(word: str, gpus: Iterable[Gpu]) -> Gpu | None:
 def _denial(gpu: Gpu, need_mib: int | None, *, exclusive: bool) -> Deny | None:
     """What speaks against one GPU now."""
     if gpu.trouble is not None:
-        return Deny(cause=Cause.GPU, sentence=f"{gpu.place}: {gpu.trouble}")
+        return Deny(cause=Cause.GPU, message=say(Topic.GPU_TROUBLE, place=gpu.place, trouble=gpu.trouble))
     dead = [holder for holder in gpu.holders if holder.ours]
     if dead:
-        text = f"{gpu.place}: {dead[0]}, left over from the attempt before."
-        return Deny(cause=Cause.GPU_MEMORY, sentence=text, soon=True)
+        left = say(Topic.GPU_LEFT_OVER, place=gpu.place, holder=dead[0].message)
+        return Deny(cause=Cause.GPU_MEMORY, message=left, soon=True)
     if exclusive and gpu.taken_by is not None:
-        text = f"{gpu.place} is taken by the run {gpu.taken_by}; --gpu {gpu.index} would share it."
-        return Deny(cause=Cause.GPU_MEMORY, sentence=text)
+        taken = say(Topic.GPU_TAKEN, place=gpu.place, run=gpu.taken_by, index=gpu.index)
+        return Deny(cause=Cause.GPU_MEMORY, message=taken)
     if need_mib is None or gpu.free_mib is None or gpu.free_mib >= need_mib:
         return None
     if gpu.total_mib is None or need_mib > gpu.total_mib:  # never fits: the launch shows how far a batch must go
         return None
-    text = f"{gpu.place}: {need_mib} MiB are needed and {gpu.free_mib} MiB are free; {describe(gpu)}."
+    facts = {"place": gpu.place, "need_mib": need_mib, "free_mib": gpu.free_mib, "holders": describe(gpu)}
     unnamed = gpu.total_mib - gpu.others_mib >= need_mib  # nobody holds what is missing: the driver is freeing it
-    return Deny(cause=Cause.GPU_MEMORY, sentence=text, soon=unnamed)
+    return Deny(cause=Cause.GPU_MEMORY, message=say(Topic.GPU_TOO_LITTLE, **facts), soon=unnamed)
 
 
-def describe(gpu: Gpu) -> str:
+def describe(gpu: Gpu) -> Message:
     """Who holds its memory, the greatest first."""
     holders = sorted(gpu.holders, key=lambda holder: -(holder.mib or 0))[:_MOST_NAMED]
-    return ", ".join(map(str, holders)) or "the driver names nobody who holds the rest"
+    return say(Topic.GPU_HOLDERS, holders=tuple(holder.message for holder in holders))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Blame:
     """Others held the memory that an attempt lacked."""
 
-    sentence: str
+    message: Message
     need_mib: int
     """At least so much must be free before it is tried again."""
 
@@ -208,5 +213,5 @@ def blame(gpus: Sequence[Gpu], need_mib: int | None) -> Blame | None:
         if blamed:
             more_mib = had_mib + round(max(_MORE_MIB, _MORE_SHARE * total_mib))
             least_mib = min(total_mib, max(more_mib, need_mib or 0))
-            return Blame(sentence=f"{gpu.place}: {describe(gpu)}.", need_mib=least_mib)
+            return Blame(message=say(Topic.GPU_HELD_BY, place=gpu.place, holders=describe(gpu)), need_mib=least_mib)
     return None

@@ -5,6 +5,7 @@ from dataclasses import replace
 from fred_supervisor.policy.actions import Action, Note, Report
 from fred_supervisor.policy.cause import Cause, Diagnosis, EndedBy, Evidence, IncidentKind, diagnose
 from fred_supervisor.policy.launching import launch
+from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.policy.remedies import Case, Remedy, choose
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import (
@@ -20,8 +21,9 @@ from fred_supervisor.policy.state import (
 )
 
 
-def end(history: RunHistory, outcome: RunOutcome, sentence: str) -> tuple[State, tuple[Action, ...]]:
-    return Ended(history=history, outcome=outcome, sentence=sentence), (Note(event=outcome, text=sentence),)
+def end(history: RunHistory, outcome: RunOutcome, message: Message) -> tuple[State, tuple[Action, ...]]:
+    note = Note(event=JournalEvent(outcome), message=message)
+    return Ended(history=history, outcome=outcome, message=message), (note,)
 
 
 def after_exit(
@@ -32,12 +34,12 @@ def after_exit(
     if found.cause is Cause.GOAL:
         return end(history, RunOutcome.COMPLETED, _completed(ended))
     if ended.ended_by is EndedBy.STOP:
-        return end(history, RunOutcome.STOPPED, "Stopped by request.")
+        return end(history, RunOutcome.STOPPED, say(Topic.STOPPED))
     if ended.ended_by is EndedBy.PAUSE:
-        return Paused(history=history), (Note(event="paused", text="Paused: the GPU is free."),)
+        return Paused(history=history), (Note(event=JournalEvent.PAUSED, message=say(Topic.PAUSED_GPU_FREE)),)
     if ended.ended_by is EndedBy.QUIET:
         return Paused(history=history, quiet="quiet hours"), (
-            Note(event="paused", text="Quiet hours: the GPU is free."),
+            Note(event=JournalEvent.PAUSED, message=say(Topic.QUIET_GPU_FREE)),
         )
     if ended.ended_by is EndedBy.RESTART:
         return launch(settings, history)
@@ -45,55 +47,52 @@ def after_exit(
     choice = choose(Case(settings=settings, history=_counted(history, found, ended), diagnosis=found, evidence=ended))
     history = choice.history
     if choice.remedy is Remedy.FAIL:
-        return _give_up(history, found, ended, choice.told)
+        return _give_up(history, found, ended, choice.action)
     if choice.remedy is Remedy.HOLD:
         held = Holding(
             history=history,
             cause=found.cause,
-            condition=found.sentence,
+            condition=found.message,
             since_s=now_s,
             probe_s=now_s + settings.reprobe_s,
         )
-        return held, (Report(diagnosis=found, evidence=ended, told=choice.told),)
+        return held, (Report(diagnosis=found, evidence=ended, action=choice.action),)
     free = found.cause is Cause.SAVED and history.progressed
-    spent = "" if free else _spent(settings, history)
-    if spent:
+    spent = None if free else _spent(settings, history)
+    if spent is not None:
         unchanged = replace(history, overrides=overrides)  # what was chosen is never tried
         return _give_up(unchanged, found, ended, spent)
     if free:
         after, actions = launch(settings, history)
-        return after, (Note(event="saved", text=found.sentence), *actions)
+        return after, (Note(event=JournalEvent.SAVED, message=found.message), *actions)
     history = replace(history, spent=history.spent + 1, restarts=_count(history.restarts, found.kind))
     if choice.remedy is Remedy.BACK_OFF:
         wait_s = backoff_s(settings, history.backoffs)
-        told = f"Relaunched after a back-off of {wait_s:g} s." if wait_s else "Relaunched at once."
-        report = Report(diagnosis=found, evidence=ended, told=told)
+        report = Report(diagnosis=found, evidence=ended, action=say(Topic.RELAUNCHED_AFTER, wait_s=wait_s))
         if wait_s:
             history = lived(history, lived_s=wait_s, useful_s=0.0, window_s=settings.useful_window_s)
             return BackingOff(history=history, until_s=now_s + wait_s), (report,)
         after, actions = launch(settings, history)
         return after, (*actions, report)
     after, actions = launch(settings, history)
-    return after, (*actions, Report(diagnosis=found, evidence=ended, told=choice.told))
+    return after, (*actions, Report(diagnosis=found, evidence=ended, action=choice.action))
 
 
-def _spent(settings: Settings, history: RunHistory) -> str:
-    """Why no relaunch is left; empty while there is one."""
+def _spent(settings: Settings, history: RunHistory) -> Message | None:
+    """Why no relaunch is left; None while there is one."""
     if history.spent >= settings.max_restarts:
-        relaunches = "1 relaunch" if history.spent == 1 else f"{history.spent} relaunches"
-        return f"Given up: {relaunches} without new progress."
+        return say(Topic.GIVEN_UP_BUDGET, relaunches=history.spent)
     if history.lived_s >= settings.useful_window_s and history.useful_s < settings.useful_least * history.lived_s:
         share, hours = history.useful_s / history.lived_s, history.lived_s / 3600
-        return (
-            f"Given up: of the last {hours:.1f} h only {share:.0%} brought training further,"
-            f" over {history.restarts.total} relaunches."
-        )
-    return ""
+        return say(Topic.GIVEN_UP_USELESS, hours=hours, share=share, relaunches=history.restarts.total)
+    return None
 
 
-def _give_up(history: RunHistory, found: Diagnosis, ended: Evidence, told: str) -> tuple[State, tuple[Action, ...]]:
-    report = Report(diagnosis=found, evidence=ended, told=told)
-    after, actions = end(history, RunOutcome.FAILED, f"{found.sentence} {told}")
+def _give_up(
+    history: RunHistory, found: Diagnosis, ended: Evidence, action: Message
+) -> tuple[State, tuple[Action, ...]]:
+    report = Report(diagnosis=found, evidence=ended, action=action)
+    after, actions = end(history, RunOutcome.FAILED, say(Topic.FAILED, cause=found.message, action=action))
     return after, (report, *actions)
 
 
@@ -126,11 +125,11 @@ def _count(restarts: Restarts, kind: IncidentKind) -> Restarts:
             return replace(restarts, crash=restarts.crash + 1)
 
 
-def _completed(ended: Evidence) -> str:
+def _completed(ended: Evidence) -> Message:
     if ended.beat is not None and ended.beat.done:
         if ended.exit_code == 0:
-            return "The goal is reached and recorded."
-        return "The goal is reached and recorded; the trainer crashed afterwards, which cost nothing."
+            return say(Topic.COMPLETED)
+        return say(Topic.COMPLETED_BEFORE_CRASH)
     if ended.done_file:
-        return "The trainer left with exit code 0 and its done file is there."
-    return "The trainer left with exit code 0 (unverified: it records no goal)."
+        return say(Topic.COMPLETED_DONE_FILE)
+    return say(Topic.COMPLETED_UNVERIFIED)

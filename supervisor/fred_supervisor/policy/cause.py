@@ -1,13 +1,14 @@
-"""What ended a trainer: from the evidence to a cause, a kind and a sentence."""
+"""What ended a trainer: from the evidence to a cause, a kind and the facts of a sentence."""
 
 import signal as signals
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from fred_supervisor.contract.error_file import ErrorKind, ErrorRecord
 from fred_supervisor.contract.exit_codes import TrainerExit
 from fred_supervisor.contract.heartbeat import Beat, Section
+from fred_supervisor.policy.message import Message, Topic, say
 
 
 class IncidentKind(StrEnum):
@@ -70,7 +71,7 @@ class Evidence:
     attempt: int = 0
     exit_code: int | None = None
     signal: int | None = None
-    exec_error: str | None = None
+    exec_error: str | Message | None = None
     """The command could not be executed."""
     error: ErrorRecord | None = None
     """What the trainer said of it."""
@@ -90,13 +91,13 @@ class Evidence:
     disk_full: bool | None = None
     data_gone: str | None = None
     """A path of the data set that is no longer there."""
-    gpu_trouble: str | None = None
+    gpu_trouble: Message | None = None
     """A GPU of the trainer's was lost, or asks for a reset or a reboot: which, and the command to run."""
-    gpu_others: str | None = None
+    gpu_others: Message | None = None
     """Others held so much of the GPU's memory that they, and not the batch, made it too small: who."""
     stalled_s: float | None = None
     """How long it had made no progress, for a hang."""
-    stuck: str | None = None
+    stuck: Message | None = None
     """What hangs, and where in the code, as a clause."""
     stacks: str = ""
     """Of a trainer that we ended, as they were dumped last."""
@@ -114,8 +115,8 @@ class Diagnosis:
 
     cause: Cause
     kind: IncidentKind
-    sentence: str
-    """For a person."""
+    message: Message
+    """Why, for a person."""
     signature: str
     """Equal for what counts as the same failure at the same place; empty: never the same."""
 
@@ -138,108 +139,100 @@ def short_of_goal(beat: Beat | None) -> bool:
 
 def diagnose(seen: Evidence) -> Diagnosis:
     """The cause of an end. What the trainer said of itself outranks the exit code."""
-    error, place = seen.error, place_of(seen)
+    error = seen.error
     said = error.kind if error else seen.text_kind
     text = (error.message if error else seen.last_line) or ""
     first_line = text.splitlines()[0] if text else ""
-    at = (f" {place}" if place else "") + ("" if seen.rank is None else f" on rank {seen.rank}")
+    where: dict[str, Any] = {"place": place_of(seen), "rank": seen.rank}
 
-    def found(cause: Cause, kind: IncidentKind, sentence: str, *, same: str | None = None) -> Diagnosis:
-        signature = "" if same == "" else f"{cause}|{same or first_line[:200]}|{place}"
-        return Diagnosis(cause=cause, kind=kind, sentence=sentence, signature=signature)
+    def found(cause: Cause, kind: IncidentKind, topic: Topic, *, same: str | None = None, **facts: Any) -> Diagnosis:
+        signature = "" if same == "" else f"{cause}|{same or first_line[:200]}|{_signature_of_place(seen)}"
+        return Diagnosis(cause=cause, kind=kind, message=say(topic, **facts), signature=signature)
 
     if goal_reached(seen):
-        return found(Cause.GOAL, IncidentKind.CRASH, "The goal was reached.")
+        return found(Cause.GOAL, IncidentKind.CRASH, Topic.GOAL_REACHED)
     if seen.exec_error is not None:
-        return found(Cause.CONFIG, IncidentKind.CONFIG, f"The command could not be executed: {seen.exec_error}.")
+        return found(Cause.CONFIG, IncidentKind.CONFIG, Topic.NOT_EXECUTED, reason=seen.exec_error)
     own_end = seen.exit_code in (TrainerExit.SAVED, TrainerExit.CONFIG) or said in _OF_THE_PROGRAM
     if seen.gpu_trouble is not None and not own_end:
-        return found(Cause.GPU, IncidentKind.GPU, seen.gpu_trouble, same="")
+        trouble = seen.gpu_trouble
+        return Diagnosis(cause=Cause.GPU, kind=IncidentKind.GPU, message=trouble, signature="")
     if seen.ended_by is EndedBy.HANG:
-        silent = "" if seen.stalled_s is None else f" for {seen.stalled_s:.0f} s"
-        why = f": {seen.stuck}" if seen.stuck else ""
         return found(
-            Cause.HANG, IncidentKind.HANG, f"The trainer made no progress{silent}{at}{why}.", same=_section(seen)
+            Cause.HANG,
+            IncidentKind.HANG,
+            Topic.NO_PROGRESS,
+            same=_section(seen),
+            silent_s=seen.stalled_s,
+            stuck=seen.stuck,
+            **where,
         )
     of_input = said in (ErrorKind.DATA, ErrorKind.CHECKPOINT)  # the error file outranks the exit code
     if said is ErrorKind.CONFIG or (seen.exit_code == TrainerExit.CONFIG and not of_input):
-        return found(Cause.CONFIG, IncidentKind.CONFIG, _with("The trainer refused its configuration", first_line))
+        return found(Cause.CONFIG, IncidentKind.CONFIG, Topic.CONFIG_REFUSED, detail=first_line)
     if seen.exit_code == TrainerExit.SAVED or said is ErrorKind.PREEMPTED:
-        return found(Cause.SAVED, IncidentKind.CRASH, "The trainer saved its state and asked to be run again.", same="")
+        return found(Cause.SAVED, IncidentKind.CRASH, Topic.STATE_SAVED, same="")
     if said is ErrorKind.DISK and not seen.disk_full:
-        return found(Cause.DISK, IncidentKind.DISK, _with("The state could not be saved", first_line))
+        return found(Cause.DISK, IncidentKind.DISK, Topic.STATE_NOT_SAVED, detail=first_line)
     if seen.disk_full:
-        return found(Cause.DISK, IncidentKind.DISK, _with("The disk of the run is full", first_line))
+        return found(Cause.DISK, IncidentKind.DISK, Topic.DISK_FULL, detail=first_line)
     if seen.data_gone is not None:
-        return found(Cause.ENVIRONMENT, IncidentKind.DATA, f"{seen.data_gone} is no longer there.")
+        return found(Cause.ENVIRONMENT, IncidentKind.DATA, Topic.DATA_GONE, path=seen.data_gone)
     if _is_environment(text):
-        return found(Cause.ENVIRONMENT, IncidentKind.CRASH, _with("The machine, not the training, failed", first_line))
+        return found(Cause.ENVIRONMENT, IncidentKind.CRASH, Topic.MACHINE_FAILED, detail=first_line)
     if said is ErrorKind.CUDA_OOM and seen.gpu_others is not None:
-        sentence = f"The GPU's memory did not suffice{at}, because others hold it. {seen.gpu_others}"
-        return found(Cause.GPU_MEMORY, IncidentKind.OOM, sentence, same="gpu_memory")
+        topic = Topic.GPU_MEMORY_OF_OTHERS
+        return found(Cause.GPU_MEMORY, IncidentKind.OOM, topic, same="gpu_memory", others=seen.gpu_others, **where)
     if said is ErrorKind.CUDA_OOM:
-        return found(Cause.CUDA_OOM, IncidentKind.OOM, f"The GPU's memory did not suffice{at}.", same="cuda_oom")
+        return found(Cause.CUDA_OOM, IncidentKind.OOM, Topic.CUDA_OOM, same="cuda_oom", **where)
     if said is ErrorKind.HOST_OOM or seen.oom_killed:
-        by = "the kernel ended the trainer" if seen.oom_killed else "an allocation failed"
-        return found(Cause.HOST_OOM, IncidentKind.OOM, f"The machine ran out of memory and {by}{at}.", same="host_oom")
+        killed = bool(seen.oom_killed)
+        return found(Cause.HOST_OOM, IncidentKind.OOM, Topic.HOST_OOM, same="host_oom", killed=killed, **where)
     if said is ErrorKind.CHECKPOINT:
-        return found(Cause.CHECKPOINT, IncidentKind.CHECKPOINT, _with("A checkpoint failed", first_line))
+        return found(Cause.CHECKPOINT, IncidentKind.CHECKPOINT, Topic.CHECKPOINT_FAILED, detail=first_line)
     if said is ErrorKind.NAN_LOSS:
-        return found(
-            Cause.NAN, IncidentKind.NAN_LOSS, _with(f"The loss was not a finite number{at}", first_line), same="nan"
-        )
+        return found(Cause.NAN, IncidentKind.NAN_LOSS, Topic.LOSS_NOT_FINITE, same="nan", detail=first_line, **where)
     if said is ErrorKind.DATA:
-        return found(Cause.CRASH, IncidentKind.DATA, _with("The data set could not be used", first_line))
+        return found(Cause.CRASH, IncidentKind.DATA, Topic.DATA_UNUSABLE, detail=first_line)
     if _is_import(text) and (seen.beat is None or seen.beat.section is Section.STARTUP):
-        return found(Cause.IMPORT, IncidentKind.CRASH, _with("The trainer could not be loaded", first_line))
+        return found(Cause.IMPORT, IncidentKind.CRASH, Topic.NOT_LOADED, detail=first_line)
     if seen.signal == signals.SIGKILL:
-        return found(
-            Cause.KILLED,
-            IncidentKind.CRASH,
-            f"Killed by SIGKILL{at}, without a sign of an out-of-memory kill: somebody's hand, or another program's.",
-            same="",
-        )
+        return found(Cause.KILLED, IncidentKind.CRASH, Topic.KILLED, same="", **where)
     if seen.signal is not None:
         name = signal_name(seen.signal)
-        return found(
-            Cause.SIGNAL, IncidentKind.CRASH, f"Killed by {name}{at}: {_SIGNALS.get(name, 'a signal')}.", same=name
-        )
+        return found(Cause.SIGNAL, IncidentKind.CRASH, Topic.SIGNAL, same=name, signal=name, **where)
     if seen.exit_code == TrainerExit.COMPLETE:
-        short = f" after epoch {seen.beat.epoch} of {seen.beat.epochs}" if seen.beat and seen.beat.epoch else ""
-        return found(
-            Cause.SILENT_EXIT,
-            IncidentKind.SILENT_EXIT,
-            f"The trainer left with exit code 0{short}, before its goal.",
-            same="0",
-        )
+        epoch, epochs = (seen.beat.epoch, seen.beat.epochs) if seen.beat else (None, None)
+        topic = Topic.SILENT_EXIT
+        return found(Cause.SILENT_EXIT, IncidentKind.SILENT_EXIT, topic, same="0", epoch=epoch, epochs=epochs)
     if seen.exit_code is None:
-        return found(
-            Cause.CRASH, IncidentKind.CRASH, f"The trainer is gone{at}; how it ended is not known.", same="unknown"
-        )
+        return found(Cause.CRASH, IncidentKind.CRASH, Topic.END_UNKNOWN, same="unknown", **where)
     if error is not None:
-        return found(Cause.CRASH, IncidentKind.CRASH, f"Exception{at}: {first_line}")
-    return found(Cause.CRASH, IncidentKind.CRASH, _with(f"Exit code {seen.exit_code}{at}", first_line))
+        return found(Cause.CRASH, IncidentKind.CRASH, Topic.EXCEPTION, detail=first_line, **where)
+    return found(Cause.CRASH, IncidentKind.CRASH, Topic.EXIT_CODE, code=seen.exit_code, detail=first_line, **where)
 
 
 _OF_THE_PROGRAM = frozenset({ErrorKind.CONFIG, ErrorKind.PREEMPTED, ErrorKind.DATA, ErrorKind.CHECKPOINT})
 """What a trainer says of itself that no GPU brings about."""
 
 
-def place_of(seen: Evidence) -> str:
-    """Where in training it ended, in words; empty when that is not known."""
+def place_of(seen: Evidence) -> Message:
+    """Where in training it ended."""
     error, beat = seen.error, seen.beat
-    section = _section(seen)
-    epoch = (error.epoch if error else None) or (beat.epoch if beat else None)
-    step = (error.step if error else None) or (beat.step if beat else None)
-    phase = (error.phase if error else None) or (beat.phase if beat else None)
-    words = []
-    if section and section not in (Section.TRAIN, Section.FIRST_STEP):
-        words.append(f"in {section}")
-    if phase:
-        words.append(f"in the {phase} phase")
-    if epoch is not None:
-        words.append(f"at epoch {epoch}" + ("" if step is None else f", step {step}"))
-    return " ".join(words)
+    return say(
+        Topic.PLACE,
+        section=_section(seen),
+        phase=(error.phase if error else None) or (beat.phase if beat else None),
+        epoch=(error.epoch if error else None) or (beat.epoch if beat else None),
+        step=(error.step if error else None) or (beat.step if beat else None),
+    )
+
+
+def _signature_of_place(seen: Evidence) -> str:
+    """Equal for the same place in training; the training sections count as one."""
+    facts = place_of(seen).facts
+    section = "" if facts["section"] in (Section.TRAIN, Section.FIRST_STEP) else facts["section"]
+    return f"{section}|{facts['phase']}|{facts['epoch']}|{facts['step']}"
 
 
 def _section(seen: Evidence) -> str:
@@ -254,22 +247,6 @@ def signal_name(number: int) -> str:
         return signals.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-_SIGNALS = {
-    "SIGSEGV": "it touched memory that is not its own (a bug in native code, or bad RAM)",
-    "SIGABRT": "it gave itself up (a failed assertion in native code)",
-    "SIGBUS": "memory it mapped went away (a truncated file, or /dev/shm is full)",
-    "SIGFPE": "arithmetic that the processor refuses",
-    "SIGILL": "an instruction that this processor does not have",
-    "SIGTERM": "somebody asked it to leave, and it did not save",
-    "SIGINT": "somebody interrupted it",
-    "SIGHUP": "its terminal went away",
-}
-
-
-def _with(sentence: str, detail: str) -> str:
-    return f"{sentence}: {detail}." if detail else f"{sentence}."
 
 
 def _is_import(text: str) -> bool:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from fred_supervisor.policy.message import Message, Topic, say
+
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
@@ -19,8 +21,8 @@ class Chosen:
 
     uuids: tuple[str, ...] | None
     """None: not known, so all are watched."""
-    text: str
-    """One plain sentence."""
+    message: Message
+    """How that follows, for a person."""
 
 
 def resolve(value: str | None, devices: list[Device], *, pci_order: bool) -> Chosen:
@@ -32,7 +34,7 @@ def resolve(value: str | None, devices: list[Device], *, pci_order: bool) -> Cho
     """
     gpus = [device for device in devices if device.parent is None]
     if value is None:
-        return Chosen(tuple(gpu.uuid for gpu in gpus), "CUDA_VISIBLE_DEVICES is not set: every GPU is visible.")
+        return Chosen(tuple(gpu.uuid for gpu in gpus), say(Topic.CUDA_UNSET))
     words = [word.strip() for word in value.split(",")] if value.strip() else []
     found: list[str] = []
     ended = ""
@@ -42,17 +44,19 @@ def resolve(value: str | None, devices: list[Device], *, pci_order: bool) -> Cho
             ended = word
             break
         if uuid in found:
-            return Chosen((), f"CUDA_VISIBLE_DEVICES={value} names {word} twice: CUDA sees no GPU.")
+            return Chosen((), say(Topic.CUDA_NAMED_TWICE, value=value, word=word))
         found.append(uuid)
     if ended and not found and not ended.startswith("-"):
-        return Chosen(None, f"CUDA_VISIBLE_DEVICES={value}: no such GPU, so all are watched.")
-    text = f"CUDA_VISIBLE_DEVICES={value} means {', '.join(found) or 'no GPU'}."
-    if ended and not ended.startswith("-"):
-        text += f" {ended} names no GPU, and CUDA ignores what follows."
+        return Chosen(None, say(Topic.CUDA_NO_SUCH_GPU, value=value))
     counted = any(word.isdigit() for word in words[: len(found)])
-    if counted and not pci_order and len({gpu.name for gpu in gpus}) > 1:
-        text += " The GPUs differ and CUDA may count the fastest first: set CUDA_DEVICE_ORDER=PCI_BUS_ID or use UUIDs."
-    return Chosen(tuple(found), text)
+    message = say(
+        Topic.CUDA_MEANS,
+        value=value,
+        uuids=tuple(found),
+        ended=None if ended.startswith("-") else ended or None,
+        order_unsure=counted and not pci_order and len({gpu.name for gpu in gpus}) > 1,
+    )
+    return Chosen(tuple(found), message)
 
 
 def _named(word: str, devices: list[Device], gpus: list[Device]) -> str | None:

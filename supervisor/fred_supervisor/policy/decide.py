@@ -9,6 +9,7 @@ from fred_supervisor.policy.admission import Deny
 from fred_supervisor.policy.after_exit import after_exit, end
 from fred_supervisor.policy.cause import Cause, EndedBy, Evidence
 from fred_supervisor.policy.launching import answer_start, launch
+from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.policy.observation import Observation, SpawnFailure
 from fred_supervisor.policy.ranks import overdue
 from fred_supervisor.policy.requests import ENDED_BY, OBEYED_AT_THE_END, Request, prevailing
@@ -136,11 +137,11 @@ def _not_spawned(state: Starting, failure: SpawnFailure | None) -> Evidence | No
     )
 
 
-def _not_launched(state: AwaitingGpu | Starting, seen: Observation) -> str | None:
+def _not_launched(state: AwaitingGpu | Starting, seen: Observation) -> str | Message | None:
     """Why the command cannot be launched at all."""
     if isinstance(state, AwaitingGpu):
         denial = seen.admission
-        return denial.sentence.rstrip(".") if isinstance(denial, Deny) and denial.absent else None
+        return denial.message if isinstance(denial, Deny) and denial.absent else None
     if seen.spawn_failure is not None:
         return seen.spawn_failure.reason
     return None if seen.ended is None else seen.ended.exec_error
@@ -157,7 +158,7 @@ def _running(settings: Settings, state: Running, seen: Observation) -> tuple[Sta
     )
     notes: tuple[Action, ...] = (Recovered(),) if passed else ()
     if before.stalled_s is not None and watch.stalled_s is None:
-        notes += (Note(event="moves again", text="The trainer makes progress again."),)
+        notes += (Note(event=JournalEvent.MOVES_AGAIN, message=say(Topic.MOVES_AGAIN)),)
     if seen.ended is not None:
         ended = replace(seen.ended, ended_by=OBEYED_AT_THE_END.get(seen.request))
         after, actions = after_exit(settings, _aged(settings, state, seen.now_s), ended, seen.now_s)
@@ -225,14 +226,15 @@ def _judge(settings: Settings, state: Running, seen: Observation) -> tuple[State
     found = slowest(settings, state.history.learned, state.watch)
     if found is None or seen.now_s < found.deadline_s:
         return state, ()
-    rank, of = None, "the trainer"
+    rank = None
     if len(state.watch.ranks) > 1:
         found = overdue(settings, state.history.learned, state.watch, found, seen.now_s)
         if found is None:
             return state, ()
-        rank, of = found.rank, f"rank {found.rank}"
+        rank = found.rank
     silent_s = seen.now_s - found.seen.changed_s
-    text = f"No progress of {of} in {found.seen.section} for {silent_s:.0f} s (limit {found.limit_s:.0f} s)."
+    facts = {"rank": rank, "section": str(found.seen.section), "silent_s": silent_s, "limit_s": found.limit_s}
+    silent = say(Topic.SILENT, **facts)
     stopping = Stopping(
         history=state.history,
         watch=state.watch,
@@ -245,14 +247,14 @@ def _judge(settings: Settings, state: Running, seen: Observation) -> tuple[State
     )
     stopping = replace(stopping, history=_aged(settings, state, seen.now_s))
     if found.exact:
-        return stopping, (Note(event="hang", text=text), DumpStacks())
+        return stopping, (Note(event=JournalEvent.HANG, message=silent), DumpStacks())
     if state.watch.stalled_s is None:
         watch = replace(state.watch, stalled_s=seen.now_s, stalled_rank=found.rank)
-        return replace(state, watch=watch), (Note(event="stalled", text=text), DumpStacks())
+        return replace(state, watch=watch), (Note(event=JournalEvent.STALLED, message=silent), DumpStacks())
     quiet = seen.busy is False
     if quiet or seen.now_s >= found.deadline_s + found.limit_s * (settings.busy_factor - 1):
-        why = "its processes do nothing" if quiet else f"{settings.busy_factor:.0f} times its limit has passed"
-        return stopping, (Note(event="hang", text=f"{text} Ended, for {why}."), DumpStacks())
+        ended = say(Topic.SILENT_ENDED, idle=quiet, factor=settings.busy_factor, **facts)
+        return stopping, (Note(event=JournalEvent.HANG, message=ended), DumpStacks())
     return state, ()
 
 
@@ -268,8 +270,9 @@ def _request(
         rung=Rung.TERM,
         until_s=now_s + stop_grace_s(settings, state.history.learned),
     )
-    why = "Quiet hours have begun" if request is Request.QUIET else f"Asked to {request}"
-    return after, (Note(event=request, text=f"{why}; the trainer saves and leaves."), Terminate(wake=True))
+    quiet = request is Request.QUIET
+    message = say(Topic.QUIET_HOURS_BEGIN) if quiet else say(Topic.ASKED, request=str(request))
+    return after, (Note(event=JournalEvent(request), message=message), Terminate(wake=True))
 
 
 def _stopping(settings: Settings, state: Stopping, seen: Observation) -> tuple[State, tuple[Action, ...]]:
@@ -315,16 +318,15 @@ def _hold_for(
         by=None if ending is None else ending.by,
         stalled_s=None if ending is None else ending.stalled_s,
     )
-    named = ", ".join(f"{s.pid}" + (f" (in {s.wchan})" if s.wchan else "") for s in seen.survivors) or "of the trainer"
-    text = f"Process {named} does not end on SIGKILL: it waits in the kernel, for a disk, a mount or a driver."
+    condition = say(Topic.UNKILLABLE, survivors=tuple((one.pid, one.wchan) for one in seen.survivors))
     if left.by is EndedBy.STOP:
-        return end(history, RunOutcome.STOPPED, f"Stopped. {text}")
+        return end(history, RunOutcome.STOPPED, say(Topic.STOPPED_UNKILLABLE, condition=condition))
     held = Holding(
         history=history,
         cause=Cause.UNKILLABLE,
-        condition=text,
+        condition=condition,
         since_s=seen.now_s,
         probe_s=seen.now_s + settings.reprobe_s,
         unkillable=left,
     )
-    return held, (Note(event="unkillable", text=f"{text} Held until it is gone."), Kill())
+    return held, (Note(event=JournalEvent.UNKILLABLE, message=say(Topic.UNKILLABLE_HELD, condition=condition)), Kill())

@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fred_supervisor.policy.message import Message, Topic, say
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessFacts:
@@ -72,50 +74,49 @@ class HangFacts:
         )
 
 
-def _stopped(seen: HangFacts) -> str | None:
+def _stopped(seen: HangFacts) -> Message | None:
     held = seen.both("Tt")
-    return None if held is None else f"process {held.pid} ({held.name}) is stopped (SIGSTOP, or a debugger)"
+    return None if held is None else say(Topic.HANG_STOPPED, pid=held.pid, name=held.name)
 
 
-def _in_kernel(seen: HangFacts) -> str | None:
+def _in_kernel(seen: HangFacts) -> Message | None:
     held = seen.both("D")
-    where = "" if held is None or held.wchan in (None, "0") else f" ({held.wchan})"
-    return None if held is None else f"process {held.pid} ({held.name}) waits in the kernel{where}: a disk or a driver"
+    return None if held is None else say(Topic.HANG_IN_KERNEL, pid=held.pid, name=held.name, wchan=held.wchan)
 
 
-def _collective(seen: HangFacts) -> str | None:
+def _collective(seen: HangFacts) -> Message | None:
     # The innermost frames only: torchrun's own frames are at the outer end of every rank's stack.
     there = seen.within(r"torch/distributed/", depth=4) or seen.within(r"nn/parallel/distributed\.py", "^_", depth=4)
-    return "a collective operation waits for another rank" if there else None
+    return say(Topic.HANG_COLLECTIVE) if there else None
 
 
-def _data(seen: HangFacts) -> str | None:
+def _data(seen: HangFacts) -> Message | None:
     there = seen.within(r"torch/utils/data/|datasets/iterable_dataset\.py")
-    return "it waits for data (the loader, or a data set's __getitem__)" if there else None
+    return say(Topic.HANG_DATA) if there else None
 
 
-def _interpreter_lock(seen: HangFacts) -> str | None:
+def _interpreter_lock(seen: HangFacts) -> Message | None:
     computes = seen.both("R", beats=True) is not None and seen.moved is False
     if computes or any(stack.gil for stack in seen.stacks):
-        return "one call computes and never returns: it holds the interpreter lock (GIL), or the GPU does not answer"
+        return say(Topic.HANG_INTERPRETER_LOCK)
     return None
 
 
-def _gpu(seen: HangFacts) -> str | None:
+def _gpu(seen: HangFacts) -> Message | None:
     there = seen.within(r"torch/cuda/", "synchronize|^wait$", depth=3)
-    return "it waits for the GPU" if there else None
+    return say(Topic.HANG_GPU) if there else None
 
 
-def _busy(seen: HangFacts) -> str | None:
-    return "it computes, but no step comes of it" if seen.both("R", beats=True) is not None else None
+def _busy(seen: HangFacts) -> Message | None:
+    return say(Topic.HANG_COMPUTES) if seen.both("R", beats=True) is not None else None
 
 
-def _lock(seen: HangFacts) -> str | None:
+def _lock(seen: HangFacts) -> Message | None:
     there = seen.within(r"(^|/)(threading|queue|synchronize|_base)\.py$", depth=1)
-    return "it waits for another thread or process of its own" if there else None
+    return say(Topic.HANG_LOCK) if there else None
 
 
-ROWS: tuple[Callable[[HangFacts], str | None], ...] = (
+ROWS: tuple[Callable[[HangFacts], Message | None], ...] = (
     _stopped,
     _in_kernel,
     _collective,
@@ -128,18 +129,20 @@ ROWS: tuple[Callable[[HangFacts], str | None], ...] = (
 """The first that has something to say counts."""
 
 
-def why_stuck(seen: HangFacts) -> str | None:
+def why_stuck(seen: HangFacts) -> Message | None:
     """What hangs, and where in the code, as a clause; None when nothing can be told."""
     what = next((said for row in ROWS if (said := row(seen)) is not None), None)
     where = _place(seen.stacks)
-    return ", ".join(part for part in (what, where) if part) or None
+    return None if what is None and where is None else say(Topic.STUCK, what=what, where=where)
 
 
-def _place(stacks: tuple[Stack, ...]) -> str:
+def _place(stacks: tuple[Stack, ...]) -> Message | None:
     """The innermost frame that is not of a library, of the first stack that has one."""
     frames = [frame for stack in stacks for frame in stack.frames]
     found = next((frame for frame in frames if not frame.of_library), frames[0] if frames else None)
-    return "" if found is None else f"in {found.function} ({found.file.rpartition('/')[2]}:{found.line})"
+    if found is None:
+        return None
+    return say(Topic.HANG_PLACE, function=found.function, file=found.file.rpartition("/")[2], line=found.line)
 
 
 _SHORTENED = "torch|threading|selectors|queue|multiprocessing|re"  # as py-spy names files

@@ -9,6 +9,7 @@ from fred_supervisor.policy.admission import Admit, Deny
 from fred_supervisor.policy.after_exit import after_exit, end
 from fred_supervisor.policy.cause import GPU_CAUSES, Cause, EndedBy, Evidence
 from fred_supervisor.policy.launching import launch, spawn
+from fred_supervisor.policy.message import JournalEvent, Topic, say
 from fred_supervisor.policy.observation import Observation
 from fred_supervisor.policy.requests import Request
 from fred_supervisor.policy.settings import Settings
@@ -31,7 +32,7 @@ def awaiting_gpu(settings: Settings, state: AwaitingGpu, seen: Observation) -> t
     """The next attempt is not made before it may have a GPU, or before nobody can tell."""
     match seen.request:
         case Request.STOP:
-            return end(state.history, RunOutcome.STOPPED, "Stopped before the launch.")
+            return end(state.history, RunOutcome.STOPPED, say(Topic.STOPPED_BEFORE_LAUNCH))
         case Request.PAUSE | Request.QUIET:
             return _pause(state.history, seen)
         case Request.RESTART | Request.RESUME | None:  # the launch is on its way
@@ -44,7 +45,7 @@ def awaiting_gpu(settings: Settings, state: AwaitingGpu, seen: Observation) -> t
         case Deny(absent=True) if state.at_start:
             return after_exit(settings, state.history, _absent(state.history, seen.admission), seen.now_s)
         case Deny(soon=True):
-            return replace(state, ask_s=seen.now_s + _AGAIN_S, waits_for=seen.admission.sentence), ()
+            return replace(state, ask_s=seen.now_s + _AGAIN_S, waits_for=seen.admission.message), ()
         case Deny():
             return _held(settings, state.history, seen.admission, seen.now_s)
         case None:
@@ -58,26 +59,25 @@ def awaiting_gpu(settings: Settings, state: AwaitingGpu, seen: Observation) -> t
 
 def _absent(history: RunHistory, denial: Deny) -> Evidence:
     """A GPU that does not exist is bad input, like a command that does not exist."""
-    reason = denial.sentence.rstrip(".")
-    return Evidence(attempt=history.attempt + 1, last_line=reason, exec_error=reason)
+    return Evidence(attempt=history.attempt + 1, exec_error=denial.message)
 
 
 def _held(settings: Settings, history: RunHistory, denial: Deny, now_s: float) -> tuple[State, tuple[Action, ...]]:
     held = Holding(
         history=history,
         cause=denial.cause,
-        condition=denial.sentence,
+        condition=denial.message,
         since_s=now_s,
         probe_s=now_s + settings.reprobe_s,
     )
-    return held, (Note(event="held", text=f"Not launched: {denial.sentence}"),)
+    return held, (Note(event=JournalEvent.HELD, message=say(Topic.NOT_LAUNCHED, condition=denial.message)),)
 
 
 def backing_off(settings: Settings, state: BackingOff, seen: Observation) -> tuple[State, tuple[Action, ...]]:
     """A relaunch waits for its time, or for a person who wants it now."""
     match seen.request:
         case Request.STOP:
-            return end(state.history, RunOutcome.STOPPED, "Stopped while waiting for a relaunch.")
+            return end(state.history, RunOutcome.STOPPED, say(Topic.STOPPED_BACKING_OFF))
         case Request.PAUSE | Request.QUIET:
             return _pause(state.history, seen)
         case Request.RESTART | Request.RESUME:
@@ -94,14 +94,14 @@ def holding(settings: Settings, state: Holding, seen: Observation) -> tuple[Stat
         return _unkillable(settings, state, state.unkillable, seen)
     match seen.request:
         case Request.STOP:
-            return end(state.history, RunOutcome.STOPPED, "Stopped while holding.")
+            return end(state.history, RunOutcome.STOPPED, say(Topic.STOPPED_HOLDING))
         case Request.PAUSE | Request.QUIET:
             return _pause(state.history, seen)
         case Request.RESTART | Request.RESUME | None:
             pass
         case _:
             assert_never(seen.request)
-    cleared = Note(event="cleared", text=f"Cleared: {state.condition}")
+    cleared = Note(event=JournalEvent.CLEARED, message=say(Topic.CLEARED, condition=state.condition))
     actions: tuple[Action, ...] = ()
     if state.cause not in GPU_CAUSES and seen.clear:
         after, actions = launch(settings, state.history)
@@ -110,7 +110,7 @@ def holding(settings: Settings, state: Holding, seen: Observation) -> tuple[Stat
         after, actions = spawn(state.history, seen.admission)
         return after, (cleared, *actions)
     if state.cause in GPU_CAUSES and isinstance(seen.admission, Deny):
-        state = replace(state, cause=seen.admission.cause, condition=seen.admission.sentence)
+        state = replace(state, cause=seen.admission.cause, condition=seen.admission.message)
         actions = (ReleaseGpus(nvml=seen.admission.cause is Cause.GPU),)
     if seen.now_s - state.since_s >= settings.hold_max_s:
         return _held_too_long(settings, state)
@@ -126,7 +126,8 @@ def _believed(state: Holding, admission: Admit) -> bool:
 
 
 def _held_too_long(settings: Settings, state: Holding) -> tuple[State, tuple[Action, ...]]:
-    return end(state.history, RunOutcome.FAILED, f"Held for {settings.hold_max_s / 3600:.0f} h: {state.condition}")
+    hours = settings.hold_max_s / 3600
+    return end(state.history, RunOutcome.FAILED, say(Topic.HELD_TOO_LONG, hours=hours, condition=state.condition))
 
 
 def _unkillable(
@@ -135,11 +136,12 @@ def _unkillable(
     """Held for processes that do not end: only their end leads on."""
     by: Mapping[Request | None, EndedBy] = {Request.PAUSE: EndedBy.PAUSE, Request.RESTART: EndedBy.RESTART}
     if seen.request is Request.STOP:
-        return end(state.history, RunOutcome.STOPPED, f"Stopped. {state.condition}")
+        return end(state.history, RunOutcome.STOPPED, say(Topic.STOPPED_UNKILLABLE, condition=state.condition))
     if seen.ended is not None:
         ended = replace(seen.ended, ended_by=left.by, stalled_s=left.stalled_s)
         after, actions = after_exit(settings, state.history, ended, seen.now_s)
-        return after, (Note(event="cleared", text=f"Cleared: {state.condition}"), *actions)
+        cleared = Note(event=JournalEvent.CLEARED, message=say(Topic.CLEARED, condition=state.condition))
+        return after, (cleared, *actions)
     if seen.now_s - state.since_s >= settings.hold_max_s:
         return _held_too_long(settings, state)
     left = replace(left, by=by.get(seen.request, left.by))
@@ -151,7 +153,7 @@ def paused(settings: Settings, state: Paused, seen: Observation) -> tuple[State,
     """Who has paused it ends the pause: a person, or the quiet hours."""
     match seen.request:
         case Request.STOP:
-            return end(state.history, RunOutcome.STOPPED, "Stopped while paused.")
+            return end(state.history, RunOutcome.STOPPED, say(Topic.STOPPED_PAUSED))
         case Request.RESUME | Request.RESTART:
             return launch(settings, state.history)
         case Request.PAUSE:
@@ -164,6 +166,5 @@ def paused(settings: Settings, state: Paused, seen: Observation) -> tuple[State,
 
 def _pause(history: RunHistory, seen: Observation) -> tuple[State, tuple[Action, ...]]:
     quiet = seen.quiet if seen.request is Request.QUIET else ""
-    return Paused(history=history, quiet=quiet), (
-        Note(event="paused", text=f"Paused for {quiet}." if quiet else "Paused."),
-    )
+    message = say(Topic.PAUSED_FOR, quiet=quiet) if quiet else say(Topic.PAUSED)
+    return Paused(history=history, quiet=quiet), (Note(event=JournalEvent.PAUSED, message=message),)

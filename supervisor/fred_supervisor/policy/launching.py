@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from fred_supervisor.policy.actions import Action, AnswerStart, AskGpu, Spawn
 from fred_supervisor.policy.admission import Admit
+from fred_supervisor.policy.message import Message
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import AwaitingGpu, RunHistory, Starting, State
 
@@ -22,7 +23,7 @@ def spawn(history: RunHistory, admission: Admit) -> tuple[State, tuple[Action, .
 
 
 def answer_start(
-    after: State, actions: tuple[Action, ...], *, error: str | None = None, launched: bool = False
+    after: State, actions: tuple[Action, ...], *, error: str | Message | None = None, launched: bool = False
 ) -> tuple[State, tuple[Action, ...]]:
     """`start` waits for word: it is told as soon as a trainer runs, or it is clear that none will for now.
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from fred_supervisor.contract.heartbeat import Section
 from fred_supervisor.policy.cause import Cause, Diagnosis, Evidence
+from fred_supervisor.policy.message import Message, Topic, say
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Overrides, RunHistory
 from fred_supervisor.policy.watch import Learned
@@ -196,7 +197,7 @@ class Choice:
 
     remedy: Remedy
     history: RunHistory
-    told: str
+    action: Message
     """What was done, for a person."""
 
 
@@ -214,97 +215,88 @@ def choose(case: Case) -> Choice:
         history, told = applied
         if key not in history.tried:
             history = replace(history, tried=(*history.tried, key))
-        return Choice(remedy=remedy, history=history, told=told)
-    return Choice(remedy=Remedy.FAIL, history=case.history, told=_why_spent(case, row))
+        return Choice(remedy=remedy, history=history, action=told)
+    return Choice(remedy=Remedy.FAIL, history=case.history, action=_why_spent(case, row))
 
 
-def _why_spent(case: Case, row: Row) -> str:
+def _why_spent(case: Case, row: Row) -> Message:
     if row.remedies == (Remedy.FAIL,):
-        times = f" It happened {case.same} times in the same way." if case.same > 1 else ""
-        return f"Given up.{times}"
+        return say(Topic.GIVEN_UP, times=case.same)
     if _oom(case):
-        return f"Given up: it does not fit even with the smallest batch.{_untold(case)}"
-    return "Given up: everything that helps against this was tried, without new progress."
+        return say(Topic.GIVEN_UP_SMALLEST, takes_batch=case.settings.takes_batch)
+    return say(Topic.GIVEN_UP_TRIED)
 
 
-def _apply(remedy: Remedy, case: Case) -> tuple[RunHistory, str] | None:
+def _apply(remedy: Remedy, case: Case) -> tuple[RunHistory, Message] | None:
     """The book with the remedy in force, and what to tell; None when it cannot be applied."""
     history, overrides = case.history, case.history.overrides
 
-    def order(told: str, **changes: object) -> tuple[RunHistory, str]:
+    def order(told: Message, **changes: object) -> tuple[RunHistory, Message]:
         return replace(history, overrides=replace(overrides, **changes)), told  # type: ignore[arg-type] # field by name
 
     match remedy:
         case Remedy.FAIL:
             return None
         case Remedy.AT_ONCE:
-            return history, "Relaunched at once."
+            return history, say(Topic.RELAUNCHED_AT_ONCE)
         case Remedy.BACK_OFF:
-            return replace(history, backoffs=history.backoffs + 1), "Relaunched"
+            return replace(history, backoffs=history.backoffs + 1), say(Topic.RELAUNCHED_AT_ONCE)
         case Remedy.HOLD:
-            return history, "Held until it clears."
+            return history, say(Topic.HELD_UNTIL_CLEAR)
         case Remedy.EXPANDABLE:
-            return order("Relaunched with the same batch and expandable segments.", expandable_segments=True)
+            return order(say(Topic.EXPANDABLE_SEGMENTS), expandable_segments=True)
         case Remedy.HALVE_UNFREEZE:
             halved = _halved(case)
             if halved is None:
                 return None
             before, batch, accumulate = halved
             assumed = case.settings.foreign and not case.settings.batch_set and overrides.unfreeze_batch is None
-            note = f" ({before} is assumed; --unfreeze-batch-size says it)" if assumed else ""
-            return order(
-                f"Relaunched with half the unfreeze batch, {before} → {batch}{note}, and {accumulate} batches per"
-                f" optimiser step: the same effective batch.{_untold(case)}",
-                unfreeze_batch=batch,
+            told = say(
+                Topic.HALF_UNFREEZE_BATCH,
+                before=before,
+                after=batch,
                 accumulate=accumulate,
+                assumed=assumed,
+                takes_batch=case.settings.takes_batch,
             )
+            return order(told, unfreeze_batch=batch, accumulate=accumulate)
         case Remedy.HALVE_FREEZE:
             size = overrides.freeze_batch or case.settings.freeze_batch
             if size is None or size < 2:
                 return None
-            return order(f"Relaunched with half the freeze batch, {size} → {size // 2}.", freeze_batch=size // 2)
+            return order(say(Topic.HALF_FREEZE_BATCH, before=size, after=size // 2), freeze_batch=size // 2)
         case Remedy.HALVE_EVAL:
             size = overrides.eval_batch or case.settings.unfreeze_batch
             if size is None or size < 2:
                 return None
-            return order(f"Relaunched with half the evaluation batch, {size} → {size // 2}.", eval_batch=size // 2)
+            return order(say(Topic.HALF_EVAL_BATCH, before=size, after=size // 2), eval_batch=size // 2)
         case Remedy.NO_EVAL_MAP:
-            return None if case.settings.foreign else order("Relaunched without evaluation.", no_eval_map=True)
+            return None if case.settings.foreign else order(say(Topic.NO_EVALUATION), no_eval_map=True)
         case Remedy.ONE_OLDER:
             path = case.evidence.resumed_from
             if path is None:
                 return None
-            return order(f"Blamed {_name(path)} and relaunched from one older.", blamed=(*overrides.blamed, path))
+            return order(say(Topic.ONE_OLDER, name=_name(path)), blamed=(*overrides.blamed, path))
         case Remedy.NEWEST_AGAIN:
-            return order("Relaunched from the newest checkpoint once more.", blamed=())
+            return order(say(Topic.NEWEST_AGAIN), blamed=())
         case Remedy.FEWER_WORKERS:
             workers = case.settings.workers if overrides.workers is None else overrides.workers
             if case.settings.foreign or not workers:
                 return None
-            return order(f"Relaunched with half the loader workers, {workers} → {workers // 2}.", workers=workers // 2)
+            return order(say(Topic.FEWER_WORKERS, before=workers, after=workers // 2), workers=workers // 2)
         case Remedy.FULL_PRECISION:
             if case.settings.foreign:
-                return history, "Relaunched from the newest checkpoint; its precision is its own."
+                return history, say(Topic.OWN_PRECISION)
             if overrides.full_precision:
                 return None
-            return order("Relaunched from the newest checkpoint in fp32.", full_precision=True)
+            return order(say(Topic.FULL_PRECISION), full_precision=True)
         case Remedy.LONGER_LIMIT:
             section = case.section
             if section in case.settings.hang_timeout_s:
-                return history, "Relaunched at once; the limit was set by hand and stays."
+                return history, say(Topic.LIMIT_STAYS)
             factor = history.learned.factors.get(section, 1.0) * 2
             learned: Learned = replace(history.learned, factors={**history.learned.factors, section: factor})
-            return replace(history, learned=learned), f"Relaunched with twice the limit for {section}."
-
-
-def _untold(case: Case) -> str:
-    """A hint for a command that may never take the batch that it is offered."""
-    if case.settings.takes_batch:
-        return ""
-    return (
-        " The command has no {unfreeze_batch_size} in its words, so it takes this batch only if it reads"
-        " FRED_UNFREEZE_BATCH_SIZE."
-    )
+            return replace(history, learned=learned), say(Topic.LONGER_LIMIT, section=section)
 
 
 def _halved(case: Case) -> tuple[int, int, int] | None:
@@ -333,33 +325,33 @@ def effective_overrides(settings: Settings, overrides: Overrides) -> Overrides:
     )
 
 
-_ORDERS: Final[Mapping[str, tuple[str, str]]] = {
-    "unfreeze_batch_size": ("unfreeze_batch", "The unfreeze batch"),
-    "accumulate": ("accumulate", "The accumulation"),
-    "freeze_batch_size": ("freeze_batch", "The freeze batch"),
-    "workers": ("workers", "The number of loader workers"),
+_LEARNED: Final[Mapping[str, str]] = {
+    "unfreeze_batch_size": "unfreeze_batch",
+    "accumulate": "accumulate",
+    "freeze_batch_size": "freeze_batch",
+    "workers": "workers",
 }
-"""Trainer flag → the order that was learned in its place, and its name for a person."""
+"""Trainer flag → the override that was learned in its place."""
 
 
 def outranked(
     overrides: Overrides, flags: Mapping[str, Any], set_by_hand: Collection[str]
-) -> tuple[Overrides, list[str]]:
-    """The orders without those that a flag outranks, and a sentence for each that was learned otherwise.
+) -> tuple[Overrides, list[Message]]:
+    """The overrides without those that a flag outranks, and a message for each that was learned otherwise.
 
     `set_by_hand` names the flags whose value has just been changed: a service that is started with the same flags at
     every boot changes nothing, and keeps what was learned.
     """
     told = []
-    for key, (order, name) in _ORDERS.items():
-        learned = getattr(overrides, order)
-        if key in set_by_hand and learned is not None:
-            overrides = replace(overrides, **{order: None})  # type: ignore[arg-type] # field by name
-            if learned != flags.get(key):
-                told.append(f"{name} was learned to be {learned}; now it is {flags.get(key)}, as set by hand.")
+    for flag, name in _LEARNED.items():
+        learned = getattr(overrides, name)
+        if flag in set_by_hand and learned is not None:
+            overrides = replace(overrides, **{name: None})  # type: ignore[arg-type] # field by name
+            if learned != flags.get(flag):
+                told.append(say(Topic.SET_BY_HAND, flag=flag, learned=learned, value=flags.get(flag)))
     if "unfreeze_batch_size" in set_by_hand and "accumulate" not in set_by_hand:
         overrides = replace(overrides, accumulate=None)  # it belonged to the batch that was learned
     if "amp" in set_by_hand and overrides.full_precision:
         overrides = replace(overrides, full_precision=False)
-        told.append(f"fp32 was learned to be needed; now it is --amp {flags.get('amp')}, as set by hand.")
+        told.append(say(Topic.FULL_PRECISION_BY_HAND, amp=flags.get("amp")))
     return overrides, told

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.policy.cause import Cause, EndedBy
+from fred_supervisor.policy.message import Message
 from fred_supervisor.policy.requests import Request
 from fred_supervisor.policy.watch import Learned, Watch
 
@@ -97,7 +98,7 @@ class AwaitingGpu:
     history: RunHistory
     ask_s: float | None = None
     """When the monitor is asked again; None: it was asked, and its answer is to come."""
-    waits_for: str = ""
+    waits_for: Message | None = None
     """What was in the way, and may be gone in a moment; for a person."""
     at_start: bool = False
     """The command `start` waits for word."""
@@ -185,8 +186,8 @@ class Holding:
 
     history: RunHistory
     cause: Cause
-    condition: str
-    """For a person."""
+    condition: Message
+    """What is waited for, for a person."""
     since_s: float
     probe_s: float
     """When the condition is looked at next."""
@@ -217,7 +218,7 @@ class Ended:
 
     history: RunHistory
     outcome: RunOutcome
-    sentence: str
+    message: Message
 
 
 State = AwaitingGpu | Starting | Running | Stopping | BackingOff | Holding | Paused | Ended

@@ -12,11 +12,13 @@ from fred_supervisor.contract import environment
 from fred_supervisor.contract.files import now_text, read_json, write_json
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.proc import Identity
+from fred_supervisor.policy.message import JournalEvent, Topic, say
 from fred_supervisor.run.control import live_supervisor
 from fred_supervisor.store import lock, state_file
 from fred_supervisor.store.journal import Journal
 from fred_supervisor.store.layout import last_attempt
 from fred_supervisor.store.run_spec import RunSpec
+from fred_supervisor.words.sentences import sentence
 
 _ANSWER_S = 5.0
 """A supervisor that lives takes a request within this."""
@@ -118,9 +120,8 @@ def _record(spec: RunSpec, left: list[Identity]) -> None:
         return
     try:
         before = read_json(spec.dir.state) or {}
-        text = "Stopped by request; its supervisor was dead or hung."
-        if left:
-            text += f" Process {left[0].pid} does not end on SIGKILL."
+        message = say(Topic.STOPPED_BY_OTHERS, survivor=left[0].pid if left else None)
+        text = sentence(message)
         write_json(
             spec.dir.state,
             {
@@ -133,6 +134,6 @@ def _record(spec: RunSpec, left: list[Identity]) -> None:
                 "supervisor": {**(before.get("supervisor") or {}), "version": fred_supervisor.__version__},
             },
         )
-        Journal(spec.dir).append("stopped", text=text)
+        Journal(spec.dir).append(JournalEvent.STOPPED, text=text, facts=message.document())
     finally:
         os.close(fd)

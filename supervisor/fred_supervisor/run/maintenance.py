@@ -8,6 +8,7 @@ from typing import Final
 from fred_supervisor.attempt import checkpoint_check, code_state
 from fred_supervisor.attempt.live_attempt import LiveAttempt
 from fred_supervisor.linux import sparse_log
+from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.run.live_run import LiveRun
 
 _VERIFY_S: Final = 600.0
@@ -18,7 +19,7 @@ _CODE_S: Final = 60.0
 class Maintenance:
     """Slow things are background jobs, never waited for."""
 
-    def __init__(self, live: LiveRun, *, output_max_mib: float, note: Callable[[str, str], None]) -> None:
+    def __init__(self, live: LiveRun, *, output_max_mib: float, note: Callable[[JournalEvent, Message], None]) -> None:
         self._live = live
         self._output_max_mib = output_max_mib
         self._note = note
@@ -58,4 +59,4 @@ class Maintenance:
             return  # of a run dir that is gone; the recorder makes it anew, and says so
         if after < before and self._capped != attempt.number:
             self._capped = attempt.number
-            self._note("output capped", f"The output is over {self._output_max_mib:.0f} MiB: its middle is left out.")
+            self._note(JournalEvent.OUTPUT_CAPPED, say(Topic.OUTPUT_CAPPED, mib=self._output_max_mib))

@@ -9,6 +9,7 @@ from fred_supervisor.attempt.live_attempt import LiveAttempt
 from fred_supervisor.contract.files import read_json
 from fred_supervisor.policy.actions import Note
 from fred_supervisor.policy.cause import GPU_CAUSES, Cause, Evidence
+from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.policy.observation import Observation
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Holding, Rung, Running, State, Stopping, Survivor
@@ -91,15 +92,14 @@ class Observer:
         over = attempt.swept
         if happened.launched:
             attempt.read_trainer()
-            notes += (Note(event="launched", text=_launched(attempt)),)
+            notes += (Note(event=JournalEvent.LAUNCHED, message=_launched(attempt)),)
         if Source.KEEPER in happened.ended:
             over = read_json(attempt.folder.exit) is not None
             if not over:
                 attempt.read_trainer()
                 attempt.keeper = None
                 self._live.events.watch(attempt.trainer, Source.TRAINER)
-                text = "The keeper of the trainer was killed; the trainer is watched without it."
-                notes += (Note(event="keeper lost", text=text),)
+                notes += (Note(event=JournalEvent.KEEPER_LOST, message=say(Topic.KEEPER_LOST)),)
         if Source.TRAINER in happened.ended:
             attempt.orphan_s = seen.now_s
         seen = replace(seen, notes=seen.notes + notes)
@@ -117,7 +117,8 @@ class Observer:
         """What background jobs have found out."""
         if checkpoint_check.main.__module__ not in happened.jobs:
             return ()
-        return tuple(Note(event="checkpoint passed over", text=text) for text in self._live.picker.take_verified())
+        passed_over = self._live.picker.take_verified()
+        return tuple(Note(event=JournalEvent.CHECKPOINT_PASSED_OVER, message=message) for message in passed_over)
 
     # -- how it goes --------------------------------------------------------------------------------------------------
 
@@ -134,7 +135,7 @@ class Observer:
             stacks_moved=attempt.stacks.moved() if ending else None,
             dumping=attempt.stacks.writing,
             survivors=self._survivors(attempt, state, now_s),
-            notes=seen.notes + tuple(Note(event=event, text=text) for event, text in warnings),
+            notes=(*seen.notes, *warnings),
         )
 
     def _survivors(self, attempt: LiveAttempt, state: State, now_s: float) -> tuple[Survivor, ...]:
@@ -153,7 +154,7 @@ class Observer:
         return evidence.data_gone(self._live.spec) is None
 
 
-def _launched(attempt: LiveAttempt) -> str:
-    pid = "unknown" if attempt.trainer is None else attempt.trainer.pid
-    where = "" if attempt.resume is None else f", from {attempt.resume.name}"
-    return f"Attempt {attempt.number} runs as pid {pid}{where}."
+def _launched(attempt: LiveAttempt) -> Message:
+    pid = None if attempt.trainer is None else attempt.trainer.pid
+    checkpoint = None if attempt.resume is None else attempt.resume.name
+    return say(Topic.LAUNCHED, attempt=attempt.number, pid=pid, checkpoint=checkpoint)

@@ -29,6 +29,7 @@ from fred_supervisor.policy.actions import (
     Spawn,
     Terminate,
 )
+from fred_supervisor.policy.message import JournalEvent, Topic, say
 from fred_supervisor.policy.observation import SpawnFailure
 from fred_supervisor.policy.remedies import effective_overrides
 from fred_supervisor.policy.settings import Settings
@@ -38,9 +39,8 @@ from fred_supervisor.run.live_run import LiveRun
 from fred_supervisor.run.maintenance import Maintenance
 from fred_supervisor.run.record import Recorder
 from fred_supervisor.run.service import Service
+from fred_supervisor.words.sentences import sentence
 
-_REFRESH_S: Final = 5.0
-"""Between two rounds of what need not be done in every turn of the loop."""
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -57,7 +57,7 @@ class Performer:
         self._answer_start = answer_start
         self._service = Service()
         self._maintenance = Maintenance(live, output_max_mib=settings.output_max_mib, note=recorder.note)
-        self._refreshed = (float("-inf"), "")
+        self._snapshots = 0
 
     # -- actions ------------------------------------------------------------------------------------------------------
 
@@ -73,7 +73,7 @@ class Performer:
             case Spawn():
                 self._spawn(action, state)
             case AnswerStart():
-                self._answer_start(action.error)
+                self._answer_start(None if action.error is None else sentence(action.error).rstrip("."))
             case DumpStacks():
                 if live.attempt is not None:
                     live.attempt.ask_stacks()
@@ -86,7 +86,7 @@ class Performer:
             case Recovered():
                 self._recorder.recovered()
             case Note():
-                self._recorder.note(action.event, action.text)
+                self._recorder.note(action.event, action.message)
 
     def _overrides(self, state: State) -> Overrides:
         return effective_overrides(self._settings, state.history.overrides)
@@ -101,7 +101,7 @@ class Performer:
         return self._live.picker.newest(
             phase=spec.phase,
             blamed=overrides.blamed,
-            tell=lambda text: self._recorder.note("checkpoint passed over", text),
+            tell=lambda message: self._recorder.note(JournalEvent.CHECKPOINT_PASSED_OVER, message),
         )
 
     def _spawn(self, action: Spawn, state: State) -> None:
@@ -187,13 +187,12 @@ class Performer:
             self._sweep(live.attempt)
         if not isinstance(state, Ended):
             self._keep_monitor(state, now_s)
-        before_s, before = self._refreshed
-        headline = self._recorder.headline(state)
-        if headline != before or now_s >= before_s + _REFRESH_S:
-            self._refreshed = (now_s, headline)
+        if self._recorder.snapshots != self._snapshots:
+            self._snapshots = self._recorder.snapshots
             self._refresh(state, now_s)
 
     def _refresh(self, state: State, now_s: float) -> None:
+        """With each snapshot: when a person would see something new, or after a few seconds."""
         live = self._live
         self._service.show(state, self._recorder.detail(state), self._recorder.pace)
         live.alerts.look_at_disk()
@@ -203,7 +202,7 @@ class Performer:
         if live.attempt is not None:
             self._maintenance.look(live.attempt)
         if self._settings.uses_gpu and live.monitor.kill_if_silent(now_s):
-            self._recorder.note("monitor", "The monitor hangs and is started anew; GPU values are unknown meanwhile.")
+            self._recorder.note(JournalEvent.MONITOR, say(Topic.MONITOR_HANGS))
 
     def _sweep(self, attempt: LiveAttempt) -> None:
         """Kill what a trainer without a keeper has left, again and again until nothing is."""

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from fred_supervisor.attempt import incident
-from fred_supervisor.contract.alarm import sentence_of
 from fred_supervisor.contract.checkpoint import CheckpointFile
 from fred_supervisor.contract.files import read_json, write_json
 from fred_supervisor.contract.heartbeat import Beat
@@ -15,6 +14,7 @@ from fred_supervisor.linux import sd_notify
 from fred_supervisor.linux.proc import Identity
 from fred_supervisor.linux.text_io import complain
 from fred_supervisor.policy.actions import Report
+from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.policy.pace import Pace
 from fred_supervisor.policy.requests import Request
 from fred_supervisor.policy.settings import Settings
@@ -23,12 +23,12 @@ from fred_supervisor.run.live_run import LiveRun
 from fred_supervisor.store import lock, state_file
 from fred_supervisor.store.journal import Journal
 from fred_supervisor.store.monitor_sample import newest_sample
+from fred_supervisor.words.detail import detail_sentence
+from fred_supervisor.words.sentences import sentence
 from fred_supervisor.words.terminal_text import printable
 
 _REFRESH_S: Final = 5.0
 """Between two snapshots while nothing happens but progress."""
-_ALARMING: Final = ("alarm", "stalled", "failed", "completed", "memory forecast", "GPU")
-"""Notes that are alerts, too."""
 
 
 class Recorder:
@@ -45,6 +45,8 @@ class Recorder:
         self._on_note = on_note
         run = live.spec.dir
         self.pace = Pace(losses=state_file.losses_from(read_json(run.state) or {}))
+        self.snapshots = 0
+        """How many were due so far."""
         self._journal = Journal(run)
         self._last_note = ""
         self._alarm: str | None = None
@@ -81,22 +83,19 @@ class Recorder:
         else:
             self._owed = {n: owed for n, owed in self._owed.items() if not self._journal.write_incident(n, owed)}
 
-    def headline(self, state: State) -> str:
-        """Differs when a person would see something new."""
-        level = state.watch.main.level if isinstance(state, Running) else ""
-        return f"{state_file.word(state, self._settings)} {level} {state.history.attempt} {self._last_note}"
-
     def detail(self, state: State) -> str:
         """How it goes, as the snapshot says it."""
-        said = state_file.detail(state, self._settings, time.monotonic(), self._last_note)
+        said = detail_sentence(state, self._settings, time.monotonic(), self._last_note)
         return " ".join(filter(None, (said, self._live.gpus.warnings.text)))
 
     def _due(self, state: State, now_s: float, *, durable: bool) -> bool:
         """A person would see something new, or the last snapshot is old."""
-        headline = self.headline(state)
-        if not durable and headline == self._written and now_s - self._written_s < _REFRESH_S:
+        level = state.watch.main.level if isinstance(state, Running) else ""
+        seen = f"{state_file.word(state, self._settings)} {level} {state.history.attempt} {self._last_note}"
+        if not durable and seen == self._written and now_s - self._written_s < _REFRESH_S:
             return False
-        self._written, self._written_s = headline, now_s
+        self._written, self._written_s = seen, now_s
+        self.snapshots += 1
         return True
 
     def _restore_run_dir(self) -> None:
@@ -106,7 +105,7 @@ class Recorder:
             live.spec.dir.supervisor.mkdir(mode=0o700, parents=True, exist_ok=True)
             taken = lock.take(live.spec.dir)
             if taken is None:
-                self.note("superseded", "Another supervisor has taken the run dir's place; this one leaves.")
+                self.note(JournalEvent.SUPERSEDED, say(Topic.SUPERSEDED))
                 live.events.post(Request.STOP)
                 return
             os.close(self._lock_fd)
@@ -117,18 +116,18 @@ class Recorder:
         except OSError as error:
             complain(f"the run dir is gone, and cannot be made again: {error}")
             return
-        self.note("run dir lost", "The run dir was deleted while the run was live; checkpoints before that are lost.")
+        self.note(JournalEvent.RUN_DIR_LOST, say(Topic.RUN_DIR_LOST))
 
     # -- the history --------------------------------------------------------------------------------------------------
 
-    def note(self, event: str, text: str) -> None:
+    def note(self, event: JournalEvent, message: Message) -> None:
         """For people: into the journal, the status and the service manager's."""
-        text = printable(text)
+        text = printable(sentence(message))
         self._last_note = text
-        self._journal.append(event, text=text)
+        self._journal.append(event, text=text, facts=message.document())
         self._on_note(text)
         sd_notify.tell(STATUS=text)
-        if event in _ALARMING:
+        if event.alarming:
             self._live.alerts.tell(event, event, text)
 
     def alarm(self, beat: Beat | None) -> None:
@@ -137,9 +136,9 @@ class Recorder:
             return
         self._alarm = beat.alarm
         if beat.alarm is None:
-            self.note("alarm over", "What the trainer complained of is over.")
+            self.note(JournalEvent.ALARM_OVER, say(Topic.ALARM_OVER))
         else:
-            self.note("alarm", sentence_of(beat.alarm))
+            self.note(JournalEvent.ALARM, say(Topic.ALARM, alarm=beat.alarm))
 
     def incident(self, report: Report, resume: CheckpointFile | None) -> None:
         """A new incident; `resume` is where the next attempt starts from."""
@@ -152,9 +151,10 @@ class Recorder:
         )
         if not self._journal.write_incident(document["id"], document):
             self._owed[document["id"]] = document
-        text = f"{document['cause']} {document['action']}"
-        self.note("incident", text)
-        self._live.alerts.tell("incident", f"incident {document['id']} ({document['kind']})", text, document)
+        message = say(Topic.INCIDENT, cause=report.diagnosis.message, action=report.action)
+        self.note(JournalEvent.INCIDENT, message)
+        title = f"incident {document['id']} ({document['kind']})"
+        self._live.alerts.tell("incident", title, printable(sentence(message)), document)
 
     def recovered(self) -> None:
         """Training has passed its furthest point again: the incidents before are over."""

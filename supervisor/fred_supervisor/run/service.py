@@ -1,14 +1,14 @@
 """What the service manager that started us is told: ready, fed, how it goes, and how long an end may take."""
 
-from datetime import timedelta
 from typing import Final
 
-from fred_supervisor.contract.heartbeat import Beat, Section
+from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.linux import sd_notify
 from fred_supervisor.policy.cause import EndedBy
 from fred_supervisor.policy.pace import Pace
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import AwaitingGpu, Ended, Running, RunOutcome, Starting, State, Stopping
+from fred_supervisor.words import progress
 
 _SLACK_S: Final = 15.0
 """Beyond the trainer's grace and its SIGKILL: for the last files, and the end of the monitor."""
@@ -55,31 +55,19 @@ class Service:
     def show(self, state: State, detail: str, pace: Pace) -> None:
         """How it goes, in one line."""
         beat = state.watch.main.beat if isinstance(state, Running) and state.watch.stalled_s is None else None
-        told = None if beat is None or beat.epoch is None else progress_line(beat, pace)
-        text = detail if told is None else f"Attempt {state.history.attempt}: {told}"
+        told = "" if beat is None or beat.epoch is None else how_it_goes(beat, pace)
+        text = f"Attempt {state.history.attempt}: {told}" if told else detail
         if text != self._shown:
             self._shown = text
             sd_notify.tell(STATUS=text)
 
 
-_SECTIONS: Final = {Section.EVAL: "evaluating", Section.CHECKPOINT: "saving"}
-
-
-def progress_line(beat: Beat, pace: Pace) -> str:
-    """E.g. "unfreeze, epoch 61 of 300, step 120 of 930, loss 1.23, 41 images/s, 5:10:00 left"."""
+def how_it_goes(beat: Beat, pace: Pace) -> str:
+    """E.g. "unfreeze phase, epoch 61 of 300, step 120 of 930, loss 1.23, 41 images/s, 5:10:00 left"."""
     known = pace.document()
-    rate, eta_s = known["images_per_s"], known["eta_s"]
     parts = (
-        beat.phase,
-        _SECTIONS.get(beat.section),
-        _of("epoch", beat.epoch, beat.epochs),
-        _of("step", beat.step, beat.steps),
-        None if beat.loss is None else f"loss {beat.loss:.4g}",
-        None if rate is None else f"{rate:.3g} images/s",
-        None if eta_s is None else f"{timedelta(seconds=round(eta_s))} left",
+        progress.position(phase=beat.phase, epoch=beat.epoch, epochs=beat.epochs, step=beat.step, steps=beat.steps),
+        progress.doing(beat.section),
+        progress.pace(loss=beat.loss, images_per_s=known["images_per_s"], eta_s=known["eta_s"]),
     )
     return ", ".join(part for part in parts if part)
-
-
-def _of(what: str, at: int | None, of: int | None) -> str | None:
-    return None if at is None else f"{what} {at}" if of is None else f"{what} {at} of {of}"

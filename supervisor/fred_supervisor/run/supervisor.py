@@ -16,6 +16,7 @@ from fred_supervisor.policy.actions import Action, Note, Report
 from fred_supervisor.policy.cause import Cause, Diagnosis, Evidence, IncidentKind, goal_reached, place_of
 from fred_supervisor.policy.decide import decide
 from fred_supervisor.policy.launching import answer_start, launch
+from fred_supervisor.policy.message import JournalEvent, Topic, say
 from fred_supervisor.policy.observation import Observation
 from fred_supervisor.policy.remedies import outranked
 from fred_supervisor.policy.settings import Settings
@@ -70,18 +71,18 @@ def _take_up(
     history = replace(state_file.history_from(before), attempt=number)
     overrides, told = outranked(history.overrides, spec.flags, spec.by_hand)
     history = replace(history, overrides=overrides)
-    for text in told:
-        recorder.note("set by hand", text)
+    for message in told:
+        recorder.note(JournalEvent.SET_BY_HAND, message)
     document = read_json(spec.dir.attempt(number).launch) or {}
     keeper, trainer = (proc.identity_from(document.get(key)) for key in ("keeper", "trainer"))
     now_s = time.monotonic()
     if proc.alive(keeper) or proc.alive(trainer):
         resume = document.get("resume")
         performer.adopt(number, keeper if proc.alive(keeper) else None, Path(resume) if resume else None)
-        recorder.note("adopted", f"Attempt {number} was found alive and is adopted.")
+        recorder.note(JournalEvent.ADOPTED, say(Topic.ADOPTED, attempt=number))
         return Running(history=history, watch=begin(now_s), since_s=now_s), ()
     for stray in proc.with_environment(environment.RUN_ID, spec.run_id):
-        recorder.note("stray", f"Process {stray.pid} of this run was left over and is ended.")
+        recorder.note(JournalEvent.STRAY, say(Topic.STRAY, pid=stray.pid))
         proc.send(stray, signal.SIGKILL)
     if number and before.get("state") in _LIVE and not _answered(before, number):
         # The supervisor died, and the trainer ended while nobody watched: answer that now.
@@ -105,7 +106,9 @@ def _answered(before: Mapping[str, Any], number: int) -> bool:
 def _go_on(settings: Settings, history: RunHistory, quiet: str) -> tuple[State, tuple[Action, ...]]:
     """The next attempt, now or after the quiet hours."""
     if quiet and not history.waived:
-        return Paused(history=history, quiet=quiet), (Note(event="paused", text=f"Paused for {quiet}."),)
+        return Paused(history=history, quiet=quiet), (
+            Note(event=JournalEvent.PAUSED, message=say(Topic.PAUSED_FOR, quiet=quiet)),
+        )
     return launch(settings, history)
 
 
@@ -119,12 +122,11 @@ def _after_reboot(
     settings: Settings, history: RunHistory, ended: Evidence, quiet: str
 ) -> tuple[State, tuple[Action, ...]]:
     """Nobody's fault: on at once, from the newest checkpoint, and it costs no budget."""
-    place = place_of(ended)
-    sentence = f"The machine was rebooted, or lost its power, while the trainer was {place or 'starting'}."
-    found = Diagnosis(cause=Cause.KILLED, kind=IncidentKind.CRASH, sentence=sentence, signature="")
+    message = say(Topic.REBOOTED, place=place_of(ended))
+    found = Diagnosis(cause=Cause.KILLED, kind=IncidentKind.CRASH, message=message, signature="")
     state, actions = _go_on(settings, history, quiet)
-    told = f"Paused for {quiet}." if isinstance(state, Paused) else "Relaunched at once."
-    return state, (*actions, Report(diagnosis=found, evidence=ended, told=told))
+    action = say(Topic.PAUSED_FOR, quiet=quiet) if isinstance(state, Paused) else say(Topic.RELAUNCHED_AT_ONCE)
+    return state, (*actions, Report(diagnosis=found, evidence=ended, action=action))
 
 
 def fresh_stretch(history: RunHistory) -> RunHistory:

@@ -11,6 +11,7 @@ from typing import Any
 from fred_supervisor.contract.checkpoint import CheckpointFile, list_checkpoints, why_invalid, why_no_zip
 from fred_supervisor.contract.files import read_file, read_json
 from fred_supervisor.contract.heartbeat import Beat
+from fred_supervisor.policy.message import Message, Topic, say
 from fred_supervisor.store.run_spec import RunSpec
 
 Stamp = tuple[str, int, int]
@@ -27,25 +28,25 @@ class CheckpointPicker:
     _judged: dict[Stamp, str | None] = field(default_factory=dict)
 
     def newest(
-        self, *, phase: str | None = None, blamed: tuple[str, ...] = (), tell: Callable[[str], None]
+        self, *, phase: str | None = None, blamed: tuple[str, ...] = (), tell: Callable[[Message], None]
     ) -> CheckpointFile | None:
-        """The newest valid checkpoint; blamed ones come last. `tell` is called with a sentence for what is new."""
+        """The newest valid checkpoint; blamed ones come last. `tell` is called with a message for what is new."""
         found = self._candidates(phase)
         order = [f for f in found if str(f.path) not in blamed] + [f for f in found if str(f.path) in blamed]
         for candidate in order:
             reason = self._judge(candidate)
             if reason is None:
                 return candidate
-            for sentence in self._news(candidate.path, reason):
-                tell(sentence)
+            for message in self._news(candidate.path, reason):
+                tell(message)
         return None
 
-    def _news(self, path: Path, reason: str) -> list[str]:
-        """The sentence for a file that is passed over, the first time."""
+    def _news(self, path: Path, reason: str) -> list[Message]:
+        """The message for a file that is passed over, the first time."""
         if (path, reason) in self._told:
             return []
         self._told.add((path, reason))
-        return [f"{path.name} is passed over: {reason}."]
+        return [say(Topic.CHECKPOINT_PASSED_OVER, name=path.name, reason=reason)]
 
     def _candidates(self, phase: str | None) -> list[CheckpointFile]:
         run_dir, pattern = Path(self.spec.run_dir), self.spec.checkpoints
@@ -58,12 +59,12 @@ class CheckpointPicker:
         run_dir, pattern = Path(self.spec.run_dir), self.spec.checkpoints
         return modified_ns([run_dir] if pattern is None else list(run_dir.glob(pattern)))
 
-    def take_verified(self) -> list[str]:
-        """Take in what a background job has judged; a sentence for each file that is not valid.
+    def take_verified(self) -> list[Message]:
+        """Take in what a background job has judged; a message for each file that is not valid.
 
         Nothing is said of another tool's files: they may still be being written.
         """
-        news: list[str] = []
+        news: list[Message] = []
         for key, reason in judged_before(self.spec.dir.verified).items():
             if key not in self._judged and reason is not None and self.spec.checkpoints is None:
                 news += self._news(Path(key[0]), reason)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from fred_supervisor.contract.files import append_json, now_text, read_json, write_json
 from fred_supervisor.linux.text_io import complain
+from fred_supervisor.policy.message import JournalEvent
 from fred_supervisor.store.layout import RunDir
 
 _TEXTS: Final = ("kind", "cause", "at", "section", "phase", "checkpoint", "action")
@@ -21,7 +22,7 @@ class Journal:
 
     dir: RunDir
 
-    def append(self, event: str, **facts: Any) -> None:
+    def append(self, event: JournalEvent, **facts: Any) -> None:
         """One line, in one write: concurrent writers never mix."""
         try:
             append_json(self.dir.journal, {"time": now_text(), "event": event, **facts})

@@ -23,8 +23,9 @@ from fred_supervisor.policy.state import (
     State,
     Stopping,
 )
-from fred_supervisor.policy.watch import HeartbeatLevel, Learned, Watch, slowest, stop_grace_s
+from fred_supervisor.policy.watch import HeartbeatLevel, Learned, stop_grace_s
 from fred_supervisor.store.run_spec import FORMAT, RunSpec
+from fred_supervisor.words.detail import detail_sentence
 
 
 def word(state: State, settings: Settings) -> str:
@@ -47,46 +48,6 @@ def word(state: State, settings: Settings) -> str:
             return str(state.outcome)
 
 
-def detail(state: State, settings: Settings, now_s: float, last_note: str) -> str:
-    """One plain sentence for a person."""
-    match state:
-        case AwaitingGpu():
-            waits = f" Waits for a moment: {state.waits_for}" if state.waits_for else ""
-            return f"Attempt {state.history.attempt + 1} is being launched.{waits}"
-        case Starting():
-            return f"Attempt {state.history.attempt} is being launched."
-        case Running():
-            return _running(state.watch, state.history, settings, now_s)
-        case Stopping():
-            return f"Being ended ({state.by}): {state.rung}. {last_note}"
-        case BackingOff():
-            return f"{last_note} Next attempt in {max(0.0, state.until_s - now_s):.0f} s."
-        case Holding():
-            return f"Held: {state.condition}"
-        case Paused():
-            if state.quiet:
-                return f"Paused for {state.quiet}; `fred-supervise resume` goes on now."
-            return "Paused; `fred-supervise resume` goes on."
-        case Ended():
-            return state.sentence
-
-
-def _running(watch: Watch, history: RunHistory, settings: Settings, now_s: float) -> str:
-    level, section = watch.main.level, watch.main.section
-    if watch.main.blind:
-        return "Running; its heartbeat cannot be read, so it is watched for its exit only."
-    found = slowest(settings, history.learned, watch)
-    if found is not None and watch.stalled_s is not None:
-        silent_s = now_s - found.seen.changed_s
-        return f"stalled: no progress in {section} for {silent_s:.0f} s (limit {found.limit_s:.0f} s)."
-    if level is HeartbeatLevel.SILENT and found is None:
-        return "Running; it does not beat, so it is watched for its exit only."
-    limit = "" if found is None else f" (limit without progress: {found.limit_s:.0f} s)"
-    if level is HeartbeatLevel.SILENT:
-        return f"Attempt {history.attempt} starts up: imports, data, model{limit}."
-    return f"Attempt {history.attempt}: {section}{limit}."
-
-
 def document(
     *,
     state: State,
@@ -103,7 +64,7 @@ def document(
         "format": FORMAT,
         "time": now_text(),
         "state": word(state, settings),
-        "detail": " ".join(filter(None, (detail(state, settings, now_s, last_note), outlook))),
+        "detail": " ".join(filter(None, (detail_sentence(state, settings, now_s, last_note), outlook))),
         "paused_for": state.quiet if isinstance(state, Paused) else "",
         "awaits_gpu": isinstance(state, AwaitingGpu),
         "history": asdict(state.history),

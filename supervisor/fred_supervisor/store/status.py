@@ -6,7 +6,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fred_supervisor.contract.alarm import sentence_of
 from fred_supervisor.contract.checkpoint import CheckpointFile, list_checkpoints, why_invalid
 from fred_supervisor.contract.files import read_json
 from fred_supervisor.contract.heartbeat import Beat
@@ -19,6 +18,7 @@ from fred_supervisor.store.journal import Journal
 from fred_supervisor.store.layout import RunDir, last_attempt
 from fred_supervisor.store.monitor_sample import newest_sample
 from fred_supervisor.store.run_spec import RunSpec
+from fred_supervisor.words.alarms import alarm_sentence
 
 LIVE_STATES = ("starting", "running", "stopping", "paused", "waiting", "holding")
 
@@ -87,7 +87,7 @@ def status_document(spec: RunSpec) -> dict[str, Any]:
         },
         "gpus": gpu_rows(spec.dir),
         "last_incident": None if last is None else _incident(last),
-        "alarm": sentence_of(beat.alarm) if trainer_alive and beat is not None and beat.alarm else None,
+        "alarm": alarm_sentence(beat.alarm) if trainer_alive and beat is not None and beat.alarm else None,
     }
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from fred_supervisor.cli.common.terminal import PLAIN, TerminalStyle, columns
+from fred_supervisor.words import progress as words
 from fred_supervisor.words.terminal_text import printable
 
 _BAR: Final = 24
@@ -82,12 +83,9 @@ class _Screen:
 
     def training(self, progress: dict[str, Any]) -> None:
         epoch, epochs, step, steps = (progress[key] for key in ("epoch", "epochs", "step", "steps"))
-        phase = f"{progress['phase']} phase, " if progress["phase"] else ""
-        where = f"{phase}epoch {epoch}" + (f" of {epochs}" if epochs else "")
-        if step is not None:
-            where += f", step {step}" + (f" of {steps}" if steps else "")
+        where = words.position(phase=progress["phase"], epoch=epoch, epochs=epochs, step=step, steps=steps)
         if epochs:
-            share = min(1.0, max(0.0, (epoch - 1 + (step / steps if step and steps else 0)) / epochs))
+            share = words.share(epoch, epochs, step, steps)
             full = round(share * _BAR)
             bar = self.ink("green", "█" * full) + self.ink("dim", "░" * (_BAR - full))
             self.lines.append(f"  {bar} {share:4.0%}  {where}")

@@ -28,6 +28,7 @@ from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.contract.files import read_json, write_json
 from fred_supervisor.linux import sd_notify
 from fred_supervisor.linux.systemd_scope import shelter
+from fred_supervisor.policy.message import JournalEvent
 from fred_supervisor.policy.state import Ended, RunOutcome
 from fred_supervisor.store import lock
 from fred_supervisor.store.journal import Journal
@@ -312,7 +313,7 @@ def _detach(spec: RunSpec, held: int) -> int:
     os.close(answer_write)
     os.close(go_read)
     place = shelter(spec.name, child)
-    Journal(spec.dir).append("place", text=place.text)
+    Journal(spec.dir).append(JournalEvent.PLACE, text=place.text)
     os.close(go_write)
     os.close(held)  # the child holds it on
     with open(answer_read, "rb") as answer:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.helpers.fred import kill_supervisor
 
 from fred_supervisor.contract.files import read_json
 from fred_supervisor.linux import proc
@@ -211,8 +212,7 @@ def test_status_answers_while_the_supervisor_is_stopped(fred, until):
 def test_stop_with_the_supervisor_dead(fred, until):
     assert fred(*fred.words(1000, 1000000, {})).returncode == 0
     until(lambda: fred.status()["progress"]["epoch"] is not None)
-    os.kill(fred.status()["supervisor"]["pid"], signal.SIGKILL)
-    until(lambda: not fred.status()["supervisor"]["alive"])
+    kill_supervisor(fred)
     status = fred.status()
     assert status["state"] == "running"
     assert "gone" in status["detail"]
@@ -225,8 +225,7 @@ def test_a_trainer_outlives_its_supervisor_and_is_adopted(fred, until):
     assert fred(*fred.words(2, 3, {"1": ["wait", 2, 2]})).returncode == 0
     until((fred.run_dir / "waiting").exists)
     before = fred.status()
-    os.kill(before["supervisor"]["pid"], signal.SIGKILL)
-    until(lambda: not fred.status()["supervisor"]["alive"])
+    kill_supervisor(fred)
     assert fred(*fred.words(2, 3, {})).returncode == 0
     after = fred.status()
     assert after["supervisor"]["alive"]
@@ -241,7 +240,7 @@ def test_an_end_that_nobody_watched_is_answered_by_the_next_supervisor(fred, unt
     assert fred(*fred.words(2, 3, {"1": ["wait", 2, 2]})).returncode == 0
     until((fred.run_dir / "waiting").exists)
     status = fred.status()
-    os.kill(status["supervisor"]["pid"], signal.SIGKILL)
+    kill_supervisor(fred)
     os.kill(status["trainer"]["pid"], signal.SIGKILL)
     until((fred.run_dir / "supervisor/attempts/0001/exit.json").exists)
     assert fred.run(2, 3, {}).returncode == 0

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.helpers.fred import TRAINERS
 
-ENDLESS = [sys.executable, str(Path(__file__).parents[1] / "systemd/trainer.py")]
+ENDLESS = [sys.executable, str(TRAINERS / "endless.py")]
 UNSHARE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 
 

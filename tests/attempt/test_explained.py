@@ -11,9 +11,10 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from tests.supervisor.conftest import Fred, wait_until
+from tests.helpers.fred import TRAINERS, Fred
+from tests.helpers.wait import wait_until
 
-FAILING = Path(__file__).with_name("failing.py")
+FAILING = TRAINERS / "failing.py"
 CONFIG = "[supervisor]\ndump_s = 1.0\nbackoff = '0:0'\nreprobe_s = 0.2\nhang-timeout = { train = 1.5 }\n"
 
 CASES: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fred_supervisor.cli.common.command_error import CommandError, TrainerParser
+from fred_supervisor.cli.common.command_error import CommandError, CommandParser
 from fred_supervisor.cli.common.settings_layers import DERIVED, POLICY_OF, layered, policy_fields
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.policy.settings import Settings
@@ -118,7 +118,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path):
         os.seteuid(65534)
     try:
         with pytest.raises(CommandError, match="name a TOML file that you may read") as refused:
-            layered({"config": str(config)}, TrainerParser(prog="x", description=""), environ={})
+            layered({"config": str(config)}, CommandParser(prog="x", description=""), environ={})
     finally:
         os.seteuid(before)
     assert refused.value.code == CommandExit.NO_PERMISSION

@@ -5,16 +5,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tests.helpers.fred import one_line
 
 from fred_supervisor.store.registry import state_dir
-
-
-def one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
-    assert done.returncode == code, done.stderr
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert done.stderr.startswith("fred-supervise: ")
-    for word in words:
-        assert word in done.stderr
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.monitor.conftest import Nvidia
+from tests.helpers.nvidia import Nvidia
 
 from fred_supervisor.gpu import inventory
 from fred_supervisor.gpu.run_gpus import RunGpus

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.supervisor.conftest import Fred
+from tests.helpers.fred import Fred
 
 from fred_supervisor.attempt.evidence import gather
 from fred_supervisor.cli import incidents as incidents_command

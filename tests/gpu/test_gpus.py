@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.monitor.conftest import Nvidia
-from tests.supervisor.conftest import Fred
+from tests.helpers.fred import Fred, kill_supervisor
+from tests.helpers.nvidia import Nvidia
 
 from fred_supervisor.contract.files import read_json
 
@@ -85,6 +85,22 @@ def test_a_gpu_of_one_run_is_not_chosen_for_another(fred, nvidia, until):
     assert shown.read_text().split() == [uuid(fred, 1)]
     shared = fred("start", "--name", "w", "--foreground", "--gpu", "0", "--", *SHOWS)  # run u has it
     assert shared.returncode == 0, shared.stderr
+
+
+def test_runs_that_start_at_once_each_have_a_gpu_of_their_own(fred, nvidia, until):
+    nvidia.say("gpus 3", f"1.used {GIB}", f"2.used {2 * GIB}")  # all of them would take GPU 0
+    names = ("t", "u", "v")
+    starts = [fred.popen("start", "--name", name, "--config", "soon.toml", "--", *WAITS) for name in names]
+    for start in starts:
+        start.communicate()
+        assert start.returncode == 0
+    shown = [fred.run_dir.with_name(f"fred_{name}") / "supervisor/attempts/0001/output.log" for name in names]
+    given = [until(lambda path=path: path.exists() and path.read_text()).strip() for path in shown]
+    assert sorted(given) == sorted(uuid(fred, index) for index in range(3))
+    for name in names:
+        journal = fred.run_dir.with_name(f"fred_{name}") / "supervisor/journal.jsonl"
+        events = {json.loads(line)["event"] for line in journal.read_text().splitlines()}
+        assert not events & {"incident", "held"}, "who finds its GPU taken asks again, at once"
 
 
 def test_a_launch_waits_until_the_memory_is_free(fred, nvidia, stranger, until):
@@ -222,8 +238,7 @@ def test_a_supervisor_that_dies_while_it_waits_for_a_gpu_answers_no_end_twice(fr
     until(lambda: (sample(fred).get("gpus") or [{}])[0].get("trainer_mib") == 8 << 10)
     os.kill(trainer, signal.SIGKILL)
     until(lambda: fred.status()["state"] == "starting" and len(fred.incidents()) == 1)
-    os.kill(fred.status()["supervisor"]["pid"], signal.SIGKILL)
-    until(lambda: not fred.status()["supervisor"]["alive"])
+    kill_supervisor(fred)
     nvidia.say("gpus 1")
     assert fred("start", "--name", "t").returncode == 0
     until(lambda: fred.status()["state"] == "completed")
@@ -240,9 +255,7 @@ def test_a_command_for_several_gpus_keeps_them(fred, nvidia, tmp_path: Path):
 
 def test_a_run_that_is_adopted_keeps_its_gpu(fred, nvidia, until):
     assert fred("start", "--name", "t", "--", *WAITS).returncode == 0
-    supervisor = fred.status()["supervisor"]["pid"]
-    os.kill(supervisor, signal.SIGKILL)
-    until(lambda: not fred.status()["supervisor"]["alive"])
+    kill_supervisor(fred)
     assert fred("start", "--name", "t").returncode == 0
     assert [line["event"] for line in fred.journal()][-1] == "adopted"
     until(lambda: (sample(fred).get("chosen") or {}).get("uuids") == [uuid(fred, 0)])

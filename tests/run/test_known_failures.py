@@ -48,16 +48,17 @@ test_disk_and_service, test_bad_input (codes). 28 places: test_bad_input. 29 no 
 their memory: test_explained[host_oom]. 32-34 the unit: its own tests. 35 Python: test_rough.
 """
 
-import json
 import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+from tests.helpers.sidecar import change_sidecar
 
-from fred_supervisor.contract.checkpoint import list_checkpoints, read_sidecar, sidecar_path
+from fred_supervisor.contract.checkpoint import list_checkpoints, read_sidecar
 
 LIMITS = "import os, sys, signal, time, subprocess\nfrom fred_supervisor.contract import Heartbeat\n"
 
@@ -105,17 +106,9 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
-def change_sidecar(**changes: object):
-    def change(path: Path) -> None:
-        sidecar = sidecar_path(path)
-        sidecar.write_text(json.dumps({**json.loads(sidecar.read_text()), **changes}))
-
-    return change
-
-
 @pytest.mark.parametrize(
     "damage",
-    [truncate, empty, flip, change_sidecar(finite=False), change_sidecar(format_version=99)],
+    [truncate, empty, flip, partial(change_sidecar, finite=False), partial(change_sidecar, format_version=99)],
     ids=["truncated", "empty", "flipped", "NaN", "of the future"],
 )
 def test_a_bad_newest_checkpoint_is_passed_over(fred, damage):

@@ -15,6 +15,7 @@ from fred_supervisor.linux.proc import boot_id
 from fred_supervisor.monitor import client
 from fred_supervisor.store.layout import RunDir
 from fred_supervisor.store.run_spec import RunSpec
+from fred_supervisor.words.sentences import sentence
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         state = {"state": nvml, "text": "The NVIDIA driver does not answer."}
         fresh = {"boot": boot_id(), "mono_s": time.monotonic(), "period_s": 10.0, "nvml": state, "gpus": [facts | gpu]}
         write_json(run.monitor, fresh, durable=False)
-        return looking.news()
+        return [(note.event, sentence(note.message)) for note in looking.news()]
 
     show.looking = looking
     return show

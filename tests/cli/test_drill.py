@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.supervisor.test_bad_input import one_line
+from tests.helpers.fred import one_line
 
 from fred_supervisor.cli.drill import EXPECTED
 from fred_supervisor.contract.builtin.drill import DrillFault

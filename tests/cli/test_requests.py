@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from tests.supervisor.test_bad_input import one_line
+from tests.helpers.fred import one_line
 
 from fred_supervisor.contract.checkpoint import list_checkpoints
 from fred_supervisor.linux import proc

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,16 +10,10 @@ from typing import Any
 
 import psutil
 import pytest
+from tests.helpers.fred import kill_supervisor
 
 from fred_supervisor.contract.files import read_json
 from fred_supervisor.linux import proc
-
-
-def kill_supervisor(fred) -> None:
-    who = proc.identity_from(read_json(fred.run_dir / "supervisor/state.json")["supervisor"])
-    assert who is not None
-    psutil.Process(who.pid).send_signal(signal.SIGKILL)
-    psutil.wait_procs([psutil.Process(who.pid)] if psutil.pid_exists(who.pid) else [], timeout=20)
 
 
 def edit(path: Path, **changes: Any) -> None:
@@ -106,16 +99,11 @@ def test_a_stranger_with_a_reused_pid_is_neither_adopted_nor_signalled(fred, unt
     assert cause in incident["cause"]
 
 
-def test_the_wall_clock_may_jump(fred, until, tmp_path: Path):
+def test_the_wall_clock_may_jump(fred, until, native: Path, tmp_path: Path):
     """An hour forward, then two back: nobody is called hung for it, and who hangs afterwards is found in time."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler for the wall clock that can be set")
-    library, clock = tmp_path / "wall_clock.so", tmp_path / "offset"
-    source = Path(__file__).parents[1] / "monitor/wall_clock.c"
-    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    clock = tmp_path / "offset"
     clock.write_text("0")
-    fred.environ |= {"LD_PRELOAD": str(library), "FRED_WALL_CLOCK": str(clock)}
+    fred.environ |= {"LD_PRELOAD": str(native / "wall_clock.so"), "FRED_WALL_CLOCK": str(clock)}
     assert fred(*fred.words(1000, 1000000, {}, "--hang-timeout", "3")).returncode == 0
 
     def samples() -> int:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.helpers.fred import TRAINERS
 
 from fred_supervisor.attempt.evidence import first_error
 from fred_supervisor.attempt.launch import command, prepare
@@ -19,7 +20,7 @@ from fred_supervisor.store.run_spec import RunSpec
 
 pytest.importorskip("torch.distributed.run")
 
-LOCKSTEP = Path(__file__).with_name("lockstep.py")
+LOCKSTEP = TRAINERS / "lockstep.py"
 STEP = ("--backoff", "0:0", "--hang-timeout", "train=6")
 
 

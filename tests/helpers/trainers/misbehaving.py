@@ -1,6 +1,6 @@
 """A small trainer that misbehaves on command: real process, real signals, the contract's own client, no torch.
 
-    python trainer.py EPOCHS STEPS MISDEEDS
+    python misbehaving.py EPOCHS STEPS MISDEEDS
 
 MISDEEDS is JSON: attempt → [what, epoch, step], or "*" for every attempt.
 """

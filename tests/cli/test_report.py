@@ -11,7 +11,7 @@ from pathlib import Path
 
 import cv2
 import pytest
-from tests.supervisor.history import make_history
+from tests.helpers.history import make_history
 
 from fred_supervisor.cli.report.chart import Axis, Series, chart
 from fred_supervisor.cli.report.scalars import Point, read_scalars

@@ -17,7 +17,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from tests.supervisor.history import make_history
+from tests.helpers.history import make_history
 
 from fred_supervisor.cli.common.view import run_lines, sparkline, table_lines
 from fred_supervisor.cli.main import COMMANDS

@@ -2,22 +2,22 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
-from tests.monitor.conftest import native  # noqa: F401 - the fixture of a driver without a GPU
+from tests.helpers.wait import wait_until
 
 from fred_supervisor.contract import environment
+from fred_supervisor.contract.files import read_json
 from fred_supervisor.linux import proc
 from fred_supervisor.store.run_spec import load_run_spec
 
-TRAINER = Path(__file__).with_name("trainer.py")
+TRAINERS = Path(__file__).with_name("trainers")
+"""Small trainers that misbehave: real processes, without torch."""
 COMMAND = [sys.executable, "-m", "fred_supervisor.cli.main"]
 
 
@@ -55,7 +55,7 @@ class Fred:
 
     def words(self, epochs: int, steps: int, misdeeds: dict[str, Any], *flags: str) -> list[str]:
         """The command line of `start` for the trainer that misbehaves."""
-        trainer = [sys.executable, str(TRAINER), str(epochs), str(steps), json.dumps(misdeeds)]
+        trainer = [sys.executable, str(TRAINERS / "misbehaving.py"), str(epochs), str(steps), json.dumps(misdeeds)]
         return ["start", "--name", "t", "--backoff", "0:0", *flags, "--", *trainer]
 
     @property
@@ -87,25 +87,19 @@ class Fred:
         return found
 
 
-@pytest.fixture
-def fred(tmp_path: Path) -> Iterator[Fred]:
-    one = Fred(home=tmp_path)
-    yield one
-    for run_json in tmp_path.glob("**/supervisor/run.json"):
-        one("stop", "--run-dir", str(run_json.parents[1]), "--timeout", "0")
-    assert one.left() == []
+def kill_supervisor(fred: Fred, name: str = "fred_t") -> None:
+    """`kill -9` of a run's supervisor, and wait until it is gone."""
+    state = read_json(fred.run_dir.with_name(name) / "supervisor/state.json")
+    who = proc.identity_from((state or {})["supervisor"])
+    assert who is not None
+    os.kill(who.pid, signal.SIGKILL)
+    wait_until(lambda: not proc.alive(who))
 
 
-def wait_until(condition: Callable[[], Any], timeout_s: float = 60.0) -> Any:
-    """Wait for a condition to become true, and return its value; the event of last resort."""
-    end = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.01)
-    return value
-
-
-@pytest.fixture
-def until() -> Callable[..., Any]:
-    """`wait_until`."""
-    return wait_until
+def one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    """An error is one line that has these words."""
+    assert done.returncode == code, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("fred-supervise: ")
+    for word in words:
+        assert word in done.stderr

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.supervisor.test_bad_input import one_line
+from tests.helpers.fred import one_line
 
 from fred_supervisor.contract.files import read_json
 from fred_supervisor.linux import proc

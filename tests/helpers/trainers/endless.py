@@ -1,6 +1,6 @@
 """A trainer that trains for ever, 50 steps of 10 ms an epoch, and leaves with a checkpoint when it is told to.
 
-    python trainer.py [deaf] [child] [slow] [until=EPOCH]
+    python endless.py [deaf] [child] [slow] [until=EPOCH]
 
 deaf: it does not leave on SIGTERM. child: it has a grandchild in a session of its own that does not, either.
 slow: its checkpoint takes 4 s.
@@ -14,9 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "supervisor"))
+from misbehaving import first_epoch, save
+
 from fred_supervisor.contract import Heartbeat
-from trainer import first_epoch, save
 
 STEPS = 50
 CHILD = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(3600)"

@@ -9,6 +9,7 @@ import pytest
 from fred_supervisor.contract.heartbeat import Beat, Section
 from fred_supervisor.linux import proc
 from fred_supervisor.policy.cause import EndedBy
+from fred_supervisor.policy.message import Topic, say
 from fred_supervisor.policy.pace import Pace
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import (
@@ -23,7 +24,7 @@ from fred_supervisor.policy.state import (
     Stopping,
 )
 from fred_supervisor.policy.watch import begin
-from fred_supervisor.run.service import Service, progress_line
+from fred_supervisor.run.service import Service, how_it_goes
 
 BOOK = RunHistory(attempt=1)
 RUNNING = Running(history=BOOK, watch=begin(0.0), since_s=0.0)
@@ -61,8 +62,8 @@ def stopping(by: EndedBy, until_s: float) -> Stopping:
         (RUNNING, True),
         (Paused(history=BOOK), True),
         (Holding(history=BOOK, cause="disk full", condition="", since_s=0.0, probe_s=0.0), True),
-        (Ended(history=BOOK, outcome=RunOutcome.COMPLETED, sentence=""), True),
-        (Ended(history=BOOK, outcome=RunOutcome.FAILED, sentence=""), False),
+        (Ended(history=BOOK, outcome=RunOutcome.COMPLETED, message=say(Topic.STOPPED)), True),
+        (Ended(history=BOOK, outcome=RunOutcome.FAILED, message=say(Topic.STOPPED)), False),
     ],
 )
 def test_ready_when_taken_up(heard, state, ready: bool):
@@ -104,11 +105,11 @@ def test_progress_in_one_line():
     place = {"phase": "unfreeze", "epoch": 61, "epochs": 300, "step": 120, "steps": 930, "loss": 1.23456}
     pace = Pace(images_per_s=41.2, _eta_s=18600.0)
     beat = Beat(**known, **place, section=Section.TRAIN)
-    assert progress_line(beat, pace) == (
-        "unfreeze, epoch 61 of 300, step 120 of 930, loss 1.235, 41.2 images/s, 5:10:00 left"
+    assert how_it_goes(beat, pace) == (
+        "unfreeze phase, epoch 61 of 300, step 120 of 930, loss 1.235, 41.2 images/s, 5:10:00 left"
     )
     nothing = dict.fromkeys(place) | {"epoch": 3}
-    assert progress_line(Beat(**known, **nothing, section=Section.CHECKPOINT), Pace()) == "saving, epoch 3"
+    assert how_it_goes(Beat(**known, **nothing, section=Section.CHECKPOINT), Pace()) == "epoch 3, saving"
 
 
 @pytest.mark.parametrize(("before", "after"), [("-500\n", "0"), ("0\n", "0\n"), ("300\n", "300\n")])

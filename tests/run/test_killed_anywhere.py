@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.helpers.nvidia import NATIVE
 
 from fred_supervisor.contract.files import read_json
 from fred_supervisor.linux import proc
@@ -27,7 +28,7 @@ def kill_at(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("no C compiler for the library that kills")
     library = tmp_path_factory.mktemp("kill") / "kill_at.so"
     flags = ["-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
-    source = Path(__file__).with_name("kill_at.c")
+    source = NATIVE / "kill_at.c"
     subprocess.run([compiler, *flags, "-o", library, source, "-ldl"], check=True)
     return library
 

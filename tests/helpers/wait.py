@@ -1,0 +1,17 @@
+"""Waiting for what happens in another process."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+WAIT_S = 120.0
+"""A safety net against waiting for ever, not a claim about speed: what is waited for takes a second on a quiet machine."""
+
+
+def wait_until(condition: Callable[[], Any], timeout_s: float = WAIT_S) -> Any:
+    """Wait for a condition to become true, and return its value."""
+    end_s = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert time.monotonic() < end_s, "it did not happen in time"
+        time.sleep(0.01)
+    return value

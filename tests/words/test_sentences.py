@@ -1,0 +1,119 @@
+"""Every message has its words, and the words use facts that the policy gives."""
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fred_supervisor
+from fred_supervisor.contract.alarm import Alarm
+from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
+from fred_supervisor.words.alarms import alarm_sentence
+from fred_supervisor.words.sentences import SENTENCES, sentence
+
+SOURCE = Path(fred_supervisor.__file__).parent
+PLACE = say(Topic.PLACE, section="eval", phase="unfreeze", epoch=61, step=7)
+GPU = say(Topic.GPU_PLACE, index=1, mig=None)
+FACTS: dict[str, Any] = {
+    "action": say(Topic.RELAUNCHED_AT_ONCE), "alarm": "disk-full", "amp": "fp16", "assumed": False, "attempt": 3,
+    "accumulate": 2, "after": 4, "before": 8, "cause": say(Topic.GOAL_REACHED), "checkpoint": "a.pth", "code": 1,
+    "command": "sudo reboot", "condition": say(Topic.DATA_GONE, path="/data"), "detail": "ValueError: x", "epoch": 50, "ended": "9",
+    "epochs": 300, "factor": 3.0, "file": "train.py", "flag": "workers", "free_mib": 900, "function": "step",
+    "health": "The GPU is lost.", "holder": "process 7", "holders": ("process 7",), "hours": 2.04, "idle": True,
+    "index": 1, "killed": True, "learned": 4, "left_h": 5, "limit_s": 60.0, "line": 5, "mib": 512.0, "mig": None,
+    "minutes": 12, "name": "a.pth", "need_mib": 9000, "order_unsure": True, "others": "GPU 1: process 7.", "parts": ("One.", "Two."),
+    "path": "/data", "phase": "unfreeze", "pid": 4711, "place": PLACE, "quiet": "quiet hours", "rank": 2,
+    "reason": "it is damaged", "relaunches": 10, "request": "pause", "run": "other", "section": "eval", "share": 0.04,
+    "signal": "SIGSEGV", "silent_s": 61.0, "step": 7, "stuck": say(Topic.STUCK, what=say(Topic.HANG_DATA), where=None),
+    "survivor": 7, "survivors": ((4711, "nfs_wait"),), "takes_batch": False, "text": "The driver hangs.", "there": ("0 (GPU-a)",),
+    "times": 3, "total_mib": 24000, "trainer_mib": 20000, "trouble": "lost", "user": "anna", "uuids": ("GPU-a",), "value": 8,
+    "visible": True, "wait_s": 2.0, "wchan": "nfs_wait", "what": None, "where": None, "word": "7",
+}  # fmt: skip
+"""One value for every fact that a message can hold."""
+
+
+@pytest.mark.parametrize("topic", Topic)
+def test_every_topic_has_its_words(topic: Topic):
+    text = sentence(Message(topic, FACTS))
+    assert text.strip() == text
+    assert "None" not in text
+    assert "{" not in text.replace("{unfreeze_batch_size}", "")
+
+
+def test_no_words_are_left_over():
+    assert set(SENTENCES) == set(Topic)
+
+
+@pytest.mark.parametrize("alarm", Alarm)
+def test_every_alarm_has_its_words(alarm: Alarm):
+    assert alarm_sentence(alarm).endswith(".")
+
+
+def test_a_trainer_of_somebody_else_may_have_an_alarm_of_its_own():
+    assert alarm_sentence("on-fire") == "The trainer says: on-fire."
+
+
+def test_what_somebody_else_said_stays_as_it_is():
+    assert sentence("{so} it is {0}") == "{so} it is {0}"
+    assert sentence(say(Topic.EXIT_CODE, code=1, place=PLACE, rank=None, detail="{x}")).endswith(": {x}.")
+
+
+SAID = [
+    (say(Topic.PLACE, section="train", phase=None, epoch=None, step=None), ""),
+    (PLACE, "in eval in the unfreeze phase at epoch 61, step 7"),
+    (
+        say(Topic.NO_PROGRESS, silent_s=61.2, place=PLACE, rank=1, stuck=None),
+        "The trainer made no progress for 61 s in eval in the unfreeze phase at epoch 61, step 7 on rank 1.",
+    ),
+    (
+        say(Topic.SILENT_EXIT, epoch=50, epochs=300),
+        "The trainer left with exit code 0 after epoch 50 of 300, before its goal.",
+    ),
+    (say(Topic.GIVEN_UP_BUDGET, relaunches=1), "Given up: 1 relaunch without new progress."),
+    (say(Topic.NOT_EXECUTED, reason=say(Topic.GPU_DRIVER, text="No.")), "The command could not be executed: No."),
+    (say(Topic.NOT_EXECUTED, reason="x: not found"), "The command could not be executed: x: not found."),
+    (say(Topic.RELAUNCHED_AFTER, wait_s=0.0), "Relaunched at once."),
+    (say(Topic.GPU_PLACE, index=0, mig=2), "GPU 0, MIG device 2"),
+]
+
+
+@pytest.mark.parametrize(("message", "words"), SAID)
+def test_said_so(message: Message, words: str):
+    assert sentence(message) == words
+
+
+@pytest.mark.parametrize("topic", Topic)
+def test_a_message_survives_json(topic: Topic):
+    document = json.loads(json.dumps(Message(topic, FACTS).document()))
+    assert document["topic"] == topic
+
+
+def test_only_events_of_the_closed_set_reach_the_journal():
+    """No string stands where an event belongs: neither in `append` nor in a note."""
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
+                name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
+                given = [*node.args[:1], *(word.value for word in node.keywords if word.arg == "event")]
+                if name == "Note" or (name in ("append", "note") and "ournal" in ast.unparse(node.func)):
+                    assert not any(isinstance(one, ast.Constant) for one in given), f"{path}:{node.lineno}"
+
+
+def test_the_policy_speaks_no_language():
+    """Nobody below `words` writes a sentence: no string that ends as one, but in docstrings and our own log."""
+    for path in [*SOURCE.glob("policy/*.py"), *SOURCE.glob("run/*.py"), *SOURCE.glob("gpu/*.py")]:
+        tree = ast.parse(path.read_text())
+        quiet = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in quiet:
+                says = node.value.rstrip().endswith(".") and len(node.value.split()) > 2
+                assert not says, f"{path}:{node.lineno}: {node.value}"
+
+
+def test_events_are_alarming_or_not():
+    assert {event for event in JournalEvent if event.alarming} == {
+        JournalEvent.ALARM, JournalEvent.STALLED, JournalEvent.FAILED, JournalEvent.COMPLETED,
+        JournalEvent.MEMORY_FORECAST, JournalEvent.GPU,
+    }  # fmt: skip
