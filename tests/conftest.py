@@ -1,16 +1,24 @@
 """What tests of several folders need."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.helpers.fred import Fred
 from tests.helpers.nvidia import Nvidia, build_native
 from tests.helpers.wait import wait_until
+
+# No example has a deadline: a busy machine is no failure. CI draws the same examples each time, so that what fails there
+# fails here, too (HYPOTHESIS_PROFILE=ci); elsewhere they are drawn at random, and a failure prints how to draw it again.
+hypothesis.settings.register_profile("local", deadline=None, print_blob=True)
+hypothesis.settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True, database=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "local"))
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from tests.policy.messages import said
-from tests.policy.test_decide import NO_PAUSE, History, oom
+from tests.policy.scripted import NO_PAUSE, History, oom
 
 from fred_supervisor.policy.actions import Action, AnswerStart, AskGpu, Note, ReleaseGpus, Report, Spawn, Terminate
 from fred_supervisor.policy.admission import Admit, Deny, Gpu, GpuNeed, Holder, blame, choose

@@ -74,7 +74,7 @@ def wake_s(settings: Settings, state: State) -> float | None:
         case AwaitingGpu():
             return state.ask_s
         case Stopping():
-            return state.until_s if state.dump_s is None else min(state.dump_s, state.until_s)
+            return state.until_s if state.dump_s is None else state.dump_s
         case BackingOff():
             return state.until_s
         case Holding():
@@ -297,10 +297,11 @@ def _stopping(settings: Settings, state: Stopping, seen: Observation) -> tuple[S
         return state, ()
     match state.rung:
         case Rung.DUMP if seen.dumping and seen.now_s < state.until_s + settings.dump_max_s:
-            return state, ()
+            return replace(state, dump_s=seen.now_s + settings.dump_s / 2), ()
         case Rung.DUMP:
             grace_s = settings.hang_term_moving_s if seen.stacks_moved else settings.hang_term_s
-            return replace(state, rung=Rung.TERM, until_s=seen.now_s + grace_s), (Terminate(wake=True),)
+            after = replace(state, rung=Rung.TERM, until_s=seen.now_s + grace_s, dump_s=None)
+            return after, (Terminate(wake=True),)
         case Rung.TERM:
             return replace(state, rung=Rung.KILL, until_s=seen.now_s + settings.kill_s), (Kill(),)
         case Rung.KILL:
