@@ -17,8 +17,6 @@ NOT_IMPORTED = {
     "py-spy": "a program that is run",
     "tensorboard": "torch.utils.tensorboard writes with it",
 }
-OF_EXAMPLES = {"lightning", "transformers", "ultralytics"}
-"""For people who have them; nothing of ours needs them."""
 
 
 def distributions(requirements: list[str]) -> set[str]:
@@ -56,5 +54,3 @@ def test_what_is_imported_is_declared() -> None:
     base, extras = distributions(PROJECT["dependencies"]), PROJECT["optional-dependencies"]
     assert imported("supervisor") <= base | distributions(extras["notify"])
     assert imported("trainer") <= base | distributions(extras["train"])
-    everything = base | {name for extra in extras.values() for name in distributions(extra)}
-    assert imported("tests", "tools", "examples") - OF_EXAMPLES <= everything
