@@ -191,9 +191,9 @@ def test_nothing_is_sent_and_nobody_started_without_an_address(fred):
     assert not (fred.run_dir / "supervisor" / "alerts.json").exists()
 
 
-def test_a_hold_and_a_stall_are_told(fred, server, tmp_path: Path, until):
+def test_a_hold_and_a_stall_are_told(fred, hangs, server):
     words = fred.words(
-        3, 4, {"1": ["hang", 1, 2]}, "--hang-timeout", "train=1", "--max-restarts", "0", "--foreground",
+        3, 4, {"1": ["hang", 1, 2]}, *hangs, "--max-restarts", "0", "--foreground",
         "--notify", f"json://{server.place}",
     )  # fmt: skip
     assert fred(*words).returncode == 93

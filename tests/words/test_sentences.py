@@ -10,7 +10,7 @@ import pytest
 import fred_supervisor
 from fred_supervisor.contract.alarm import Alarm
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
-from fred_supervisor.words.alarms import alarm_sentence
+from fred_supervisor.words.events import alarm_sentence
 from fred_supervisor.words.sentences import SENTENCES, sentence
 
 SOURCE = Path(fred_supervisor.__file__).parent
@@ -84,10 +84,59 @@ def test_said_so(message: Message, words: str):
     assert sentence(message) == words
 
 
+def _stored(value: Any) -> Any:
+    """A message as another program, or another language, finds it in a JSON file."""
+    if isinstance(value, dict):
+        return Message(Topic(value["topic"]), {key: _stored(fact) for key, fact in value.items() if key != "topic"})
+    return tuple(_stored(one) for one in value) if isinstance(value, list) else value
+
+
 @pytest.mark.parametrize("topic", Topic)
-def test_a_message_survives_json(topic: Topic):
-    document = json.loads(json.dumps(Message(topic, FACTS).document()))
+def test_the_stored_facts_are_enough_for_the_sentence(topic: Topic):
+    message = Message(topic, FACTS)
+    document = json.loads(json.dumps(message.document()))
     assert document["topic"] == topic
+    assert sentence(_stored(document)) == sentence(message)
+
+
+class _Asked(dict[str, Any]):
+    """Facts that remember which of them a sentence needs: those that it does not ask for with a default."""
+
+    def __init__(self) -> None:
+        super().__init__(FACTS)
+        self.needed: set[str] = set()
+
+    def __getitem__(self, key: str) -> Any:
+        self.needed.add(key)
+        value = super().__getitem__(key)
+        return sentence(value) if isinstance(value, Message) else value
+
+
+def _needed(topic: Topic) -> set[str]:
+    words, asked = SENTENCES[topic], _Asked()
+    _ = words.format_map(asked) if isinstance(words, str) else words(asked)
+    return asked.needed
+
+
+def _said_in_source() -> list[tuple[str, Topic, set[str]]]:
+    """Where a message is made in so many words: its topic and the facts that it is given."""
+    found = []
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or any(word.arg is None for word in node.keywords):
+                continue
+            topics = [
+                one.attr for one in node.args if isinstance(one, ast.Attribute) and ast.unparse(one.value) == "Topic"
+            ]
+            if topics and ast.unparse(node.func) == "say":
+                facts = {str(word.arg) for word in node.keywords}
+                found.append((f"{path.relative_to(SOURCE)}:{node.lineno}", Topic[topics[0]], facts))
+    return found
+
+
+@pytest.mark.parametrize(("where", "topic", "given"), _said_in_source())
+def test_a_sentence_asks_for_facts_that_its_message_has(where: str, topic: Topic, given: set[str]):
+    assert _needed(topic) <= given, where
 
 
 def test_only_events_of_the_closed_set_reach_the_journal():

@@ -65,6 +65,15 @@ _TIME_CONSTANT_S = 30.0
 """Of the average over images per second."""
 
 
+_FAR_S: Final = 10 * 365 * 86400.0
+"""A trainer that names 10**18 epochs means that it has no end; and no clock can show the date of such an end."""
+
+
+def time_left_s(eta_s: float | None) -> float | None:
+    """The time until the end, from 0; None when it is so long that nobody can mean it."""
+    return None if eta_s is None or not eta_s <= _FAR_S else max(0.0, eta_s)
+
+
 @dataclass
 class Pace:
     """How fast training goes, and when it will be done."""
@@ -97,7 +106,7 @@ class Pace:
                 self._start = (now_s, at)
             return
         done, took_s = at - self._start[1], now_s - self._start[0]
-        self._eta_s = None if done <= 0 else (beat.epochs + 1 - at) * took_s / done
+        self._eta_s = None if done <= 0 else time_left_s((beat.epochs + 1 - at) * took_s / done)
 
     def _average(self, span_s: float, before: Beat, beat: Beat) -> None:
         if beat.samples is None or before.samples is None or span_s <= 0:

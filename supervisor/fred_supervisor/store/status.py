@@ -18,7 +18,7 @@ from fred_supervisor.store.journal import Journal
 from fred_supervisor.store.layout import RunDir, last_attempt
 from fred_supervisor.store.monitor_sample import newest_sample
 from fred_supervisor.store.run_spec import RunSpec
-from fred_supervisor.words.alarms import alarm_sentence
+from fred_supervisor.words.events import alarm_sentence
 
 LIVE_STATES = ("starting", "running", "stopping", "paused", "waiting", "holding")
 
