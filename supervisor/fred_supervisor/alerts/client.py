@@ -9,12 +9,13 @@ from typing import Any, Final, Self
 from fred_supervisor.contract.files import now_text, read_json, write_json
 from fred_supervisor.linux.child_process import ChildProcess
 from fred_supervisor.linux.text_io import complain
-from fred_supervisor.policy.message import JournalEvent, Topic, say
+from fred_supervisor.policy.message import AlertKind, JournalEvent, Topic, say
 from fred_supervisor.policy.state import Ended, Holding, RunOutcome, State
 from fred_supervisor.store.journal import Journal
 from fred_supervisor.store.layout import RunDir
 from fred_supervisor.store.monitor_sample import newest_sample
 from fred_supervisor.store.run_spec import RunSpec
+from fred_supervisor.words.alerts import alert_title
 from fred_supervisor.words.sentences import sentence
 
 _MODULE: Final = "fred_supervisor.alerts"
@@ -83,7 +84,7 @@ class AlertClient:
         """Called in every round of the loop: a hold that begins is told, and that we live."""
         before, self._state = self._state, state
         if isinstance(state, Holding) and not isinstance(before, Holding):
-            self.tell("holding", "held", f"Not relaunched until this clears: {sentence(state.condition)}")
+            self.tell(AlertKind.HOLDING, "held", sentence(say(Topic.ALERT_HELD, condition=state.condition)))
         now_s = time.monotonic()
         if self._to.ping is not None and now_s >= self._pinged_s + _PING_S:
             self._pinged_s = now_s
@@ -102,15 +103,16 @@ class AlertClient:
             message = say(Topic.DISK_NO_ROOM) if fits is False else say(Topic.DISK_FORECAST, left_h=left_h)
             text = sentence(message)
             Journal(self._spec.dir).append(JournalEvent.DISK, text=text, facts=message.document())
-            self.tell("disk", "disk", f"{text} Free space in {self._spec.run_dir}, or training will be held.")
+            advice = say(Topic.ALERT_DISK, forecast=message, run_dir=self._spec.run_dir)
+            self.tell(AlertKind.DISK, "disk", sentence(advice))
         self._disk = bad
 
-    def tell(self, kind: str, word: str, text: str, incident: dict[str, Any] | None = None) -> None:
+    def tell(self, kind: AlertKind, subject: str, text: str, incident: dict[str, Any] | None = None) -> None:
         """Hand one event to the sender; what it cannot take is lost, and said."""
         if not self._to.notify and self._to.on_event is None:
             return
         spec, host = self._spec, os.uname().nodename
-        title = f"{spec.name} on {host}: {word}{' (drill)' if spec.drill else ''}"
+        title = alert_title(run=spec.name, host=host, subject=subject, drill=bool(spec.drill))
         brief = None if incident is None else {key: value for key, value in incident.items() if key != "evidence"}
         document = {
             "event": kind,

@@ -14,7 +14,7 @@ from fred_supervisor.linux import sd_notify
 from fred_supervisor.linux.proc import Identity
 from fred_supervisor.linux.text_io import complain
 from fred_supervisor.policy.actions import Report
-from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
+from fred_supervisor.policy.message import AlertKind, JournalEvent, Message, Topic, say
 from fred_supervisor.policy.pace import Pace
 from fred_supervisor.policy.requests import Request
 from fred_supervisor.policy.settings import Settings
@@ -127,8 +127,8 @@ class Recorder:
         self._journal.append(event, text=text, facts=message.document())
         self._on_note(text)
         sd_notify.tell(STATUS=text)
-        if event.alarming:
-            self._live.alerts.tell(event, event, text)
+        if event.alert is not None:
+            self._live.alerts.tell(event.alert, event, text)
 
     def alarm(self, beat: Beat | None) -> None:
         """What the trainer has to say while it trains on; told when it changes."""
@@ -153,8 +153,8 @@ class Recorder:
             self._owed[document["id"]] = document
         message = say(Topic.INCIDENT, cause=report.diagnosis.message, action=report.action)
         self.note(JournalEvent.INCIDENT, message)
-        title = f"incident {document['id']} ({document['kind']})"
-        self._live.alerts.tell("incident", title, printable(sentence(message)), document)
+        subject = f"incident {document['id']} ({document['kind']})"
+        self._live.alerts.tell(AlertKind.INCIDENT, subject, printable(sentence(message)), document)
 
     def recovered(self) -> None:
         """Training has passed its furthest point again: the incidents before are over."""
