@@ -12,10 +12,9 @@ from fred_supervisor.cli.common.find_run import add_run, find_run
 from fred_supervisor.cli.common.view import aligned, span
 from fred_supervisor.contract.checkpoint import CheckpointFile, list_checkpoints, why_invalid
 from fred_supervisor.contract.exit_codes import CommandExit
-from fred_supervisor.contract.files import read_json
 from fred_supervisor.store.checkpoints import foreign_checkpoints, why_not_whole
 from fred_supervisor.store.run_spec import RunSpec
-from fred_supervisor.store.state_file import history_from
+from fred_supervisor.store.state_file import read_state
 
 
 def main(argv: Sequence[str]) -> int:
@@ -46,7 +45,7 @@ def checkpoint_rows(spec: RunSpec, *, phase: str | None, verify: bool) -> list[d
     run_dir = Path(spec.run_dir)
     foreign = spec.checkpoints
     every = list_checkpoints(run_dir) if foreign is None else foreign_checkpoints(run_dir, foreign)
-    blamed = history_from(read_json(spec.dir.state) or {}).overrides.blamed
+    blamed = read_state(spec.dir).history.overrides.blamed
     rows = [_row(f, blamed=blamed, verify=verify, foreign=foreign is not None) for f in every]
     chosen = next((r for r in rows if r["valid"] and not r["blamed"]), next((r for r in rows if r["valid"]), None))
     if chosen is not None:

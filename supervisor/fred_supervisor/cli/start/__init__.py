@@ -31,10 +31,13 @@ from fred_supervisor.linux.systemd_scope import shelter
 from fred_supervisor.policy.message import JournalEvent
 from fred_supervisor.policy.state import Ended, RunOutcome
 from fred_supervisor.store import lock
+from fred_supervisor.store.attempt_files import trainer_lives
+from fred_supervisor.store.incidents import Incidents
 from fred_supervisor.store.journal import Journal
-from fred_supervisor.store.layout import last_attempt, trainer_lives
+from fred_supervisor.store.layout import last_attempt
 from fred_supervisor.store.registry import forget, remember
 from fred_supervisor.store.run_spec import NAME, RunSpec, load_run_spec
+from fred_supervisor.store.state_file import read_state
 
 _SPAWN_S: Final = 60.0
 """The keeper answers within milliseconds; after this something is badly wrong."""
@@ -93,13 +96,13 @@ class _Undo:
         self._spec, self._before = spec, before
         self._state = read_json(spec.dir.state)
         self._attempt = last_attempt(spec.dir)
-        self._incidents = Journal(spec.dir).incident_numbers()
+        self._incidents = Incidents(spec.dir).numbers()
 
     def __call__(self) -> None:
         run = self._spec.dir
         for number in range(self._attempt + 1, last_attempt(run) + 1):
             shutil.rmtree(run.attempt(number).path, ignore_errors=True)
-        for number in set(Journal(run).incident_numbers()) - set(self._incidents):
+        for number in set(Incidents(run).numbers()) - set(self._incidents):
             run.incident(number).unlink(missing_ok=True)
         if self._before is None:
             forget(self._spec)
@@ -210,14 +213,14 @@ def _fresh(name: str, run_dir: Path) -> tuple[str, Path]:
 
 
 def _live(spec: RunSpec) -> str:
-    supervisor = (read_json(spec.dir.state) or {}).get("supervisor") or {}
-    who = f" (supervisor pid {supervisor['pid']})" if "pid" in supervisor else ""
+    pid = read_state(spec.dir).supervisor.pid
+    who = "" if pid is None else f" (supervisor pid {pid})"
     return f"the run {spec.name!r} in {spec.run_dir} is live{who}; `fred-supervise stop {spec.name}` ends it"
 
 
 def _completed(spec: RunSpec, before: RunSpec) -> str | None:
     """Why a completed run is not started again, or None."""
-    if (read_json(spec.dir.state) or {}).get("state") != RunOutcome.COMPLETED:
+    if read_state(spec.dir).state != RunOutcome.COMPLETED:
         return None
     if spec.resume != "auto" or spec.phase is not None:
         return None
@@ -322,8 +325,8 @@ def _detach(spec: RunSpec, held: int) -> int:
         ready = select.select([answer], [], [], _SPAWN_S)[0]
         text = answer.read().decode() if ready else ""
     if text.startswith("ok"):
-        now = read_json(spec.dir.state) or {}
-        waits = f" ({now['state']}: {now['detail']})" if now.get("state") in ("holding", "paused") else ""
+        now = read_state(spec.dir)
+        waits = f" ({now.state}: {now.detail})" if now.state in ("holding", "paused") else ""
         print(f"{spec.name}: started{waits}; `fred-supervise status {spec.name}` shows it, run dir {spec.run_dir}")
         if place.advice is not None:
             print(f"{spec.name}: {place.advice}")
