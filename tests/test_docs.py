@@ -35,7 +35,7 @@ from fred_supervisor.contract.builtin.flags import BY_KEY, normalise
 from fred_supervisor.contract.checkpoint import CheckpointMeta
 from fred_supervisor.policy.cause import IncidentKind
 from fred_supervisor.policy.remedies import ROWS
-from fred_supervisor.store.status import status_document
+from fred_supervisor.store.status import read_status
 from tests.helpers.history import make_history
 
 ROOT = Path(__file__).parents[1]
@@ -361,7 +361,7 @@ def test_a_shell_takes_it(block: Block):
 
 def test_the_json_of_status_has_these_keys(box: Path):
     shown = json.loads(next(block.text for block in blocks("json") if '"state"' in block.text))
-    real = status_document(next(run for run in _known() if run.name == "rgb"))
+    real = read_status(next(run for run in _known() if run.name == "rgb")).document()
     assert shape(shown) == shape(real) | {
         key: shape(shown)[key] for key in ("trainer", "gpus", "last_incident", "checkpoint")
     }

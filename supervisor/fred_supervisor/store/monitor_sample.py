@@ -46,7 +46,7 @@ class GpuSample:
     trainer_mib: int | None = None
     trainer_full_in_s: float | None = None
     """Until the trainer's share will have filled the GPU."""
-    temperature_c: float | None = None
+    temperature_c: int | float | None = None
     health: str | None = None
     """`ok`, or a sentence."""
     hold: bool = False
@@ -68,12 +68,12 @@ class NvmlSample:
 class HostSample:
     """Memory and disk of the machine."""
 
-    memory_available_mib: float | None = None
-    memory_total_mib: float | None = None
-    cgroup_memory_mib: float | None = None
-    cgroup_limit_mib: float | None = None
-    trainer_rss_mib: float | None = None
-    disk_forecast_h: float | None = None
+    memory_available_mib: int | float | None = None
+    memory_total_mib: int | float | None = None
+    cgroup_memory_mib: int | float | None = None
+    cgroup_limit_mib: int | float | None = None
+    trainer_rss_mib: int | float | None = None
+    disk_forecast_h: int | float | None = None
     """Until the next checkpoint no longer fits."""
     disk_fits_checkpoint: bool | None = None
 

@@ -107,7 +107,7 @@ class GpuStatus:
     total_mib: int | None
     used_mib: int | None
     trainer_mib: int | None
-    temperature_c: float | None
+    temperature_c: int | float | None
     health: str | None
     """`ok`, or a sentence."""
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from fred_supervisor.cli.common.command_error import CommandError, CommandParser
 from fred_supervisor.cli.common.view import span
@@ -19,7 +19,6 @@ from fred_supervisor.contract import environment
 from fred_supervisor.contract.builtin.drill import DrillFault, parse_drills
 from fred_supervisor.contract.builtin.flags import positive
 from fred_supervisor.contract.exit_codes import CommandExit
-from fred_supervisor.contract.files import read_json
 from fred_supervisor.linux import proc
 from fred_supervisor.store.attempt_files import read_launch
 from fred_supervisor.store.incidents import Incident, Incidents
