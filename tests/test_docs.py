@@ -27,7 +27,7 @@ from fred_supervisor.cli import config as config_command
 from fred_supervisor.cli import main as command
 from fred_supervisor.cli.common import options, settings_layers
 from fred_supervisor.cli.common.command_error import CommandError
-from fred_supervisor.cli.start import asked_for
+from fred_supervisor.cli.start.requested_run import requested_run
 from fred_supervisor.contract import environment, error_file, exit_codes
 from fred_supervisor.contract.alarm import Alarm
 from fred_supervisor.contract.builtin.drill import parse_drills
@@ -183,7 +183,7 @@ def start(words: list[str]) -> None:
     own, program = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, None)
     parser = options.parser()
     given = settings_layers.layered(vars(parser.parse_args(normalise(own))), options.parser())
-    spec, _ = asked_for(given, program)
+    spec, _ = requested_run(given, program)
     spec.settings()
     if program is None:
         assert Path(spec.flags.get("data", ".")).is_dir()

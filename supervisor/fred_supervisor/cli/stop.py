@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from fred_supervisor.cli.common.command_error import CommandError, CommandParser
+from fred_supervisor.cli.common.converters import seconds
 from fred_supervisor.cli.common.find_run import add_run, find_run
-from fred_supervisor.cli.common.options import seconds
 from fred_supervisor.cli.common.request import tell
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.linux import sd_notify
