@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from fred_supervisor.cli.checkpoints import checkpoint_rows
+from fred_supervisor.cli.checkpoints import CheckpointRow, checkpoint_rows
 from fred_supervisor.cli.report.scalars import Point, read_scalars
 from fred_supervisor.store.attempt_files import read_exit, read_launch
 from fred_supervisor.store.incidents import Incident, Incidents
@@ -61,7 +61,7 @@ class History:
     attempts: Sequence[Attempt]
     incidents: Sequence[Incident]
     """Those of which the time is known."""
-    checkpoints: Sequence[dict[str, Any]]
+    checkpoints: Sequence[CheckpointRow]
     curves: Mapping[str, list[Point]]
     gpus: Sequence[GpuCurves]
 
