@@ -16,7 +16,7 @@ _DONE: Final = frozenset({"ok", "starting", "released", "no driver", "no GPU"})
 """States of the driver that hide nothing from anybody."""
 
 
-class Subject(NamedTuple):
+class WarningSubject(NamedTuple):
     """What a warning is about: told once while it stays the same."""
 
     event: JournalEvent
@@ -30,7 +30,7 @@ class GpuWarnings:
     def __init__(self, run: RunDir) -> None:
         self._run = run
         self._looked_s = float("-inf")
-        self._told: dict[Subject, Message] = {}
+        self._told: dict[WarningSubject, Message] = {}
 
     @property
     def text(self) -> str:
@@ -57,11 +57,11 @@ class GpuWarnings:
         return fresh
 
 
-def _warnings(sample: MonitorSample) -> list[tuple[Subject, Message]]:
+def _warnings(sample: MonitorSample) -> list[tuple[WarningSubject, Message]]:
     nvml = sample.nvml
-    found: list[tuple[Subject, Message]] = []
+    found: list[tuple[WarningSubject, Message]] = []
     if nvml.state not in _DONE:
-        found.append((Subject(JournalEvent.GPU_UNKNOWN), say(Topic.GPU_DRIVER, text=nvml.text)))
+        found.append((WarningSubject(JournalEvent.GPU_UNKNOWN), say(Topic.GPU_DRIVER, text=nvml.text)))
     for gpu in sample.gpus:
         if not gpu.chosen:
             continue
@@ -75,8 +75,8 @@ def _warnings(sample: MonitorSample) -> list[tuple[Subject, Message]]:
                 total_mib=gpu.total_mib,
                 minutes=max(1, round(left_s / 60)),
             )
-            found.append((Subject(JournalEvent.MEMORY_FORECAST, gpu.uuid), full))
+            found.append((WarningSubject(JournalEvent.MEMORY_FORECAST, gpu.uuid), full))
         if gpu.health not in (None, "ok") and gpu.used_mib is not None:
             ill = say(Topic.GPU_HEALTH_AT, place=place, health=gpu.health)
-            found.append((Subject(JournalEvent.GPU, gpu.uuid, gpu.health), ill))
+            found.append((WarningSubject(JournalEvent.GPU, gpu.uuid, gpu.health), ill))
     return found

@@ -21,8 +21,8 @@ from fred_supervisor.store.incidents import Incident, Incidents
 from fred_supervisor.store.layout import RunDir, last_attempt
 from fred_supervisor.store.monitor_sample import last_sample, newest_sample
 from fred_supervisor.store.run_spec import RunSpec
-from fred_supervisor.words.events import alarm_sentence
 from fred_supervisor.store.state_file import StateFile, read_state
+from fred_supervisor.words.events import alarm_sentence
 
 LIVE_STATES: Final = ("starting", "running", "stopping", "paused", "waiting", "holding")
 
