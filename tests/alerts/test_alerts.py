@@ -18,6 +18,7 @@ from fred_supervisor.alerts.client import AlertAddresses, AlertClient
 from fred_supervisor.contract.files import write_json
 from fred_supervisor.linux import proc
 from fred_supervisor.policy.cause import Cause
+from fred_supervisor.policy.message import AlertKind, JournalEvent
 from fred_supervisor.policy.state import Holding, RunHistory
 from fred_supervisor.store.run_spec import load_run_spec
 
@@ -203,7 +204,7 @@ def test_a_hold_and_a_stall_are_told(fred, hangs, server):
     assert "failed" in kinds
 
 
-def test_a_hold_and_a_filling_disk_are_told_once(fred, server, monkeypatch):
+def test_a_hold_a_filling_disk_and_a_warning_are_told_once(fred, server, monkeypatch):
     """By the supervisor's own part, with the real sender; what makes a run hold is tested where it is decided."""
     assert fred("start", "--name", "t", "--foreground", "--", "true").returncode == 0
     spec = load_run_spec(fred.run_dir)
@@ -216,7 +217,8 @@ def test_a_hold_and_a_filling_disk_are_told_once(fred, server, monkeypatch):
         write_json(spec.dir.monitor, sample)
         alerts.look_at_disk()
     assert alerts.pids
-    server.wait(lambda: "disk" in str(server.told))
+    alerts.tell(AlertKind.WARNING, JournalEvent.GPU, "GPU 0: The GPU is lost.")
+    server.wait(lambda: "disk" in str(server.told) and "GPU is lost" in str(server.told))
     alerts.leave()
     text = " ".join(f"{told['title']} {told['message']}" for told in server.told)
     assert text.count("Not relaunched until this clears: the disk is full") == 1

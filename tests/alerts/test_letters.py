@@ -3,8 +3,9 @@
 import pytest
 
 from fred_supervisor.alerts.addresses import masked, wrong
-from fred_supervisor.alerts.letter import AlertEvent, AlertKind, Allowance, letter
+from fred_supervisor.alerts.letter import AlertEvent, Allowance, letter
 from fred_supervisor.alerts.post import ToPerson
+from fred_supervisor.policy.message import AlertKind
 
 
 def event(kind: AlertKind, text: str = "text") -> AlertEvent:

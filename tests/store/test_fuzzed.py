@@ -20,10 +20,10 @@ from fred_supervisor.cli.common.options import parser
 from fred_supervisor.cli.common.settings_layers import layered
 from fred_supervisor.cli.common.view import run_lines, table_lines
 from fred_supervisor.contract import heartbeat
-from fred_supervisor.contract.files import read_json
+from fred_supervisor.store.layout import RunDir
 from fred_supervisor.store.run_spec import load_run_spec
-from fred_supervisor.store.state_file import history_from
-from fred_supervisor.store.status import status_document
+from fred_supervisor.store.state_file import read_state
+from fred_supervisor.store.status import read_status
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
@@ -49,8 +49,8 @@ def look(run_dir: Path) -> None:
     spec = load_run_spec(run_dir)
     if spec is None:
         return
-    status = status_document(spec)
-    json.dumps(status, allow_nan=False)
+    status = read_status(spec)
+    json.dumps(status.document(), allow_nan=False)
     "\n".join([*run_lines(status), *table_lines([status])])
     gather(spec, 1, oom_kills_before=None)
     with redirect_stdout(io.StringIO()), suppress(CommandError):
@@ -97,7 +97,7 @@ def test_any_value_anywhere(run_dir: Path, name: str, at: int, value: Any):
     path.write_text(json.dumps(exchange(json.loads(before), at, value)))
     try:
         look(run_dir)
-        history = history_from(read_json(path) or {})
+        history = read_state(RunDir(run_dir)).history
         assert isinstance(history.spent, int)
         assert history.overrides.unfreeze_batch is None or math.isfinite(history.overrides.unfreeze_batch)
     finally:

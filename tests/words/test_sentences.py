@@ -17,6 +17,7 @@ SOURCE = Path(fred_supervisor.__file__).parent
 PLACE = say(Topic.PLACE, section="eval", phase="unfreeze", epoch=61, step=7)
 GPU = say(Topic.GPU_PLACE, index=1, mig=None)
 FACTS: dict[str, Any] = {
+    "address": "--on-event", "error": "timeout", "events": ("failed", "disk"), "forecast": "Full in 3 h.", "run_dir": "/r", "status": 3,
     "action": say(Topic.RELAUNCHED_AT_ONCE), "alarm": "disk-full", "amp": "fp16", "assumed": False, "attempt": 3,
     "accumulate": 2, "after": 4, "before": 8, "cause": say(Topic.GOAL_REACHED), "checkpoint": "a.pth", "code": 1,
     "command": "sudo reboot", "condition": say(Topic.DATA_GONE, path="/data"), "detail": "ValueError: x", "epoch": 50, "ended": "9",
@@ -161,8 +162,8 @@ def test_the_policy_speaks_no_language():
                 assert not says, f"{path}:{node.lineno}: {node.value}"
 
 
-def test_events_are_alarming_or_not():
-    assert {event for event in JournalEvent if event.alarming} == {
-        JournalEvent.ALARM, JournalEvent.STALLED, JournalEvent.FAILED, JournalEvent.COMPLETED,
-        JournalEvent.MEMORY_FORECAST, JournalEvent.GPU,
+def test_some_events_are_alerts_too():
+    assert {event: event.alert for event in JournalEvent if event.alert is not None} == {
+        JournalEvent.ALARM: "warning", JournalEvent.MEMORY_FORECAST: "warning", JournalEvent.GPU: "warning",
+        JournalEvent.STALLED: "stalled", JournalEvent.FAILED: "failed", JournalEvent.COMPLETED: "completed",
     }  # fmt: skip

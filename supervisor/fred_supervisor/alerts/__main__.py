@@ -11,11 +11,12 @@ import time
 from typing import Any, Final
 
 from fred_supervisor.alerts.addresses import Apprise, Command, Ping, Undelivered, wrong
-from fred_supervisor.alerts.letter import AlertEvent, AlertKind
+from fred_supervisor.alerts.letter import AlertEvent
 from fred_supervisor.alerts.post import Post, ToPerson, ToProgram
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.contract.files import append_json, now_text
-from fred_supervisor.policy.message import JournalEvent
+from fred_supervisor.policy.message import AlertKind, JournalEvent, Message, Topic, say
+from fred_supervisor.words.sentences import sentence
 
 DRAIN_S: Final = 60.0
 """From the end of input until we leave, sent or not."""
@@ -34,10 +35,11 @@ class Sender:
         for post in self.posts:
             post.start()
 
-    def tell(self, event: JournalEvent, text: str) -> None:
+    def tell(self, event: JournalEvent, message: Message) -> None:
         """Into the journal of the run."""
         with contextlib.suppress(OSError):  # the run dir may be gone: nobody is left to tell
-            append_json(self._journal, {"time": now_text(), "event": event, "text": text})
+            facts = message.document()
+            append_json(self._journal, {"time": now_text(), "event": event, "text": sentence(message), "facts": facts})
 
     def take(self, line: str) -> None:
         """One line of the supervisor."""
@@ -61,9 +63,10 @@ class Sender:
             try:
                 self._ping.send()
                 return
-            except Undelivered as reason:
+            except Undelivered as undelivered:
                 if number == _PINGS - 1:
-                    self.tell(JournalEvent.PING_LOST, f"{self._ping.name}: {reason}.")
+                    lost = say(Topic.PING_LOST, address=self._ping.name, reason=undelivered.reason)
+                    self.tell(JournalEvent.PING_LOST, lost)
 
     def close(self) -> None:
         """Send what is left."""
@@ -73,7 +76,7 @@ class Sender:
         for post in self.posts:
             post.join(max(0.0, end_s - time.monotonic()))
             if post.is_alive():
-                self.tell(JournalEvent.ALERT_LOST, "The last alerts could not be delivered in time.")
+                self.tell(JournalEvent.ALERT_LOST, say(Topic.ALERTS_LATE))
 
 
 def main(words: list[str]) -> int:

@@ -15,7 +15,8 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fred_supervisor.alerts.letter import AlertEvent, AlertKind, Letter
+from fred_supervisor.alerts.letter import AlertEvent, Letter
+from fred_supervisor.policy.message import AlertKind, Message, Topic, say
 
 _COMMAND_S: Final = 60.0
 """Then a command is ended."""
@@ -24,7 +25,11 @@ _ANSWER_S: Final = 10.0
 
 
 class Undelivered(Exception):  # noqa: N818 - it is a fact, retried by who asked
-    """Why something did not arrive."""
+    """Something did not arrive."""
+
+    def __init__(self, reason: Message) -> None:
+        super().__init__(reason.topic)
+        self.reason = reason
 
 
 def masked(url: str) -> str:
@@ -49,9 +54,9 @@ class Apprise:
         kinds = {AlertKind.FAILED: "failure", AlertKind.HOLDING: "failure", AlertKind.COMPLETED: "success"}
         post = apprise.Apprise()
         if not post.add(self.url):
-            raise Undelivered("Apprise does not know this kind of address")
+            raise Undelivered(say(Topic.ADDRESS_UNKNOWN))
         if not post.notify(title=letter.title, body=letter.text, notify_type=kinds.get(letter.kind, "warning")):
-            raise Undelivered("the service cannot be reached, or does not accept it")
+            raise Undelivered(say(Topic.ADDRESS_REFUSES))
 
 
 @dataclass(frozen=True)
@@ -74,16 +79,16 @@ class Command:
                 start_new_session=True,
             )
         except OSError as error:
-            raise Undelivered(f"the command cannot be started: {error.strerror}") from None
+            raise Undelivered(say(Topic.COMMAND_NOT_STARTED, error=error.strerror)) from None
         try:
             child.communicate(document, timeout=_COMMAND_S)
         except subprocess.TimeoutExpired:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
-            raise Undelivered(f"the command did not end within {_COMMAND_S:.0f} s") from None
+            raise Undelivered(say(Topic.COMMAND_ENDLESS, limit_s=_COMMAND_S)) from None
         if child.returncode != 0:
-            raise Undelivered(f"the command ended with {child.returncode}")
+            raise Undelivered(say(Topic.COMMAND_FAILED, status=child.returncode))
 
 
 @dataclass(frozen=True)
@@ -101,9 +106,10 @@ class Ping:
             with urllib.request.urlopen(self.url, timeout=_ANSWER_S) as answer:  # noqa: S310 - checked in `wrong`
                 answer.read(1)
         except urllib.error.HTTPError as error:
-            raise Undelivered(f"the server answers {error.code}") from None
+            raise Undelivered(say(Topic.SERVER_REFUSES, status=error.code)) from None
         except (OSError, ValueError) as error:
-            raise Undelivered(f"no answer: {type(getattr(error, 'reason', error)).__name__}") from None
+            why = type(getattr(error, "reason", error)).__name__
+            raise Undelivered(say(Topic.SERVER_SILENT, error=why)) from None
 
 
 def wrong(asked: dict[str, Any]) -> list[str]:

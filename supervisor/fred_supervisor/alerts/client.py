@@ -4,17 +4,19 @@ import contextlib
 import os
 import time
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from fred_supervisor.contract.files import now_text, read_json, write_json
 from fred_supervisor.linux.child_process import ChildProcess
 from fred_supervisor.linux.text_io import complain
-from fred_supervisor.policy.message import JournalEvent, Topic, say
+from fred_supervisor.policy.message import AlertKind, JournalEvent, Topic, say
 from fred_supervisor.policy.state import Ended, Holding, RunOutcome, State
+from fred_supervisor.store.incidents import Incident
 from fred_supervisor.store.journal import Journal
 from fred_supervisor.store.layout import RunDir
 from fred_supervisor.store.monitor_sample import newest_sample
 from fred_supervisor.store.run_spec import RunSpec
+from fred_supervisor.words.alerts import alert_title
 from fred_supervisor.words.sentences import sentence
 
 _MODULE: Final = "fred_supervisor.alerts"
@@ -83,7 +85,7 @@ class AlertClient:
         """Called in every round of the loop: a hold that begins is told, and that we live."""
         before, self._state = self._state, state
         if isinstance(state, Holding) and not isinstance(before, Holding):
-            self.tell("holding", "held", f"Not relaunched until this clears: {sentence(state.condition)}")
+            self.tell(AlertKind.HOLDING, "held", sentence(say(Topic.ALERT_HELD, condition=state.condition)))
         now_s = time.monotonic()
         if self._to.ping is not None and now_s >= self._pinged_s + _PING_S:
             self._pinged_s = now_s
@@ -94,24 +96,26 @@ class AlertClient:
 
     def look_at_disk(self) -> None:
         """Tell once when the disk is on its way to be full."""
-        host = (newest_sample(self._spec.dir) or {}).get("host") or {}
-        left_h, fits = host.get("disk_forecast_h"), host.get("disk_fits_checkpoint")
-        soon = isinstance(left_h, int | float) and left_h < _DISK_H
+        sample = newest_sample(self._spec.dir)
+        left_h = None if sample is None else sample.host.disk_forecast_h
+        fits = None if sample is None else sample.host.disk_fits_checkpoint
+        soon = left_h is not None and left_h < _DISK_H
         bad = soon or fits is False
         if bad and not self._disk:
             message = say(Topic.DISK_NO_ROOM) if fits is False else say(Topic.DISK_FORECAST, left_h=left_h)
             text = sentence(message)
             Journal(self._spec.dir).append(JournalEvent.DISK, text=text, facts=message.document())
-            self.tell("disk", "disk", f"{text} Free space in {self._spec.run_dir}, or training will be held.")
+            advice = say(Topic.ALERT_DISK, forecast=message, run_dir=self._spec.run_dir)
+            self.tell(AlertKind.DISK, "disk", sentence(advice))
         self._disk = bad
 
-    def tell(self, kind: str, word: str, text: str, incident: dict[str, Any] | None = None) -> None:
+    def tell(self, kind: AlertKind, subject: str, text: str, incident: Incident | None = None) -> None:
         """Hand one event to the sender; what it cannot take is lost, and said."""
         if not self._to.notify and self._to.on_event is None:
             return
         spec, host = self._spec, os.uname().nodename
-        title = f"{spec.name} on {host}: {word}{' (drill)' if spec.drill else ''}"
-        brief = None if incident is None else {key: value for key, value in incident.items() if key != "evidence"}
+        title = alert_title(run=spec.name, host=host, subject=subject, drill=bool(spec.drill))
+        brief = None if incident is None else {k: v for k, v in asdict(incident).items() if k != "evidence"}
         document = {
             "event": kind,
             "time": now_text(),

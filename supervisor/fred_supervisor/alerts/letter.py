@@ -2,28 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, Final
+
+from fred_supervisor.policy.message import AlertKind
+from fred_supervisor.words.alerts import left_out, letter_title
 
 _MOST_TEXTS: Final = 10
 """Sentences of one letter; the rest is counted."""
-
-
-class AlertKind(StrEnum):
-    """What happened."""
-
-    INCIDENT = "incident"
-    """A failure, and what is done about it."""
-    STALLED = "stalled"
-    """No progress: the trainer will be ended unless it moves again."""
-    HOLDING = "holding"
-    """Nothing is relaunched until a condition clears."""
-    DISK = "disk"
-    """The disk will be full before long."""
-    FAILED = "failed"
-    """Given up: somebody has to come."""
-    COMPLETED = "completed"
-    """The goal is reached."""
 
 
 _URGENT: Final = (AlertKind.FAILED, AlertKind.COMPLETED, AlertKind.HOLDING)
@@ -62,8 +47,8 @@ def letter(events: Sequence[AlertEvent]) -> Letter:
         return Letter(first.title, first.text, first.kind)
     told = [f"• {event.title}: {event.text}" for event in events[-_MOST_TEXTS:]]
     if len(events) > _MOST_TEXTS:
-        told.insert(0, f"{len(events) - _MOST_TEXTS} earlier ones are left out; the newest:")
-    return Letter(f"{first.title} (and {len(events) - 1} more)", "\n".join(told), first.kind)
+        told.insert(0, left_out(len(events) - _MOST_TEXTS))
+    return Letter(letter_title(first.title, len(events) - 1), "\n".join(told), first.kind)
 
 
 @dataclass

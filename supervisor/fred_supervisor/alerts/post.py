@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from fred_supervisor.alerts.addresses import Apprise, Command, Undelivered
 from fred_supervisor.alerts.letter import AlertEvent, Allowance, letter
-from fred_supervisor.policy.message import JournalEvent
+from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 
 AGAIN_S: Final = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0)
 """Pauses between two tries; after the last one it is given up."""
@@ -70,7 +70,7 @@ class Post(threading.Thread):
     """Sends to one address; an address that does not answer holds up nobody else."""
 
     def __init__(
-        self, address: Address, tell: Callable[[JournalEvent, str], None], again_s: tuple[float, ...] = AGAIN_S
+        self, address: Address, tell: Callable[[JournalEvent, Message], None], again_s: tuple[float, ...] = AGAIN_S
     ) -> None:
         super().__init__(daemon=True)
         self._address, self._tell, self._again_s = address, tell, again_s
@@ -114,13 +114,14 @@ class Post(threading.Thread):
                     self._changed.wait(wait_s)
 
     def _deliver(self, events: list[AlertEvent]) -> None:
-        kinds = ", ".join(event.kind for event in events)
+        kinds = tuple(event.kind for event in events)
         for pause_s in (*AGAIN_S, None):
             try:
                 self._address.send(events)
-            except Undelivered as reason:
+            except Undelivered as undelivered:
                 if pause_s is None:
-                    self._tell(JournalEvent.ALERT_LOST, f"{self._address.name} was not told of {kinds}: {reason}.")
+                    lost = say(Topic.ALERT_LOST, address=self._address.name, events=kinds, reason=undelivered.reason)
+                    self._tell(JournalEvent.ALERT_LOST, lost)
                     return
                 end_s = time.monotonic() + pause_s
                 with self._changed:
@@ -128,5 +129,5 @@ class Post(threading.Thread):
                         self._changed.wait(left_s)
                 time.sleep(min(1.0, max(0.0, end_s - time.monotonic())))
             else:
-                self._tell(JournalEvent.ALERT_SENT, f"{self._address.name} was told of {kinds}.")
+                self._tell(JournalEvent.ALERT_SENT, say(Topic.ALERT_SENT, address=self._address.name, events=kinds))
                 return

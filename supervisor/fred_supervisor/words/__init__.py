@@ -1,6 +1,7 @@
 """Every sentence that a person reads, made from facts. Nothing below this room knows English.
 
-`sentences` says any message of the policy; its tables stand in `causes`, `actions`, `gpus` and `events`. `detail` says
+`sentences` says any message of the policy; its tables stand in `causes`, `actions`, `gpus`, `events` and
+`alerts`. `detail` says
 how a run goes, `progress` where training is. Another language is another set of these tables.
 """
 

@@ -65,7 +65,7 @@ EVENTS: Final[Mapping[Topic, Words]] = {
     Topic.ASKED: "Asked to {request}; the trainer saves and leaves.",
     Topic.CHECKPOINT_PASSED_OVER: "{name} is passed over: {reason}.",
     Topic.CLEARED: "Cleared: {condition}",
-    Topic.DISK_FORECAST: "The disk will be full in {left_h} h.",
+    Topic.DISK_FORECAST: "The disk will be full in {left_h:g} h.",
     Topic.DISK_NO_ROOM: "The disk has no room for another checkpoint.",
     Topic.FULL_PRECISION_BY_HAND: "fp32 was learned to be needed; now it is --amp {amp}, as set by hand.",
     Topic.INCIDENT: "{cause} {action}",

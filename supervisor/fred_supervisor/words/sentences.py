@@ -6,11 +6,12 @@ from typing import Any, Final
 from fred_supervisor.policy.message import Message, Topic
 from fred_supervisor.words import Words
 from fred_supervisor.words.actions import ACTIONS
+from fred_supervisor.words.alerts import ALERTS
 from fred_supervisor.words.causes import CAUSES
 from fred_supervisor.words.events import EVENTS
 from fred_supervisor.words.gpus import GPUS
 
-SENTENCES: Final[Mapping[Topic, Words]] = {**CAUSES, **ACTIONS, **GPUS, **EVENTS}
+SENTENCES: Final[Mapping[Topic, Words]] = {**CAUSES, **ACTIONS, **GPUS, **EVENTS, **ALERTS}
 
 
 def sentence(message: Message | str) -> str:

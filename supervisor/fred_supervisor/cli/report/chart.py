@@ -4,10 +4,11 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from fred_supervisor.cli.report.history import Attempt
 from fred_supervisor.cli.report.scalars import Point
+from fred_supervisor.store.incidents import Incident
 
 WIDTH: Final = 1000
 LEFT: Final = 56
@@ -79,7 +80,7 @@ class Mark:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bar:
+class AttemptBar:
     """An attempt in the timeline."""
 
     x: float
@@ -98,7 +99,7 @@ class Dot:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class CurvePiece:
     """One unbroken piece of a curve; paths are in SVG's words."""
 
     style: str
@@ -114,7 +115,7 @@ class Line:
 class Timeline:
     """Attempts as bars, incidents as marks above them."""
 
-    bars: Sequence[Bar]
+    bars: Sequence[AttemptBar]
     marks: Sequence[Mark]
     ticks: Sequence[tuple[float, str]]
     """(x, words)."""
@@ -132,24 +133,24 @@ class Chart:
     """(y, value)."""
     marks: Sequence[Mark]
     ceiling_y: float | None
-    lines: Sequence[Line]
+    lines: Sequence[CurvePiece]
     ticks: Sequence[tuple[float, str]]
 
 
-def timeline(axis: Axis, attempts: Sequence[Attempt], incidents: Sequence[dict[str, Any]]) -> Timeline:
+def timeline(axis: Axis, attempts: Sequence[Attempt], incidents: Sequence[Incident]) -> Timeline:
     bars = []
     for attempt in attempts:
         x = axis.x(attempt.start_s)
         told = f"Attempt {attempt.number}: {_clock(attempt.start_s)} to {_clock(attempt.end_s)}, {attempt.ended}"
         width = max(0.8, axis.x(attempt.end_s) - x - 0.6)
-        bars.append(Bar(x=_px(x), width=_px(width), style=kind_class(attempt.kind), title=told))
+        bars.append(AttemptBar(x=_px(x), width=_px(width), style=kind_class(attempt.kind), title=told))
     return Timeline(bars=bars, marks=_marks(axis, incidents), ticks=axis.ticks())
 
 
 def chart(
     axis: Axis,
     series: Sequence[Series],
-    incidents: Sequence[dict[str, Any]],
+    incidents: Sequence[Incident],
     *,
     title: str,
     unit: str = "",
@@ -177,15 +178,16 @@ def chart(
     )
 
 
-def _marks(axis: Axis, incidents: Sequence[dict[str, Any]]) -> list[Mark]:
+def _marks(axis: Axis, incidents: Sequence[Incident]) -> list[Mark]:
     marks: list[Mark] = []
     last_x = -math.inf
     for incident in incidents:
-        x = axis.x(incident["at_s"])
+        assert incident.at_s is not None  # see History
+        x = axis.x(incident.at_s)
         labelled = x - last_x >= _LABEL_PX
         last_x = x if labelled else last_x
-        number, kind = int(incident["id"]), str(incident.get("kind"))
-        title = f"Incident {number} ({kind}): {incident.get('cause')}"
+        number, kind = incident.id, str(incident.kind)
+        title = f"Incident {number} ({kind}): {incident.cause}"
         marks.append(Mark(x=_px(x), style=kind_class(kind), number=number, title=title, labelled=labelled))
     return marks
 
@@ -226,14 +228,14 @@ def _range(drawn: Sequence[tuple[Series, list[_Bin]]], ceiling: float | None) ->
     return (low, high * 1.02) if high > low else (low, low + 1.0)
 
 
-def _lines(series: Series, bins: Sequence[_Bin], y: Callable[[float], float], *, dense: bool) -> list[Line]:
+def _lines(series: Series, bins: Sequence[_Bin], y: Callable[[float], float], *, dense: bool) -> list[CurvePiece]:
     pieces: list[list[_Bin]] = []
     for each in bins:
         if pieces and (not dense or each.at - pieces[-1][-1].at <= _GAP_BINS):
             pieces[-1].append(each)
         else:
             pieces.append([each])
-    lines: list[Line] = []
+    lines: list[CurvePiece] = []
     floor = HEIGHT - BOTTOM
     for piece in pieces:
         line = _path((each.x, y(each.mean)) for each in piece)
@@ -243,7 +245,7 @@ def _lines(series: Series, bins: Sequence[_Bin], y: Callable[[float], float], *,
             band = f"M{_path((each.x, y(each.high)) for each in piece)}L{lower}z"
         dots = piece if series.dots or len(piece) == 1 else []
         lines.append(
-            Line(
+            CurvePiece(
                 style=series.style,
                 path=f"M{line}",
                 area=f"M{piece[0].x} {floor}L{line}L{piece[-1].x} {floor}z" if series.area else "",

@@ -13,11 +13,13 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import fred_supervisor
+from fred_supervisor.cli.checkpoints import CheckpointRow
 from fred_supervisor.cli.common.view import lost_text, span
 from fred_supervisor.cli.incidents import ended_by, evidence_lines, memory_lines, titled_evidence
 from fred_supervisor.cli.report import chart
 from fred_supervisor.cli.report.chart import Axis, Chart, Series, kind_class
 from fred_supervisor.cli.report.history import History
+from fred_supervisor.store.incidents import Incident
 from fred_supervisor.words.terminal_text import printable
 
 MARK: Final = "<!doctype html><!-- fred-supervise report -->"
@@ -56,7 +58,7 @@ class IncidentEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckpointRow:
+class CheckpointEntry:
     """One line of the table of checkpoints."""
 
     file: str
@@ -79,7 +81,7 @@ def page(history: History) -> str:
         _environment()
         .get_template("report.html")
         .render(
-            **{key: status[key] for key in ("name", "state", "drill", "detail", "run_dir")},
+            **{key: getattr(status, key) for key in ("name", "state", "drill", "detail", "run_dir")},
             command=history.command,
             start=_clock(history.start_s),
             end=_clock(history.end_s),
@@ -124,22 +126,22 @@ def _clock(wall_s: float) -> str:
 
 
 def _tiles(history: History) -> Iterator[Tile]:
-    progress, restarts = history.status["progress"], history.status["restarts"]
+    progress, restarts = history.status.progress, history.status.restarts
     span_s = history.end_s - history.start_s
     best = max((point.value for point in history.curves["map50"]), default=None)
-    if progress["epoch"] is not None:
-        of = f" of {progress['epochs']}" if progress["epochs"] else ""
-        yield Tile(f"{progress['epoch']}{of}", f"epoch, {progress['phase'] or 'training'}")
+    if progress.epoch is not None:
+        of = f" of {progress.epochs}" if progress.epochs else ""
+        yield Tile(f"{progress.epoch}{of}", f"epoch, {progress.phase or 'training'}")
     if best is not None:
         yield Tile(f"{best:.3f}", "best mAP50")
-    if progress["loss"] is not None:
-        yield Tile(f"{progress['loss']:.4g}", "loss")
+    if progress.loss is not None:
+        yield Tile(f"{progress.loss:.4g}", "loss")
     yield Tile(span(span_s), f"in all, a trainer ran {min(1.0, history.trained_s / span_s):.1%} of it")
-    kinds = Counter(str(incident.get("kind")) for incident in history.incidents)
+    kinds = Counter(str(incident.kind) for incident in history.incidents)
     told = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(3)) or "nothing happened"
     yield Tile(str(len(history.incidents)), f"incidents: {told}")
-    lost = [incident["lost_steps"] for incident in history.incidents if isinstance(incident.get("lost_steps"), int)]
-    yield Tile(str(restarts["total"]), f"relaunches, {sum(lost)} steps trained twice")
+    lost = [incident.lost_steps for incident in history.incidents if incident.lost_steps is not None]
+    yield Tile(str(restarts.total), f"relaunches, {sum(lost)} steps trained twice")
 
 
 def _charts(axis: Axis, history: History) -> Iterator[Chart | None]:
@@ -162,22 +164,25 @@ def _charts(axis: Axis, history: History) -> Iterator[Chart | None]:
         yield chart.chart(axis, memory, incidents, title=title, unit=unit, ceiling=gpu.total)
 
 
-def _incident(incident: dict[str, Any]) -> IncidentEntry:
+def _incident(incident: Incident) -> IncidentEntry:
     places = {"attempt": "attempt", "phase": "phase", "epoch": "epoch", "step": "step", "section": "in"}
-    recovered, checkpoint = incident.get("recovered_after_s"), incident.get("checkpoint")
-    kind = str(incident.get("kind"))
+    assert incident.at_s is not None  # see History
+    recovered, checkpoint = incident.recovered_after_s, incident.checkpoint
+    kind = str(incident.kind)
     return IncidentEntry(
-        number=int(incident["id"]),
+        number=incident.id,
         kind=kind,
         style=kind_class(kind),
-        at=_clock(incident["at_s"]),
-        where=", ".join(f"{word} {incident[key]}" for key, word in places.items() if incident.get(key) is not None),
-        cause=str(incident.get("cause")),
-        action=str(incident.get("action")),
-        lost=lost_text(incident.get("lost_steps")),
+        at=_clock(incident.at_s),
+        where=", ".join(
+            f"{word} {getattr(incident, key)}" for key, word in places.items() if getattr(incident, key) is not None
+        ),
+        cause=str(incident.cause),
+        action=str(incident.action),
+        lost=lost_text(incident.lost_steps),
         start=f"went on from {checkpoint.rpartition('/')[2]}" if checkpoint else "began from the beginning",
         recovered="not recovered" if recovered is None else f"past it again after {span(recovered)}",
-        facts=[ended_by(incident), *memory_lines((incident.get("evidence") or {}).get("memory"))],
+        facts=[ended_by(incident), *memory_lines(incident.evidence.get("memory"))],
         evidence=[(title, _shortened(evidence_lines(value))) for title, value in titled_evidence(incident)],
     )
 
@@ -191,16 +196,16 @@ def _shortened(lines: Sequence[str]) -> Sequence[str]:
     return lines if len(text) <= _MOST_CHARS else [*text[:chars].split("\n"), "…", *text[-chars:].split("\n")]
 
 
-def _checkpoint(row: dict[str, Any]) -> CheckpointRow:
-    numbers = ((row["epoch"], "d"), (row["step"], "d"), (_mib(row["size"]), ".1f"), (row["loss"], ".4g"))
-    return CheckpointRow(
-        file=row["path"].rpartition("/")[2],
-        chosen=row["chosen"],
-        phase=row["phase"] or _UNKNOWN,
-        numbers=[_UNKNOWN if n is None else format(n, form) for n, form in (*numbers, (row["map50"], ".3f"))],
-        age=_UNKNOWN if row["age_s"] is None else span(row["age_s"]),
-        reason=row["reason"] or None,
-        state="blamed" if row["blamed"] else "whole",
+def _checkpoint(row: CheckpointRow) -> CheckpointEntry:
+    numbers = ((row.epoch, "d"), (row.step, "d"), (_mib(row.size), ".1f"), (row.loss, ".4g"))
+    return CheckpointEntry(
+        file=row.path.rpartition("/")[2],
+        chosen=row.chosen,
+        phase=row.phase or _UNKNOWN,
+        numbers=[_UNKNOWN if n is None else format(n, form) for n, form in (*numbers, (row.map50, ".3f"))],
+        age=_UNKNOWN if row.age_s is None else span(row.age_s),
+        reason=row.reason or None,
+        state="blamed" if row.blamed else "whole",
     )
 
 
