@@ -324,6 +324,24 @@ def test_a_path_exists(page: str, code: str):
     assert (ROOT / code).exists()
 
 
+def test_the_tour_leads_through_files_that_are_there():
+    """Each path of the tour exists, below the supervisor or the repository; a name in brackets behind it stands in it."""
+    text = (ROOT / "docs/tour.md").read_text()
+    found = re.findall(r"`((?:[a-z_]+/)+(?:[a-z_]+\.py)?)`(?: \(`([A-Za-z_.]+)`\))?", text)
+    assert len(found) > 40
+    for path, name in found:
+        below = [root / path for root in (ROOT, ROOT / "supervisor/fred_supervisor") if (root / path).exists()]
+        assert below, path
+        if name:
+            assert re.search(rf"\b{name.rpartition('.')[2]}\b", below[0].read_text()), f"{name} is not in {path}"
+
+
+def test_every_room_is_on_the_tour():
+    text = (ROOT / "docs/tour.md").read_text()
+    rooms = [path.parent.name for path in (ROOT / "supervisor/fred_supervisor").glob("*/__init__.py")]
+    assert [room for room in rooms if f"`{room}/`" not in text] == []
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str):
     for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", PAGES[page].read_text())):
