@@ -24,10 +24,10 @@ from fred_supervisor.cli.common.view import run_lines, sparkline, table_lines
 from fred_supervisor.cli.main import COMMANDS
 from fred_supervisor.contract import heartbeat
 from fred_supervisor.contract.decode import decode, decode_or
+from fred_supervisor.linux.text_io import printable
 from fred_supervisor.policy.pace import MOST, LossHistory, LossRecord
 from fred_supervisor.store.run_spec import load_run_spec
 from fred_supervisor.store.status import RunStatus, read_status
-from fred_supervisor.words.terminal_text import printable
 
 NASTY = "\x1b[31m<b>\x07\x9b2J\u202e&amp;"
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]")

@@ -18,7 +18,7 @@ from fred_supervisor.contract.error_file import (
 )
 
 KINDS = {
-    "cuda_oom", "host_oom", "nan_loss", "data", "checkpoint", "disk", "config", "preempted", "nccl", "exception",
+    "cuda_oom", "host_oom", "nan_loss", "learning", "data", "checkpoint", "disk", "config", "preempted", "nccl", "exception",
 }  # fmt: skip
 PHRASES = {
     ErrorKind.CUDA_OOM: (
@@ -63,7 +63,7 @@ def test_the_first_kind_whose_words_are_there_counts():
     assert classify_text("all is well") is None
 
 
-@pytest.mark.parametrize("own", [*KINDS])
+@pytest.mark.parametrize("own", sorted(KINDS))
 def test_an_exception_may_bring_its_own_kind(own: str):
     class OddError(Exception):
         fred_kind = own

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from fred_supervisor.policy.message import Topic
-from fred_supervisor.policy.remedies import effective_overrides, outranked
+from fred_supervisor.policy.overrides import effective_overrides, outranked
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Overrides
 

@@ -11,8 +11,7 @@ from fred_supervisor.linux.child_process import ChildProcess
 from fred_supervisor.linux.text_io import complain
 from fred_supervisor.policy.message import AlertKind, JournalEvent, Topic, say
 from fred_supervisor.policy.state import Ended, Holding, RunOutcome, State
-from fred_supervisor.store.incidents import Incident
-from fred_supervisor.store.journal import Journal
+from fred_supervisor.store.journal import Incident, Journal
 from fred_supervisor.store.layout import RunDir
 from fred_supervisor.store.monitor_sample import newest_sample
 from fred_supervisor.store.run_spec import RunSpec

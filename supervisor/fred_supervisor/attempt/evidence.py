@@ -11,13 +11,12 @@ from fred_supervisor.contract.error_file import ErrorKind, ErrorRecord, classify
 from fred_supervisor.contract.files import TEMPORARY_SUFFIX
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.linux import kernel_log, proc
-from fred_supervisor.linux.text_io import tail
+from fred_supervisor.linux.text_io import printable, printable_lines, tail
 from fred_supervisor.policy.cause import Evidence
 from fred_supervisor.store.attempt_files import LaunchRecord, read_exit, read_launch
 from fred_supervisor.store.heartbeats import rank_beats
 from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.words.sentences import sentence
-from fred_supervisor.words.terminal_text import printable, printable_lines
 
 _NO_SPACE = ("No space left on device", "Disk quota exceeded")
 _SCARCE_BYTES = 16 << 20

@@ -9,17 +9,17 @@ from typing import Any, Final
 from fred_supervisor.attempt import code_state, evidence
 from fred_supervisor.contract.checkpoint import CheckpointFile
 from fred_supervisor.contract.files import now_text, read_json
+from fred_supervisor.linux.text_io import printable, printable_lines
 from fred_supervisor.policy.actions import Report
 from fred_supervisor.store.attempt_files import read_launch
 from fred_supervisor.store.checkpoints import lost_steps
 from fred_supervisor.store.heartbeats import rank_beats
-from fred_supervisor.store.incidents import Incident
+from fred_supervisor.store.journal import Incident
 from fred_supervisor.store.layout import RunDir
 from fred_supervisor.store.monitor_ring import read_ring, ring_path
 from fred_supervisor.store.monitor_sample import MonitorSample
 from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.words.sentences import sentence
-from fred_supervisor.words.terminal_text import printable, printable_lines
 
 
 def incident_of(

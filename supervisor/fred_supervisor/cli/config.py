@@ -15,10 +15,10 @@ from fred_supervisor.cli.common.view import aligned
 from fred_supervisor.cli.start.requested_run import addresses, requested_run
 from fred_supervisor.contract.builtin.flags import BY_KEY, normalise
 from fred_supervisor.contract.exit_codes import CommandExit
+from fred_supervisor.linux.text_io import printable
 from fred_supervisor.store import lock
 from fred_supervisor.store.registry import known_runs
 from fred_supervisor.store.run_spec import RunSpec
-from fred_supervisor.words.terminal_text import printable
 
 _EPILOG: Final = """\
 examples:

@@ -12,8 +12,8 @@ from fred_supervisor.cli.common.find_run import find_run
 from fred_supervisor.cli.common.terminal import PLAIN, TerminalStyle, columns
 from fred_supervisor.cli.common.view import age_s, local_time, lost_text, span
 from fred_supervisor.contract.exit_codes import CommandExit
-from fred_supervisor.store.incidents import Incident, Incidents
-from fred_supervisor.words.terminal_text import printable
+from fred_supervisor.linux.text_io import printable
+from fred_supervisor.store.journal import Incident, Incidents
 
 _WIDEST: Final = 100
 _LABEL: Final = 10

@@ -18,6 +18,8 @@ class ErrorKind(StrEnum):
     """The machine's memory did not suffice."""
     NAN_LOSS = "nan_loss"
     """Loss or gradients were not finite."""
+    LEARNING = "learning"
+    """A part of the model is dead: its numbers are finite, and it cannot learn."""
     DATA = "data"
     """The data set is missing, unreadable or of another form than expected."""
     CHECKPOINT = "checkpoint"

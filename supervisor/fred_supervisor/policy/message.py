@@ -49,6 +49,7 @@ class Topic(StrEnum):
     HOST_OOM = "host out of memory"
     CHECKPOINT_FAILED = "checkpoint failed"
     LOSS_NOT_FINITE = "loss not finite"
+    CANNOT_LEARN = "cannot learn"
     DATA_UNUSABLE = "data unusable"
     NOT_LOADED = "not loaded"
     KILLED = "killed"

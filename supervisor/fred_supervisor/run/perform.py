@@ -30,7 +30,7 @@ from fred_supervisor.policy.actions import (
 )
 from fred_supervisor.policy.message import JournalEvent, Topic, say
 from fred_supervisor.policy.observation import SpawnFailure
-from fred_supervisor.policy.remedies import effective_overrides
+from fred_supervisor.policy.overrides import effective_overrides
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Ended, Overrides, Running, Starting, State, Stopping
 from fred_supervisor.run.events import Source

@@ -11,7 +11,7 @@ from fred_supervisor.contract.checkpoint import CheckpointFile
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.linux import sd_notify
 from fred_supervisor.linux.proc import Identity
-from fred_supervisor.linux.text_io import complain
+from fred_supervisor.linux.text_io import complain, printable
 from fred_supervisor.policy.actions import Report
 from fred_supervisor.policy.message import AlertKind, JournalEvent, Message, Topic, say
 from fred_supervisor.policy.pace import LossHistory, Pace
@@ -20,13 +20,11 @@ from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Running, State, Stopping
 from fred_supervisor.run.live_run import LiveRun
 from fred_supervisor.store import lock
-from fred_supervisor.store.incidents import Incident, Incidents
-from fred_supervisor.store.journal import Journal
+from fred_supervisor.store.journal import Incident, Incidents, Journal
 from fred_supervisor.store.monitor_sample import newest_sample
 from fred_supervisor.store.state_file import read_state, state_file_of, word
 from fred_supervisor.words.detail import detail_sentence
 from fred_supervisor.words.sentences import sentence
-from fred_supervisor.words.terminal_text import printable
 
 _REFRESH_S: Final = 5.0
 """Between two snapshots while nothing happens but progress."""

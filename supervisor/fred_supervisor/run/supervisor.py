@@ -17,7 +17,7 @@ from fred_supervisor.policy.decide import decide
 from fred_supervisor.policy.launching import answer_start, launch
 from fred_supervisor.policy.message import JournalEvent, Topic, say
 from fred_supervisor.policy.observation import Observation
-from fred_supervisor.policy.remedies import outranked
+from fred_supervisor.policy.overrides import outranked
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Ended, Paused, RunHistory, Running, State
 from fred_supervisor.policy.watch import begin

@@ -1,12 +1,93 @@
-"""The journal of a run: append-only history for people and programs."""
+"""The history of a run: its journal, and its incidents.
 
-from dataclasses import dataclass
+An incident is a file, written once, and again when training has passed its furthest point.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any
 
-from fred_supervisor.contract.files import append_json, now_text
+from fred_supervisor.contract.decode import decode
+from fred_supervisor.contract.files import append_json, now_text, read_json, write_json
 from fred_supervisor.linux.text_io import complain
 from fred_supervisor.policy.message import JournalEvent
 from fred_supervisor.store.layout import RunDir
+
+
+@dataclass(frozen=True, kw_only=True)
+class Incident:
+    """One failure, as the contract has it. What is not known, or garbled, is None."""
+
+    id: int
+    kind: str | None = None
+    cause: str | None = None
+    """One sentence for a person."""
+    at: str | None = None
+    """RFC 3339, UTC."""
+    attempt: int | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    section: str | None = None
+    phase: str | None = None
+    epoch: int | None = None
+    step: int | None = None
+    lost_steps: int | None = None
+    checkpoint: str | None = None
+    action: str | None = None
+    """What was done about it."""
+    recovered_after_s: float | None = None
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    """Exception, output, stacks, memory and so on; `facts` are those of `cause` and `action`."""
+
+    @property
+    def at_s(self) -> float | None:
+        """When, as seconds of the wall clock; None when that is not known."""
+        try:
+            when = None if self.at is None else datetime.fromisoformat(self.at)
+        except ValueError:
+            return None
+        return None if when is None or when.tzinfo is None else when.timestamp()
+
+
+@dataclass(frozen=True)
+class Incidents:
+    """Reads and writes them. A write that fails is told, and never stops the watching."""
+
+    dir: RunDir
+
+    def numbers(self) -> list[int]:
+        """In order."""
+        try:
+            names = os.listdir(self.dir.incidents)
+        except OSError:
+            return []
+        return sorted(int(n[:-5]) for n in names if n.endswith(".json") and n[:-5].isdecimal() and n.isascii())
+
+    def next_number(self) -> int:
+        return max(self.numbers(), default=0) + 1
+
+    def __iter__(self) -> Iterator[Incident]:
+        """Every readable one, oldest first."""
+        return (found for number in self.numbers() if (found := self.read(number)) is not None)
+
+    def read(self, number: int) -> Incident | None:
+        return decode(Incident, read_json(self.dir.incident(number)))
+
+    def last(self) -> Incident | None:
+        """The newest readable one."""
+        return next((found for number in reversed(self.numbers()) if (found := self.read(number)) is not None), None)
+
+    def write(self, incident: Incident) -> bool:
+        """False when it could not be written."""
+        try:
+            self.dir.incidents.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_json(self.dir.incident(incident.id), asdict(incident))
+        except OSError as error:
+            complain(f"incident {incident.id}: {error}")
+            return False
+        return True
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from fred_supervisor.store import lock
 from fred_supervisor.store.attempt_files import read_launch
 from fred_supervisor.store.checkpoints import foreign_checkpoints, why_not_whole
 from fred_supervisor.store.heartbeats import newest_beat
-from fred_supervisor.store.incidents import Incident, Incidents
+from fred_supervisor.store.journal import Incident, Incidents
 from fred_supervisor.store.layout import RunDir, last_attempt
 from fred_supervisor.store.monitor_sample import last_sample, newest_sample
 from fred_supervisor.store.run_spec import RunSpec

@@ -114,6 +114,7 @@ CAUSES: Final[Mapping[Topic, Words]] = {
     Topic.HOST_OOM: _host_oom,
     Topic.CHECKPOINT_FAILED: _with("A checkpoint failed"),
     Topic.LOSS_NOT_FINITE: _with("The loss was not a finite number"),
+    Topic.CANNOT_LEARN: _with("The model cannot learn"),
     Topic.DATA_UNUSABLE: _with("The data set could not be used"),
     Topic.NOT_LOADED: _with("The trainer could not be loaded"),
     Topic.KILLED: lambda facts: (

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from fred_supervisor.cli.common.terminal import PLAIN, TerminalStyle, columns
+from fred_supervisor.linux.text_io import printable
 from fred_supervisor.store.status import (
     CheckpointStatus,
     GpuStatus,
@@ -16,7 +17,6 @@ from fred_supervisor.store.status import (
     RunStatus,
 )
 from fred_supervisor.words import progress as words
-from fred_supervisor.words.terminal_text import printable
 
 _BAR: Final = 24
 _LABEL: Final = 12

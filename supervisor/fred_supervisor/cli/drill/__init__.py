@@ -21,7 +21,7 @@ from fred_supervisor.contract.builtin.flags import positive
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.linux import proc
 from fred_supervisor.store.attempt_files import read_launch
-from fred_supervisor.store.incidents import Incident, Incidents
+from fred_supervisor.store.journal import Incident, Incidents
 from fred_supervisor.store.layout import RunDir
 from fred_supervisor.store.run_spec import load_run_spec
 from fred_supervisor.store.state_file import read_state

@@ -8,7 +8,7 @@ from typing import Final
 
 from fred_supervisor.cli.report.history import Attempt
 from fred_supervisor.cli.report.scalars import Point
-from fred_supervisor.store.incidents import Incident
+from fred_supervisor.store.journal import Incident
 
 WIDTH: Final = 1000
 LEFT: Final = 56

@@ -10,7 +10,7 @@ from typing import Any, Final
 from fred_supervisor.cli.checkpoints import CheckpointRow, checkpoint_rows
 from fred_supervisor.cli.report.scalars import Point, read_scalars
 from fred_supervisor.store.attempt_files import read_exit, read_launch
-from fred_supervisor.store.incidents import Incident, Incidents
+from fred_supervisor.store.journal import Incident, Incidents
 from fred_supervisor.store.layout import last_attempt
 from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.store.status import LIVE_STATES, RunStatus, read_status

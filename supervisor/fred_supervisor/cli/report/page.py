@@ -19,8 +19,8 @@ from fred_supervisor.cli.incidents import ended_by, evidence_lines, memory_lines
 from fred_supervisor.cli.report import chart
 from fred_supervisor.cli.report.chart import Axis, Chart, Series, kind_class
 from fred_supervisor.cli.report.history import History
-from fred_supervisor.store.incidents import Incident
-from fred_supervisor.words.terminal_text import printable
+from fred_supervisor.linux.text_io import printable
+from fred_supervisor.store.journal import Incident
 
 MARK: Final = "<!doctype html><!-- fred-supervise report -->"
 """What our pages begin with, so that only such a file is replaced."""

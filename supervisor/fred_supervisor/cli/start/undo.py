@@ -3,7 +3,7 @@
 import shutil
 
 from fred_supervisor.contract.files import read_json, write_json
-from fred_supervisor.store.incidents import Incidents
+from fred_supervisor.store.journal import Incidents
 from fred_supervisor.store.layout import last_attempt
 from fred_supervisor.store.registry import forget
 from fred_supervisor.store.run_spec import RunSpec
