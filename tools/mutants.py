@@ -299,17 +299,17 @@ class Workshop:
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
         os.environ["HYPOTHESIS_PROFILE"] = "ci"
 
-    def killed(self, mutant: Mutant | None, tests: Sequence[str], limit_s: float) -> bool:
-        """Whether the tests fail, or take longer than `limit_s`."""
+    def killed(self, mutant: Mutant | None, stages: Sequence[Sequence[str]], limit_s: float) -> bool:
+        """Whether the tests of a stage fail, or take longer than `limit_s`."""
         if mutant is None:
-            return self._fails(tests, limit_s)
+            return any(self._fails(tests, limit_s) for tests in stages)
         path = self.folder / mutant.module
         source = path.read_bytes()
         for cached in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
             cached.unlink()
         path.write_bytes(source[: mutant.begin] + mutant.text.encode() + source[mutant.end :])
         try:
-            return self._fails(tests, limit_s)
+            return any(self._fails(tests, limit_s) for tests in stages)
         finally:
             path.write_bytes(source)
             py_compile.compile(str(path), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
@@ -389,15 +389,16 @@ def main() -> int:
             rest = [m for m in found if not m.row_swap]
             size = min(given.sample or len(rest), len(rest))
             sample = sorted([*kept, *random.Random(given.seed).sample(rest, size)], key=lambda m: (m.line, m.begin))
+            stages = [group["tests"], *([group["then"]] if "then" in group else [])]
             begun_s = time.monotonic()
-            if workshop.killed(None, group["tests"], 600.0):
+            if workshop.killed(None, stages, 600.0):
                 print((Path(folder) / "log").read_text())
                 print(f"{module}: its tests fail without a mutant")
                 return 1
             limit_s = 20.0 + 5 * (time.monotonic() - begun_s)
             score = Score(module=module, total=len(found))
             for mutant in sample:
-                killed = workshop.killed(mutant, group["tests"], limit_s)
+                killed = workshop.killed(mutant, stages, limit_s)
                 known = (mutant.module, mutant.where, mutant.change) in listed
                 if given.verbose or not (killed or known):
                     word = "killed" if killed else "equivalent" if known else "SURVIVED"
