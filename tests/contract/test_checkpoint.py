@@ -137,6 +137,20 @@ def test_a_garbled_sidecar_leaves_the_file_to_its_zip(tmp_path: Path):
     assert newest(tmp_path) == path.name
 
 
+@pytest.mark.parametrize(
+    "garbled", [{"loss": "low"}, {"map50": []}, {"batch": "8"}, {"fingerprint": None}, {"inode": 0.5}]
+)
+def test_what_a_resume_does_not_need_may_be_garbled(tmp_path: Path, garbled: dict[str, object]):
+    path = write(tmp_path, "freeze_epoch_10_weights.pth")
+    before = read_sidecar(path)
+    told = json.loads(sidecar_path(path).read_text())
+    sidecar_path(path).write_text(json.dumps(told | garbled))
+    found = read_sidecar(path)
+    assert before is not None
+    assert found is not None
+    assert (found.digest, found.epoch, found.samples) == (before.digest, before.epoch, before.samples)
+
+
 @given(st.binary(max_size=300))
 @settings(max_examples=60)
 def test_noise_for_a_sidecar_never_raises_and_leaves_the_file_to_its_zip(tmp_path_factory, data: bytes):

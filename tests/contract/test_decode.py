@@ -58,6 +58,9 @@ TABLE = [
     ({"number": True}, Outer()),
     ({"number": float("nan")}, Outer()),
     ({"number": 10**400}, Outer()),
+    ({"inner": {"size": -(2**63)}}, Outer(inner=Inner(size=-(2**63)))),
+    ({"inner": {"size": 2**63}}, Outer()),
+    ({"anything": {"a": 2**63}}, Outer(anything={"a": 2**63})),
     ({"colour": "red"}, Outer(colour=Colour.RED)),
     ({"colour": "blue"}, Outer()),
     ({"inner": {"size": 5, "share": "x"}}, Outer(inner=Inner(size=5))),
@@ -122,7 +125,9 @@ def test_never_raises_and_is_always_well_typed(document: object):
     assert found.span is None or len(found.span) == 2
 
 
-INNERS = st.builds(Inner, size=st.integers(), share=st.none() | st.floats(allow_nan=False, allow_infinity=False))
+INNERS = st.builds(
+    Inner, size=st.integers(-(2**63), 2**63 - 1), share=st.none() | st.floats(allow_nan=False, allow_infinity=False)
+)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
 

@@ -19,6 +19,9 @@ from typing import Any, Final, TypeVar
 Record = TypeVar("Record")
 
 
+_WHOLE: Final = 1 << 63
+
+
 class _Unfit:
     """The value of a field that cannot have the value that was found."""
 
@@ -114,7 +117,10 @@ def _mapping(arguments: tuple[Any, ...], value: object) -> Any:
 
 
 def _scalar(kind: Any, value: object) -> Any:
-    """Exact types, but for whole numbers where fractions may stand; a number is finite, and no truth value."""
+    """Exact types, but for whole numbers where fractions may stand; a number is finite, and no truth value.
+
+    A whole number of more than 64 bits is none of ours, and arithmetic with it may raise OverflowError.
+    """
     if kind is None or kind is types.NoneType:
         return None if value is None else _UNFIT
     if kind is float and type(value) in (int, float):
@@ -123,4 +129,6 @@ def _scalar(kind: Any, value: object) -> Any:
         except OverflowError:
             return _UNFIT
         return number if math.isfinite(number) else _UNFIT
+    if kind is int and type(value) is int and not -_WHOLE <= value < _WHOLE:
+        return _UNFIT
     return value if type(value) is kind else _UNFIT

@@ -11,7 +11,7 @@ from fred_supervisor.contract.checkpoint import CheckpointFile, list_checkpoints
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.proc import Identity
-from fred_supervisor.policy.pace import PaceRecord
+from fred_supervisor.policy.pace import PaceRecord, time_left_s
 from fred_supervisor.policy.state import RunHistory, RunOutcome
 from fred_supervisor.store import lock
 from fred_supervisor.store.attempt_files import read_launch
@@ -230,7 +230,7 @@ def _progress(beat: Beat | None, pace: PaceRecord, *, trains: bool) -> ProgressS
         samples=beat.samples if beat else None,
         loss=loss,
         images_per_s=pace.images_per_s if trains else None,
-        eta_s=pace.eta_s if trains else None,
+        eta_s=time_left_s(pace.eta_s) if trains else None,
         loss_history=pace.losses.means,
     )
 
