@@ -16,7 +16,7 @@ from tests.helpers.history import make_history
 from fred_supervisor.cli.report.chart import BOTTOM, HEIGHT, TOP, Axis, Series, chart
 from fred_supervisor.cli.report.page import MARK
 from fred_supervisor.cli.report.scalars import Point, read_scalars
-from fred_supervisor.monitor.curves import ScalarWriter
+from fred_supervisor.monitor.tensorboard import ScalarWriter
 
 NASTY = "\x1b[31m<script>alert(1)</script>\"'><img src=x onerror=alert(1)>\u202e"
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from fred_supervisor.monitor.curves import ScalarWriter
-from fred_supervisor.monitor.daily import Day, append_event
+from fred_supervisor.monitor.daily_summary import DailySummary, append_event
 from fred_supervisor.monitor.prometheus import exposition
+from fred_supervisor.monitor.tensorboard import ScalarWriter
 from fred_supervisor.store.monitor_ring import Ring, read_ring
 
 
@@ -237,10 +237,10 @@ def test_what_is_unknown_has_no_number() -> None:
 
 def test_the_day_is_summarised_once(tmp_path: Path) -> None:
     gpu = {"uuid": "GPU-1", "index": 0, "chosen": True, "xids": [], "throttle": ["hardware thermal"]}
-    day = Day(0.0)
+    day = DailySummary(0.0)
     for mib, celsius in ((10, 50), (None, None), (30, 40)):
         seen = [gpu | {"trainer_mib": mib, "temperature_c": celsius}]
-        day.see(gpus=seen, host={"memory_available_mib": mib}, answered=mib is not None, span_s=10.0)
+        day.add(gpus=seen, host={"memory_available_mib": mib}, answered=mib is not None, span_s=10.0)
     line = day.summary(date(2026, 11, 22), "now", None)
     assert line is not None
     assert line["gpus"][0] | {"trainer_most_mib": 30, "hottest_c": 50, "throttled_s": 30} == line["gpus"][0]

@@ -50,7 +50,7 @@ def test_nothing_that_the_loop_does_with_a_wedged_monitor_waits(
     deadline_s = time.monotonic() + 30
     while not opened or len(took_s) < 300:
         began_s = time.perf_counter()
-        monitor.order(facts={"restarts": len(took_s), "images_per_s": 1.0, "padding": "x" * 500})  # fills the pipe
+        monitor.send(facts={"restarts": len(took_s), "images_per_s": 1.0, "padding": "x" * 500})  # fills the pipe
         if not opened:
             gpus.ask(None, Overrides())
         opened = opened or gpus.admission() == Admit(blind=True)

@@ -32,7 +32,7 @@ class SampleRequest:
         self._asked_s = time.monotonic()
         self._until_s = self._asked_s + limit_s
         monitor.want(self._asked_s)
-        monitor.order(event="near")
+        monitor.send(event="near")
 
     def answer(self) -> MonitorSample | None:
         """The sample; None while it is to come; one without GPUs when the driver, or the monitor, is silent."""

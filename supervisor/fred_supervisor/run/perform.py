@@ -198,7 +198,7 @@ class Performer:
         live.alerts.look_at_disk()
         pace = self._recorder.pace.record()
         known = {"images_per_s": pace.images_per_s, "eta_s": pace.eta_s, "loss": pace.loss}
-        live.monitor.order(facts={**known, "restarts": state.history.restarts.total})
+        live.monitor.send(facts={**known, "restarts": state.history.restarts.total})
         if not isinstance(state, Running | Stopping):  # a trainer that starts has the processor to itself
             return
         if live.attempt is not None:

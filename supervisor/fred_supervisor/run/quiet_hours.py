@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from fred_supervisor.linux.text_io import complain
 
 if TYPE_CHECKING:
-    from fred_supervisor.monitor.quiet import Window
+    from fred_supervisor.monitor.quiet import QuietWindow
 
 _LOOK_S: Final = 5.0
 
@@ -38,7 +38,7 @@ class QuietHours:
         return self._text
 
 
-def _parsed(text: str) -> "Window | None":
+def _parsed(text: str) -> "QuietWindow | None":
     """None for one that was fine at the start and no longer is: a time zone may be gone."""
     from fred_supervisor.monitor.quiet import parse_window  # noqa: PLC0415 - see QuietHours
 
@@ -49,7 +49,7 @@ def _parsed(text: str) -> "Window | None":
         return None
 
 
-def _told(windows: "tuple[Window, ...]") -> str:
+def _told(windows: "tuple[QuietWindow, ...]") -> str:
     from fred_supervisor.monitor.quiet import quiet_at  # noqa: PLC0415 - see QuietHours
 
     found = quiet_at(windows, datetime.now(UTC))
