@@ -13,7 +13,7 @@ from fred_supervisor.contract.heartbeat import Section
 from fred_supervisor.policy.actions import AskGpu, Note, Report, Spawn
 from fred_supervisor.policy.after_exit import after_exit, backoff_s
 from fred_supervisor.policy.cause import Cause, EndedBy, Evidence
-from fred_supervisor.policy.message import JournalEvent, Topic
+from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import (
     AwaitingGpu,
@@ -205,9 +205,9 @@ def test_a_hold_is_looked_at_again_after_half_a_minute():
 
 
 @pytest.mark.parametrize(
-    ("by", "kind", "quiet"), [(EndedBy.PAUSE, Paused, ""), (EndedBy.QUIET, Paused, "quiet hours"), (EndedBy.STOP, Ended, None), (EndedBy.RESTART, Starting, None)]
+    ("by", "kind", "quiet"), [(EndedBy.PAUSE, Paused, None), (EndedBy.QUIET, Paused, say(Topic.QUIET_HOURS, window=None, until=None)), (EndedBy.STOP, Ended, None), (EndedBy.RESTART, Starting, None)]
 )  # fmt: skip
-def test_what_we_asked_for_is_no_failure(by: EndedBy, kind: type, quiet: str | None):
+def test_what_we_asked_for_is_no_failure(by: EndedBy, kind: type, quiet: Message | None):
     state, actions = after_exit(NO_PAUSE, RunHistory(attempt=1), replace(CRASH, ended_by=by), 100.0)
     assert isinstance(state, kind)
     assert (state.history.spent, state.history.failures, state.history.restarts) == (0, {}, Restarts())

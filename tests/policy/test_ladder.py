@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from tests.policy.messages import said
 from tests.policy.scripted import EXACT, NO_PAUSE, OURS, History
 from tests.policy.test_cause import beat
 
@@ -271,7 +272,7 @@ def test_of_two_requests_a_stop_counts_else_the_later(
 
 # -- quiet hours --------------------------------------------------------------------------------------------------------
 
-NIGHT = "quiet hours (daily)"
+NIGHT = said("quiet hours (daily)")
 
 
 def test_a_stop_in_the_look_in_which_quiet_hours_begin_is_a_stop():
@@ -467,26 +468,24 @@ def test_a_hold_that_clears_says_so():
 
 
 @pytest.mark.parametrize(
-    ("request_", "quiet"),
+    ("request_", "state"),
     [
-        (Request.PAUSE, ""),
-        (Request.QUIET, NIGHT),
-        (Request.RESUME, None),
-        (Request.RESTART, None),
-        (Request.STOP, None),
+        (Request.PAUSE, Paused(history=RunHistory(attempt=1))),
+        (Request.QUIET, Paused(history=RunHistory(attempt=1), quiet=NIGHT)),
+        (Request.RESUME, Starting),
+        (Request.RESTART, Starting),
+        (Request.STOP, Ended),
     ],
 )
-def test_a_pause_obeys(request_: Request, quiet: str | None):
+def test_a_pause_obeys(request_: Request, state: Paused | type):
     history = History()
-    history.state = Paused(history=RunHistory(attempt=1), quiet="quiet hours (weekly)")
+    history.state = Paused(history=RunHistory(attempt=1), quiet=said("quiet hours (weekly)"))
     history.see(request=request_, quiet=NIGHT)
-    if quiet is not None:
-        assert history.state == Paused(history=RunHistory(attempt=1), quiet=quiet)
-    elif request_ is Request.STOP:
-        assert isinstance(history.state, Ended)
+    if isinstance(state, Paused):
+        assert history.state == state
     else:
-        assert isinstance(history.state, Starting)
-        assert history.state.history.attempt == 2
+        assert isinstance(history.state, state)
+        assert history.state.history.attempt == (2 if state is Starting else 1)
 
 
 def test_a_pause_by_a_person_is_not_renamed_by_quiet_hours():
@@ -499,7 +498,7 @@ def test_a_pause_by_a_person_is_not_renamed_by_quiet_hours():
 def test_a_back_off_that_is_paused_says_by_whom(request_: Request):
     history = History(OURS).end(signal=9).see(after_s=0.1, request=request_, quiet=NIGHT)
     assert isinstance(history.state, Paused)
-    assert history.state.quiet == (NIGHT if request_ is Request.QUIET else "")
+    assert history.state.quiet == (NIGHT if request_ is Request.QUIET else None)
     assert history.actions[-1].event is JournalEvent.PAUSED
 
 

@@ -77,7 +77,7 @@ STEPS = st.tuples(
             "clear": st.booleans(),
             "admission": st.sampled_from(ADMISSIONS),
             "spawn_failure": st.sampled_from([SpawnFailure(reason="x", disk_full=True), SpawnFailure(gpu_taken=True)]),
-            "quiet": st.sampled_from(["", "quiet hours"]),
+            "quiet": st.sampled_from([None, said("quiet hours")]),
             "busy": st.sampled_from([None, False, True]),
             "stacks_moved": st.sampled_from([None, False, True]),
             "dumping": st.booleans(),

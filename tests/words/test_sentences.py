@@ -18,7 +18,7 @@ PLACE = say(Topic.PLACE, section="eval", phase="unfreeze", epoch=61, step=7)
 GPU = say(Topic.GPU_PLACE, index=1, mig=None)
 FACTS: dict[str, Any] = {
     "address": "--on-event", "error": "timeout", "events": ("failed", "disk"), "forecast": "Full in 3 h.", "run_dir": "/r", "status": 3,
-    "action": say(Topic.RELAUNCHED_AT_ONCE), "alarm": "disk-full", "amp": "fp16", "assumed": False, "attempt": 3,
+    "action": say(Topic.RELAUNCHED_AT_ONCE), "alarm": "disk-full", "amp": "fp16", "window": "daily 08:00-19:00 UTC", "until": "2026-11-22T19:00:00Z", "assumed": False, "attempt": 3,
     "accumulate": 2, "after": 4, "before": 8, "cause": say(Topic.GOAL_REACHED), "checkpoint": "a.pth", "code": 1,
     "command": "sudo reboot", "condition": say(Topic.DATA_GONE, path="/data"), "detail": "ValueError: x", "epoch": 50, "ended": "9",
     "epochs": 300, "factor": 3.0, "file": "train.py", "flag": "workers", "free_mib": 900, "function": "step",

@@ -134,6 +134,7 @@ class Topic(StrEnum):
     PAUSED = "paused"
     PAUSED_FOR = "paused for"
     PAUSED_GPU_FREE = "paused: gpu free"
+    QUIET_HOURS = "quiet hours"
     QUIET_GPU_FREE = "quiet hours: gpu free"
     QUIET_HOURS_BEGIN = "quiet hours begin"
     RUN_DIR_LOST = "run dir lost"

@@ -201,8 +201,8 @@ class Paused:
     """Let go of the GPU, by request."""
 
     history: RunHistory
-    quiet: str = ""
-    """The quiet hours that end it; empty: a person asked, and a person ends it."""
+    quiet: Message | None = None
+    """The quiet hours whose end ends it; None: a person asked, and a person ends it."""
 
 
 class RunOutcome(StrEnum):

@@ -36,8 +36,8 @@ class Observer:
         self._hours = QuietHours(live.spec.quiet)
 
     @property
-    def quiet(self) -> str:
-        """The quiet hours that hold now, for a person; empty: none."""
+    def quiet(self) -> Message | None:
+        """The quiet hours that hold now."""
         return self._hours.now()
 
     def observe(self, state: State, *, wake_s: float | None, upkeep_s: float | None) -> Observation:

@@ -15,7 +15,7 @@ from fred_supervisor.policy.actions import Action, Note, Report
 from fred_supervisor.policy.cause import Cause, Diagnosis, Evidence, IncidentKind, goal_reached, place_of
 from fred_supervisor.policy.decide import decide
 from fred_supervisor.policy.launching import answer_start, launch
-from fred_supervisor.policy.message import JournalEvent, Topic, say
+from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.policy.observation import Observation
 from fred_supervisor.policy.overrides import outranked
 from fred_supervisor.policy.settings import Settings
@@ -63,7 +63,7 @@ def run(
 
 
 def _take_up(
-    spec: RunSpec, settings: Settings, performer: Performer, recorder: Recorder, *, quiet: str
+    spec: RunSpec, settings: Settings, performer: Performer, recorder: Recorder, *, quiet: Message | None
 ) -> tuple[State, tuple[Action, ...]]:
     """Adopt a live trainer, answer an end that nobody has seen, or launch."""
     before = read_state(spec.dir)
@@ -103,9 +103,9 @@ def _answered(before: StateFile, number: int) -> bool:
     return before.awaits_gpu or before.history.attempt > number
 
 
-def _go_on(settings: Settings, history: RunHistory, quiet: str) -> tuple[State, tuple[Action, ...]]:
+def _go_on(settings: Settings, history: RunHistory, quiet: Message | None) -> tuple[State, tuple[Action, ...]]:
     """The next attempt, now or after the quiet hours."""
-    if quiet and not history.waived:
+    if quiet is not None and not history.waived:
         return Paused(history=history, quiet=quiet), (
             Note(event=JournalEvent.PAUSED, message=say(Topic.PAUSED_FOR, quiet=quiet)),
         )
@@ -118,13 +118,14 @@ def _rebooted(keeper: proc.Identity | None) -> bool:
 
 
 def _after_reboot(
-    settings: Settings, history: RunHistory, ended: Evidence, quiet: str
+    settings: Settings, history: RunHistory, ended: Evidence, quiet: Message | None
 ) -> tuple[State, tuple[Action, ...]]:
     """Nobody's fault: on at once, from the newest checkpoint, and it costs no budget."""
     message = say(Topic.REBOOTED, place=place_of(ended))
     found = Diagnosis(cause=Cause.KILLED, kind=IncidentKind.CRASH, message=message, signature="")
     state, actions = _go_on(settings, history, quiet)
-    action = say(Topic.PAUSED_FOR, quiet=quiet) if isinstance(state, Paused) else say(Topic.RELAUNCHED_AT_ONCE)
+    paused = isinstance(state, Paused)
+    action = say(Topic.PAUSED_FOR, quiet=quiet) if paused else say(Topic.RELAUNCHED_AT_ONCE)
     return state, (*actions, Report(diagnosis=found, evidence=ended, action=action))
 
 

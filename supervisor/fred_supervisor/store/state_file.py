@@ -25,6 +25,7 @@ from fred_supervisor.policy.watch import HeartbeatLevel, stop_grace_s
 from fred_supervisor.store.layout import RunDir
 from fred_supervisor.store.run_spec import FORMAT, RunSpec
 from fred_supervisor.words.detail import detail_sentence
+from fred_supervisor.words.sentences import sentence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +123,7 @@ def state_file_of(
         time=now_text(),
         state=word(state, settings),
         detail=" ".join(filter(None, (detail_sentence(state, settings, now_s, last_note), warnings))),
-        paused_for=state.quiet if isinstance(state, Paused) else "",
+        paused_for=sentence(state.quiet) if isinstance(state, Paused) and state.quiet is not None else "",
         awaits_gpu=isinstance(state, AwaitingGpu),
         history=state.history,
         limits_set=tuple(sorted(settings.hang_timeout_s)),

@@ -22,7 +22,9 @@ from fred_supervisor.store.layout import RunDir, last_attempt
 from fred_supervisor.store.monitor_sample import last_sample, newest_sample
 from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.store.state_file import StateFile, read_state
+from fred_supervisor.words.detail import INTERRUPTED, SUPERVISOR_GONE, SUPERVISOR_STARTS, SUPERVISOR_STOPPED
 from fred_supervisor.words.events import alarm_sentence
+from fred_supervisor.words.gpus import MONITOR_SILENT
 
 LIVE_STATES: Final = ("starting", "running", "stopping", "paused", "waiting", "holding")
 
@@ -207,16 +209,16 @@ def _state(
     """The recorded state, corrected by what is seen to live."""
     state, detail = recorded.state, recorded.detail
     if state is None or detail is None or state not in (*LIVE_STATES, *RunOutcome):
-        state, detail = "starting", "The supervisor is starting."
+        state, detail = "starting", SUPERVISOR_STARTS
     if supervised:
         if supervisor is not None and proc.stopped(supervisor):
-            return state, f"{detail} The supervisor itself is stopped (SIGSTOP)."
+            return state, f"{detail} {SUPERVISOR_STOPPED}"
         return state, detail
     if state not in LIVE_STATES:
         return state, detail
     if trainer_alive:
-        return "running", "The supervisor is gone, the trainer trains on; `fred-supervise start` adopts it."
-    return "stopped", "Interrupted: neither supervisor nor trainer lives; `fred-supervise start` goes on."
+        return "running", SUPERVISOR_GONE
+    return "stopped", INTERRUPTED
 
 
 def _progress(beat: Beat | None, pace: PaceRecord, *, trains: bool) -> ProgressStatus:
@@ -304,7 +306,7 @@ def gpu_status(run: RunDir) -> tuple[GpuStatus, ...]:
             used_mib=gpu.used_mib if fresh else None,
             trainer_mib=gpu.trainer_mib if fresh else None,
             temperature_c=gpu.temperature_c if fresh else None,
-            health=gpu.health if fresh else "Unknown: the monitor is silent.",
+            health=gpu.health if fresh else MONITOR_SILENT,
         )
         for gpu in (sample.gpus if sample else ())
     )

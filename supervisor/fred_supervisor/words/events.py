@@ -48,6 +48,14 @@ def _launched(facts: Facts) -> str:
     return f"Attempt {facts['attempt']} runs as pid {pid}{where}."
 
 
+def _quiet_hours(facts: Facts) -> str:
+    """E.g. "quiet hours (daily 08:00-19:00 UTC) until 2026-11-22T19:00:00Z"."""
+    if facts["window"] is None:
+        return "quiet hours"
+    until = "for ever" if facts["until"] is None else f"until {facts['until']}"
+    return f"quiet hours ({facts['window']}) {until}"
+
+
 _OVERRIDES: Final[Mapping[str, str]] = {
     "unfreeze_batch_size": "The unfreeze batch",
     "accumulate": "The accumulation",
@@ -78,6 +86,7 @@ EVENTS: Final[Mapping[Topic, Words]] = {
     Topic.PAUSED: "Paused.",
     Topic.PAUSED_FOR: "Paused for {quiet}.",
     Topic.PAUSED_GPU_FREE: "Paused: the GPU is free.",
+    Topic.QUIET_HOURS: _quiet_hours,
     Topic.QUIET_GPU_FREE: "Quiet hours: the GPU is free.",
     Topic.QUIET_HOURS_BEGIN: "Quiet hours have begun; the trainer saves and leaves.",
     Topic.RUN_DIR_LOST: "The run dir was deleted while the run was live; checkpoints before that are lost.",

@@ -41,6 +41,9 @@ def _cuda_means(facts: Facts) -> str:
     return text
 
 
+MONITOR_SILENT: Final = "Unknown: the monitor is silent."
+"""Instead of a GPU's health."""
+
 GPUS: Final[Mapping[Topic, Words]] = {
     Topic.GPU_PLACE: _gpu_place,
     Topic.GPU_HEALTH: _gpu_health,
