@@ -213,9 +213,9 @@ def test_a_hold_a_filling_disk_and_a_warning_are_told_once(fred, server, monkeyp
     held = Holding(history=RunHistory(), cause=Cause.DISK, condition="the disk is full", since_s=0.0, probe_s=30.0)
     sample = {"boot": proc.boot_id(), "mono_s": time.monotonic() + 60, "period_s": 10, "host": {"disk_forecast_h": 3.5}}
     for _ in range(3):
-        alerts.see(held)
+        alerts.update(held)
         write_json(spec.dir.monitor, sample)
-        alerts.look_at_disk()
+        alerts.check_disk()
     assert alerts.pids
     alerts.tell(AlertKind.WARNING, JournalEvent.GPU, "GPU 0: The GPU is lost.")
     server.wait(lambda: "disk" in str(server.told) and "GPU is lost" in str(server.told))

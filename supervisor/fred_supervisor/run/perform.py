@@ -178,7 +178,7 @@ class Performer:
         """Tell the service manager and people how it goes; care for the processes beside the trainer."""
         live, now_s = self._live, time.monotonic()
         self._service.see(state, self._settings, now_s)
-        live.alerts.see(state)
+        live.alerts.update(state)
         if isinstance(state, Running | Stopping):
             self._recorder.alarm(state.watch.main.beat)
         live.jobs.end_overdue(now_s)
@@ -195,7 +195,7 @@ class Performer:
         """With each snapshot: when a person would see something new, or after a few seconds."""
         live = self._live
         self._service.show(state, self._recorder.detail(state), self._recorder.pace)
-        live.alerts.look_at_disk()
+        live.alerts.check_disk()
         pace = self._recorder.pace.record()
         known = {"images_per_s": pace.images_per_s, "eta_s": pace.eta_s, "loss": pace.loss}
         live.monitor.send(facts={**known, "restarts": state.history.restarts.total})

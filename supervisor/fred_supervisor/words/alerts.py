@@ -12,13 +12,13 @@ def alert_title(*, run: str, host: str, subject: str, drill: bool) -> str:
     return f"{run} on {host}: {subject}" + (" (drill)" if drill else "")
 
 
-def letter_title(title: str, more: int) -> str:
-    """Of several alerts in one letter."""
+def notification_title(title: str, more: int) -> str:
+    """Of several alerts in one notification."""
     return f"{title} (and {more} more)"
 
 
 def left_out(count: int) -> str:
-    """The first line of a letter that holds the newest alerts only."""
+    """The first line of a notification that holds the newest alerts only."""
     return f"{count} earlier ones are left out; the newest:"
 
 
