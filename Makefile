@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-slow test-gpu test-kills check install lint types imports format clean \
+.PHONY: demo test test-slow test-gpu test-kills mutants check install lint types imports format clean \
         bench-monitor bench-supervisor bench-checkpoint bench-trainer bench-fusion healthy-pauses
 
 install: $(STAMP)
@@ -47,6 +47,11 @@ healthy-pauses: install
 # Killed 20 and 200 times at random moments: a run ends as if it had not been.
 test-kills: install
 	@$(BIN)/python -m pytest -m slow tests/trainer/checkpoint/test_kills.py
+
+# How many small faults in the modules of tests/mutants.toml their tests notice; hours with SAMPLE=0, which takes all.
+SAMPLE ?= 40
+mutants: install
+	@$(BIN)/python tools/mutants.py --sample $(SAMPLE)
 
 bench-checkpoint: install
 	@$(BIN)/python tools/bench_checkpoint.py

@@ -27,7 +27,7 @@ from fred_supervisor.cli import config as config_command
 from fred_supervisor.cli import main as command
 from fred_supervisor.cli.common import options, settings_layers
 from fred_supervisor.cli.common.command_error import CommandError
-from fred_supervisor.cli.start import asked_for
+from fred_supervisor.cli.start.requested_run import requested_run
 from fred_supervisor.contract import environment, error_file, exit_codes
 from fred_supervisor.contract.alarm import Alarm
 from fred_supervisor.contract.builtin.drill import parse_drills
@@ -35,7 +35,7 @@ from fred_supervisor.contract.builtin.flags import BY_KEY, normalise
 from fred_supervisor.contract.checkpoint import CheckpointMeta
 from fred_supervisor.policy.cause import IncidentKind
 from fred_supervisor.policy.remedies import ROWS
-from fred_supervisor.store.status import status_document
+from fred_supervisor.store.status import read_status
 from tests.helpers.history import make_history
 
 ROOT = Path(__file__).parents[1]
@@ -183,7 +183,7 @@ def start(words: list[str]) -> None:
     own, program = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, None)
     parser = options.parser()
     given = settings_layers.layered(vars(parser.parse_args(normalise(own))), options.parser())
-    spec, _ = asked_for(given, program)
+    spec, _ = requested_run(given, program)
     spec.settings()
     if program is None:
         assert Path(spec.flags.get("data", ".")).is_dir()
@@ -324,6 +324,24 @@ def test_a_path_exists(page: str, code: str):
     assert (ROOT / code).exists()
 
 
+def test_the_tour_leads_through_files_that_are_there():
+    """Each path of the tour exists, below the supervisor or the repository; a name in brackets behind it stands in it."""
+    text = (ROOT / "docs/tour.md").read_text()
+    found = re.findall(r"`((?:[a-z_]+/)+(?:[a-z_]+\.py)?)`(?: \(`([A-Za-z_.]+)`\))?", text)
+    assert len(found) > 40
+    for path, name in found:
+        below = [root / path for root in (ROOT, ROOT / "supervisor/fred_supervisor") if (root / path).exists()]
+        assert below, path
+        if name:
+            assert re.search(rf"\b{name.rpartition('.')[2]}\b", below[0].read_text()), f"{name} is not in {path}"
+
+
+def test_every_room_is_on_the_tour():
+    text = (ROOT / "docs/tour.md").read_text()
+    rooms = [path.parent.name for path in (ROOT / "supervisor/fred_supervisor").glob("*/__init__.py")]
+    assert [room for room in rooms if f"`{room}/`" not in text] == []
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str):
     for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", PAGES[page].read_text())):
@@ -361,7 +379,7 @@ def test_a_shell_takes_it(block: Block):
 
 def test_the_json_of_status_has_these_keys(box: Path):
     shown = json.loads(next(block.text for block in blocks("json") if '"state"' in block.text))
-    real = status_document(next(run for run in _known() if run.name == "rgb"))
+    real = read_status(next(run for run in _known() if run.name == "rgb")).document()
     assert shape(shown) == shape(real) | {
         key: shape(shown)[key] for key in ("trainer", "gpus", "last_incident", "checkpoint")
     }

@@ -158,7 +158,7 @@ def held_up(folder: Path) -> Iterator[MonitorFigure]:
         longest_s = 0.0
         for count in range(500):
             began_s = time.perf_counter()
-            watched.order(facts={"restarts": count, "padding": "x" * 500})
+            watched.send(facts={"restarts": count, "padding": "x" * 500})
             gpus.ask(None, Overrides())
             gpus.admission()
             gpus.examine(Evidence(signal=9))

@@ -1,7 +1,7 @@
 """`make demo`: one small run on the CPU, in which three failures are rehearsed and survived.
 
-Exit code 0 only if the final epoch is recorded, all three incidents were seen and survived, and the detector has learnt:
-flights that it never saw in training are its validation.
+Exit code 0 only if the final epoch is recorded, all three incidents were seen and survived, and the detector finds
+drones in flights that it was not trained on.
 """
 
 import json
@@ -135,7 +135,7 @@ def summary(took_s: float) -> int:
 
 
 def draw_one() -> Path | None:
-    """A frame of a flight that was never seen, RGB and events side by side with what the detector finds; None: failed."""
+    """A picture of a flight that was never seen: RGB, events and what the detector finds in them. None: it failed."""
     trainer = BIN.absolute() / "fred-train"
     words = ["--sequences=1", "--frames=5", "--seed=7", "--sceneries=day", *SYNTH[2:]]
     weights = str(RUN / "fred_fusion_final.pth")
@@ -150,7 +150,7 @@ def draw_one() -> Path | None:
         check=False,
         stdout=subprocess.DEVNULL,
     )
-    return sorted(PICTURES.glob("*.png"))[-1] if drawn.returncode == 0 else None
+    return max(PICTURES.glob("*.png")) if drawn.returncode == 0 else None
 
 
 def paragraph(label: str, text: str) -> None:

@@ -18,6 +18,7 @@ from fred_supervisor.alerts.client import AlertAddresses, AlertClient
 from fred_supervisor.contract.files import write_json
 from fred_supervisor.linux import proc
 from fred_supervisor.policy.cause import Cause
+from fred_supervisor.policy.message import AlertKind, JournalEvent
 from fred_supervisor.policy.state import Holding, RunHistory
 from fred_supervisor.store.run_spec import load_run_spec
 
@@ -191,9 +192,9 @@ def test_nothing_is_sent_and_nobody_started_without_an_address(fred):
     assert not (fred.run_dir / "supervisor" / "alerts.json").exists()
 
 
-def test_a_hold_and_a_stall_are_told(fred, server, tmp_path: Path, until):
+def test_a_hold_and_a_stall_are_told(fred, hangs, server):
     words = fred.words(
-        3, 4, {"1": ["hang", 1, 2]}, "--hang-timeout", "train=1", "--max-restarts", "0", "--foreground",
+        3, 4, {"1": ["hang", 1, 2]}, *hangs, "--max-restarts", "0", "--foreground",
         "--notify", f"json://{server.place}",
     )  # fmt: skip
     assert fred(*words).returncode == 93
@@ -203,7 +204,7 @@ def test_a_hold_and_a_stall_are_told(fred, server, tmp_path: Path, until):
     assert "failed" in kinds
 
 
-def test_a_hold_and_a_filling_disk_are_told_once(fred, server, monkeypatch):
+def test_a_hold_a_filling_disk_and_a_warning_are_told_once(fred, server, monkeypatch):
     """By the supervisor's own part, with the real sender; what makes a run hold is tested where it is decided."""
     assert fred("start", "--name", "t", "--foreground", "--", "true").returncode == 0
     spec = load_run_spec(fred.run_dir)
@@ -212,11 +213,12 @@ def test_a_hold_and_a_filling_disk_are_told_once(fred, server, monkeypatch):
     held = Holding(history=RunHistory(), cause=Cause.DISK, condition="the disk is full", since_s=0.0, probe_s=30.0)
     sample = {"boot": proc.boot_id(), "mono_s": time.monotonic() + 60, "period_s": 10, "host": {"disk_forecast_h": 3.5}}
     for _ in range(3):
-        alerts.see(held)
+        alerts.update(held)
         write_json(spec.dir.monitor, sample)
-        alerts.look_at_disk()
+        alerts.check_disk()
     assert alerts.pids
-    server.wait(lambda: "disk" in str(server.told))
+    alerts.tell(AlertKind.WARNING, JournalEvent.GPU, "GPU 0: The GPU is lost.")
+    server.wait(lambda: "disk" in str(server.told) and "GPU is lost" in str(server.told))
     alerts.leave()
     text = " ".join(f"{told['title']} {told['message']}" for told in server.told)
     assert text.count("Not relaunched until this clears: the disk is full") == 1

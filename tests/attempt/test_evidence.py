@@ -107,15 +107,16 @@ def test_the_out_of_memory_killer_names_its_victim():
 
 
 @pytest.mark.skipif(stack_dump.py_spy() is None, reason="py-spy is not installed")
-def test_the_stacks_of_a_trainer_that_cannot_write_its_own(fred, until):
+def test_the_stacks_of_a_trainer_that_cannot_write_its_own(fred, until, hangs):
     script = fred.home / "hangs.py"
     script.write_text(
         "import os, time\n"
         "def stuck_in_here():\n    time.sleep(600)\n"
         "open(os.environ['FRED_HEARTBEAT'], 'w').write('beat')\n"
+        "open(os.environ['HUNG_FILE'], 'w').write(f\"{os.getpid()} {os.environ['FRED_RUN_DIR']}/supervisor/state.json\")\n"
         "stuck_in_here()\n"
     )
-    words = ("--hang-timeout", "1", "--max-restarts", "0", "--foreground", "--", sys.executable, str(script))
+    words = (*hangs, "--max-restarts", "0", "--foreground", "--", sys.executable, str(script))
     assert fred("start", "--name", "t", *words).returncode == 93
     (incident,) = fred.incidents()
     assert incident["kind"] == "hang"

@@ -21,12 +21,11 @@ from fred_supervisor.store.run_spec import RunSpec
 pytest.importorskip("torch.distributed.run")
 
 LOCKSTEP = TRAINERS / "lockstep.py"
-STEP = ("--backoff", "0:0", "--hang-timeout", "train=6")
 
 
 def words(misdeeds, *flags, epochs=2):
     command = [sys.executable, str(LOCKSTEP), str(epochs), "3", json.dumps(misdeeds)]
-    return ["start", "--name", "t", "--ranks", "2", *STEP, *flags, "--", *command]
+    return ["start", "--name", "t", "--ranks", "2", "--backoff", "0:0", *flags, "--", *command]
 
 
 def ports(fred, attempt):
@@ -34,10 +33,10 @@ def ports(fred, attempt):
 
 
 @pytest.mark.timeout(240)
-def test_what_one_rank_does_is_told_of_that_rank(fred):
+def test_what_one_rank_does_is_told_of_that_rank(fred, hangs):
     """Killed, stopped, failing, misconfigured, each time rank 1: every relaunch is ours, and goes on."""
     misdeeds = {"1": ["kill", 1, 2, 1], "2": ["stop", 1, 3, 1], "3": ["raise", 1, 3, 1], "4": ["config", 1, 3, 1]}
-    done = fred(*words(misdeeds, "--foreground"), timeout=220)
+    done = fred(*words(misdeeds, *hangs, "--foreground"), timeout=220)
     assert done.returncode == 93, done.stderr + done.stdout
     killed, hung, raised, refused = fred.incidents()
     assert (killed["kind"], killed["signal"], killed["evidence"]["rank"]) == ("crash", 9, 1)

@@ -1,7 +1,5 @@
-"""Processes in uninterruptible sleep, made by the kernel's own freezer; and a trainer's own control group."""
+"""Processes in uninterruptible sleep, which SIGKILL does not end; and a trainer's own control group."""
 
-import contextlib
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -9,87 +7,80 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.helpers.stuck import StuckFolder
 
 from fred_supervisor.contract.files import read_json
 from fred_supervisor.linux import cgroup, proc
 
 
 @pytest.fixture
-def freezer() -> Iterator[Path]:
-    """A frozen group of cgroup v1: what is in it sleeps uninterruptibly, and SIGKILL waits until it thaws."""
-    above = Path("/sys/fs/cgroup/freezer")
-    folder = above / f"fred-test-{os.getpid()}"
+def stuck(fred) -> Iterator[StuckFolder]:
+    """A file system that does not answer, as NFS or a driver may not: `misbehaving.py` opens a file there."""
     try:
-        folder.mkdir()
+        folder = StuckFolder(fred.home / "stuck")
     except OSError as error:
-        pytest.skip(f"no freezer of cgroup v1 to make a process unkillable with: {error}")
-    yield folder
-    (folder / "freezer.state").write_text("THAWED")
-    with contextlib.suppress(OSError):
-        folder.rmdir()
-
-
-def freeze(freezer: Path, pid: int) -> None:
-    (freezer / "cgroup.procs").write_text(str(pid))
-    (freezer / "freezer.state").write_text("FROZEN")
+        pytest.skip(f"needs the right to mount FUSE (root, /dev/fuse): {error}")
+    fred.environ["STUCK_FILE"] = str(folder.file)
+    with folder:
+        yield folder
 
 
 QUICK = ("--config", "quick.toml")
 
 
-def start(fred, epochs: int = 1000) -> int:
+def start(fred, misdeeds: dict, *flags: str) -> int:
     """A long run whose supervisor waits two seconds only for the end of a killed process; the trainer's pid."""
     (fred.home / "quick.toml").write_text("[supervisor]\nkill_s = 2.0\n")
-    assert fred(*fred.words(epochs, 1000000, {}, *QUICK, "--hang-timeout", "1")).returncode == 0
+    assert fred(*fred.words(1000, 1000000, misdeeds, *QUICK, *flags)).returncode == 0
     return fred.launch(1)["trainer"]["pid"]
 
 
-def test_an_unkillable_trainer_is_held_for_and_named(fred, until, freezer: Path):
-    pid = start(fred)
-    until(lambda: fred.status()["progress"]["epoch"])
-    freeze(freezer, pid)
+def test_an_unkillable_trainer_is_held_for_and_named(fred, until, hangs, stuck: StuckFolder):
+    pid = start(fred, {"1": ["stuck", 1, 5]}, *hangs)
+    stuck.wait()
+    fred.hung(pid)
     until(lambda: fred.status()["state"] == "holding")
     held = fred.status()
     assert f"Process {pid}" in held["detail"]
     assert "does not end on SIGKILL" in held["detail"]
     assert not (fred.run_dir / "supervisor/attempts/0002").exists(), "nothing is launched while it is there"
-    (freezer / "freezer.state").write_text("THAWED")
+    stuck.let_go()
     until(lambda: fred.status()["state"] == "running")
     assert [i["kind"] for i in fred.incidents()] == ["hang"]
     assert fred.launch(2)["attempt"] == 2
 
 
-def test_stop_does_not_wait_for_ever_for_the_unkillable(fred, until, freezer: Path):
-    pid = start(fred)
-    until(lambda: fred.status()["progress"]["epoch"])
-    freeze(freezer, pid)
+def test_stop_does_not_wait_for_ever_for_the_unkillable(fred, until, hangs, stuck: StuckFolder):
+    pid = start(fred, {"1": ["stuck", 1, 5]}, *hangs)
+    stuck.wait()
+    fred.hung(pid)
     until(lambda: fred.status()["state"] == "holding")
     done = fred("stop", "t", "--timeout", "1")
     assert done.returncode == 1
     assert str(pid) in done.stderr
     assert fred.status()["state"] == "stopped"
-    (freezer / "freezer.state").write_text("THAWED")
+    stuck.let_go()
     until(lambda: fred.left() == [])
 
 
-def test_a_worker_that_outlives_its_trainer_is_held_for(fred, until, freezer: Path):
+def test_a_worker_that_outlives_its_trainer_is_held_for(fred, until, stuck: StuckFolder):
     """The trainer itself has crashed; a loader worker sits in the kernel, and may hold the GPU."""
     script = fred.home / "worker.py"
     script.write_text(
         "import os, subprocess, sys, time\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True)\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import os; open(os.environ[\"STUCK_FILE\"])'], start_new_session=True)\n"
         "open('worker', 'w').write(str(child.pid))\n"
         "while not os.path.exists('crash'): time.sleep(0.01)\n"
         "sys.exit(3)\n"
     )
     assert fred("start", "--name", "t", "--backoff", "0:0", "--", sys.executable, str(script)).returncode == 0
     worker = int(until(lambda: (fred.home / "worker").exists() and (fred.home / "worker").read_text()))
-    freeze(freezer, worker)
+    stuck.wait()
     (fred.home / "crash").touch()
     until(lambda: fred.status()["state"] == "holding")
     assert f"Process {worker}" in fred.status()["detail"]
-    os.rename(fred.home / "worker", fred.home / "the first worker")
-    (freezer / "freezer.state").write_text("THAWED")
+    fred.environ["STUCK_FILE"] = "/dev/null"
+    stuck.let_go()
     until(fred.incidents)
     assert fred.incidents()[0]["exit_code"] == 3
 
@@ -103,7 +94,7 @@ def group_possible() -> None:
 
 
 def test_a_trainer_has_a_group_of_its_own_and_the_keeper_is_outside(fred, until, group_possible):
-    pid = start(fred)
+    pid = start(fred, {})
     group = Path(fred.launch(1)["cgroup"])
     inside = (group / "cgroup.procs").read_text().split()
     assert str(pid) in inside
@@ -133,7 +124,7 @@ def test_what_forks_faster_than_it_can_be_listed_is_ended(fred, until, group_pos
 
 
 def test_without_its_keeper_the_group_is_ended_by_the_supervisor(fred, until, group_possible):
-    pid = start(fred)
+    pid = start(fred, {})
     group = Path(fred.launch(1)["cgroup"])
     psutil.Process(fred.launch(1)["keeper"]["pid"]).send_signal(signal.SIGKILL)
     until(lambda: any(line["event"] == "keeper lost" for line in fred.journal()))

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from fred_supervisor.cli.common.command_error import CommandError, CommandParser
-from fred_supervisor.cli.common.settings_layers import DERIVED, POLICY_OF, layered, policy_fields
+from fred_supervisor.cli.common.settings_layers import DERIVED, layered, policy_fields
+from fred_supervisor.cli.common.start_flags import OF_POLICY, flags_of, policy_of
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.policy.settings import Settings
 
@@ -33,9 +34,20 @@ def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
 
 
 def test_every_number_of_the_policy_has_a_key():
-    by_flag = {name for names in POLICY_OF.values() for name in names}
+    by_flag = {field for flag in OF_POLICY for field in flag.fields}
     assert {f.name for f in fields(Settings)} == set(policy_fields()) | by_flag | DERIVED
     assert all(isinstance(default, int | float) for default in policy_fields().values())
+
+
+def test_flags_and_fields_of_the_policy_lead_to_each_other():
+    parsed = {"hang_timeout": [("train", 60.0)], "backoff": (1.0, 30.0), "max_restarts": 5, "same_failure": 2,
+              "stop_timeout": 9.0, "no_halve": True}  # fmt: skip
+    fields_set = {"hang_timeout_s": {"train": 60.0}, "backoff_first_s": 1.0, "backoff_max_s": 30.0, "max_restarts": 5,
+                  "same_failure": 2, "stop_timeout_s": 9.0, "halve": False}  # fmt: skip
+    assert policy_of(parsed) == fields_set
+    assert policy_of(dict.fromkeys(parsed)) == {}
+    written = {**parsed, "hang_timeout": {"train": 60.0}, "backoff": "1:30", "learn_factor": 12.0}
+    assert flags_of({**fields_set, "learn_factor": 12.0}) == written
 
 
 def test_each_layer_outranks_the_next_and_says_so(fred, tmp_path: Path):

@@ -112,7 +112,7 @@ def test_a_name_is_checked(fred):
     assert fred("install-service", "../x", "--user").returncode == 2
 
 
-def test_a_wheel_has_the_units(tmp_path: Path):
+def test_a_wheel_has_the_units_and_the_templates(tmp_path: Path):
     """One source of truth: the folder `systemd` of the repository, also for what is installed from an index."""
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     made = subprocess.run(build, cwd=REPOSITORY, capture_output=True, text=True)
@@ -123,6 +123,10 @@ def test_a_wheel_has_the_units(tmp_path: Path):
     for name in there:
         installed = tmp_path / "installed/fred_supervisor/systemd" / name
         assert installed.read_bytes() == (REPOSITORY / "systemd" / name).read_bytes()
+    templates = REPOSITORY / "supervisor/fred_supervisor/cli/report/templates"
+    for template in templates.iterdir():
+        installed = tmp_path / "installed/fred_supervisor/cli/report/templates" / template.name
+        assert installed.read_bytes() == template.read_bytes()
     read = "from fred_supervisor.cli.install_service.unit import _folder, load_unit; print(_folder()); load_unit('fred-supervise@.service', '/x')"
     found = subprocess.run(
         [sys.executable, "-c", read],

@@ -13,9 +13,10 @@ import cv2
 import pytest
 from tests.helpers.history import make_history
 
-from fred_supervisor.cli.report.chart import Axis, Series, chart
+from fred_supervisor.cli.report.chart import BOTTOM, HEIGHT, TOP, Axis, Series, chart
+from fred_supervisor.cli.report.page import MARK
 from fred_supervisor.cli.report.scalars import Point, read_scalars
-from fred_supervisor.monitor.curves import ScalarWriter
+from fred_supervisor.monitor.tensorboard import ScalarWriter
 
 NASTY = "\x1b[31m<script>alert(1)</script>\"'><img src=x onerror=alert(1)>\u202e"
 
@@ -78,6 +79,7 @@ def test_nothing_that_a_trainer_wrote_is_markup_and_nothing_is_loaded(fred, long
     assert "&lt;script&gt;" in done.stdout
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", done.stdout)
     assert page.count("meta", "content", "default-src 'none'") == 1
+    assert done.stdout.startswith(MARK)
 
 
 def test_a_file_that_is_no_report_is_not_replaced(fred, long, tmp_path: Path):
@@ -142,11 +144,13 @@ def test_our_own_event_files_are_read_too(tmp_path: Path):
 def test_charts_of_any_values(values: list[float]):
     axis = Axis(1e9, 1e9 + 100)
     points = [Point(1e9 + 50 * n, value) for n, value in enumerate(values)]
-    drawn = chart(axis, [Series(points=points, style="s1")], [], title="a < b")
-    assert "a &lt; b" in drawn
-    assert "nan" not in drawn
-    assert drawn.count('class="grid"') >= 2
-    assert chart(axis, [Series(points=[], style="s1")], [], title="none") == ""
+    drawn = chart(axis, [Series(points=points, style="s1")], [], title="a")
+    assert drawn is not None
+    assert len(drawn.grid) >= 2
+    assert all(TOP <= y <= HEIGHT - BOTTOM for y, _ in drawn.grid)
+    assert "nan" not in "".join(line.path for line in drawn.lines)
+    assert sum(line.path.count("L") + 1 for line in drawn.lines) == len(values)
+    assert chart(axis, [Series(points=[], style="s1")], [], title="none") is None
 
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)

@@ -41,7 +41,7 @@ def test_patterns_are_checked_at_the_start(fred, flag: str, pattern: str):
 
 
 def test_a_deleted_run_dir_stays_within_reach(fred, until):
-    fred("start", "--name", "t", "--hang-timeout", "1", "--", "sh", "-c", "date > $FRED_HEARTBEAT; sleep 600")
+    fred("start", "--name", "t", "--hang-timeout", "20", "--", "sh", "-c", "date > $FRED_HEARTBEAT; sleep 600")
     before = fred.status()
     shutil.rmtree(fred.run_dir)
     until(lambda: read_json(fred.run_dir / "supervisor/state.json"))

@@ -14,6 +14,7 @@ import sys
 import termios
 import time
 import zlib
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,11 @@ from tests.helpers.history import make_history
 from fred_supervisor.cli.common.view import run_lines, sparkline, table_lines
 from fred_supervisor.cli.main import COMMANDS
 from fred_supervisor.contract import heartbeat
-from fred_supervisor.policy.pace import MOST, LossHistory
+from fred_supervisor.contract.decode import decode, decode_or
+from fred_supervisor.linux.text_io import printable
+from fred_supervisor.policy.pace import MOST, LossHistory, LossRecord
 from fred_supervisor.store.run_spec import load_run_spec
-from fred_supervisor.store.status import status_document
-from fred_supervisor.words.terminal_text import printable
+from fred_supervisor.store.status import RunStatus, read_status
 
 NASTY = "\x1b[31m<b>\x07\x9b2J\u202e&amp;"
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
@@ -128,7 +130,7 @@ def test_right_after_start_it_says_what_happens(fred, until):
 
 
 def test_the_table_fits_and_colours_stay_where_they_belong(fred, old):
-    rows = [status_document(load_run_spec(Path(old.run_dir)))] * 2
+    rows = [read_status(load_run_spec(Path(old.run_dir)))] * 2
     assert all(len(line) <= 80 for line in table_lines(rows, width=80))
     assert fred("status", "old").stdout.count("\x1b") == 0, "no colours into a pipe"
     assert fred("status").returncode == 0
@@ -140,9 +142,9 @@ def test_the_history_of_the_loss_is_bounded():
         trail.add(float(second), 1000.0 / (second + 1))
     assert MOST / 2 <= len(trail.means) <= MOST
     assert trail.means == sorted(trail.means, reverse=True)
-    again = LossHistory.load(json.loads(json.dumps(trail.document())))
-    assert again.document() == trail.document()
-    assert LossHistory.load({"span_s": "x"}).means == LossHistory.load(None).means == []
+    again = LossHistory.of(decode_or(LossRecord, json.loads(json.dumps(asdict(trail.record())))))
+    assert again.record() == trail.record()
+    assert LossHistory.of(LossRecord()).means == []
     trail.add(1e5, float("nan"))
     assert all(mean < 1001 for mean in trail.means)
     assert sparkline([3, 2, 1], 80) == "█▅▁"
@@ -154,7 +156,7 @@ def test_the_history_of_the_loss_is_bounded():
 def test_a_live_run_shows_its_loss(fred, until):
     assert fred(*fred.words(2, 400, {"*": ["slow", 1, 300]})).returncode == 0
     until(lambda: fred.status()["progress"]["loss"] is not None)
-    lines = run_lines(fred.status(), width=80)
+    lines = run_lines(decode(RunStatus, fred.status()), width=80)
     assert any(line.startswith("  loss 0.") for line in lines)
 
 

@@ -14,7 +14,7 @@ from fred_supervisor.contract import Heartbeat, environment
 from fred_supervisor.contract.alarm import Alarm
 from fred_supervisor.contract.error_file import ErrorKind, read_error
 from fred_supervisor.contract.heartbeat import RECORD_BYTES, Section, parse
-from fred_supervisor.words.alarms import alarm_sentence
+from fred_supervisor.words.events import alarm_sentence
 
 
 @pytest.fixture
@@ -192,7 +192,7 @@ def test_signals_are_taken(path: Path):
 def test_the_client_needs_the_standard_library_only():
     code = "import sys; from fred_supervisor.contract import Heartbeat, find_latest_checkpoint; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    foreign = {"torch", "numpy", "psutil", "pynvml", "apscheduler", "rich"}
+    foreign = {"torch", "numpy", "psutil", "pynvml", "apscheduler", "prometheus_client", "jinja2"}
     assert foreign.isdisjoint({name.partition(".")[0] for name in done.stdout.split()})
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import json
 import os
 from pathlib import Path
 
@@ -130,8 +129,8 @@ def test_an_exception_may_bring_its_own_kind():
     assert classify_text("all is well") is None
 
 
-@given(st.binary(max_size=200) | st.builds(lambda d: json.dumps(d).encode(), st.dictionaries(st.text(), st.integers())))
-def test_any_error_file_is_a_record_or_none(tmp_path_factory, data: bytes):
+@given(st.binary(max_size=200))
+def test_noise_is_no_error_file(tmp_path_factory, data: bytes):
     path = tmp_path_factory.mktemp("e") / "error.json"
     path.write_bytes(data)
     assert read_error(path) is None

@@ -77,6 +77,20 @@ class Fred:
     def output(self, attempt: int) -> str:
         return (self.run_dir / f"supervisor/attempts/{attempt:04d}/output.log").read_text()
 
+    def finds_hangs(self, native: Path) -> float:
+        """Hangs are found without waiting for them: the limit in seconds, which passes at once for who hangs.
+
+        See `quick_hang.c`. What is healthy has the whole of it, on however busy a machine.
+        """
+        before = self.environ.get("LD_PRELOAD", "")
+        self.environ["LD_PRELOAD"] = f"{native / 'quick_hang.so'} {before}".strip()
+        self.environ["HUNG_FILE"] = str(self.home / "hung")
+        return 20.0
+
+    def hung(self, pid: int) -> None:
+        """From now on, no time is taken to find out that this trainer hangs: see `finds_hangs`."""
+        Path(self.environ["HUNG_FILE"]).write_text(f"{pid} {self.run_dir / 'supervisor/state.json'}")
+
     def left(self) -> list[int]:
         """Everything of any run of this test that still lives."""
         found = []

@@ -11,7 +11,7 @@ NATIVE = Path(__file__).with_name("native")
 
 
 def build_native(compiler: str, folder: Path) -> None:
-    """Build `new/` and `old/libnvidia-ml.so.1` and `wall_clock.so` in this folder."""
+    """Build `new/` and `old/libnvidia-ml.so.1`, `wall_clock.so`, `quick_hang.so` in this folder."""
     flags = ["-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
     hidden = [*flags, "-fvisibility=hidden", "-Wl,-soname,libnvidia-ml.so.1"]
     (folder / "new").mkdir()
@@ -20,9 +20,10 @@ def build_native(compiler: str, folder: Path) -> None:
         [compiler, *hidden, "-o", folder / "new/libnvidia-ml.so.1", NATIVE / "fake_nvml.c"],
         [compiler, *hidden, "-DOLD_DRIVER", "-o", folder / "old/libnvidia-ml.so.1", NATIVE / "fake_nvml.c"],
         [compiler, *flags, "-o", folder / "wall_clock.so", NATIVE / "wall_clock.c", "-ldl"],
+        [compiler, *flags, "-o", folder / "quick_hang.so", NATIVE / "quick_hang.c", "-ldl"],
     ]
     running = [subprocess.Popen(build) for build in builds]
-    assert [process.wait() for process in running] == [0, 0, 0]
+    assert [process.wait() for process in running] == [0] * len(builds)
 
 
 @dataclass

@@ -19,7 +19,7 @@ from tests.helpers.nvidia import Nvidia
 from tests.helpers.wait import WAIT_S, wait_until
 
 from fred_supervisor.contract.files import read_json
-from fred_supervisor.monitor.nvml_client import Answer, NvmlClient
+from fred_supervisor.monitor.nvml_client import NvmlAnswer, NvmlClient
 from fred_supervisor.store.layout import RunDir
 from fred_supervisor.store.monitor_ring import read_ring, ring_path
 
@@ -39,11 +39,11 @@ def driver_of() -> Iterator[Callable[..., NvmlClient]]:
 
 
 @pytest.fixture
-def ask(nvidia: Nvidia, driver_of: Callable[..., NvmlClient]) -> Callable[..., Answer]:
+def ask(nvidia: Nvidia, driver_of: Callable[..., NvmlClient]) -> Callable[..., NvmlAnswer]:
     """One sample of a driver that says this."""
     driver = functools.cache(lambda: driver_of(nvidia))
 
-    def sample(*lines: str) -> Answer:
+    def sample(*lines: str) -> NvmlAnswer:
         nvidia.say(*lines)
         return driver().sample()
 
@@ -58,7 +58,7 @@ class Monitor:
     dir: RunDir
     process: subprocess.Popen[bytes]
 
-    def order(self, **order: Any) -> None:
+    def send(self, **order: Any) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(order).encode() + b"\n")
 
@@ -121,7 +121,7 @@ def monitor_of(tmp_path: Path) -> Iterator[Callable[..., Monitor]]:
         if clock is not None:
             monitor.set_clock(clock)
         first = {"run_dir": str(folder.path), "run_id": "run-1", "name": "t", "period_s": 0.2}
-        monitor.order(**{**first, "kernel_log": str(tmp_path / "no-kernel-log"), **config})
+        monitor.send(**{**first, "kernel_log": str(tmp_path / "no-kernel-log"), **config})
         return monitor
 
     yield start

@@ -11,14 +11,14 @@ from typing import Any
 import psutil
 import pytest
 
-from fred_supervisor.monitor.nvml_client import LIMIT_S, Answer, NvmlClient, NvmlState
+from fred_supervisor.monitor.nvml_client import LIMIT_S, NvmlAnswer, NvmlClient, NvmlState
 
 MIB = 1 << 20
-Ask = Callable[..., Answer]
+Ask = Callable[..., NvmlAnswer]
 DriverOf = Callable[..., NvmlClient]
 
 
-def gpus(answer: Answer) -> list[dict[str, Any]]:
+def gpus(answer: NvmlAnswer) -> list[dict[str, Any]]:
     assert answer.state is NvmlState.OK, answer.text
     assert answer.sample is not None
     found: list[dict[str, Any]] = answer.sample["gpus"]
@@ -146,7 +146,7 @@ def test_a_hung_call_is_cut_off_and_a_late_answer_taken(nvidia: Any, driver_of: 
     driver = driver_of(nvidia)
     assert driver.sample().state is NvmlState.OK
     driver._limit_s = LIMIT_S
-    probe = driver._probe
+    probe = driver._worker
     assert probe is not None
     nvidia.say(f"0.used {MIB}", "hang nvmlDeviceGetMemoryInfo_v2")
     before_s = time.monotonic()
@@ -161,17 +161,17 @@ def test_a_hung_call_is_cut_off_and_a_late_answer_taken(nvidia: Any, driver_of: 
     answer = until(lambda: (a := driver.sample()).state is NvmlState.OK and a)
     assert answer.took_s > 1.4
     assert ("slow" in answer.text) == (answer.took_s >= 1.5)
-    assert driver._probe is probe  # nobody was killed
+    assert driver._worker is probe  # nobody was killed
 
 
 def test_who_stays_silent_is_killed_and_replaced(nvidia: Any, driver_of: DriverOf, until: Any) -> None:
     driver = driver_of(nvidia, patience_s=0.3)
     assert driver.sample().state is NvmlState.OK
-    probe = driver._probe
+    probe = driver._worker
     assert probe is not None
     driver._limit_s = 0.2
     nvidia.say("hang nvmlDeviceGetTemperature")
-    until(lambda: driver.sample().state is NvmlState.HUNG and driver._probe is not probe)
+    until(lambda: driver.sample().state is NvmlState.HUNG and driver._worker is not probe)
     assert probe.poll() == -signal.SIGKILL
     nvidia.say("gpus 1")
     assert driver.sample().state is NvmlState.HUNG  # not at once: what hangs will hang again
@@ -234,9 +234,9 @@ def test_a_crash_in_the_library_is_a_value(nvidia: Any, driver_of: DriverOf) -> 
 def test_a_probe_that_is_killed_is_replaced(nvidia: Any, driver_of: DriverOf) -> None:
     driver = driver_of(nvidia)
     driver.sample()
-    assert driver._probe is not None
-    driver._probe.kill()
-    driver._probe.wait()
+    assert driver._worker is not None
+    driver._worker.kill()
+    driver._worker.wait()
     assert driver.sample().state is NvmlState.DIED
     driver.retry_now()
     assert driver.sample().state is NvmlState.OK
@@ -245,7 +245,7 @@ def test_a_probe_that_is_killed_is_replaced(nvidia: Any, driver_of: DriverOf) ->
 def test_close_and_release_close_nvml(nvidia: Any, driver_of: DriverOf) -> None:
     driver = driver_of(nvidia)
     driver.sample()
-    probe = driver._probe
+    probe = driver._worker
     assert probe is not None
     driver.release()
     assert probe.poll() == 0
@@ -261,7 +261,7 @@ def test_closing_a_hung_probe_is_quick(nvidia: Any, driver_of: DriverOf) -> None
     driver._limit_s = 0.1
     nvidia.say("hang nvmlDeviceGetTemperature")
     driver.sample()
-    probe = driver._probe
+    probe = driver._worker
     assert probe is not None
     before_s = time.monotonic()
     driver.close()
@@ -278,7 +278,7 @@ def test_a_probe_whose_parent_is_gone_does_not_begin(nvidia: Any) -> None:
 def test_ctrl_c_is_not_for_the_probe(nvidia: Any, driver_of: DriverOf) -> None:
     driver = driver_of(nvidia)
     driver.sample()
-    assert driver._probe is not None
-    driver._probe.send_signal(signal.SIGINT)
+    assert driver._worker is not None
+    driver._worker.send_signal(signal.SIGINT)
     assert driver.sample().state is NvmlState.OK
-    assert psutil.Process(driver._probe.pid).is_running()
+    assert psutil.Process(driver._worker.pid).is_running()

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from fred_supervisor.monitor.gpus import GpuSampler
-from fred_supervisor.monitor.nvml_client import Answer, NvmlState
-from fred_supervisor.monitor.processes import Processes
-from fred_supervisor.monitor.xids import KernelLog, Xids
+from fred_supervisor.monitor.gpu_sampler import GpuSampler
+from fred_supervisor.monitor.nvml_client import NvmlAnswer, NvmlState
+from fred_supervisor.monitor.trainer_processes import TrainerProcesses
+from fred_supervisor.monitor.xid_log import KernelXidReader, XidLog
 
 MIB = 1 << 20
 FAR = 3_999_999
@@ -21,9 +21,9 @@ FAR = 3_999_999
 class Look:
     """One `Gpus` and what it is shown."""
 
-    def __init__(self, ask: Callable[..., Answer], visible: str | None = None) -> None:
-        self.processes = Processes("run-1")
-        self.xids = Xids()
+    def __init__(self, ask: Callable[..., NvmlAnswer], visible: str | None = None) -> None:
+        self.processes = TrainerProcesses("run-1")
+        self.xids = XidLog()
         self.gpus = GpuSampler(visible, pci_order=True, xids=self.xids)
         self.ask = ask
         self.now_s = 0.0
@@ -35,7 +35,7 @@ class Look:
 
 
 @pytest.fixture
-def look(ask: Callable[..., Answer]) -> Look:
+def look(ask: Callable[..., NvmlAnswer]) -> Look:
     return Look(ask)
 
 
@@ -127,7 +127,7 @@ def test_a_gpu_that_is_lost_from_the_beginning(look: Look) -> None:
 
 def test_a_silent_driver_leaves_names_and_no_numbers(look: Look) -> None:
     look("gpus 2", f"0.used {5 * MIB}")
-    gpu = look.gpus.documents(Answer(state=NvmlState.HUNG, text="It hangs."), look.processes, 99.0)[0]
+    gpu = look.gpus.documents(NvmlAnswer(state=NvmlState.HUNG, text="It hangs."), look.processes, 99.0)[0]
     assert (gpu["index"], gpu["name"]) == (0, "NVIDIA Fake")
     assert (gpu["used_mib"], gpu["processes"], gpu["trainer_mib"]) == (None, None, None)
     assert gpu["unknown"]["used_mib"] == "It hangs."
@@ -135,7 +135,7 @@ def test_a_silent_driver_leaves_names_and_no_numbers(look: Look) -> None:
     assert not gpu["hold"]
 
 
-def test_mig_devices_follow_their_gpu(ask: Callable[..., Answer]) -> None:
+def test_mig_devices_follow_their_gpu(ask: Callable[..., NvmlAnswer]) -> None:
     look = Look(ask, "MIG-2")
     whole, first, second = look("gpus 1", f"0.mig MIG-1 {100 * MIB} {60 * MIB}", f"0.mig MIG-2 {100 * MIB} 0")
     assert [gpu["chosen"] for gpu in (whole, first, second)] == [False, False, True]
@@ -144,7 +144,7 @@ def test_mig_devices_follow_their_gpu(ask: Callable[..., Answer]) -> None:
     assert first["unknown"]["temperature_c"] == "told of the whole GPU only"
 
 
-def test_the_choice_is_made_once(ask: Callable[..., Answer]) -> None:
+def test_the_choice_is_made_once(ask: Callable[..., NvmlAnswer]) -> None:
     look = Look(ask, "1")
     first = look("gpus 2")
     assert [gpu["chosen"] for gpu in first] == [False, True]
@@ -172,9 +172,9 @@ def test_one_xid_from_two_sources_is_one(tmp_path: Any) -> None:
         "4,2,200,-;NVRM: Xid (PCI:0000:10:00): 79, pid=77, name=python, GPU has fallen off the bus.\n"
         " SUBSYSTEM=pci\n"
     )
-    (found,) = KernelLog(log).read()
+    (found,) = KernelXidReader(log).read()
     assert (found.bus, found.code, found.mono_s) == ((0, 0x10, 0), 79, 0.0002)
-    xids = Xids()
+    xids = XidLog()
     assert xids.add("GPU-1", 79, "driver", now_s := time.monotonic())
     assert not xids.add("GPU-1", 79, "kernel log", now_s - 1)
     assert xids.add("GPU-1", 79, "driver", now_s)
@@ -184,6 +184,6 @@ def test_one_xid_from_two_sources_is_one(tmp_path: Any) -> None:
 
 
 def test_a_kernel_log_out_of_reach_is_told(tmp_path: Any) -> None:
-    log = KernelLog(tmp_path / "none")
+    log = KernelXidReader(tmp_path / "none")
     assert log.read() == []
     assert "not readable" in (log.text or "")

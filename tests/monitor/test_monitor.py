@@ -32,7 +32,7 @@ def test_one_sample_is_seen_everywhere(nvidia: Any, monitor_of: MonitorOf, idle:
         "0.utilization 97",
     )
     monitor = monitor_of(nvidia, cuda_visible_devices="0", quiet=["daily 00:00-24:00 UTC"], checkpoint_bytes=50 * MIB)
-    monitor.order(trainer=trainer.pid, facts={"restarts": 3, "images_per_s": 41.5, "beat_age_s": 0.2})
+    monitor.send(trainer=trainer.pid, facts={"restarts": 3, "images_per_s": 41.5, "beat_age_s": 0.2})
     document = monitor.shows(lambda d: d["gpus"] and d["gpus"][0]["trainer_mib"] and d["host"].get("trainer_rss_mib"))
     gpu = document["gpus"][0]
     assert document["nvml"]["state"] == "ok"
@@ -108,7 +108,7 @@ def test_a_bad_first_line(line: str, says: str) -> None:
 def test_near_an_event_it_looks_closely(nvidia: Any, monitor_of: MonitorOf, until: Any) -> None:
     monitor = monitor_of(nvidia, period_s=3600)
     monitor.shows(lambda d: d["gpus"])
-    monitor.order(event="near")
+    monitor.send(event="near")
     monitor.shows(lambda d: d["period_s"] == 1.0)
     before = len(monitor.ring())
     until(lambda: len(monitor.ring()) >= before + 2)
@@ -147,12 +147,12 @@ def test_an_xid_is_news(nvidia: Any, monitor_of: MonitorOf, tmp_path: Path, unti
 def test_release_closes_nvml_and_opens_it_again(nvidia: Any, monitor_of: MonitorOf, until: Any) -> None:
     monitor = monitor_of(nvidia)
     monitor.shows(lambda d: d["gpus"])
-    monitor.order(release=True)
+    monitor.send(release=True)
     document = monitor.shows(lambda d: d["nvml"]["state"] == "released")
     assert document["gpus"][0]["used_mib"] is None
     assert nvidia.closed
     assert monitor.probes() == []
-    monitor.order(release=False)
+    monitor.send(release=False)
     monitor.shows(lambda d: d["nvml"]["state"] == "ok")
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from fred_supervisor.monitor.curves import ScalarWriter
-from fred_supervisor.monitor.daily import Day, append_event
+from fred_supervisor.monitor.daily_summary import DailySummary, append_event
 from fred_supervisor.monitor.prometheus import exposition
+from fred_supervisor.monitor.tensorboard import ScalarWriter
 from fred_supervisor.store.monitor_ring import Ring, read_ring
 
 
@@ -144,7 +144,7 @@ def families(**changes: Any) -> dict[str, Any]:
         xid_counts={("GPU-1", 79): 2, ("GPU-1", 13): 1},
         wall_s=1234.5,
     )
-    return {family.name: family for family in text_string_to_metric_families(text)}
+    return {family.name: family for family in text_string_to_metric_families(text.decode())}
 
 
 def test_prometheus_reads_the_metrics() -> None:
@@ -164,6 +164,67 @@ def test_prometheus_reads_the_metrics() -> None:
     assert found["fred_run_info"].samples[0].labels["run_dir"] == "/tmp/ä"
 
 
+METRICS = """
+# TYPE fred_gpu_info gauge
+# TYPE fred_gpu_memory_used_bytes gauge
+# TYPE fred_gpu_memory_free_bytes gauge
+# TYPE fred_gpu_memory_total_bytes gauge
+# TYPE fred_gpu_trainer_memory_bytes gauge
+# TYPE fred_gpu_temperature_celsius gauge
+# TYPE fred_gpu_power_watts gauge
+# TYPE fred_gpu_utilization_ratio gauge
+# TYPE fred_gpu_ecc_uncorrectable_total counter
+# TYPE fred_gpu_rows_remap_pending gauge
+# TYPE fred_gpu_recovery_action gauge
+# TYPE fred_gpu_hold gauge
+# TYPE fred_gpu_xid_errors_total counter
+# TYPE fred_gpu_xid_last_timestamp_seconds gauge
+# TYPE fred_gpu_probe_up gauge
+# TYPE fred_gpu_probe_duration_seconds gauge
+# TYPE fred_host_memory_available_bytes gauge
+# TYPE fred_host_swap_used_bytes gauge
+# TYPE fred_run_disk_free_bytes gauge
+# TYPE fred_run_trainer_resident_bytes gauge
+# TYPE fred_run_oom_kills_total counter
+# TYPE fred_run_restarts_total counter
+# TYPE fred_run_images_per_second gauge
+# TYPE fred_run_beat_age_seconds gauge
+# TYPE fred_run_quiet gauge
+# TYPE fred_run_info gauge
+# TYPE fred_monitor_sample_timestamp_seconds gauge
+"""
+"""People's dashboards and alerts name them: a metric may be added, none renamed."""
+
+
+def test_metric_names_and_types_stay() -> None:
+    document = {
+        "nvml": {"state": "ok", "took_s": 0.004},
+        "driver": "580.95.05",
+        "gpus": [{key: 1 if value is None else value for key, value in GPU.items()}],
+        "host": dict.fromkeys(
+            ("memory_available_mib", "swap_used_mib", "disk_free_mib", "trainer_rss_mib", "cgroup_oom_kills"), 1
+        ),
+        "quiet": {"now": False},
+    }
+    facts = {"restarts": 2, "images_per_s": 1.5, "beat_age_s": 0.1}
+    text = exposition(
+        document, run_id="id", name="r", run_dir="/r", facts=facts, xid_counts={("GPU-1", 79): 2}, wall_s=1.0
+    ).decode()
+    assert [line for line in text.splitlines() if line.startswith("# TYPE")] == METRICS.split("\n")[1:-1]
+    labels = {
+        sample.name: sorted(sample.labels)
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    run = ["run", "run_id"]
+    assert labels.pop("fred_gpu_info") == ["bus_id", "driver", "index", "name", *run, "uuid"]
+    assert labels.pop("fred_run_info") == ["run", "run_dir", "run_id"]
+    assert labels.pop("fred_gpu_xid_errors_total") == [*run, "uuid", "xid"]
+    probe = ("fred_gpu_probe_up", "fred_gpu_probe_duration_seconds")
+    per_gpu = {name for name in labels if name.startswith("fred_gpu_")} - {*probe}
+    assert labels == {name: [*run, "uuid"] if name in per_gpu else run for name in labels}
+
+
 def test_what_is_unknown_has_no_number() -> None:
     found = families()
     absent = ("fred_gpu_memory_total_bytes", "fred_host_swap_used_bytes", "fred_run_images_per_second")
@@ -176,10 +237,10 @@ def test_what_is_unknown_has_no_number() -> None:
 
 def test_the_day_is_summarised_once(tmp_path: Path) -> None:
     gpu = {"uuid": "GPU-1", "index": 0, "chosen": True, "xids": [], "throttle": ["hardware thermal"]}
-    day = Day(0.0)
+    day = DailySummary(0.0)
     for mib, celsius in ((10, 50), (None, None), (30, 40)):
         seen = [gpu | {"trainer_mib": mib, "temperature_c": celsius}]
-        day.see(gpus=seen, host={"memory_available_mib": mib}, answered=mib is not None, span_s=10.0)
+        day.add(gpus=seen, host={"memory_available_mib": mib}, answered=mib is not None, span_s=10.0)
     line = day.summary(date(2026, 11, 22), "now", None)
     assert line is not None
     assert line["gpus"][0] | {"trainer_most_mib": 30, "hottest_c": 50, "throttled_s": 30} == line["gpus"][0]

@@ -17,7 +17,7 @@ from fred_supervisor.policy.cause import Evidence
 from fred_supervisor.policy.state import Overrides
 from fred_supervisor.store.monitor_sample import newest_sample
 from fred_supervisor.store.run_spec import RunSpec
-from fred_supervisor.store.status import gpu_rows
+from fred_supervisor.store.status import gpu_status
 
 STALL_S = 0.05
 """The longest that the loop may be held up by a look at the GPUs."""
@@ -42,7 +42,7 @@ def test_nothing_that_the_loop_does_with_a_wedged_monitor_waits(
     gpus = RunGpus(spec, monitor)
     who = monitor.start()
     assert who is not None
-    until(lambda: (newest_sample(spec.dir) or {}).get("gpus"))
+    until(lambda: (sample := newest_sample(spec.dir)) and sample.gpus)
     nvidia.say("gpus 1", "hang nvmlDeviceGetTemperature")
     os.kill(who.pid, signal.SIGSTOP)
     took_s = []
@@ -50,7 +50,7 @@ def test_nothing_that_the_loop_does_with_a_wedged_monitor_waits(
     deadline_s = time.monotonic() + 30
     while not opened or len(took_s) < 300:
         began_s = time.perf_counter()
-        monitor.order(facts={"restarts": len(took_s), "images_per_s": 1.0, "padding": "x" * 500})  # fills the pipe
+        monitor.send(facts={"restarts": len(took_s), "images_per_s": 1.0, "padding": "x" * 500})  # fills the pipe
         if not opened:
             gpus.ask(None, Overrides())
         opened = opened or gpus.admission() == Admit(blind=True)
@@ -61,8 +61,8 @@ def test_nothing_that_the_loop_does_with_a_wedged_monitor_waits(
         assert time.monotonic() < deadline_s, "a driver that cannot be asked kept the launch out"
     took_s.sort()
     assert took_s[len(took_s) * 99 // 100] < STALL_S  # the rest is a busy machine's
-    (row,) = gpu_rows(spec.dir)
-    assert row["total_mib"] == 24576
+    (row,) = gpu_status(spec.dir)
+    assert row.total_mib == 24576
 
 
 def test_a_silent_monitor_leaves_names_and_no_numbers(tmp_path: Path):
@@ -74,8 +74,8 @@ def test_a_silent_monitor_leaves_names_and_no_numbers(tmp_path: Path):
     gpu = {"uuid": "GPU-1", "index": 0, "name": "A", "total_mib": 9, "used_mib": 5, "trainer_mib": 4, "health": "ok"}
     sample = {"boot": boot_id(), "mono_s": time.monotonic() - 100, "period_s": 10.0, "gpus": [gpu]}
     write_json(spec.dir.monitor, sample)
-    (row,) = gpu_rows(spec.dir)
-    assert (row["uuid"], row["used_mib"], row["trainer_mib"], row["temperature_c"]) == ("GPU-1", None, None, None)
-    assert row["health"] == "Unknown: the monitor is silent."
+    (row,) = gpu_status(spec.dir)
+    assert (row.uuid, row.used_mib, row.trainer_mib, row.temperature_c) == ("GPU-1", None, None, None)
+    assert row.health == "Unknown: the monitor is silent."
     write_json(spec.dir.monitor, {**sample, "mono_s": time.monotonic()})
-    assert gpu_rows(spec.dir)[0]["used_mib"] == 5
+    assert gpu_status(spec.dir)[0].used_mib == 5

@@ -7,7 +7,7 @@ import pytest
 from fred_supervisor.monitor import health
 from fred_supervisor.monitor.forecast import Trend
 from fred_supervisor.monitor.health import GpuRemedy, judge
-from fred_supervisor.monitor.xids import bus_key
+from fred_supervisor.monitor.xid_log import bus_key
 from fred_supervisor.policy.cuda_visible import Device, resolve
 from fred_supervisor.words.sentences import sentence
 
@@ -55,7 +55,7 @@ def test_indices_of_different_gpus_are_uncertain_without_the_order() -> None:
     assert "PCI_BUS_ID" not in sentence(resolve(A, DEVICES, pci_order=False).message)
 
 
-def verdict(**facts: Any) -> health.Health:
+def verdict(**facts: Any) -> health.GpuHealth:
     known: dict[str, Any] = {"errors": frozenset(), "recovery_action": None, "xids": []}
     return judge(**{**known, "uuid": A, "remap_pending": False, "reasons": 0, **facts})
 

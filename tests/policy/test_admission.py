@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from tests.policy.messages import said
-from tests.policy.test_decide import NO_PAUSE, History, oom
+from tests.policy.scripted import NO_PAUSE, History, oom
 
 from fred_supervisor.policy.actions import Action, AnswerStart, AskGpu, Note, ReleaseGpus, Report, Spawn, Terminate
 from fred_supervisor.policy.admission import Admit, Deny, Gpu, GpuNeed, Holder, blame, choose
@@ -28,6 +28,8 @@ from fred_supervisor.policy.state import (
     Stopping,
 )
 from fred_supervisor.words.sentences import sentence
+
+QUIET = say(Topic.QUIET_HOURS, window="daily 08:00-19:00 UTC", until="2026-11-22T19:00:00Z")
 
 
 def gpu(index: int, **changes: Any) -> Gpu:
@@ -173,8 +175,8 @@ NOTHING: tuple[Action, ...] = ()
         ({"request": Request.PAUSE, "admission": YES}, Paused(history=RunHistory()), (Note(event=JournalEvent.PAUSED, message=say(Topic.PAUSED)), RELEASED)),
         ({"request": Request.RESTART}, AwaitingGpu(history=RunHistory()), NOTHING),
         ({"request": Request.RESUME, "admission": YES}, Starting(history=FIRST), (Spawn(gpus=("GPU-1",)),)),
-        ({"quiet": "quiet hours"}, Paused(history=RunHistory(), quiet="quiet hours"),
-         (Note(event=JournalEvent.PAUSED, message=say(Topic.PAUSED_FOR, quiet="quiet hours")), RELEASED)),
+        ({"quiet": QUIET}, Paused(history=RunHistory(), quiet=QUIET),
+         (Note(event=JournalEvent.PAUSED, message=say(Topic.PAUSED_FOR, quiet=QUIET)), RELEASED)),
     ],
 )  # fmt: skip
 def test_a_launch_that_waits_for_a_gpu(seen: dict[str, Any], after: State, actions: tuple[Action, ...]):
@@ -356,8 +358,6 @@ def test_a_gpu_in_trouble_is_not_why_a_trainer_leaves_in_order(end: dict[str, An
 
 
 # -- quiet hours ----------------------------------------------------------------------------------------------------------
-
-QUIET = "quiet hours (daily 08:00-19:00 UTC) until 2026-11-22T19:00:00Z"
 
 
 def test_quiet_hours_pause_and_their_end_resumes():

@@ -3,100 +3,36 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from tests.policy.messages import said
+from tests.policy.scripted import EXACT, NO_PAUSE, OURS, History, oom
 from tests.policy.test_cause import beat
 
 from fred_supervisor.contract.error_file import ErrorKind, ErrorRecord
 from fred_supervisor.contract.heartbeat import Section
 from fred_supervisor.policy.actions import (
-    Action,
-    AnswerStart,
-    AskGpu,
     DumpStacks,
     Kill,
-    ReleaseGpus,
-    Report,
-    Spawn,
     Terminate,
 )
-from fred_supervisor.policy.admission import Admit, Deny
 from fred_supervisor.policy.after_exit import backoff_s
-from fred_supervisor.policy.cause import Cause, EndedBy, Evidence
-from fred_supervisor.policy.decide import decide, wake_s
-from fred_supervisor.policy.launching import answer_start, launch
-from fred_supervisor.policy.observation import Observation, SpawnFailure
+from fred_supervisor.policy.cause import EndedBy
+from fred_supervisor.policy.decide import wake_s
 from fred_supervisor.policy.requests import Request
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import (
-    AwaitingGpu,
     BackingOff,
     Ended,
     Holding,
     Paused,
     Rung,
-    RunHistory,
     Running,
     RunOutcome,
     Starting,
-    State,
     Stopping,
     Survivor,
     advance,
 )
-from fred_supervisor.policy.watch import HeartbeatReading, Learned, stop_grace_s
+from fred_supervisor.policy.watch import Learned, stop_grace_s
 from fred_supervisor.words.sentences import sentence
-
-OURS = Settings()
-NO_PAUSE = Settings(backoff_first_s=0.0, backoff_max_s=0.0)
-
-
-class History:
-    """Feeds `decide`, and keeps what it did."""
-
-    def __init__(self, with_settings: Settings = NO_PAUSE) -> None:
-        self.settings = with_settings
-        self.now_s = 0.0
-        self.actions: list[Action] = []
-        self.state: State
-        self.state, actions = launch(with_settings, RunHistory())
-        self.actions += actions
-
-    def see(self, *, after_s: float = 1.0, **seen: object) -> "History":
-        self.now_s += after_s
-        self.state, actions = decide(self.settings, self.state, Observation(now_s=self.now_s, **seen))
-        self.actions += actions
-        return self
-
-    def begin(self) -> None:
-        """Have the trainer run."""
-        if isinstance(self.state, AwaitingGpu):
-            self.see(admission=Admit())
-        if isinstance(self.state, Starting):
-            self.see(launched=True)
-
-    def train(self, epoch: int, step: int, **changes: object) -> "History":
-        self.begin()
-        one = beat(epoch=epoch, step=step, seq=int(self.now_s * 100), samples=epoch * 1000 + step, **changes)
-        return self.see(looks=(HeartbeatReading(stamp=str(self.now_s), beat=one),))
-
-    def end(self, **evidence: object) -> "History":
-        self.begin()
-        last = self.state.watch.main.beat if isinstance(self.state, Running | Stopping) else None
-        return self.see(ended=Evidence(**{"beat": last, "attempt": self.state.history.attempt, **evidence}))
-
-    @property
-    def told(self) -> list[str]:
-        return [sentence(a.action) for a in self.actions if isinstance(a, Report)]
-
-    @property
-    def launches(self) -> int:
-        return sum(isinstance(a, Spawn) for a in self.actions)
-
-
-def oom(**changes: object) -> dict[str, object]:
-    return {"exit_code": 1, "error": ErrorRecord(kind=ErrorKind.CUDA_OOM, message="oom", **changes)}
 
 
 def test_a_goal_reached_ends_the_run():
@@ -283,8 +219,6 @@ def test_the_furthest_point_does_not_depend_on_the_batch():
 
 
 # -- hangs ------------------------------------------------------------------------------------------------------------
-
-EXACT = replace(NO_PAUSE, hang_timeout_s={"train": 10.0})
 
 
 def test_at_a_limit_set_by_hand_the_ladder_begins_at_once():
@@ -484,150 +418,3 @@ def test_a_run_that_trains_a_fifth_of_its_time_goes_on():
 )
 def test_the_grace_of_a_stop_is_learned_from_the_saves(given: Settings, save_s: float, expected_s: float):
     assert stop_grace_s(given, Learned(gaps_s={"checkpoint": save_s})) == expected_s
-
-
-# -- whatever happens -------------------------------------------------------------------------------------------------
-
-ENDS = st.builds(
-    Evidence,
-    attempt=st.just(1),
-    exit_code=st.sampled_from([None, 0, 1, 75, 78]),
-    signal=st.sampled_from([None, 6, 9, 11, 15]),
-    error=st.none()
-    | st.builds(
-        ErrorRecord,
-        kind=st.sampled_from(ErrorKind),
-        message=st.sampled_from(["a", "b: out of memory", "ImportError: x"]),
-        section=st.sampled_from([None, "train", "eval"]),
-        phase=st.sampled_from([None, "freeze", "unfreeze"]),
-    ),
-    beat=st.none() | st.builds(beat, epoch=st.integers(1, 9), section=st.sampled_from(Section), done=st.booleans()),
-    oom_killed=st.sampled_from([None, False, True]),
-    gpu_trouble=st.sampled_from([None, None, said("GPU 0: lost")]),
-    gpu_others=st.sampled_from([None, said("GPU 0: process 1")]),
-    disk_full=st.sampled_from([None, True]),
-    resumed_from=st.sampled_from([None, "/a.pth"]),
-    unverified=st.booleans(),
-)
-LOOKS = st.builds(
-    HeartbeatReading,
-    stamp=st.integers(0, 9).map(str),
-    beat=st.none()
-    | st.builds(beat, epoch=st.integers(1, 9), step=st.integers(1, 10), section=st.sampled_from(Section)),
-)
-ADMISSIONS = [
-    Admit(uuids=("GPU-1",)),
-    Admit(blind=True),
-    Deny(cause=Cause.GPU_MEMORY, message=said("GPU 0: no.")),
-    Deny(cause=Cause.GPU_MEMORY, message=said("GPU 0: soon."), soon=True),
-    Deny(cause=Cause.GPU, message=said("--gpu 7: no such GPU."), absent=True),
-]
-STEPS = st.tuples(
-    st.sampled_from([0.01, 1.0, 61.0, 4000.0, 90000.0]),
-    st.fixed_dictionaries(
-        {},
-        optional={
-            "launched": st.booleans(),
-            "looks": st.lists(LOOKS, max_size=1).map(tuple),
-            "ended": ENDS,
-            "request": st.sampled_from(Request),
-            "clear": st.booleans(),
-            "admission": st.sampled_from(ADMISSIONS),
-            "spawn_failure": st.sampled_from([SpawnFailure(reason="x", disk_full=True), SpawnFailure(gpu_taken=True)]),
-            "quiet": st.sampled_from(["", "quiet hours"]),
-            "busy": st.sampled_from([None, False, True]),
-            "stacks_moved": st.sampled_from([None, False, True]),
-            "dumping": st.booleans(),
-            "survivors": st.sampled_from([(), (Survivor(pid=4711, wchan="nfs_wait_bit"),)]),
-            "late_s": st.sampled_from([0.0, 100.0]),
-        },
-    ),
-)
-
-
-def has_trainer(state: State) -> bool:
-    """Whether something of a trainer may still be there."""
-    return isinstance(state, Starting | Running | Stopping) or (isinstance(state, Holding) and bool(state.unkillable))
-
-
-def possible(state: State, seen: dict[str, object]) -> dict[str, object]:
-    """What can be seen in a state: nothing of a trainer that is not there, and no failure of a spawn without one."""
-    impossible = set() if has_trainer(state) else {"ended", "launched", "looks", "survivors"}
-    if not isinstance(state, Starting):
-        impossible.add("spawn_failure")
-    elif "spawn_failure" in seen:
-        impossible |= {"ended", "launched", "looks", "survivors"}
-    return {key: value for key, value in seen.items() if key not in impossible}
-
-
-@settings(max_examples=400, deadline=None)
-@given(st.lists(STEPS, max_size=60), st.booleans(), st.booleans(), st.integers(0, 4))
-def test_whatever_happens(steps, foreign: bool, uses_gpu: bool, max_restarts: int):
-    """Never two trainers, no kill of the dead, no launch while holding, no more lives than the budget.
-
-    `start` is answered once, as soon as it can be; a run that rests holds no GPU.
-    """
-    with_settings = Settings(foreign=foreign, expects_beats=not foreign, max_restarts=max_restarts, uses_gpu=uses_gpu)
-    state, actions = answer_start(*launch(with_settings, RunHistory()))
-    now_s, living, answers = 0.0, False, 0
-    for after_s, step in [(0.0, {}), *steps]:
-        now_s += after_s
-        seen = possible(state, step)
-        before = state
-        if after_s or seen:
-            state, actions = decide(with_settings, state, Observation(now_s=now_s, **seen))
-        if "ended" in seen or "spawn_failure" in seen:
-            living = False
-        for action in actions:
-            match action:
-                case Spawn():
-                    assert not living, "two trainers at once"
-                    assert isinstance(state, Starting)
-                    living = True
-                case AskGpu():
-                    assert isinstance(state, AwaitingGpu | Holding), "nobody wants to know"
-                    assert isinstance(state, Holding) or not living
-                case Kill() | Terminate() | DumpStacks():
-                    assert living, "a signal to the dead"
-                case AnswerStart():
-                    answers += 1
-                case _:
-                    pass
-        assert answers == (not isinstance(state, AwaitingGpu | Starting) or not state.at_start)
-        if isinstance(before, Holding) and isinstance(state, Starting | AwaitingGpu):
-            cleared = seen.get("clear") or isinstance(seen.get("admission"), Admit)
-            assert "ended" in seen if before.unkillable else cleared, "a launch while holding"
-        if isinstance(before, Ended):
-            assert state == before
-            assert not after_s or actions == ()
-        elif uses_gpu and isinstance(state, Holding | Paused | Ended) and type(state) is not type(before):
-            assert any(isinstance(action, ReleaseGpus) for action in actions), "a GPU that nobody uses is held"
-        assert state.history.spent <= max_restarts
-        if isinstance(state, Ended) and living:
-            assert "does not end on SIGKILL" in sentence(state.message)
-        else:
-            assert living == has_trainer(state)
-        wake = wake_s(with_settings, state)
-        if isinstance(state, BackingOff | Holding | Stopping):
-            assert wake is not None, "it would wait for ever"
-        if isinstance(state, AwaitingGpu):
-            asked = any(isinstance(action, AskGpu) for action in actions) or "admission" not in seen or state == before
-            assert asked or wake is not None, "it would wait for ever"
-
-
-@settings(max_examples=60, deadline=None)
-@given(ENDS.filter(lambda e: e.beat is None or not e.beat.done), st.integers(0, 12))
-def test_no_failure_is_answered_for_ever(ended: Evidence, max_restarts: int):
-    """The same end again and again, without progress, ends the run (holding apart: it has its own end)."""
-    with_settings = Settings(max_restarts=max_restarts)
-    state, _ = launch(with_settings, RunHistory())
-    now_s = 0.0
-    for _ in range(200):
-        now_s += 1000.0
-        if isinstance(state, Starting | Running | Stopping):
-            state, _ = decide(with_settings, state, Observation(now_s=now_s, ended=ended))
-        else:
-            state, _ = decide(with_settings, state, Observation(now_s=now_s, clear=False))
-        if isinstance(state, Ended):
-            return
-    raise AssertionError(f"still {state}")

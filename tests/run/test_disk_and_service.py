@@ -75,7 +75,7 @@ def test_a_disk_that_cannot_be_written_is_scarce(small_disk: Path):
     assert scarce(spec) is True
 
 
-def test_the_service_manager_hears_ready_and_no_stop_at_a_hang(fred):
+def test_the_service_manager_hears_ready_and_no_stop_at_a_hang(fred, hangs):
     path = fred.home / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(path))
@@ -83,7 +83,7 @@ def test_the_service_manager_hears_ready_and_no_stop_at_a_hang(fred):
         hearing = threading.Thread(target=lambda: heard.extend(iter(lambda: listener.recv(65536).decode(), "end")))
         hearing.start()
         fred.environ["NOTIFY_SOCKET"] = str(path)
-        assert fred.run(2, 5, {"1": ["hang", 2, 2]}, "--hang-timeout", "1").returncode == 0
+        assert fred.run(2, 5, {"1": ["hang", 2, 2]}, *hangs).returncode == 0
         listener.connect(str(path))
         listener.send(b"end")
         hearing.join()

@@ -112,6 +112,20 @@ def test_progress_in_one_line():
     assert how_it_goes(Beat(**known, **nothing, section=Section.CHECKPOINT), Pace()) == "epoch 3, saving"
 
 
+@pytest.mark.parametrize(("epochs", "known"), [(300, True), (10**18, False), (10**200, False)])
+def test_a_trainer_without_an_end_has_no_time_left_and_harms_nobody(epochs: int, known: bool):
+    pace = Pace()
+    for step in range(1, 4):
+        beat = Beat(
+            seq=step, pid=1, section=Section.TRAIN, phase="freeze", epoch=1, epochs=epochs, step=step, steps=5000,
+            samples=8 * step, loss=1.0, done=False,
+        )  # fmt: skip
+        pace.see(beat, float(step))
+    told = how_it_goes(beat, pace)
+    assert f"epoch 1 of {epochs}, step 3 of 5000" in told
+    assert (" left" in told) is known
+
+
 @pytest.mark.parametrize(("before", "after"), [("-500\n", "0"), ("0\n", "0\n"), ("300\n", "300\n")])
 def test_protection_from_the_out_of_memory_killer_is_shed(tmp_path: Path, monkeypatch, before: str, after: str):
     (tmp_path / "self").mkdir()

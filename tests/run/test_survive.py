@@ -99,12 +99,15 @@ def test_a_stranger_with_a_reused_pid_is_neither_adopted_nor_signalled(fred, unt
     assert cause in incident["cause"]
 
 
-def test_the_wall_clock_may_jump(fred, until, native: Path, tmp_path: Path):
+def test_the_wall_clock_may_jump(fred, until, hangs, native: Path, tmp_path: Path):
     """An hour forward, then two back: nobody is called hung for it, and who hangs afterwards is found in time."""
     clock = tmp_path / "offset"
     clock.write_text("0")
-    fred.environ |= {"LD_PRELOAD": str(native / "wall_clock.so"), "FRED_WALL_CLOCK": str(clock)}
-    assert fred(*fred.words(1000, 1000000, {}, "--hang-timeout", "3")).returncode == 0
+    fred.environ |= {
+        "LD_PRELOAD": f"{fred.environ['LD_PRELOAD']} {native / 'wall_clock.so'}",
+        "FRED_WALL_CLOCK": str(clock),
+    }
+    assert fred(*fred.words(1000, 1000000, {}, *hangs)).returncode == 0
 
     def samples() -> int:
         return fred.status()["progress"]["samples"] or 0
@@ -116,14 +119,16 @@ def test_the_wall_clock_may_jump(fred, until, native: Path, tmp_path: Path):
         slept = supervisor.cpu_times().user + supervisor.cpu_times().system
         before = samples()
         until(lambda before=before: samples() > before + 1000)
-        until(lambda slept=slept, s=supervisor: s.cpu_times().user + s.cpu_times().system > slept, 60)
+        until(lambda slept=slept, s=supervisor: s.cpu_times().user + s.cpu_times().system > slept)
         assert fred.incidents() == []
         assert fred.status()["state"] == "running"
-    os.kill(fred.launch(1)["trainer"]["pid"], signal.SIGSTOP)
+    trainer = fred.launch(1)["trainer"]["pid"]
+    os.kill(trainer, signal.SIGSTOP)
+    fred.hung(trainer)
     until(fred.incidents)
     (incident,) = fred.incidents()
     assert incident["kind"] == "hang"
-    assert incident["evidence"]["stalled_s"] < 6
+    assert incident["evidence"]["stalled_s"] < 60, "an hour is not counted"
 
 
 def test_a_live_trainer_is_adopted_though_it_could_not_be_started_again(fred, until):

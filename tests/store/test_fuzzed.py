@@ -4,6 +4,7 @@ import copy
 import io
 import json
 import math
+import time
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ from fred_supervisor.cli.common.options import parser
 from fred_supervisor.cli.common.settings_layers import layered
 from fred_supervisor.cli.common.view import run_lines, table_lines
 from fred_supervisor.contract import heartbeat
-from fred_supervisor.contract.files import read_json
+from fred_supervisor.linux import proc
+from fred_supervisor.store.layout import RunDir
 from fred_supervisor.store.run_spec import load_run_spec
-from fred_supervisor.store.state_file import history_from
-from fred_supervisor.store.status import status_document
+from fred_supervisor.store.state_file import read_state
+from fred_supervisor.store.status import read_status
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
@@ -49,8 +51,8 @@ def look(run_dir: Path) -> None:
     spec = load_run_spec(run_dir)
     if spec is None:
         return
-    status = status_document(spec)
-    json.dumps(status, allow_nan=False)
+    status = read_status(spec)
+    json.dumps(status.document(), allow_nan=False)
     "\n".join([*run_lines(status), *table_lines([status])])
     gather(spec, 1, oom_kills_before=None)
     with redirect_stdout(io.StringIO()), suppress(CommandError):
@@ -97,11 +99,46 @@ def test_any_value_anywhere(run_dir: Path, name: str, at: int, value: Any):
     path.write_text(json.dumps(exchange(json.loads(before), at, value)))
     try:
         look(run_dir)
-        history = history_from(read_json(path) or {})
+        history = read_state(RunDir(run_dir)).history
         assert isinstance(history.spent, int)
         assert history.overrides.unfreeze_batch is None or math.isfinite(history.overrides.unfreeze_batch)
     finally:
         path.write_bytes(before)
+
+
+GPU = {
+    "uuid": "GPU-1", "index": 0, "name": "card", "mig": None, "parent": None, "chosen": True, "used_mib": 5, "free_mib": 5,
+    "total_mib": 10, "trainer_mib": 3, "temperature_c": 50, "health": "ok", "hold": False, "command": None,
+    "processes": [{"pid": 5, "user": "u", "command": "c", "mib": 5, "ours": True}],
+}  # fmt: skip
+EXTREMES = [-1, 0, 2**31, 2**63, 10**400, 1e308, -1e308, "0001-01-01", "9999-12-31T23:59:59-14:00", [None], {"a": [[]]}]
+"""Numbers that no clock shows and no division bears, times at the edge of the calendar."""
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".json")])
+@pytest.mark.parametrize("value", EXTREMES, ids=lambda value: str(value)[:12])
+def test_extremes_in_every_place(run_dir: Path, name: str, value: Any):
+    path = run_dir / "supervisor" / name
+    before = path.read_bytes() if path.exists() else None
+    if name == "monitor.json":
+        now = {"boot": proc.boot_id(), "mono_s": time.monotonic() + 1e6, "period_s": 5.0, "sample_mono_s": 1.0}
+        document = {**now, "nvml": {"state": "ok", "text": ""}, "gpus": [GPU], "host": {}}
+    elif before is None:
+        pytest.skip(f"this run has no {name}")
+    else:
+        document = json.loads(before)
+    try:
+        for at in range(_places(document)):
+            path.write_text(json.dumps(exchange(document, at, value)))
+            look(run_dir)
+    finally:
+        path.unlink() if before is None else path.write_bytes(before)
+
+
+def _places(node: Any) -> int:
+    """How many values a document has, in all depths."""
+    inner = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return sum(1 + _places(each) for each in inner)
 
 
 @FEW

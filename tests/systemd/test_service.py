@@ -24,7 +24,7 @@ def test_it_says_how_it_goes(service, machine):
     service.start("child")
     machine.wait(lambda: "step" in service.show("StatusText")["StatusText"], what="a status with progress")
     text = service.show("StatusText")["StatusText"]
-    assert text.startswith("Attempt 1: unfreeze, epoch ")
+    assert text.startswith("Attempt 1: unfreeze phase, epoch ")
     assert "of 1000000, step " in text
     assert "loss 0.5" in text
     pid = {"supervisor": service.main_pid(), "trainer": str(service.launch()["trainer"]["pid"])}

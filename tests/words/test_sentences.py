@@ -10,14 +10,15 @@ import pytest
 import fred_supervisor
 from fred_supervisor.contract.alarm import Alarm
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
-from fred_supervisor.words.alarms import alarm_sentence
+from fred_supervisor.words.events import alarm_sentence
 from fred_supervisor.words.sentences import SENTENCES, sentence
 
 SOURCE = Path(fred_supervisor.__file__).parent
 PLACE = say(Topic.PLACE, section="eval", phase="unfreeze", epoch=61, step=7)
 GPU = say(Topic.GPU_PLACE, index=1, mig=None)
 FACTS: dict[str, Any] = {
-    "action": say(Topic.RELAUNCHED_AT_ONCE), "alarm": "disk-full", "amp": "fp16", "assumed": False, "attempt": 3,
+    "address": "--on-event", "error": "timeout", "events": ("failed", "disk"), "forecast": "Full in 3 h.", "run_dir": "/r", "status": 3,
+    "action": say(Topic.RELAUNCHED_AT_ONCE), "alarm": "disk-full", "amp": "fp16", "window": "daily 08:00-19:00 UTC", "until": "2026-11-22T19:00:00Z", "assumed": False, "attempt": 3,
     "accumulate": 2, "after": 4, "before": 8, "cause": say(Topic.GOAL_REACHED), "checkpoint": "a.pth", "code": 1,
     "command": "sudo reboot", "condition": say(Topic.DATA_GONE, path="/data"), "detail": "ValueError: x", "epoch": 50, "ended": "9",
     "epochs": 300, "factor": 3.0, "file": "train.py", "flag": "workers", "free_mib": 900, "function": "step",
@@ -84,10 +85,59 @@ def test_said_so(message: Message, words: str):
     assert sentence(message) == words
 
 
+def _stored(value: Any) -> Any:
+    """A message as another program, or another language, finds it in a JSON file."""
+    if isinstance(value, dict):
+        return Message(Topic(value["topic"]), {key: _stored(fact) for key, fact in value.items() if key != "topic"})
+    return tuple(_stored(one) for one in value) if isinstance(value, list) else value
+
+
 @pytest.mark.parametrize("topic", Topic)
-def test_a_message_survives_json(topic: Topic):
-    document = json.loads(json.dumps(Message(topic, FACTS).document()))
+def test_the_stored_facts_are_enough_for_the_sentence(topic: Topic):
+    message = Message(topic, FACTS)
+    document = json.loads(json.dumps(message.document()))
     assert document["topic"] == topic
+    assert sentence(_stored(document)) == sentence(message)
+
+
+class _Asked(dict[str, Any]):
+    """Facts that remember which of them a sentence needs: those that it does not ask for with a default."""
+
+    def __init__(self) -> None:
+        super().__init__(FACTS)
+        self.needed: set[str] = set()
+
+    def __getitem__(self, key: str) -> Any:
+        self.needed.add(key)
+        value = super().__getitem__(key)
+        return sentence(value) if isinstance(value, Message) else value
+
+
+def _needed(topic: Topic) -> set[str]:
+    words, asked = SENTENCES[topic], _Asked()
+    _ = words.format_map(asked) if isinstance(words, str) else words(asked)
+    return asked.needed
+
+
+def _said_in_source() -> list[tuple[str, Topic, set[str]]]:
+    """Where a message is made in so many words: its topic and the facts that it is given."""
+    found = []
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or any(word.arg is None for word in node.keywords):
+                continue
+            topics = [
+                one.attr for one in node.args if isinstance(one, ast.Attribute) and ast.unparse(one.value) == "Topic"
+            ]
+            if topics and ast.unparse(node.func) == "say":
+                facts = {str(word.arg) for word in node.keywords}
+                found.append((f"{path.relative_to(SOURCE)}:{node.lineno}", Topic[topics[0]], facts))
+    return found
+
+
+@pytest.mark.parametrize(("where", "topic", "given"), _said_in_source())
+def test_a_sentence_asks_for_facts_that_its_message_has(where: str, topic: Topic, given: set[str]):
+    assert _needed(topic) <= given, where
 
 
 def test_only_events_of_the_closed_set_reach_the_journal():
@@ -112,8 +162,8 @@ def test_the_policy_speaks_no_language():
                 assert not says, f"{path}:{node.lineno}: {node.value}"
 
 
-def test_events_are_alarming_or_not():
-    assert {event for event in JournalEvent if event.alarming} == {
-        JournalEvent.ALARM, JournalEvent.STALLED, JournalEvent.FAILED, JournalEvent.COMPLETED,
-        JournalEvent.MEMORY_FORECAST, JournalEvent.GPU,
+def test_some_events_are_alerts_too():
+    assert {event: event.alert for event in JournalEvent if event.alert is not None} == {
+        JournalEvent.ALARM: "warning", JournalEvent.MEMORY_FORECAST: "warning", JournalEvent.GPU: "warning",
+        JournalEvent.STALLED: "stalled", JournalEvent.FAILED: "failed", JournalEvent.COMPLETED: "completed",
     }  # fmt: skip

@@ -10,12 +10,13 @@ import threading
 import time
 from typing import Any, Final
 
-from fred_supervisor.alerts.addresses import Apprise, Command, Ping, Undelivered, wrong
-from fred_supervisor.alerts.letter import AlertEvent, AlertKind
-from fred_supervisor.alerts.post import Post, ToPerson, ToProgram
+from fred_supervisor.alerts.addresses import AppriseAddress, CommandAddress, DeliveryError, PingAddress, address_errors
+from fred_supervisor.alerts.delivery import DeliveryThread, PersonDestination, ProgramDestination
+from fred_supervisor.alerts.notification import AlertEvent
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.contract.files import append_json, now_text
-from fred_supervisor.policy.message import JournalEvent
+from fred_supervisor.policy.message import AlertKind, JournalEvent, Message, Topic, say
+from fred_supervisor.words.sentences import sentence
 
 DRAIN_S: Final = 60.0
 """From the end of input until we leave, sent or not."""
@@ -23,27 +24,32 @@ _PINGS: Final = 3
 
 
 class Sender:
-    """One run's addresses."""
+    """Sends the alerts of one run to all its destinations."""
 
-    def __init__(self, asked: dict[str, Any]) -> None:
-        self._journal = asked["journal"]
-        self.posts = [Post(ToPerson(Apprise(url)), self.tell) for url in asked.get("notify") or ()]
-        if asked.get("on_event"):
-            self.posts.append(Post(ToProgram(Command(asked["on_event"], asked["cwd"])), self.tell))
-        self._ping = Ping(asked["ping"]) if asked.get("ping") else None
-        for post in self.posts:
-            post.start()
+    def __init__(self, addresses: dict[str, Any]) -> None:
+        self._journal = addresses["journal"]
+        self._threads = [
+            DeliveryThread(PersonDestination(AppriseAddress(url)), self.tell) for url in addresses.get("notify") or ()
+        ]
+        if addresses.get("on_event"):
+            self._threads.append(
+                DeliveryThread(ProgramDestination(CommandAddress(addresses["on_event"], addresses["cwd"])), self.tell)
+            )
+        self._ping = PingAddress(addresses["ping"]) if addresses.get("ping") else None
+        for thread in self._threads:
+            thread.start()
 
-    def tell(self, event: JournalEvent, text: str) -> None:
-        """Into the journal of the run."""
-        with contextlib.suppress(OSError):  # the run dir may be gone: nobody is left to tell
-            append_json(self._journal, {"time": now_text(), "event": event, "text": text})
+    def tell(self, event: JournalEvent, message: Message) -> None:
+        """Writes a line into the journal of the run."""
+        with contextlib.suppress(OSError):  # the run dir may be gone
+            facts = message.document()
+            append_json(self._journal, {"time": now_text(), "event": event, "text": sentence(message), "facts": facts})
 
-    def take(self, line: str) -> None:
-        """One line of the supervisor."""
+    def handle(self, line: str) -> None:
+        """Handles one line of the supervisor."""
         document = json.loads(line)
         if document.get("ping"):
-            self._say_alive()
+            self._send_ping()
             return
         event = AlertEvent(
             kind=AlertKind(document["kind"]),
@@ -51,41 +57,42 @@ class Sender:
             text=document["text"],
             document=document["document"],
         )
-        for post in self.posts:
-            post.put(event)
+        for thread in self._threads:
+            thread.put(event)
 
-    def _say_alive(self) -> None:
+    def _send_ping(self) -> None:
         if self._ping is None:
             return
         for number in range(_PINGS):
             try:
                 self._ping.send()
                 return
-            except Undelivered as reason:
+            except DeliveryError as undelivered:
                 if number == _PINGS - 1:
-                    self.tell(JournalEvent.PING_LOST, f"{self._ping.name}: {reason}.")
+                    lost = say(Topic.PING_LOST, address=self._ping.name, reason=undelivered.reason)
+                    self.tell(JournalEvent.PING_LOST, lost)
 
     def close(self) -> None:
-        """Send what is left."""
-        for post in self.posts:
-            post.close()
+        """Sends what is left, within a bounded time."""
+        for thread in self._threads:
+            thread.close()
         end_s = time.monotonic() + DRAIN_S
-        for post in self.posts:
-            post.join(max(0.0, end_s - time.monotonic()))
-            if post.is_alive():
-                self.tell(JournalEvent.ALERT_LOST, "The last alerts could not be delivered in time.")
+        for thread in self._threads:
+            thread.join(max(0.0, end_s - time.monotonic()))
+            if thread.is_alive():
+                self.tell(JournalEvent.ALERT_LOST, say(Topic.ALERTS_LATE))
 
 
 def main(words: list[str]) -> int:
     """Until standard input ends and everything is sent."""
-    logging.disable(logging.CRITICAL)  # libraries put addresses, and so passwords, into their messages
+    logging.disable(logging.CRITICAL)  # libraries log addresses, which hold passwords
     first = sys.stdin.readline()
     if words == ["--check"]:
-        sys.stdout.write(json.dumps(wrong(json.loads(first))) + "\n")
+        sys.stdout.write(json.dumps(address_errors(json.loads(first))) + "\n")
         return CommandExit.OK
     sender = Sender(json.loads(first))
     for line in sys.stdin:
-        sender.take(line)
+        sender.handle(line)
     sender.close()
     return CommandExit.OK
 
@@ -93,7 +100,7 @@ def main(words: list[str]) -> int:
 if __name__ == "__main__":
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # a terminal's Ctrl-C is the supervisor's business
-    # A traceback may show an address, so of what is not foreseen only its kind is told.
+    # A traceback may show an address: of an unexpected exception only the type is told.
     threading.excepthook = lambda args: print(f"fred-supervise alerts: {args.exc_type.__name__}", file=sys.stderr)  # noqa: T201
     try:
         status = main(sys.argv[1:])

@@ -1,6 +1,6 @@
-"""Where alerts go: an address of Apprise, a command, a URL that wants to hear from us.
+"""Where alerts go: an address of Apprise, a command, a URL to ping.
 
-Each raises `Undelivered` with a reason that holds no part of the address, for addresses hold passwords.
+Each raises `DeliveryError`. The reason holds no part of the address, because addresses hold passwords.
 """
 
 import contextlib
@@ -15,26 +15,31 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fred_supervisor.alerts.letter import AlertEvent, AlertKind, Letter
+from fred_supervisor.alerts.notification import AlertEvent, Notification
+from fred_supervisor.policy.message import AlertKind, Message, Topic, say
 
 _COMMAND_S: Final = 60.0
-"""Then a command is ended."""
+"""Then the command is killed."""
 _ANSWER_S: Final = 10.0
 """For the server of a ping."""
 
 
-class Undelivered(Exception):  # noqa: N818 - it is a fact, retried by who asked
-    """Why something did not arrive."""
+class DeliveryError(Exception):
+    """Something did not arrive."""
+
+    def __init__(self, reason: Message) -> None:
+        super().__init__(reason.topic)
+        self.reason = reason
 
 
 def masked(url: str) -> str:
-    """What may be told of an address: its kind."""
+    """The part of an address that is no secret: its kind."""
     scheme, colon, _ = url.partition("://")
     return f"{scheme if scheme.isalnum() else '?'}://…" if colon else "…"
 
 
 @dataclass(frozen=True)
-class Apprise:
+class AppriseAddress:
     """One address of the Apprise library: mail, Slack, Telegram, ntfy, DingTalk, Feishu, WeCom and a hundred more."""
 
     url: str
@@ -43,20 +48,22 @@ class Apprise:
     def name(self) -> str:
         return f"--notify {masked(self.url)}"
 
-    def send(self, letter: Letter) -> None:
-        import apprise  # noqa: PLC0415 - the extra `notify`: 30 MB and 0.3 s that nobody else needs
+    def send(self, notification: Notification) -> None:
+        import apprise  # noqa: PLC0415 - of the extra `notify`; takes 30 MB and 0.3 s
 
         kinds = {AlertKind.FAILED: "failure", AlertKind.HOLDING: "failure", AlertKind.COMPLETED: "success"}
-        post = apprise.Apprise()
-        if not post.add(self.url):
-            raise Undelivered("Apprise does not know this kind of address")
-        if not post.notify(title=letter.title, body=letter.text, notify_type=kinds.get(letter.kind, "warning")):
-            raise Undelivered("the service cannot be reached, or does not accept it")
+        sender = apprise.Apprise()
+        if not sender.add(self.url):
+            raise DeliveryError(say(Topic.ADDRESS_UNKNOWN))
+        if not sender.notify(
+            title=notification.title, body=notification.text, notify_type=kinds.get(notification.kind, "warning")
+        ):
+            raise DeliveryError(say(Topic.ADDRESS_REFUSES))
 
 
 @dataclass(frozen=True)
-class Command:
-    """Somebody's program, without a shell; it reads one JSON document."""
+class CommandAddress:
+    """A program, run without a shell; it reads one JSON document on standard input."""
 
     line: str
     cwd: str
@@ -74,21 +81,21 @@ class Command:
                 start_new_session=True,
             )
         except OSError as error:
-            raise Undelivered(f"the command cannot be started: {error.strerror}") from None
+            raise DeliveryError(say(Topic.COMMAND_NOT_STARTED, error=error.strerror)) from None
         try:
             child.communicate(document, timeout=_COMMAND_S)
         except subprocess.TimeoutExpired:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
-            raise Undelivered(f"the command did not end within {_COMMAND_S:.0f} s") from None
+            raise DeliveryError(say(Topic.COMMAND_ENDLESS, limit_s=_COMMAND_S)) from None
         if child.returncode != 0:
-            raise Undelivered(f"the command ended with {child.returncode}")
+            raise DeliveryError(say(Topic.COMMAND_FAILED, status=child.returncode))
 
 
 @dataclass(frozen=True)
-class Ping:
-    """A dead man's switch: its owner is alarmed when this is no longer asked for."""
+class PingAddress:
+    """A dead man's switch: the service alerts its owner when the pings stop."""
 
     url: str
 
@@ -98,18 +105,19 @@ class Ping:
 
     def send(self) -> None:
         try:
-            with urllib.request.urlopen(self.url, timeout=_ANSWER_S) as answer:  # noqa: S310 - checked in `wrong`
+            with urllib.request.urlopen(self.url, timeout=_ANSWER_S) as answer:  # noqa: S310 - checked in `address_errors`
                 answer.read(1)
         except urllib.error.HTTPError as error:
-            raise Undelivered(f"the server answers {error.code}") from None
+            raise DeliveryError(say(Topic.SERVER_REFUSES, status=error.code)) from None
         except (OSError, ValueError) as error:
-            raise Undelivered(f"no answer: {type(getattr(error, 'reason', error)).__name__}") from None
+            why = type(getattr(error, "reason", error)).__name__
+            raise DeliveryError(say(Topic.SERVER_SILENT, error=why)) from None
 
 
-def wrong(asked: dict[str, Any]) -> list[str]:
-    """What is wrong with the addresses that were given, one line each; asks no server."""
+def address_errors(addresses: dict[str, Any]) -> list[str]:
+    """What is wrong with these addresses, one line each; asks no server."""
     found: list[str] = []
-    for url in asked.get("notify") or ():
+    for url in addresses.get("notify") or ():
         try:
             import apprise  # noqa: PLC0415 - see above
         except ImportError:
@@ -117,10 +125,10 @@ def wrong(asked: dict[str, Any]) -> list[str]:
         if apprise.Apprise.instantiate(url, suppress_exceptions=True) is None:
             text = "is no address that Apprise understands; e.g. ntfy://ntfy.sh/TOPIC, mailto://user:password@host"
             found.append(f"--notify {masked(url)} {text}")
-    ping = asked.get("ping")
+    ping = addresses.get("ping")
     if ping is not None and not ping.startswith(("http://", "https://")):
         found.append("--ping is no http:// or https:// address")
-    line = asked.get("on_event")
+    line = addresses.get("on_event")
     if line is not None:
         try:
             words = shlex.split(line)

@@ -1,29 +1,30 @@
-"""Alerts as the supervisor keeps them: what is worth one, and the process that sends it. Never waited for."""
+"""The supervisor's side of alerts: what is worth one, and the process that sends it. Never waits for that process."""
 
 import contextlib
 import os
 import time
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from fred_supervisor.contract.files import now_text, read_json, write_json
 from fred_supervisor.linux.child_process import ChildProcess
 from fred_supervisor.linux.text_io import complain
-from fred_supervisor.policy.message import JournalEvent, Topic, say
+from fred_supervisor.policy.message import AlertKind, JournalEvent, Topic, say
 from fred_supervisor.policy.state import Ended, Holding, RunOutcome, State
-from fred_supervisor.store.journal import Journal
+from fred_supervisor.store.journal import Incident, Journal
 from fred_supervisor.store.layout import RunDir
 from fred_supervisor.store.monitor_sample import newest_sample
 from fred_supervisor.store.run_spec import RunSpec
+from fred_supervisor.words.alerts import alert_title
 from fred_supervisor.words.sentences import sentence
 
 _MODULE: Final = "fred_supervisor.alerts"
 _PING_S: Final = 60.0
-"""Between two signs of life."""
+"""Between two pings."""
 _IDLE_S: Final = 900.0
-"""After the last event: then the sender is let go."""
+"""After the last event; then the sender is ended."""
 _LAST_S: Final = 10.0
-"""For the last alert of a run that has ended by itself; the sender may go on longer without us."""
+"""How long we wait for the last alert of a run that ended by itself; the sender goes on without us."""
 _STOPPED_S: Final = 1.0
 _DISK_H: Final = 24.0
 """A disk that will be full sooner is worth an alert."""
@@ -31,14 +32,14 @@ _DISK_H: Final = 24.0
 
 @dataclass(frozen=True, kw_only=True)
 class AlertAddresses:
-    """Where alerts go. Secret."""
+    """Where alerts go. They hold passwords."""
 
     notify: tuple[str, ...] = ()
     """Of the Apprise library."""
     on_event: str | None = None
     """A command line, run without a shell."""
     ping: str | None = None
-    """Asked for each minute while the supervisor lives."""
+    """A URL that is requested each minute while the supervisor lives."""
 
     @classmethod
     def load(cls, run: RunDir) -> Self:
@@ -67,51 +68,53 @@ class AlertClient:
         self._pinged_s = -_PING_S
         self._state: State | None = None
         self._disk = False
-        """The forecast is bad, and was told."""
+        """The disk is filling up, and an alert was sent."""
 
     @property
     def pids(self) -> frozenset[int]:
-        """Of our processes, while they live."""
+        """Of the sender and the pinger, while they live."""
         return frozenset(process.who.pid for process in (self._sender, self._pinger) if process is not None)
 
     @property
     def due_s(self) -> float | None:
-        """When the loop has to look here again."""
+        """When the next ping is due."""
         return None if self._to.ping is None else self._pinged_s + _PING_S
 
-    def see(self, state: State) -> None:
-        """Called in every round of the loop: a hold that begins is told, and that we live."""
+    def update(self, state: State) -> None:
+        """Called in every round of the loop: sends an alert when a hold begins, and a ping when one is due."""
         before, self._state = self._state, state
         if isinstance(state, Holding) and not isinstance(before, Holding):
-            self.tell("holding", "held", f"Not relaunched until this clears: {sentence(state.condition)}")
+            self.tell(AlertKind.HOLDING, "held", sentence(say(Topic.ALERT_HELD, condition=state.condition)))
         now_s = time.monotonic()
         if self._to.ping is not None and now_s >= self._pinged_s + _PING_S:
             self._pinged_s = now_s
-            self._say_alive()
+            self._send_ping()
         if self._sender is not None and now_s >= self._told_s + _IDLE_S:
             self._sender.close()
             self._sender = None
 
-    def look_at_disk(self) -> None:
-        """Tell once when the disk is on its way to be full."""
-        host = (newest_sample(self._spec.dir) or {}).get("host") or {}
-        left_h, fits = host.get("disk_forecast_h"), host.get("disk_fits_checkpoint")
-        soon = isinstance(left_h, int | float) and left_h < _DISK_H
+    def check_disk(self) -> None:
+        """Sends one alert when the disk will be full before long."""
+        sample = newest_sample(self._spec.dir)
+        left_h = None if sample is None else sample.host.disk_forecast_h
+        fits = None if sample is None else sample.host.disk_fits_checkpoint
+        soon = left_h is not None and left_h < _DISK_H
         bad = soon or fits is False
         if bad and not self._disk:
             message = say(Topic.DISK_NO_ROOM) if fits is False else say(Topic.DISK_FORECAST, left_h=left_h)
             text = sentence(message)
             Journal(self._spec.dir).append(JournalEvent.DISK, text=text, facts=message.document())
-            self.tell("disk", "disk", f"{text} Free space in {self._spec.run_dir}, or training will be held.")
+            advice = say(Topic.ALERT_DISK, forecast=message, run_dir=self._spec.run_dir)
+            self.tell(AlertKind.DISK, "disk", sentence(advice))
         self._disk = bad
 
-    def tell(self, kind: str, word: str, text: str, incident: dict[str, Any] | None = None) -> None:
-        """Hand one event to the sender; what it cannot take is lost, and said."""
+    def tell(self, kind: AlertKind, subject: str, text: str, incident: Incident | None = None) -> None:
+        """Gives one event to the sender. One that it does not take is lost, and the log says so."""
         if not self._to.notify and self._to.on_event is None:
             return
         spec, host = self._spec, os.uname().nodename
-        title = f"{spec.name} on {host}: {word}{' (drill)' if spec.drill else ''}"
-        brief = None if incident is None else {key: value for key, value in incident.items() if key != "evidence"}
+        title = alert_title(run=spec.name, host=host, subject=subject, drill=bool(spec.drill))
+        brief = None if incident is None else {k: v for k, v in asdict(incident).items() if k != "evidence"}
         document = {
             "event": kind,
             "time": now_text(),
@@ -131,7 +134,7 @@ class AlertClient:
         if self._sender is None or not self._sender.write(kind=kind, title=title, text=text, document=document):
             complain(f"an alert ({kind}) was lost: its sender does not take it")
 
-    def _say_alive(self) -> None:
+    def _send_ping(self) -> None:
         if self._pinger is not None and not self._pinger.leaves(0):
             self._pinger.kill()
         self._pinger = self._start(ping=self._to.ping)
@@ -140,10 +143,10 @@ class AlertClient:
             self._pinger.close()
 
     def _start(self, *, ping: str | None) -> ChildProcess | None:
-        """A process that is told where to send: the addresses of a person, or that of the ping."""
+        """Starts a process and gives it its addresses: those of the alerts, or that of the ping."""
         spec, to = self._spec, self._to
         started = None
-        with contextlib.suppress(OSError):  # told by who asked
+        with contextlib.suppress(OSError):  # the caller tells it
             started = ChildProcess.start(_MODULE, spec.dir.log)
         if started is not None:
             where = {"ping": ping} if ping else {"notify": to.notify, "on_event": to.on_event}
@@ -151,7 +154,7 @@ class AlertClient:
         return started
 
     def leave(self) -> None:
-        """The run is over: let the last words be sent, for a bounded time."""
+        """Waits a bounded time until the last alerts are sent: the run is over."""
         by_itself = isinstance(self._state, Ended) and self._state.outcome is not RunOutcome.STOPPED
         if self._pinger is not None and not self._pinger.leaves(0):
             self._pinger.kill()

@@ -8,15 +8,15 @@ from typing import Any
 from fred_supervisor.attempt import torchrun
 from fred_supervisor.contract.checkpoint import list_checkpoints
 from fred_supervisor.contract.error_file import ErrorKind, ErrorRecord, classify_text, read_error
-from fred_supervisor.contract.files import TEMPORARY_SUFFIX, read_json
+from fred_supervisor.contract.files import TEMPORARY_SUFFIX
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.linux import kernel_log, proc
-from fred_supervisor.linux.text_io import tail
+from fred_supervisor.linux.text_io import printable, printable_lines, tail
 from fred_supervisor.policy.cause import Evidence
+from fred_supervisor.store.attempt_files import LaunchRecord, read_exit, read_launch
 from fred_supervisor.store.heartbeats import rank_beats
 from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.words.sentences import sentence
-from fred_supervisor.words.terminal_text import printable, printable_lines
 
 _NO_SPACE = ("No space left on device", "Disk quota exceeded")
 _SCARCE_BYTES = 16 << 20
@@ -26,15 +26,14 @@ _SCARCE_BYTES = 16 << 20
 def gather(spec: RunSpec, attempt: int, *, oom_kills_before: int | None) -> Evidence:
     """The evidence of one attempt, from its files."""
     folder = spec.dir.attempt(attempt)
-    left = read_json(folder.exit) or {}
-    launch = read_json(folder.launch) or {}
+    left, launch = read_exit(folder), read_launch(folder)
     error = first_error(folder.error)
     if error is not None:  # its words go into sentences, signatures and files
         error = replace(error, message=printable_lines(error.message), traceback=printable_lines(error.traceback))
     beats = rank_beats(folder.heartbeat)
     beat = next(iter(beats.values()), None)
     text = tail(folder.output)
-    exit_code, signal = left.get("exit_code"), left.get("signal")
+    exit_code, signal = (None, None) if left is None else (left.exit_code, left.signal)
     end = torchrun.blamed(text) if exit_code == 1 else None  # torchrun turns every end of a rank into 1
     if end is not None:
         text, exit_code, signal = torchrun.own_output(text), end.exit_code, end.signal
@@ -45,7 +44,7 @@ def gather(spec: RunSpec, attempt: int, *, oom_kills_before: int | None) -> Evid
         attempt=attempt,
         exit_code=exit_code,
         signal=signal,
-        exec_error=left.get("exec_error"),
+        exec_error=None if left is None else left.exec_error,
         error=error,
         text_kind=None if exit_code == 0 else classify_text(text[-8192:]),
         last_line=printable(last_line) if last_line else None,
@@ -55,9 +54,9 @@ def gather(spec: RunSpec, attempt: int, *, oom_kills_before: int | None) -> Evid
         done_file=done_file(spec),
         oom_killed=killed,
         # A keeper that could not even write its files says nothing; then the disk is asked.
-        disk_full=scarce(spec) if not left or any(sign in said for sign in _NO_SPACE) else None,
+        disk_full=scarce(spec) if left is None or any(sign in said for sign in _NO_SPACE) else None,
         data_gone=data_gone(spec),
-        resumed_from=launch.get("resume"),
+        resumed_from=launch.resume,
     )
 
 
@@ -87,9 +86,9 @@ def _guilty(error: ErrorRecord | None, end: torchrun.RankEnd | None, *, several:
     return None if end is None else end.rank
 
 
-def oom_killed(launch: dict[str, Any], before: int | None, pid: int | None = None) -> bool | None:
+def oom_killed(launch: LaunchRecord, before: int | None, pid: int | None = None) -> bool | None:
     """Whether the kernel's out-of-memory killer ended a trainer, or its rank `pid`, that has died of SIGKILL."""
-    now, who = oom_kills(), proc.identity_from(launch.get("trainer"))
+    now, who = oom_kills(), launch.trainer
     more = None if now is None or before is None else now > before
     if more is False or who is None or not kernel_log.counts_our_pids():
         return more  # of the whole machine: somebody else's kill meanwhile cannot be told from ours
@@ -97,9 +96,9 @@ def oom_killed(launch: dict[str, Any], before: int | None, pid: int | None = Non
     return more if lines is None else kernel_log.names(lines, pid or who.pid)
 
 
-def kernel_lines(launch: dict[str, Any]) -> list[str] | None:
+def kernel_lines(launch: LaunchRecord) -> list[str] | None:
     """What the kernel said since an attempt began; None when that may not be read."""
-    who = proc.identity_from(launch.get("trainer"))
+    who = launch.trainer
     if who is None or who.boot != proc.boot_id():
         return None
     found = kernel_log.telling_lines(kernel_log.began_s(who))

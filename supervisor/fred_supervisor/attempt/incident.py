@@ -1,5 +1,7 @@
 """Incident files: what a failure was, and what came of it."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -7,24 +9,27 @@ from typing import Any, Final
 from fred_supervisor.attempt import code_state, evidence
 from fred_supervisor.contract.checkpoint import CheckpointFile
 from fred_supervisor.contract.files import now_text, read_json
+from fred_supervisor.linux.text_io import printable, printable_lines
 from fred_supervisor.policy.actions import Report
+from fred_supervisor.store.attempt_files import read_launch
 from fred_supervisor.store.checkpoints import lost_steps
 from fred_supervisor.store.heartbeats import rank_beats
+from fred_supervisor.store.journal import Incident
 from fred_supervisor.store.layout import RunDir
 from fred_supervisor.store.monitor_ring import read_ring, ring_path
+from fred_supervisor.store.monitor_sample import MonitorSample
 from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.words.sentences import sentence
-from fred_supervisor.words.terminal_text import printable, printable_lines
 
 
-def document(
+def incident_of(
     report: Report,
     *,
     number: int,
     resume: CheckpointFile | None,
-    sample: dict[str, Any] | None,
+    sample: MonitorSample | None,
     spec: RunSpec,
-) -> dict[str, Any]:
+) -> Incident:
     """One incident, as the contract has it.
 
     `resume` is where the next attempt starts from, `sample` what the monitor has seen last.
@@ -33,43 +38,42 @@ def document(
     beat, error = seen.beat, seen.error
     folder = spec.dir.attempt(seen.attempt)
     told = evidence.document(seen, folder.output, end=seen.stacks_at)
-    return {
-        "id": number,
-        "kind": found.kind,
-        "cause": printable(sentence(found.message)),
-        "at": now_text(),
-        "attempt": seen.attempt,
-        "exit_code": seen.exit_code,
-        "signal": seen.signal,
-        "section": (error.section if error else None) or (beat.section if beat else None),
-        "phase": (error.phase if error else None) or (beat.phase if beat else None),
-        "epoch": beat.epoch if beat else None,
-        "step": beat.step if beat else None,
-        "lost_steps": lost_steps(beat, resume),
-        "checkpoint": None if resume is None else str(resume.path),
-        "action": printable(sentence(report.action)),
-        "recovered_after_s": None,
-        "evidence": {
+    return Incident(
+        id=number,
+        kind=found.kind,
+        cause=printable(sentence(found.message)),
+        at=now_text(),
+        attempt=seen.attempt,
+        exit_code=seen.exit_code,
+        signal=seen.signal,
+        section=(error.section if error else None) or (beat.section if beat else None),
+        phase=(error.phase if error else None) or (beat.phase if beat else None),
+        epoch=beat.epoch if beat else None,
+        step=beat.step if beat else None,
+        lost_steps=lost_steps(beat, resume),
+        checkpoint=None if resume is None else str(resume.path),
+        action=printable(sentence(report.action)),
+        recovered_after_s=None,
+        evidence={
             **told,
             "facts": {"cause": found.message.document(), "action": report.action.document()},
             "ranks": _ranks(folder.heartbeat),
             "stacks": printable_lines(seen.stacks) or None,
             "memory": _memory(sample),
             "minutes_before": minutes_before(spec.dir),
-            "kernel": evidence.kernel_lines(read_json(folder.launch) or {}),
+            "kernel": evidence.kernel_lines(read_launch(folder)),
             "code_changes": code_state.changes(read_json(spec.dir.attempt(1).code), read_json(folder.code)) or None,
         },
-    }
+    )
 
 
-def recovered(incidents: list[dict[str, Any]], now: datetime) -> list[dict[str, Any]]:
+def recovered(incidents: Iterable[Incident], now: datetime) -> list[Incident]:
     """The incidents that are over now that training has passed its furthest point again, with the time it took."""
-    changed = []
-    for incident in incidents:
-        if incident.get("recovered_after_s") is None and isinstance(incident.get("at"), str):
-            since = now - datetime.fromisoformat(incident["at"])
-            changed.append({**incident, "recovered_after_s": round(since.total_seconds(), 1)})
-    return changed
+    return [
+        replace(incident, recovered_after_s=round(now.timestamp() - incident.at_s, 1))
+        for incident in incidents
+        if incident.recovered_after_s is None and incident.at_s is not None
+    ]
 
 
 def _ranks(path: Path) -> list[dict[str, Any]] | None:
@@ -80,17 +84,13 @@ def _ranks(path: Path) -> list[dict[str, Any]] | None:
     return [{"rank": rank, **evidence.heartbeat_document(beat)} for rank, beat in beats.items()]
 
 
-def _memory(sample: dict[str, Any] | None) -> dict[str, Any] | None:
+def _memory(sample: MonitorSample | None) -> dict[str, Any] | None:
     """Of host and GPUs, as it was shortly before the end; None when nobody has looked."""
     if sample is None:
         return None
-    host = sample.get("host") or {}
-    gpus = [
-        {key: gpu.get(key) for key in ("uuid", "used_mib", "total_mib", "trainer_mib")}
-        for gpu in sample.get("gpus") or []
-    ]
+    gpus = [{key: getattr(gpu, key) for key in ("uuid", "used_mib", "total_mib", "trainer_mib")} for gpu in sample.gpus]
     keys = ("memory_available_mib", "memory_total_mib", "cgroup_memory_mib", "cgroup_limit_mib", "trainer_rss_mib")
-    return {"time": sample.get("time"), "host": {key: host.get(key) for key in keys}, "gpus": gpus}
+    return {"time": sample.time, "host": {key: getattr(sample.host, key) for key in keys}, "gpus": gpus}
 
 
 _SPAN_S: Final = 300.0

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from fred_supervisor.attempt.stack_dump import StackDumper
 from fred_supervisor.contract import environment, heartbeat
-from fred_supervisor.contract.files import now_text, read_file, read_json, write_json
+from fred_supervisor.contract.files import now_text, read_file, write_json
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.proc import Identity
 from fred_supervisor.policy.hang import HangFacts, ProcessFacts, parse_stacks, why_stuck
 from fred_supervisor.policy.message import Message
 from fred_supervisor.policy.watch import HeartbeatReading
+from fred_supervisor.store.attempt_files import read_launch
 from fred_supervisor.store.checkpoints import modified_ns
 from fred_supervisor.store.run_spec import RunSpec
 
@@ -60,10 +61,10 @@ class LiveAttempt:
 
     def read_trainer(self) -> None:
         """Who the trainer is, from what the keeper wrote."""
-        launch = read_json(self.folder.launch) or {}
-        self.trainer = proc.identity_from(launch.get("trainer"))
-        group = launch.get("cgroup")
-        self.cgroup = group if isinstance(group, str) and Path(group).name.startswith("fred-") else None
+        launch = read_launch(self.folder)
+        self.trainer = launch.trainer
+        ours = launch.cgroup is not None and Path(launch.cgroup).name.startswith("fred-")
+        self.cgroup = launch.cgroup if ours else None
 
     def write_launch(self) -> None:
         """Who they are, anew, after the folder was deleted. Raises OSError."""

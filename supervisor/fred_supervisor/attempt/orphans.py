@@ -4,14 +4,15 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable
-from typing import Any
+from dataclasses import asdict, replace
 
 from fred_supervisor.attempt.live_attempt import LiveAttempt
 from fred_supervisor.contract import environment
-from fred_supervisor.contract.files import now_text, read_json, write_json
+from fred_supervisor.contract.files import now_text, write_json
 from fred_supervisor.linux import cgroup, proc
 from fred_supervisor.linux.text_io import complain
 from fred_supervisor.policy.state import Survivor
+from fred_supervisor.store.attempt_files import ExitRecord, read_exit
 from fred_supervisor.store.run_spec import RunSpec
 
 
@@ -53,13 +54,13 @@ class Orphans:
     def write_exit(attempt: LiveAttempt) -> None:
         """Say how the trainer ended, in place of its dead keeper."""
         status = attempt.status
-        left: dict[str, Any] = {"exit_code": None, "signal": None, "time": now_text(), "survivors": []}
+        left = ExitRecord(time=now_text())
         if status is not None and os.WIFEXITED(status):
-            left["exit_code"] = os.WEXITSTATUS(status)
+            left = replace(left, exit_code=os.WEXITSTATUS(status))
         elif status is not None:
-            left["signal"] = os.WTERMSIG(status)
+            left = replace(left, signal=os.WTERMSIG(status))
         try:
-            write_json(attempt.folder.exit, left)
+            write_json(attempt.folder.exit, asdict(left))
         except OSError as error:
             complain(f"exit.json: {error}; how the trainer ended is lost")
 
@@ -75,5 +76,5 @@ class Orphans:
         """The survivors of a trainer that has ended by itself while its keeper cannot end the rest."""
         if attempt.keeper is None or attempt.trainer is None or proc.alive(attempt.trainer):
             return ()
-        named = (read_json(attempt.folder.exit) or {}).get("survivors")
-        return self.survivors(attempt) if named else ()
+        left = read_exit(attempt.folder)
+        return self.survivors(attempt) if left is not None and left.survivors else ()

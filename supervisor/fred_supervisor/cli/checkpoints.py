@@ -4,18 +4,17 @@ import contextlib
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from fred_supervisor.cli.common.command_error import CommandParser
 from fred_supervisor.cli.common.find_run import add_run, find_run
 from fred_supervisor.cli.common.view import aligned, span
 from fred_supervisor.contract.checkpoint import CheckpointFile, list_checkpoints, why_invalid
 from fred_supervisor.contract.exit_codes import CommandExit
-from fred_supervisor.contract.files import read_json
 from fred_supervisor.store.checkpoints import foreign_checkpoints, why_not_whole
 from fred_supervisor.store.run_spec import RunSpec
-from fred_supervisor.store.state_file import history_from
+from fred_supervisor.store.state_file import read_state
 
 
 def main(argv: Sequence[str]) -> int:
@@ -32,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
     spec = find_run(given.name, given.run_dir)
     rows = checkpoint_rows(spec, phase=given.phase, verify=given.verify)
     if given.json:
-        print(json.dumps(rows, allow_nan=False))
+        print(json.dumps([asdict(row) for row in rows], allow_nan=False))
     elif not rows:
         print(f"{spec.name}: no checkpoint.")
     else:
@@ -41,20 +40,41 @@ def main(argv: Sequence[str]) -> int:
     return CommandExit.OK
 
 
-def checkpoint_rows(spec: RunSpec, *, phase: str | None, verify: bool) -> list[dict[str, Any]]:
+@dataclass(frozen=True, kw_only=True)
+class CheckpointRow:
+    """One checkpoint, as `checkpoints --json` has it. What is not known is None."""
+
+    path: str
+    phase: str | None
+    epoch: int | None
+    step: int | None
+    samples: int | None
+    age_s: float | None
+    size: int | None
+    """Bytes."""
+    loss: float | None
+    map50: float | None
+    valid: bool
+    reason: str | None
+    """Why it is not valid."""
+    blamed: bool
+    chosen: bool = False
+    """A relaunch would use it."""
+
+
+def checkpoint_rows(spec: RunSpec, *, phase: str | None, verify: bool) -> list[CheckpointRow]:
     """Newest first. `valid` without `verify` means that size and sidecar fit; digests are not computed."""
     run_dir = Path(spec.run_dir)
     foreign = spec.checkpoints
     every = list_checkpoints(run_dir) if foreign is None else foreign_checkpoints(run_dir, foreign)
-    blamed = history_from(read_json(spec.dir.state) or {}).overrides.blamed
+    blamed = read_state(spec.dir).history.overrides.blamed
     rows = [_row(f, blamed=blamed, verify=verify, foreign=foreign is not None) for f in every]
-    chosen = next((r for r in rows if r["valid"] and not r["blamed"]), next((r for r in rows if r["valid"]), None))
-    if chosen is not None:
-        chosen["chosen"] = True
-    return [row for row in rows if phase is None or row["phase"] == phase]
+    valid = sorted((row for row in rows if row.valid), key=lambda row: row.blamed)  # stable: the newest first
+    rows = [replace(row, chosen=row is valid[0]) if valid else row for row in rows]
+    return [row for row in rows if phase is None or row.phase == phase]
 
 
-def _row(found: CheckpointFile, *, blamed: tuple[str, ...], verify: bool, foreign: bool) -> dict[str, Any]:
+def _row(found: CheckpointFile, *, blamed: tuple[str, ...], verify: bool, foreign: bool) -> CheckpointRow:
     sidecar = found.sidecar
     reason = why_not_whole(found.path, quick=not verify) if foreign else why_invalid(found, quick=not verify)
     size: int | None = None
@@ -62,37 +82,36 @@ def _row(found: CheckpointFile, *, blamed: tuple[str, ...], verify: bool, foreig
     with contextlib.suppress(OSError):
         now = found.path.stat()
         size, age_s = now.st_size, round(max(0.0, time.time() - now.st_mtime), 1)
-    return {
-        "path": str(found.path),
-        "phase": found.phase,
-        "epoch": found.epoch,
-        "step": sidecar.step if sidecar else None,
-        "samples": sidecar.samples if sidecar else None,
-        "age_s": age_s,
-        "size": size,
-        "loss": sidecar.loss if sidecar else None,
-        "map50": sidecar.map50 if sidecar else None,
-        "valid": reason is None,
-        "reason": reason,
-        "blamed": str(found.path) in blamed,
-        "chosen": False,
-    }
+    return CheckpointRow(
+        path=str(found.path),
+        phase=found.phase,
+        epoch=found.epoch,
+        step=sidecar.step if sidecar else None,
+        samples=sidecar.samples if sidecar else None,
+        age_s=age_s,
+        size=size,
+        loss=sidecar.loss if sidecar else None,
+        map50=sidecar.map50 if sidecar else None,
+        valid=reason is None,
+        reason=reason,
+        blamed=str(found.path) in blamed,
+    )
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+def _cells(row: CheckpointRow) -> tuple[str, ...]:
     def text(value: object, form: str = "") -> str:
         return "-" if value is None else format(value, form)
 
-    state = row["reason"] or ("blamed" if row["blamed"] else "valid")
+    state = row.reason or ("blamed" if row.blamed else "valid")
     return (
-        ">" if row["chosen"] else "",
-        row["path"].rpartition("/")[2],
-        text(row["phase"]),
-        text(row["epoch"]),
-        text(row["step"]),
-        "-" if row["age_s"] is None else span(row["age_s"]),
-        "-" if row["size"] is None else f"{row['size'] / 2**20:.1f}",
-        text(row["loss"], ".4g"),
-        text(row["map50"], ".3f"),
+        ">" if row.chosen else "",
+        row.path.rpartition("/")[2],
+        text(row.phase),
+        text(row.epoch),
+        text(row.step),
+        "-" if row.age_s is None else span(row.age_s),
+        "-" if row.size is None else f"{row.size / 2**20:.1f}",
+        text(row.loss, ".4g"),
+        text(row.map50, ".3f"),
         state,
     )

@@ -9,15 +9,16 @@ from typing import Any, Final
 from fred_supervisor.cli.common.command_error import CommandError
 from fred_supervisor.cli.common.find_run import find_run
 from fred_supervisor.cli.common.options import parser as start_parser
-from fred_supervisor.cli.common.settings_layers import POLICY_OF, keys, layered, policy_fields
+from fred_supervisor.cli.common.settings_layers import keys, layered, policy_fields
+from fred_supervisor.cli.common.start_flags import BY_KEY as START_FLAGS
 from fred_supervisor.cli.common.view import aligned
-from fred_supervisor.cli.start import addresses, asked_for
+from fred_supervisor.cli.start.requested_run import addresses, requested_run
 from fred_supervisor.contract.builtin.flags import BY_KEY, normalise
 from fred_supervisor.contract.exit_codes import CommandExit
+from fred_supervisor.linux.text_io import printable
 from fred_supervisor.store import lock
 from fred_supervisor.store.registry import known_runs
 from fred_supervisor.store.run_spec import RunSpec
-from fred_supervisor.words.terminal_text import printable
 
 _EPILOG: Final = """\
 examples:
@@ -28,9 +29,6 @@ With the NAME of a run, or without anything while one run is live: what holds fo
 `start` would use with them. A flag outranks the environment (FRED_SUPERVISE_ and the key in capitals), that outranks
 the file, that what the run was started with before, that the default.
 """
-_FOR_ONCE: Final = ("resume", "phase", "drill")
-"""Held for one start, and are not kept."""
-_SECRET: Final = ("notify", "on_event", "ping")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -66,25 +64,25 @@ def _of_run(name: str, run_dir: str | None) -> RunSpec:
 
 def _document(given: dict[str, Any], *, recorded: RunSpec | None) -> dict[str, Any]:
     parser = start_parser()
-    sections = keys(given)
+    sections = keys()
     if recorded is not None:
         values = {**given, "policy": {}, "sources": {}}
         spec = recorded
     else:
         values = layered(given, parser)
-        spec, _ = asked_for(values, values["command"])
+        spec, _ = requested_run(values, values["command"])
     settings = asdict(spec.settings())
     to = asdict(addresses(values, spec))
 
     def value(key: str) -> Any:
-        if key in _SECRET:
+        if key in START_FLAGS and START_FLAGS[key].secret:
             count = len(to[key] or ()) if key == "notify" else int(to[key] is not None)
             return f"{count} set" if count else None
         if key == "command":
             return None if spec.command is None else shlex.join(spec.command)
-        if key in POLICY_OF:
-            found = [settings[name] for name in POLICY_OF[key]]
-            return not found[0] if key == "no_halve" else found[0] if len(found) == 1 else found
+        if key in START_FLAGS and START_FLAGS[key].fields:
+            flag = START_FLAGS[key]
+            return flag.from_fields(*(settings[name] for name in flag.fields))
         if key == "gpu_memory":
             return None if spec.gpu_memory_mib is None else f"{spec.gpu_memory_mib}MiB"
         return settings[key] if key in policy_fields() else getattr(spec, key, None)
@@ -94,11 +92,12 @@ def _document(given: dict[str, Any], *, recorded: RunSpec | None) -> dict[str, A
         fallback = "default" if found == default or key not in spec.flags else "an earlier start"
         return {"value": found, "source": spec.sources.get(key, fallback)}
 
+    kept = [key for key in sections["supervisor"] if key not in START_FLAGS or not START_FLAGS[key].once]
     return {
         "name": spec.name,
         "run_dir": spec.run_dir,
         "command": spec.command,
-        "supervisor": {key: entry(key, value(key)) for key in sections["supervisor"] if key not in _FOR_ONCE},
+        "supervisor": {key: entry(key, value(key)) for key in kept},
         "trainer": {
             key: entry(key, spec.modality if key == "modality" else spec.flag(key)) for key in sections["trainer"]
         },
@@ -126,6 +125,4 @@ def _toml(value: Any) -> str:
         return "{ " + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + " }" if value else "{}"
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         return json.dumps(value)
-    if isinstance(value, list | tuple):  # of numbers: FIRST:MAX
-        return json.dumps(":".join(f"{each:g}" for each in value))
     return json.dumps(value)

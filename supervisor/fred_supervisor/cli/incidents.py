@@ -4,6 +4,7 @@ import json
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 from fred_supervisor.cli.common.command_error import CommandError, CommandParser
@@ -11,8 +12,8 @@ from fred_supervisor.cli.common.find_run import find_run
 from fred_supervisor.cli.common.terminal import PLAIN, TerminalStyle, columns
 from fred_supervisor.cli.common.view import age_s, local_time, lost_text, span
 from fred_supervisor.contract.exit_codes import CommandExit
-from fred_supervisor.store.journal import Journal
-from fred_supervisor.words.terminal_text import printable
+from fred_supervisor.linux.text_io import printable
+from fred_supervisor.store.journal import Incident, Incidents
 
 _WIDEST: Final = 100
 _LABEL: Final = 10
@@ -41,23 +42,22 @@ def main(argv: Sequence[str]) -> int:
     given = parser.parse_args(argv)
     name, number = _name_and_number(given.words)
     spec = find_run(name, given.run_dir)
-    found = Journal(spec.dir).incidents()
-    if number is not None:
-        found = [incident for incident in found if incident.get("id") == number]
-        if not found:
-            raise CommandError(
-                CommandExit.REFUSED, f"{spec.name} has no incident {number}; without a number all are listed"
-            )
+    incidents = Incidents(spec.dir)
+    found = list(incidents) if number is None else [one for one in (incidents.read(number),) if one is not None]
+    if number is not None and not found:
+        raise CommandError(
+            CommandExit.REFUSED, f"{spec.name} has no incident {number}; without a number all are listed"
+        )
     ink = TerminalStyle.of(sys.stdout)
     if given.json:
-        print(json.dumps(found, allow_nan=False))
+        print(json.dumps([asdict(incident) for incident in found], allow_nan=False))
     elif number is not None:
         print("\n".join(whole(found[0], name=spec.name, ink=ink)))
     elif not found:
         print(f"{spec.name}: no incident.")
     else:
         print("\n\n".join("\n".join(short(incident, ink=ink)) for incident in found))
-        print(f"\n`fred-supervise incidents {spec.name} {found[-1]['id']}` shows the last one with its evidence.")
+        print(f"\n`fred-supervise incidents {spec.name} {found[-1].id}` shows the last one with its evidence.")
     return CommandExit.OK
 
 
@@ -73,26 +73,26 @@ def _name_and_number(words: list[str]) -> tuple[str | None, int | None]:
     return (words[0] if words else None), None
 
 
-def short(incident: dict[str, Any], *, ink: TerminalStyle = PLAIN, width: int | None = None) -> list[str]:
+def short(incident: Incident, *, ink: TerminalStyle = PLAIN, width: int | None = None) -> list[str]:
     """Three lines or so."""
     width = min(_WIDEST, width or columns())
-    ago = age_s(incident.get("at"))
-    when = local_time(incident.get("at")) + ("" if ago is None else f"  ({span(ago)} ago)")
+    ago = age_s(incident.at)
+    when = local_time(incident.at) + ("" if ago is None else f"  ({span(ago)} ago)")
     where = _where(incident)
-    head = f"{incident['id']:>3}  {ink('bold red', str(incident.get('kind')))}  {when}{f'  {where}' if where else ''}"
-    body = f"{incident.get('cause')} {incident.get('action')} {lost_text(incident.get('lost_steps'))}"
-    if (recovered := incident.get("recovered_after_s")) is not None:
+    head = f"{incident.id:>3}  {ink('bold red', str(incident.kind))}  {when}{f'  {where}' if where else ''}"
+    body = f"{incident.cause} {incident.action} {lost_text(incident.lost_steps)}"
+    if (recovered := incident.recovered_after_s) is not None:
         body += f" Past that point again after {span(recovered)}."
     return [head, *_wrap(body, width, "     ")]
 
 
-def whole(incident: dict[str, Any], *, name: str, ink: TerminalStyle = PLAIN, width: int | None = None) -> list[str]:
+def whole(incident: Incident, *, name: str, ink: TerminalStyle = PLAIN, width: int | None = None) -> list[str]:
     """Everything, for a person who has just got up."""
     width = min(_WIDEST, width or columns())
-    recovered, ago = incident.get("recovered_after_s"), age_s(incident.get("at"))
+    recovered, ago = incident.recovered_after_s, age_s(incident.at)
     over = "not recovered yet" if recovered is None else f"training was past it again after {span(recovered)}"
-    kind = ink("bold red", str(incident.get("kind")))
-    lines = [f"Incident {incident['id']} of {ink('bold', printable(name))}: {kind}, {over}", ""]
+    kind = ink("bold red", str(incident.kind))
+    lines = [f"Incident {incident.id} of {ink('bold', printable(name))}: {kind}, {over}", ""]
 
     def entry(label: str, text: str) -> None:
         first = f"  {label:{_LABEL}}"
@@ -100,25 +100,25 @@ def whole(incident: dict[str, Any], *, name: str, ink: TerminalStyle = PLAIN, wi
         lines.append(ink("dim", first) + told[0][len(first) :])
         lines.extend(told[1:])
 
-    entry("when", local_time(incident.get("at")) + ("" if ago is None else f", {span(ago)} ago"))
-    section = f", in {incident['section']}" if incident.get("section") else ""
-    entry("where", f"{_where(incident) or 'before the first beat'}{section}, attempt {incident.get('attempt')}")
-    entry("why", str(incident.get("cause")))
-    entry("done", str(incident.get("action")))
-    checkpoint = incident.get("checkpoint")
+    entry("when", local_time(incident.at) + ("" if ago is None else f", {span(ago)} ago"))
+    section = f", in {incident.section}" if incident.section else ""
+    entry("where", f"{_where(incident) or 'before the first beat'}{section}, attempt {incident.attempt}")
+    entry("why", str(incident.cause))
+    entry("done", str(incident.action))
+    checkpoint = incident.checkpoint
     start = f"It goes on from {checkpoint.rpartition('/')[2]}." if checkpoint else "It begins from the beginning."
-    entry("lost", f"{lost_text(incident.get('lost_steps'))} {start}")
+    entry("lost", f"{lost_text(incident.lost_steps)} {start}")
     entry("ended by", ended_by(incident))
-    for text in memory_lines((incident.get("evidence") or {}).get("memory")):
+    for text in memory_lines(incident.evidence.get("memory")):
         entry("memory", text)
     for title, value in titled_evidence(incident):
         lines += ["", "  " + ink("bold", title), *(f"    {line}" for line in evidence_lines(value))]
     return lines
 
 
-def titled_evidence(incident: dict[str, Any]) -> list[tuple[str, Any]]:
+def titled_evidence(incident: Incident) -> list[tuple[str, Any]]:
     """What there is beyond the facts that are told in words, in the order in which one reads it."""
-    evidence = incident.get("evidence") or {}
+    evidence = incident.evidence or {}
     others = [key for key in evidence if key not in _TITLES and key not in _TOLD]
     keys = [*(key for key in _TITLES if key != "output"), *others, "output"]
     return [
@@ -128,18 +128,18 @@ def titled_evidence(incident: dict[str, Any]) -> list[tuple[str, Any]]:
     ]
 
 
-def _where(incident: dict[str, Any]) -> str:
-    phase = f"{incident['phase']} phase" if incident.get("phase") else None
-    epoch, step = incident.get("epoch"), incident.get("step")
+def _where(incident: Incident) -> str:
+    phase = f"{incident.phase} phase" if incident.phase else None
+    epoch, step = incident.epoch, incident.step
     parts = [phase, None if epoch is None else f"epoch {epoch}", None if step is None else f"step {step}"]
     return printable(", ".join(part for part in parts if part))
 
 
-def ended_by(incident: dict[str, Any]) -> str:
+def ended_by(incident: Incident) -> str:
     """How the process ended, in words."""
     import signal  # noqa: PLC0415 - for the names of signals only
 
-    number, code = incident.get("signal"), incident.get("exit_code")
+    number, code = incident.signal, incident.exit_code
     if isinstance(number, int):
         names = {each.value: each.name for each in signal.Signals}
         return f"signal {number} ({names.get(number, 'unknown')})"

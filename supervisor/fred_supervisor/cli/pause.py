@@ -11,6 +11,6 @@ def main(argv: Sequence[str]) -> int:
         argv,
         Request.PAUSE,
         description="Have the trainer save a checkpoint and let go of the GPU; `resume` goes on from there.",
-        refuse=lambda status: "is paused already" if status["state"] == "paused" else None,
-        reached=lambda _, now: now["state"] in ("paused", "completed", "failed"),
+        refuse=lambda status: "is paused already" if status.state == "paused" else None,
+        reached=lambda _, now: now.state in ("paused", "completed", "failed"),
     )

@@ -11,12 +11,9 @@ def main(argv: Sequence[str]) -> int:
         argv,
         Request.RESTART,
         description="Have the trainer save and leave, and relaunch it under the same supervisor; costs no budget.",
-        refuse=lambda status: "is paused; `resume` goes on" if status["state"] == "paused" else None,
+        refuse=lambda status: "is paused; `resume` goes on" if status.state == "paused" else None,
         reached=lambda before, now: (
-            (
-                now["trainer"] is not None
-                and (before["trainer"] is None or now["trainer"]["attempt"] > before["trainer"]["attempt"])
-            )
-            or now["state"] in ("completed", "failed")
+            (now.trainer is not None and (before.trainer is None or now.trainer.attempt > before.trainer.attempt))
+            or now.state in ("completed", "failed")
         ),
     )

@@ -11,8 +11,6 @@ def main(argv: Sequence[str]) -> int:
         argv,
         Request.RESUME,
         description="Go on with a paused run from its newest checkpoint (and with a waiting one at once).",
-        refuse=lambda status: (
-            None if status["state"] in ("paused", "waiting") else f"is not paused: it is {status['state']}"
-        ),
-        reached=lambda _, now: now["trainer"] is not None or now["state"] in ("completed", "failed"),
+        refuse=lambda status: None if status.state in ("paused", "waiting") else f"is not paused: it is {status.state}",
+        reached=lambda _, now: now.trainer is not None or now.state in ("completed", "failed"),
     )

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 from fred_supervisor.cli.common.command_error import CommandError, CommandParser
 from fred_supervisor.cli.common.find_run import add_run, find_run
@@ -17,7 +17,7 @@ from fred_supervisor.linux.text_io import tail
 from fred_supervisor.store.layout import last_attempt
 from fred_supervisor.store.registry import known_runs
 from fred_supervisor.store.run_spec import RunSpec
-from fred_supervisor.store.status import LIVE_STATES, status_document
+from fred_supervisor.store.status import RunStatus, read_status
 
 _REDRAW_S: Final = 1.0
 _SAID_BYTES: Final = 4096
@@ -38,39 +38,39 @@ def main(argv: Sequence[str]) -> int:
         "Exit code 0 of a live run, 3 of a completed or stopped one, 93 of a failed one.",
     )
     add_run(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON document, for programs")
+    parser.add_argument("--json", action="store_true", help="one JSON status, for programs")
     parser.add_argument("--watch", action="store_true", help="redraw until the run has ended")
     given = parser.parse_args(argv)
     if given.name is None and given.run_dir is None:
         return _all(as_json=given.json, watch=given.watch)
     spec = find_run(given.name, given.run_dir)
     if given.json:
-        document = status_document(spec)
-        print(json.dumps(document, allow_nan=False))
+        status = read_status(spec)
+        print(json.dumps(status.document(), allow_nan=False))
     elif given.watch:
-        document = _watch(spec)
+        status = _watch(spec)
     else:
-        document = status_document(spec)
-        print("\n".join(_lines(spec, document)))
-    return _exit_code(document)
+        status = read_status(spec)
+        print("\n".join(_lines(spec, status)))
+    return _exit_code(status)
 
 
-def _lines(spec: RunSpec, document: dict[str, Any]) -> list[str]:
-    return run_lines(document, ink=TerminalStyle.of(sys.stdout), says=_last_words(spec, document))
+def _lines(spec: RunSpec, status: RunStatus) -> list[str]:
+    return run_lines(status, ink=TerminalStyle.of(sys.stdout), says=_last_words(spec, status))
 
 
-def _last_words(spec: RunSpec, document: dict[str, Any]) -> str | None:
+def _last_words(spec: RunSpec, status: RunStatus) -> str | None:
     """The last line of output of a trainer that does not train yet."""
-    if document["progress"]["epoch"] is not None or document["trainer"] is None:
+    if status.progress.epoch is not None or status.trainer is None:
         return None
     text = tail(spec.dir.attempt(last_attempt(spec.dir)).output, size=_SAID_BYTES)
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), None)
 
 
 def _all(*, as_json: bool, watch: bool) -> int:
-    rows = [status_document(spec) for spec in known_runs()]
+    rows = [read_status(spec) for spec in known_runs()]
     if as_json:
-        print(json.dumps(rows, allow_nan=False))
+        print(json.dumps([row.document() for row in rows], allow_nan=False))
         return CommandExit.OK
     if not rows:
         raise CommandError(
@@ -81,29 +81,29 @@ def _all(*, as_json: bool, watch: bool) -> int:
         return CommandExit.OK
     with _screen() as draw:
         while True:
-            draw(table_lines([status_document(spec) for spec in known_runs()], ink=TerminalStyle.of(sys.stdout)))
+            draw(table_lines([read_status(spec) for spec in known_runs()], ink=TerminalStyle.of(sys.stdout)))
             if not _pause():
                 return CommandExit.OK
 
 
-def _exit_code(document: dict[str, Any]) -> CommandExit:
-    if document["state"] in LIVE_STATES:
+def _exit_code(status: RunStatus) -> CommandExit:
+    if status.live:
         return CommandExit.OK
-    return CommandExit.RUN_FAILED if document["state"] == "failed" else CommandExit.NOT_RUNNING
+    return CommandExit.RUN_FAILED if status.state == "failed" else CommandExit.NOT_RUNNING
 
 
-def _watch(spec: RunSpec) -> dict[str, Any]:
+def _watch(spec: RunSpec) -> RunStatus:
     """Redraw in place on a terminal; elsewhere, a line whenever something has changed."""
     if not sys.stdout.isatty():
         return _follow(spec)
     with _screen() as draw:
         while True:
-            document = status_document(spec)
-            draw(_lines(spec, document))
-            if document["state"] not in LIVE_STATES or not _pause():
+            status = read_status(spec)
+            draw(_lines(spec, status))
+            if not status.live or not _pause():
                 break
-    print("\n".join(_lines(spec, document)))  # stays on the screen that one comes back to
-    return document
+    print("\n".join(_lines(spec, status)))  # stays on the screen that one comes back to
+    return status
 
 
 def _pause() -> bool:
@@ -139,17 +139,17 @@ def _screen() -> Iterator[Callable[[list[str]], None]]:
         sys.stdout.flush()
 
 
-def _follow(spec: RunSpec) -> dict[str, Any]:
+def _follow(spec: RunSpec) -> RunStatus:
     told: tuple[object, ...] = ()
     while True:
-        document = status_document(spec)
-        progress, last = document["progress"], document["last_incident"]
-        now = (document["state"], progress["phase"], progress["epoch"], last["id"] if last else None)
+        status = read_status(spec)
+        progress, last = status.progress, status.last_incident
+        now = (status.state, progress.phase, progress.epoch, last.id if last else None)
         if now != told:
             if last is not None and now[-1] != (told[-1] if told else None):
-                print(f"incident {last['id']}: {last['cause']} {last['action']}", flush=True)
-            print("\n".join(line.strip() for line in _lines(spec, document)[:3]), flush=True)
+                print(f"incident {last.id}: {last.cause} {last.action}", flush=True)
+            print("\n".join(line.strip() for line in _lines(spec, status)[:3]), flush=True)
             told = now
-        if document["state"] not in LIVE_STATES:
-            return document
+        if not status.live:
+            return status
         time.sleep(_REDRAW_S)

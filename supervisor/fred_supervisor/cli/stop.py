@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 from fred_supervisor.cli.common.command_error import CommandError, CommandParser
+from fred_supervisor.cli.common.converters import seconds
 from fred_supervisor.cli.common.find_run import add_run, find_run
-from fred_supervisor.cli.common.options import seconds
 from fred_supervisor.cli.common.request import tell
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.linux import sd_notify
 from fred_supervisor.run.ending import stop
 from fred_supervisor.store.state_file import stop_limit_s
-from fred_supervisor.store.status import LIVE_STATES, status_document
+from fred_supervisor.store.status import LIVE_STATES, read_status
 
 _SLACK_S = 15.0
 """Beyond the supervisor's own grace: for its SIGKILL and the last files."""
@@ -28,9 +28,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="the status afterwards, as one JSON document")
     given = parser.parse_args(argv)
     spec = find_run(given.name, given.run_dir)
-    before = status_document(spec)
-    if before["state"] not in LIVE_STATES and before["trainer"] is None and not before["supervisor"]["alive"]:
-        raise CommandError(CommandExit.NOT_RUNNING, f"{spec.name} is not running: it is {before['state']}")
+    before = read_status(spec)
+    if before.state not in LIVE_STATES and before.trainer is None and not before.supervisor.alive:
+        raise CommandError(CommandExit.NOT_RUNNING, f"{spec.name} is not running: it is {before.state}")
     timeout_s = stop_limit_s(spec) + _SLACK_S if given.timeout is None else given.timeout
     sd_notify.tell(EXTEND_TIMEOUT_USEC=int((timeout_s + _SLACK_S) * 1e6))  # as ExecStop= of a service
     left = stop(spec, timeout_s)
@@ -39,6 +39,6 @@ def main(argv: Sequence[str]) -> int:
         raise CommandError(
             CommandExit.REFUSED, f"{spec.name}: process {pids} does not end on SIGKILL (stuck in the kernel)"
         )
-    after = status_document(spec)
+    after = read_status(spec)
     tell(after, as_json=given.json)
     return CommandExit.OK

@@ -3,10 +3,11 @@
 import os
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from fred_supervisor.contract.decode import decode
 from fred_supervisor.contract.files import read_json, sync_folder, write_json
 
 FORMAT_VERSION: Final = 1
@@ -79,32 +80,22 @@ def digest_of(path: Path) -> str:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
-def _sidecar_from(document: dict[str, Any] | None) -> CheckpointMeta | None:
-    if document is None:
+def _meta_from(document: object) -> CheckpointMeta | None:
+    """None where size, digest, version or place are garbled: the file speaks for itself then. The rest may be."""
+    found = decode(CheckpointMeta, document)
+    if found is None or not isinstance(document, dict):
         return None
-    known = {f.name for f in fields(CheckpointMeta)}
-    try:
-        sidecar = CheckpointMeta(**{key: value for key, value in document.items() if key in known})
-    except TypeError:
-        return None
-    numbers = (sidecar.epoch, sidecar.step, sidecar.samples)
-    sound = (
-        isinstance(sidecar.size, int)
-        and isinstance(sidecar.digest, str)
-        and isinstance(sidecar.format_version, int)
-        and isinstance(sidecar.session, int)
-        and all(n is None or isinstance(n, int) for n in numbers)
-    )
-    return sidecar if sound else None
+    told = (document.get("format_version", FORMAT_VERSION), document.get("session", 0))
+    return found if told == (found.format_version, found.session) else None
 
 
 def read_sidecar(checkpoint: Path) -> CheckpointMeta | None:
     """What lies beside `checkpoint` and fits the file; None when there is nothing that makes sense."""
     document = read_json(sidecar_path(checkpoint))
-    sidecar = _sidecar_from(document)
-    if sidecar is None or document is None:
+    sidecar = _meta_from(document)
+    if sidecar is None:
         return None
-    before = _sidecar_from(document.get("replaces"))
+    before = _meta_from(sidecar.replaces)
     if before is None:
         return sidecar
     try:
@@ -222,7 +213,7 @@ def why_invalid(found: CheckpointFile, *, quick: bool = False) -> str | None:
         if sidecar.finite is False:
             return "has weights that are not finite"
         if not quick and digest_of(path) != sidecar.digest:
-            before = _sidecar_from((read_json(sidecar_path(path)) or {}).get("replaces"))
+            before = _meta_from(sidecar.replaces)
             if before is None or before.size != size or digest_of(path) != before.digest:
                 return "does not match the digest of its sidecar"
     except OSError as error:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
+from fred_supervisor.contract.decode import decode
 from fred_supervisor.contract.files import read_json, write_json
 
 
@@ -17,6 +18,8 @@ class ErrorKind(StrEnum):
     """The machine's memory did not suffice."""
     NAN_LOSS = "nan_loss"
     """Loss or gradients were not finite."""
+    LEARNING = "learning"
+    """A part of the model is dead: its numbers are finite, and it cannot learn."""
     DATA = "data"
     """The data set is missing, unreadable or of another form than expected."""
     CHECKPOINT = "checkpoint"
@@ -118,25 +121,4 @@ def record_error(
 
 def read_error(path: Path) -> ErrorRecord | None:
     """The record in `path`, or None when there is none that makes sense. Unknown keys are ignored."""
-    found = read_json(path)
-    if found is None or found.get("kind") not in tuple(ErrorKind) or not isinstance(found.get("message"), str):
-        return None
-
-    def text(key: str) -> str | None:
-        return found[key] if isinstance(found.get(key), str) else None
-
-    def number(key: str) -> int | None:
-        value = found.get(key)
-        return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-    return ErrorRecord(
-        kind=ErrorKind(found["kind"]),
-        message=found["message"],
-        traceback=text("traceback") or "",
-        section=text("section"),
-        phase=text("phase"),
-        epoch=number("epoch"),
-        step=number("step"),
-        rank=number("rank") or 0,
-        time=text("time") or "",
-    )
+    return decode(ErrorRecord, read_json(path))

@@ -75,10 +75,11 @@ def read_file(path: AnyPath, size: int = -1) -> tuple[bytes, os.stat_result]:
     Never waits: what should be a file may have become a FIFO.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(fd)  # here, for `open` refuses a folder and leaves it open
+        raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
     with open(fd, "rb") as file:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
         return file.read(size), found
 
 

@@ -2,13 +2,13 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from fred_supervisor.gpu import inventory
 from fred_supervisor.gpu.claims import GpuClaims
 from fred_supervisor.monitor.client import MonitorClient
 from fred_supervisor.policy.admission import Admit, Deny, GpuNeed, choose
-from fred_supervisor.store.monitor_sample import newest_sample
+from fred_supervisor.store.monitor_sample import MonitorSample, newest_sample
 from fred_supervisor.store.run_spec import RunSpec
 
 _FIRST_S: Final = 15.0
@@ -17,6 +17,8 @@ _AGAIN_S: Final = 3.0
 """For one more sample of a monitor that has given some; it cuts off a call that hangs after 1.5 s."""
 _TO_COME: Final = frozenset({"starting", "released"})
 """States of the driver after which a sample still follows."""
+SILENT: Final = MonitorSample()
+"""The answer where nobody answers."""
 
 
 class SampleRequest:
@@ -30,19 +32,18 @@ class SampleRequest:
         self._asked_s = time.monotonic()
         self._until_s = self._asked_s + limit_s
         monitor.want(self._asked_s)
-        monitor.order(event="near")
+        monitor.send(event="near")
 
-    def answer(self) -> dict[str, Any] | None:
-        """The sample; None while it is to come; empty when there is none: the driver, or the monitor, is silent."""
+    def answer(self) -> MonitorSample | None:
+        """The sample; None while it is to come; one without GPUs when the driver, or the monitor, is silent."""
         sample = newest_sample(self._dir)
-        if sample is not None and (sample.get("sample_mono_s") or 0.0) >= self._asked_s:
-            state = sample["nvml"]["state"]
-            if state == "ok":
+        if sample is not None and (sample.sample_mono_s or 0.0) >= self._asked_s:
+            if sample.nvml.state == "ok":
                 return sample
-            if state not in _TO_COME:
-                return {}
+            if sample.nvml.state not in _TO_COME:
+                return SILENT
         given_up = time.monotonic() >= self._until_s or not self._monitor.coming(self._until_s)
-        return {} if given_up else None
+        return SILENT if given_up else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,16 +60,16 @@ class GpuRequest:
         sample = self.sample.answer()
         if sample is None:
             return None
-        if not sample:
+        if sample is SILENT:
             return Admit(uuids=self.need.before or self.need.named, blind=True)
         if inventory.named_gpus(self.spec) is None:
             return self._all_visible(sample)
-        known = [gpu["uuid"] for gpu in sample.get("gpus") or []]
+        known = [gpu.uuid for gpu in sample.gpus]
         owners = {uuid: owner for uuid in known if (owner := self.claims.other_owner(uuid)) is not None}
         return choose(self.need, inventory.gpus_of(sample, owners))
 
     @staticmethod
-    def _all_visible(sample: dict[str, Any]) -> Admit | Deny:
+    def _all_visible(sample: MonitorSample) -> Admit | Deny:
         """The trainer chooses by itself among what it sees: all of that must be fit for a launch."""
         seen = [gpu for gpu in inventory.gpus_of(sample, {}) if gpu.allowed and not gpu.split]
         verdict = choose(GpuNeed(named=tuple(gpu.uuid for gpu in seen)), seen) if seen else Admit()

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from fred_supervisor.contract.builtin.preflight import PhaseNeeds, read_preflight
 from fred_supervisor.contract.checkpoint import CheckpointFile
@@ -10,6 +10,7 @@ from fred_supervisor.policy.admission import Gpu, Holder
 from fred_supervisor.policy.cuda_visible import Device, resolve
 from fred_supervisor.policy.message import Message, Topic, say
 from fred_supervisor.policy.state import Overrides
+from fred_supervisor.store.monitor_sample import GpuProcess, GpuSample, MonitorSample
 from fred_supervisor.store.run_spec import RunSpec
 
 _LIBRARY: Final = "libnvidia-ml.so.1"
@@ -41,39 +42,38 @@ def named_gpus(spec: RunSpec) -> tuple[str, ...] | None:
     return None if several and spec.gpu is None else ()
 
 
-def gpus_of(sample: Mapping[str, Any], owners: Mapping[str, str]) -> list[Gpu]:
+def gpus_of(sample: MonitorSample, owners: Mapping[str, str]) -> list[Gpu]:
     """Every GPU and MIG device of a sample. `owners`: UUID → the other run that holds it."""
-    found = [gpu for gpu in sample.get("gpus") or [] if isinstance(gpu, dict)]
-    devices = [Device(uuid=gpu["uuid"], name=gpu["name"], parent=gpu["parent"]) for gpu in found]
+    devices = [Device(uuid=gpu.uuid, name=gpu.name, parent=gpu.parent) for gpu in sample.gpus]
     pci_order = os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
     seen = resolve(os.environ.get("CUDA_VISIBLE_DEVICES"), devices, pci_order=pci_order).uuids
-    parents = {gpu["parent"] for gpu in found}
+    parents = {gpu.parent for gpu in sample.gpus}
     return [
         Gpu(
-            uuid=gpu["uuid"],
-            index=gpu["index"],
-            mig=gpu["mig"],
-            allowed=seen is None or gpu["uuid"] in seen or gpu["parent"] in seen,
-            split=gpu["uuid"] in parents,
-            part=gpu["parent"] is not None,
-            free_mib=gpu["free_mib"],
-            total_mib=gpu["total_mib"],
-            holders=tuple(_holder(process) for process in gpu["processes"] or ()),
+            uuid=gpu.uuid,
+            index=gpu.index,
+            mig=gpu.mig,
+            allowed=seen is None or gpu.uuid in seen or gpu.parent in seen,
+            split=gpu.uuid in parents,
+            part=gpu.parent is not None,
+            free_mib=gpu.free_mib,
+            total_mib=gpu.total_mib,
+            holders=tuple(_holder(process) for process in gpu.processes or ()),
             trouble=_trouble(gpu),
-            taken_by=owners.get(gpu["uuid"]),
+            taken_by=owners.get(gpu.uuid),
         )
-        for gpu in found
+        for gpu in sample.gpus
     ]
 
 
-def _holder(process: Mapping[str, Any]) -> Holder:
-    return Holder(**{key: process[key] for key in ("pid", "user", "command", "mib", "ours")})
+def _holder(process: GpuProcess) -> Holder:
+    return Holder(pid=process.pid, user=process.user, command=process.command, mib=process.mib, ours=process.ours)
 
 
-def _trouble(gpu: Mapping[str, Any]) -> Message | None:
-    if gpu["hold"]:
-        return say(Topic.GPU_HEALTH, health=str(gpu["health"]), command=gpu["command"])
-    if str(gpu["uuid"]).startswith("GPU-unknown"):
+def _trouble(gpu: GpuSample) -> Message | None:
+    if gpu.hold:
+        return say(Topic.GPU_HEALTH, health=str(gpu.health), command=gpu.command)
+    if gpu.uuid.startswith("GPU-unknown"):
         return say(Topic.GPU_UNNAMED)
     return None
 

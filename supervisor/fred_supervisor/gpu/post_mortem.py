@@ -1,18 +1,18 @@
 """After an end: whether a GPU, or another process on it, is the reason."""
 
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from fred_supervisor.contract.error_file import ErrorKind
 from fred_supervisor.contract.exit_codes import TrainerExit
 from fred_supervisor.gpu import inventory
-from fred_supervisor.gpu.gpu_request import SampleRequest
+from fred_supervisor.gpu.gpu_request import SILENT, SampleRequest
 from fred_supervisor.monitor.client import MonitorClient
 from fred_supervisor.policy.admission import Gpu, blame
 from fred_supervisor.policy.cause import Evidence
 from fred_supervisor.policy.message import Topic, say
 from fred_supervisor.policy.state import Overrides
-from fred_supervisor.store.monitor_sample import newest_sample
+from fred_supervisor.store.monitor_sample import MonitorSample, newest_sample
 from fred_supervisor.store.run_spec import RunSpec
 
 _LIMIT_S: Final = 1.0
@@ -27,7 +27,7 @@ class PostMortem:
     ) -> None:
         self._spec = spec
         self._ended, self._uuids, self._overrides = ended, uuids, overrides
-        self._before = newest_sample(spec.dir) or {}
+        self._before = newest_sample(spec.dir) or SILENT
         self._request = SampleRequest(spec, monitor, limit_s=_LIMIT_S)
 
     @staticmethod
@@ -40,7 +40,7 @@ class PostMortem:
         after = self._request.answer()
         if after is None:
             return None
-        looks = [self._gpus(sample) for sample in (after, self._before) if sample.get("gpus")]
+        looks = [self._gpus(sample) for sample in (after, self._before) if sample.gpus]
         ill = next((gpu for gpu in (looks[0] if looks else ()) if gpu.trouble is not None), None)
         trouble = None if ill is None else say(Topic.GPU_TROUBLE, place=ill.place, trouble=ill.trouble)
         ended = replace(self._ended, gpu_trouble=trouble)
@@ -54,5 +54,5 @@ class PostMortem:
             return ended, None
         return replace(ended, gpu_others=blamed.message), blamed.need_mib
 
-    def _gpus(self, sample: dict[str, Any]) -> list[Gpu]:
+    def _gpus(self, sample: MonitorSample) -> list[Gpu]:
         return inventory.gpus_of_trainer(inventory.gpus_of(sample, {}), self._uuids)

@@ -1,6 +1,7 @@
 """The GPUs of one run, as its supervisor has them: asked for before a launch, held by it, examined after its end."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -100,10 +101,10 @@ class RunGpus:
 
     # -- while and after ----------------------------------------------------------------------------------------------
 
-    def adopt(self, environ: object) -> None:
+    def adopt(self, environ: Mapping[str, str]) -> None:
         """The attempt of a supervisor that is gone; `environ`: what its launch has recorded of its environment."""
-        visible = environ.get("CUDA_VISIBLE_DEVICES") if isinstance(environ, dict) else None
-        uuids = tuple(visible.split(",")) if isinstance(visible, str) else ()
+        visible = environ.get("CUDA_VISIBLE_DEVICES")
+        uuids = tuple(visible.split(",")) if visible else ()
         if self.possible and uuids and all(uuid.startswith(("GPU-", "MIG-")) for uuid in uuids):
             self.claim(uuids, shared=True)
 

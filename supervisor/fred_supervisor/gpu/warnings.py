@@ -1,12 +1,12 @@
 """What the monitor sees while the trainer runs, and what a person should know before it becomes a failure."""
 
 import time
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from fred_supervisor.policy.actions import Note
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.store.layout import RunDir
-from fred_supervisor.store.monitor_sample import newest_sample
+from fred_supervisor.store.monitor_sample import MonitorSample, newest_sample
 from fred_supervisor.words.sentences import sentence
 
 _LOOK_S: Final = 5.0
@@ -16,7 +16,7 @@ _DONE: Final = frozenset({"ok", "starting", "released", "no driver", "no GPU"})
 """States of the driver that hide nothing from anybody."""
 
 
-class Subject(NamedTuple):
+class WarningSubject(NamedTuple):
     """What a warning is about: told once while it stays the same."""
 
     event: JournalEvent
@@ -30,7 +30,7 @@ class GpuWarnings:
     def __init__(self, run: RunDir) -> None:
         self._run = run
         self._looked_s = float("-inf")
-        self._told: dict[Subject, Message] = {}
+        self._told: dict[WarningSubject, Message] = {}
 
     @property
     def text(self) -> str:
@@ -57,26 +57,26 @@ class GpuWarnings:
         return fresh
 
 
-def _warnings(sample: dict[str, Any]) -> list[tuple[Subject, Message]]:
-    nvml = sample["nvml"]
-    found: list[tuple[Subject, Message]] = []
-    if nvml["state"] not in _DONE:
-        found.append((Subject(JournalEvent.GPU_UNKNOWN), say(Topic.GPU_DRIVER, text=nvml["text"])))
-    for gpu in sample["gpus"]:
-        if not gpu["chosen"]:
+def _warnings(sample: MonitorSample) -> list[tuple[WarningSubject, Message]]:
+    nvml = sample.nvml
+    found: list[tuple[WarningSubject, Message]] = []
+    if nvml.state not in _DONE:
+        found.append((WarningSubject(JournalEvent.GPU_UNKNOWN), say(Topic.GPU_DRIVER, text=nvml.text)))
+    for gpu in sample.gpus:
+        if not gpu.chosen:
             continue
-        place = say(Topic.GPU_PLACE, index=gpu["index"], mig=None)
-        left_s = gpu["trainer_full_in_s"]
+        place = say(Topic.GPU_PLACE, index=gpu.index, mig=None)
+        left_s = gpu.trainer_full_in_s
         if left_s is not None and left_s < _SOON_S:
             full = say(
                 Topic.GPU_WILL_BE_FULL,
                 place=place,
-                trainer_mib=gpu["trainer_mib"],
-                total_mib=gpu["total_mib"],
+                trainer_mib=gpu.trainer_mib,
+                total_mib=gpu.total_mib,
                 minutes=max(1, round(left_s / 60)),
             )
-            found.append((Subject(JournalEvent.MEMORY_FORECAST, gpu["uuid"]), full))
-        if gpu["health"] != "ok" and gpu["used_mib"] is not None:
-            ill = say(Topic.GPU_HEALTH_AT, place=place, health=gpu["health"])
-            found.append((Subject(JournalEvent.GPU, gpu["uuid"], gpu["health"]), ill))
+            found.append((WarningSubject(JournalEvent.MEMORY_FORECAST, gpu.uuid), full))
+        if gpu.health not in (None, "ok") and gpu.used_mib is not None:
+            ill = say(Topic.GPU_HEALTH_AT, place=place, health=gpu.health)
+            found.append((WarningSubject(JournalEvent.GPU, gpu.uuid, gpu.health), ill))
     return found

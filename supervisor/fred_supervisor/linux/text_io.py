@@ -1,7 +1,8 @@
-"""Text out and in: a line to standard error, the end of a file."""
+"""Text out and in: a line to standard error, the end of a file, what is fit for a terminal."""
 
 import contextlib
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -23,3 +24,20 @@ def tail(path: Path, *, size: int = 65536, end: int | None = None) -> str:
             return file.read(min(size, end)).decode(errors="replace")
     except OSError:
         return ""
+
+
+_ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\^_])")
+"""What terminals obey: control sequences with parameters, titles and links, single letters (ECMA-48)."""
+
+
+def printable_lines(text: str) -> str:
+    """The same for text of several lines."""
+    return "\n".join(printable(line) for line in text.splitlines())
+
+
+def printable(text: str) -> str:
+    """Without colours and control characters: a trainer's output must not drive the reader's terminal."""
+    text = _ESCAPES.sub("", text) if "\x1b" in text else text
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -1,29 +1,29 @@
-"""The monitor: a process beside the supervisor that sees what the machine does, may hang or die, and decides nothing.
+"""The monitor: a process beside the supervisor that measures GPUs and host. It decides nothing, and may hang or die.
 
 The supervisor starts `python -m fred_supervisor.monitor`, writes to its standard input and reads one file.
 
-Standard input, one JSON object a line. The first says what to watch::
+Standard input holds one JSON object per line. The first says what to watch::
 
     {"run_dir": "/…/fred_rgb", "run_id": "…", "name": "rgb",
-     "period_s": 10,                        between two samples
+     "period_s": 10,                        from one sample to the next
      "quiet": ["mon-fri 08:00-19:00 Europe/Rome"],
-     "cuda_visible_devices": "0" | null,    what the trainer is given
+     "cuda_visible_devices": "0" | null,    of the trainer
      "cuda_device_order": "PCI_BUS_ID" | null,
-     "checkpoint_bytes": N | null}          else the size of the newest one
+     "checkpoint_bytes": N | null}          of the next checkpoint; null: as the newest one
 
-Then orders, any number, any combination of keys; what is not understood is passed over::
+Commands follow; a command may have several keys, and unknown keys are ignored::
 
-    {"event": "near"}          sample every second for a minute; probe an absent driver again at once
-    {"trainer": PID | null}    whose tree is "ours"
-    {"facts": {"images_per_s": …, "restarts": …, "beat_age_s": …}}    replace the last ones; for curves and metrics
-    {"cuda_visible_devices": "GPU-…" | null}    the next trainer is given other GPUs
+    {"event": "near"}          sample every second for a minute; try an absent driver again at once
+    {"trainer": PID | null}    the trainer; its tree is "ours"
+    {"facts": {"images_per_s": …, "restarts": …, "beat_age_s": …}}    replace the former ones; for curves and metrics
+    {"cuda_visible_devices": "GPU-…" | null}    of the next trainer
     {"release": true | false}  close NVML (an open one blocks a GPU reset), or open it again
 
-The end of input ends the monitor (exit 0; 78 for a bad first line), and so does SIGTERM.
+The monitor exits at the end of its input and after SIGTERM (exit code 0; 78 for a bad first line).
 
-`supervisor/monitor.json`, replaced with every sample. A reader first compares `boot`, then `mono_s` with its own
-CLOCK_MONOTONIC: older than three `period_s` and 5 s means that the monitor hangs or is dead, and that all of it is
-unknown. Null is "not known", with a text under the same key in `unknown`; it is never zero::
+Every sample replaces `supervisor/monitor.json`. A reader compares `boot`, then `mono_s` with its own CLOCK_MONOTONIC:
+when the file is older than three `period_s` and 5 s, the monitor hangs or is dead, and every value is unknown. Null
+means "not known", never zero; `unknown` has the reason under the same key::
 
     {"format": 1, "time": RFC 3339, "mono_s": 4021.5, "boot": "…", "pid": 4711, "run_id": "…", "period_s": 10.0,
      "sample_mono_s": 4021.4,                          of the GPU values
@@ -58,9 +58,9 @@ unknown. Null is "not known", with a text under the same key in `unknown`; it is
      "clock": {"steps", "last_step_s", "stopped_s", "suspended_s"},
      "trouble": [sentence]}                            files that cannot be written
 
-Beside it: `monitor_ring.jsonl` (`ring.read_ring`), `events.out.tfevents.*` (TensorBoard), `fred_supervise.prom`
-(Prometheus; removed when the monitor leaves, because a collector would show its last values for ever), and one line
-`daily summary` in the journal.
+It also writes `monitor_ring.jsonl` (read by `store.monitor_ring.read_ring`), `events.out.tfevents.*` (TensorBoard),
+`fred_supervise.prom` (Prometheus; removed at its end, because a collector would show the last values for ever), and
+one line `daily summary` a day in the journal.
 
-Of use outside, and without this process: `quiet.parse_window` and `quiet.quiet_at`, `ring.read_ring`.
+`quiet.parse_window` and `quiet.quiet_at` are also used outside this process.
 """

@@ -1,4 +1,4 @@
-"""`python -m fred_supervisor.monitor`: reads orders, and keeps the time by the monotonic clock."""
+"""`python -m fred_supervisor.monitor`: reads commands, and keeps time by the monotonic clock."""
 
 import contextlib
 import os
@@ -10,8 +10,8 @@ import time
 from typing import Final
 
 from fred_supervisor.contract.exit_codes import CommandExit
+from fred_supervisor.monitor.commands import LineBuffer, parse_command, parse_config
 from fred_supervisor.monitor.monitor import Monitor
-from fred_supervisor.monitor.orders import Lines, parse_config, parse_order
 
 _TICK_S: Final = 1.0
 
@@ -20,19 +20,19 @@ def main() -> int:
     """Until standard input ends, the supervisor is gone, or SIGTERM comes."""
     wake = _take_signals()
     parent = os.getppid()
-    lines = Lines()
-    first, orders = _first_line(lines)
+    lines = LineBuffer()
+    first, rest = _first_line(lines)
     try:
         config = parse_config(first)
     except ValueError as error:
         os.write(2, f"fred-supervise monitor: {error}\n".encode())
         return CommandExit.BAD_INPUT
-    sidecar = Monitor(config)
-    sidecar.start()
-    for line in orders:
-        sidecar.obey(parse_order(line))
+    monitor = Monitor(config)
+    monitor.start()
+    for line in rest:
+        monitor.apply(parse_command(line))
     deadline_s = time.monotonic() + _TICK_S
-    while os.getppid() == parent:  # a copy of our pipe may live on in somebody else's hands
+    while os.getppid() == parent:  # another process may hold a copy of our pipe open
         ready = select.select([0, wake.fileno()], [], [], max(0.0, deadline_s - time.monotonic()))[0]
         if wake.fileno() in ready:
             break
@@ -41,17 +41,17 @@ def main() -> int:
             if not part:
                 break
             for line in lines.feed(part):
-                sidecar.obey(parse_order(line))
+                monitor.apply(parse_command(line))
         now_s = time.monotonic()
         if now_s >= deadline_s:
-            sidecar.tick(now_s - deadline_s)
+            monitor.tick(now_s - deadline_s)
             deadline_s = now_s + _TICK_S
-    sidecar.close()
+    monitor.close()
     return CommandExit.OK
 
 
-def _first_line(lines: Lines) -> tuple[bytes, list[bytes]]:
-    """The first line, and what came with it; an empty one when the input ends before."""
+def _first_line(lines: LineBuffer) -> tuple[bytes, list[bytes]]:
+    """The first line, and the lines that came with it; an empty one when the input ends first."""
     whole: list[bytes] = []
     while not whole:
         part = os.read(0, 1 << 16)
@@ -75,4 +75,4 @@ if __name__ == "__main__":
     status = main()
     with contextlib.suppress(OSError):
         sys.stderr.flush()
-    os._exit(status)  # a job that hangs must not keep the process: its thread would be waited for
+    os._exit(status)  # Python would wait for the thread of a job that hangs

@@ -1,4 +1,4 @@
-"""The monitor as the supervisor keeps it: started, fed, cut off, started again. Never waited for, never needed."""
+"""The supervisor's side of the monitor: starts it, writes to it, starts another one. Never waits for it."""
 
 import os
 import time
@@ -10,17 +10,17 @@ from fred_supervisor.store.monitor_sample import newest_sample
 from fred_supervisor.store.run_spec import RunSpec
 
 _FIRST_S: Final = 1.0
-"""After the first launch: it must not compete with the trainer's start."""
+"""From the first launch until the monitor is started: it must not slow down the trainer's start."""
 _AGAIN_S: Final = (5.0, 300.0)
-"""Pause before a dead monitor is started again: doubling from the first to the last."""
+"""Pause before a dead monitor is started again, doubled from the first to the last."""
 _LEAVE_S: Final = 1.0
-"""From the end of its input until it is killed."""
+"""From the end of its input until SIGKILL."""
 _SILENT_S: Final = 60.0
-"""A monitor that has written nothing for so long is ended."""
+"""A monitor that has written nothing for so long is killed."""
 
 
 class MonitorClient:
-    """One monitor process at a time. What goes wrong with it is a value in the status, and nothing else."""
+    """One monitor process at a time. When it fails, GPU values are unknown, and nothing else happens."""
 
     def __init__(self, spec: RunSpec) -> None:
         self._spec = spec
@@ -33,66 +33,66 @@ class MonitorClient:
         """NVML was closed on our request."""
         self._started_s = 0.0
         self.due_s: float | None = None
-        """When it is to be started."""
+        """When to start it; None: it runs, or is not wanted."""
 
     @property
     def pids(self) -> frozenset[int]:
-        """Its own, while it lives."""
+        """Of the monitor, while it lives."""
         return frozenset() if self._process is None else frozenset({self._process.who.pid})
 
     def expect(self, now_s: float) -> None:
-        """A trainer was launched: have a monitor soon, unless there is one."""
+        """Starts a monitor soon, unless there is one: a trainer was launched."""
         if self._process is None and self.due_s is None:
             self.due_s = now_s + _FIRST_S
 
     def want(self, now_s: float) -> None:
-        """Somebody waits for a sample: have a monitor at once, with NVML open."""
+        """Starts a monitor at once, unless there is one, and has NVML open: somebody waits for a sample."""
         self.expect(now_s)
         if self._deaths == 0 and self.due_s is not None:
             self.due_s = now_s
         if self.released:
             self.released = False
-            self.order(release=False)
+            self.send(release=False)
 
     def coming(self, until_s: float) -> bool:
         """Whether it lives, or will by then."""
         return self._process is not None or (self.due_s is not None and self.due_s < until_s)
 
     def release(self) -> None:
-        """Have NVML closed until somebody wants a sample."""
+        """Has NVML closed until somebody waits for a sample: an open one blocks a GPU reset."""
         self.released = True
-        self.order(release=True)
+        self.send(release=True)
 
     def follow(self, trainer: int | None) -> None:
-        """Have this trainer measured from now on; None: there is none."""
+        """Has this trainer measured from now on; None: there is none."""
         if trainer != self._trainer:
             self._trainer = trainer
-            self.order(event="near", trainer=trainer)
+            self.send(event="near", trainer=trainer)
 
     def show(self, visible: str | None) -> None:
-        """What the next trainer is given as CUDA_VISIBLE_DEVICES; None: what we were given."""
+        """Tells it CUDA_VISIBLE_DEVICES of the next trainer; None: our own."""
         self._visible = os.environ.get("CUDA_VISIBLE_DEVICES") if visible is None else visible
-        self.order(cuda_visible_devices=self._visible)
+        self.send(cuda_visible_devices=self._visible)
 
     def kill_if_silent(self, now_s: float) -> bool:
-        """Kill it where it lives and has not written for so long that it must hang; another one is started later."""
+        """Kills it when it has written nothing for so long that it must hang; another one is started later."""
         if self._process is None or now_s - self._started_s < _SILENT_S or newest_sample(self._spec.dir) is not None:
             return False
         self.kill()
         return True
 
     def kill(self) -> None:
-        """Its end is seen like any other, and another one started."""
+        """Kills it; `ended` is called then as after any other end."""
         if self._process is not None:
             self._process.kill()
 
     def start(self) -> Identity | None:
-        """Start it; who it is, or None when that failed."""
+        """Starts it; its identity, or None when that failed."""
         self.due_s = None
         self._process = ChildProcess.start("fred_supervisor.monitor", self._spec.dir.log)
         self._started_s = time.monotonic()
         spec = self._spec
-        self.order(
+        self.send(
             run_dir=spec.run_dir,
             run_id=spec.run_id,
             name=spec.name,
@@ -100,16 +100,16 @@ class MonitorClient:
             cuda_device_order=os.environ.get("CUDA_DEVICE_ORDER"),
             quiet=spec.quiet,
         )
-        self.order(trainer=self._trainer)
+        self.send(trainer=self._trainer)
         return None if self._process is None else self._process.who
 
-    def order(self, **order: Any) -> None:
-        """Write one line; a monitor that does not read loses it."""
+    def send(self, **command: Any) -> None:
+        """Writes one command; it is lost when the monitor does not read."""
         if self._process is not None:
-            self._process.write(**order)
+            self._process.write(**command)
 
     def ended(self, now_s: float) -> None:
-        """It died: start another, not at once."""
+        """Plans the start of another one: it died."""
         if self._process is not None:
             self._process.close()
         self._process = None
@@ -118,7 +118,7 @@ class MonitorClient:
         self.due_s = now_s + min(longest, first * 2.0 ** (self._deaths - 1))
 
     def leave(self) -> None:
-        """Have it end, within a bounded time."""
+        """Ends it within a bounded time."""
         self.due_s = None
         process, self._process = self._process, None
         if process is not None:

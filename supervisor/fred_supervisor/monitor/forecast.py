@@ -1,4 +1,4 @@
-"""Where a value goes if it goes on like this: disk space, and the trainer's GPU memory. Pure."""
+"""When a value reaches a bound if it goes on as it does: free disk space, the trainer's GPU memory. Pure."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ _LEAST_POINTS = 4
 
 
 def slope(points: list[tuple[float, float]]) -> float | None:
-    """Least squares, in value a second; None for too few points or no time between them."""
+    """By least squares, in value per second; None for too few points, or no time between them."""
     if len(points) < _LEAST_POINTS:
         return None
     mean_t = sum(t for t, _ in points) / len(points)
@@ -23,7 +23,7 @@ class Trend:
     window_s: float
     """How far back it looks."""
     least_s: float
-    """It says nothing before it has seen this much time."""
+    """There is no forecast before this much time was watched."""
     points: deque[tuple[float, float]] = field(default_factory=deque)
     """(monotonic seconds, value)."""
 
@@ -38,9 +38,9 @@ class Trend:
         self.points.clear()
 
     def reaches_in_s(self, bound: float) -> float | None:
-        """Seconds until it reaches `bound`, on the way there; None when it does not go there steadily, or unknown.
+        """Seconds until the value reaches `bound`; None when it does not go there steadily, or is not known.
 
-        Steadily: both halves of the past go the same way, so that a step (a new phase, an allocator's first
+        Steadily: both halves of the window go the same way, so that a single step (a new phase, an allocator's first
         reservation) is no trend.
         """
         points = list(self.points)

@@ -1,6 +1,6 @@
-"""What the driver's numbers mean to a person: tables of errors, Xids and recovery actions, and the command to run.
+"""What the driver's numbers mean: tables of errors, Xids and recovery actions, and the command to run.
 
-The supervisor never resets or reboots anything: it holds, and shows the command.
+The supervisor never resets or reboots anything: it holds the run and shows the command.
 """
 
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 FRESH_S: Final = 1800.0
-"""An Xid stands for the GPU's health this long; it is an event, not a state."""
+"""For so long an Xid counts for the GPU's health: it is an event, not a state."""
 
 
 class GpuRemedy(StrEnum):
@@ -27,7 +27,7 @@ class GpuRemedy(StrEnum):
 
 
 HOLDS: Final = frozenset({GpuRemedy.RESET, GpuRemedy.REBOOT})
-"""With these a launch makes no sense."""
+"""A launch fails until this is done."""
 
 COMMANDS: Final = {
     GpuRemedy.LOOK: "nvidia-smi -q -i {uuid}",
@@ -37,7 +37,7 @@ COMMANDS: Final = {
 
 
 @dataclass(frozen=True)
-class Xid:
+class XidMeaning:
     """One error of the driver, by its number in NVIDIA's catalogue."""
 
     text: str
@@ -45,87 +45,91 @@ class Xid:
 
 
 XIDS: Final = {
-    13: Xid("a program made an error on the GPU (graphics engine exception)", GpuRemedy.RELAUNCH),
-    31: Xid("a program used GPU memory that is not its own (MMU fault)", GpuRemedy.RELAUNCH),
-    32: Xid("the commands sent to the GPU were damaged, perhaps on the bus", GpuRemedy.RELAUNCH),
-    37: Xid("an error of the driver's firmware", GpuRemedy.NONE),
-    38: Xid("an error of the driver's firmware (watchdog)", GpuRemedy.NONE),
-    43: Xid("the driver ended a program's work after an error of the program", GpuRemedy.NONE),
-    44: Xid("a fault while the GPU switched between programs", GpuRemedy.NONE),
-    45: Xid("a program's work was removed from the GPU, as after a kill", GpuRemedy.NONE),
-    46: Xid("the GPU stopped processing", GpuRemedy.RESET),
-    48: Xid("the GPU's memory has an uncorrectable error (double-bit ECC)", GpuRemedy.RESET),
-    62: Xid("a micro-controller of the GPU has halted", GpuRemedy.RESET),
-    63: Xid("a bad memory row was marked for replacement, done at the next reset", GpuRemedy.NONE),
-    64: Xid("a bad memory row could not be marked for replacement", GpuRemedy.RESET),
-    69: Xid("a program made an error on the GPU (class error)", GpuRemedy.RELAUNCH),
-    74: Xid("NVLink reports an error", GpuRemedy.LOOK),
-    79: Xid("the GPU has fallen off the bus", GpuRemedy.REBOOT),
-    92: Xid("the GPU's memory has many corrected errors", GpuRemedy.NONE),
-    94: Xid("an uncorrectable memory error hit one program only (contained)", GpuRemedy.RELAUNCH),
-    95: Xid("an uncorrectable memory error hit every program on the GPU (uncontained)", GpuRemedy.RESET),
-    109: Xid("the GPU could not switch between programs in time", GpuRemedy.RESET),
-    110: Xid("a security fault of the GPU, uncommon without a hardware failure", GpuRemedy.RESET),
-    119: Xid("the GPU's own firmware does not answer the driver (GSP timeout)", GpuRemedy.RESET),
-    120: Xid("the GPU's own firmware failed (GSP error)", GpuRemedy.RESET),
-    136: Xid("a link of the GPU could not be trained", GpuRemedy.RESET),
-    140: Xid("the GPU's memory has an unrecovered error", GpuRemedy.RESET),
-    143: Xid("the GPU could not be initialised", GpuRemedy.RESET),
-    154: Xid("the driver changed what it recommends for the GPU", GpuRemedy.NONE),
-    156: Xid("a part of the GPU was retired, which the next reset completes", GpuRemedy.RESET),
-    157: Xid("a part of the GPU could not be retired; the same error may come again", GpuRemedy.NONE),
-    158: Xid("a fatal time-out on the GPU", GpuRemedy.RESET),
-    171: Xid("more about an uncorrectable error: it was in the GPU's DRAM", GpuRemedy.NONE),
-    172: Xid("more about an uncorrectable error: it was in the GPU's SRAM", GpuRemedy.NONE),
+    13: XidMeaning("a program made an error on the GPU (graphics engine exception)", GpuRemedy.RELAUNCH),
+    31: XidMeaning("a program used GPU memory that is not its own (MMU fault)", GpuRemedy.RELAUNCH),
+    32: XidMeaning("the commands sent to the GPU were damaged, perhaps on the bus", GpuRemedy.RELAUNCH),
+    37: XidMeaning("an error of the driver's firmware", GpuRemedy.NONE),
+    38: XidMeaning("an error of the driver's firmware (watchdog)", GpuRemedy.NONE),
+    43: XidMeaning("the driver ended a program's work after an error of the program", GpuRemedy.NONE),
+    44: XidMeaning("a fault while the GPU switched between programs", GpuRemedy.NONE),
+    45: XidMeaning("a program's work was removed from the GPU, as after a kill", GpuRemedy.NONE),
+    46: XidMeaning("the GPU stopped processing", GpuRemedy.RESET),
+    48: XidMeaning("the GPU's memory has an uncorrectable error (double-bit ECC)", GpuRemedy.RESET),
+    62: XidMeaning("a micro-controller of the GPU has halted", GpuRemedy.RESET),
+    63: XidMeaning("a bad memory row was marked for replacement, done at the next reset", GpuRemedy.NONE),
+    64: XidMeaning("a bad memory row could not be marked for replacement", GpuRemedy.RESET),
+    69: XidMeaning("a program made an error on the GPU (class error)", GpuRemedy.RELAUNCH),
+    74: XidMeaning("NVLink reports an error", GpuRemedy.LOOK),
+    79: XidMeaning("the GPU has fallen off the bus", GpuRemedy.REBOOT),
+    92: XidMeaning("the GPU's memory has many corrected errors", GpuRemedy.NONE),
+    94: XidMeaning("an uncorrectable memory error hit one program only (contained)", GpuRemedy.RELAUNCH),
+    95: XidMeaning("an uncorrectable memory error hit every program on the GPU (uncontained)", GpuRemedy.RESET),
+    109: XidMeaning("the GPU could not switch between programs in time", GpuRemedy.RESET),
+    110: XidMeaning("a security fault of the GPU, uncommon without a hardware failure", GpuRemedy.RESET),
+    119: XidMeaning("the GPU's own firmware does not answer the driver (GSP timeout)", GpuRemedy.RESET),
+    120: XidMeaning("the GPU's own firmware failed (GSP error)", GpuRemedy.RESET),
+    136: XidMeaning("a link of the GPU could not be trained", GpuRemedy.RESET),
+    140: XidMeaning("the GPU's memory has an unrecovered error", GpuRemedy.RESET),
+    143: XidMeaning("the GPU could not be initialised", GpuRemedy.RESET),
+    154: XidMeaning("the driver changed what it recommends for the GPU", GpuRemedy.NONE),
+    156: XidMeaning("a part of the GPU was retired, which the next reset completes", GpuRemedy.RESET),
+    157: XidMeaning("a part of the GPU could not be retired; the same error may come again", GpuRemedy.NONE),
+    158: XidMeaning("a fatal time-out on the GPU", GpuRemedy.RESET),
+    171: XidMeaning("more about an uncorrectable error: it was in the GPU's DRAM", GpuRemedy.NONE),
+    172: XidMeaning("more about an uncorrectable error: it was in the GPU's SRAM", GpuRemedy.NONE),
 }
 """By the column "immediate action" of NVIDIA's catalogue (docs.nvidia.com/deploy/xid-errors, read in November 2026):
 RESTART_APP is RELAUNCH, IGNORE is NONE, RESET_GPU and the workflow of 48 are RESET, RESTART_BM is REBOOT; the workflow
 of NVLink needs a person. What the driver itself recommends (Xid 154, from R565 on) outranks all of them."""
-_UNKNOWN_XID: Final = Xid("an error that is not in our table", GpuRemedy.LOOK)
+_UNKNOWN_XID: Final = XidMeaning("an error that is not in our table", GpuRemedy.LOOK)
 
 
 @dataclass(frozen=True)
-class Recovery:
+class RecoveryAction:
     """What the driver itself recommends (NVML_FI_DEV_GET_GPU_RECOVERY_ACTION)."""
 
     word: str
     text: str
     remedy: GpuRemedy
     command: str | None = None
-    """Where it differs from the remedy's own."""
+    """What to run, where that is not the remedy's own command."""
 
 
 RECOVERIES: Final = {
-    0: Recovery("none", "", GpuRemedy.NONE),
-    1: Recovery("reset", "the driver asks for a reset of the GPU", GpuRemedy.RESET),
-    2: Recovery("reboot", "the driver asks for a reboot of the machine", GpuRemedy.REBOOT),
-    3: Recovery(
+    0: RecoveryAction("none", "", GpuRemedy.NONE),
+    1: RecoveryAction("reset", "the driver asks for a reset of the GPU", GpuRemedy.RESET),
+    2: RecoveryAction("reboot", "the driver asks for a reboot of the machine", GpuRemedy.REBOOT),
+    3: RecoveryAction(
         "drain",
         "the driver asks to end the programs that use other GPUs together with this one",
         GpuRemedy.RESET,
         "nvidia-smi --query-compute-apps=gpu_uuid,pid,name --format=csv",
     ),
-    4: Recovery("drain and reset", "the driver asks to end the programs on the GPU, then to reset it", GpuRemedy.RESET),
-    5: Recovery(
+    4: RecoveryAction(
+        "drain and reset", "the driver asks to end the programs on the GPU, then to reset it", GpuRemedy.RESET
+    ),
+    5: RecoveryAction(
         "recover IMEX",
         "the driver asks to recover the IMEX domain",
         GpuRemedy.RESET,
         "sudo systemctl restart nvidia-imex",
     ),
-    6: Recovery("bus reset", "the driver asks for a reset of the GPU's bus, which a reboot does", GpuRemedy.REBOOT),
-    7: Recovery("system reboot", "the driver asks for a reboot of the machine", GpuRemedy.REBOOT),
+    6: RecoveryAction(
+        "bus reset", "the driver asks for a reset of the GPU's bus, which a reboot does", GpuRemedy.REBOOT
+    ),
+    7: RecoveryAction("system reboot", "the driver asks for a reboot of the machine", GpuRemedy.REBOOT),
 }
 
 
-def recovery(number: int) -> Recovery:
-    """The row of a recovery action, also for one from the future."""
-    return RECOVERIES.get(number) or Recovery(
+def recovery(number: int) -> RecoveryAction:
+    """The meaning of a recovery action; a future one, which is not in the table, needs a person."""
+    return RECOVERIES.get(number) or RecoveryAction(
         f"action {number}", f"the driver asks for recovery action {number}", GpuRemedy.LOOK
     )
 
 
-def xid(code: int) -> Xid:
-    """The row of an Xid, also for one that is not in the table."""
+def xid(code: int) -> XidMeaning:
+    """The meaning of an Xid; one that is not in the table needs a person."""
     return XIDS.get(code, _UNKNOWN_XID)
 
 
@@ -152,7 +156,7 @@ NVML_ERRORS: Final = {
     29: "not possible in the GPU's state",
     999: "an unknown error of the driver",
 }
-"""Our own words: asking the library for its texts can hang like any other call."""
+"""In our own words: a call of `nvmlErrorString` can hang like any other call of NVML."""
 
 
 def nvml_error(code: int) -> str:
@@ -181,7 +185,7 @@ THROTTLE: Final = {
 }
 """Why the clocks are lower than they could be, by bit; an idle GPU (0x01) is not throttled."""
 _SLOW: Final = 0x08 | 0x20 | 0x40 | 0x80
-"""Bits that mean trouble; the others are everyday."""
+"""Reasons that mean trouble; the other ones are normal under load."""
 
 
 def throttle_words(reasons: int) -> list[str]:
@@ -189,8 +193,8 @@ def throttle_words(reasons: int) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Health:
-    """The verdict on one GPU."""
+class GpuHealth:
+    """The state of one GPU, and what it asks for."""
 
     text: str
     """`ok` or one sentence."""
@@ -199,7 +203,7 @@ class Health:
 
     @property
     def hold(self) -> bool:
-        """A launch on this GPU makes no sense before `command` was run."""
+        """A launch on this GPU fails until `command` was run."""
         return self.remedy in HOLDS
 
 
@@ -211,8 +215,8 @@ def judge(
     xids: list[tuple[int, float]],
     remap_pending: bool | None,
     reasons: int | None,
-) -> Health:
-    """The gravest of what is known, in one sentence. `xids` are (code, age in seconds).
+) -> GpuHealth:
+    """The gravest of all that is known, in one sentence. `xids` are (code, age in seconds).
 
     What the driver recommends now outranks what it reported before.
     """
@@ -238,10 +242,10 @@ def judge(
         return _health(
             f"slowed down by the hardware: {', '.join(throttle_words(reasons & _SLOW))}", GpuRemedy.NONE, uuid
         )
-    return Health("ok", GpuRemedy.NONE, None)
+    return GpuHealth("ok", GpuRemedy.NONE, None)
 
 
-def _health(text: str, remedy: GpuRemedy, uuid: str, command: str | None = None) -> Health:
+def _health(text: str, remedy: GpuRemedy, uuid: str, command: str | None = None) -> GpuHealth:
     command = command or COMMANDS.get(remedy)
     sentence = f"{text[0].upper()}{text[1:]}."
-    return Health(sentence, remedy, None if command is None else command.format(uuid=uuid))
+    return GpuHealth(sentence, remedy, None if command is None else command.format(uuid=uuid))

@@ -1,4 +1,4 @@
-"""What the host has left: memory, swap, the trainer's cgroup, the run's disk, shared memory."""
+"""Free memory and swap of the host, memory of the trainer's cgroup, free space on disk and in /dev/shm."""
 
 import os
 from collections.abc import Callable
@@ -13,15 +13,15 @@ _CGROUPS: Final = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
-class Reading:
-    """Values by name, and a plain text for each that is None."""
+class HostReading:
+    """Values by name, and for each that is None why it is unknown."""
 
     values: dict[str, Any]
     unknown: dict[str, str]
 
 
-def read(sources: dict[str, Callable[[], Any]]) -> Reading:
-    """Ask each source by itself: one that fails is unknown, and the rest is told."""
+def read(sources: dict[str, Callable[[], Any]]) -> HostReading:
+    """Calls each source; the value of one that fails is unknown."""
     values: dict[str, Any] = {}
     unknown: dict[str, str] = {}
     for name, source in sources.items():
@@ -30,11 +30,11 @@ def read(sources: dict[str, Callable[[], Any]]) -> Reading:
         except (OSError, ValueError, LookupError, psutil.Error) as error:
             values[name] = None
             unknown[name] = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return Reading(values, unknown)
+    return HostReading(values, unknown)
 
 
-def memory(trainer_pid: int | None) -> Reading:
-    """Of the host, and of the cgroup of the trainer, or of ours without one."""
+def memory(trainer_pid: int | None) -> HostReading:
+    """Memory of the host and of the trainer's cgroup; without a trainer, of our own cgroup."""
     virtual = psutil.virtual_memory()
     swap = psutil.swap_memory()
     group = cgroup(trainer_pid or os.getpid())
@@ -54,13 +54,13 @@ def memory(trainer_pid: int | None) -> Reading:
 
 
 def free_bytes(path: str) -> int:
-    """Room for an ordinary user. Raises OSError."""
+    """Free space for an ordinary user. Raises OSError."""
     room = os.statvfs(path)
     return room.f_bavail * room.f_frsize
 
 
 @dataclass(frozen=True)
-class Cgroup:
+class MemoryCgroup:
     """The memory controller of one cgroup, version 2 or 1."""
 
     path: Path
@@ -93,9 +93,9 @@ class Cgroup:
         return float(words[1].removeprefix("avg10="))
 
 
-def cgroup(pid: int) -> Cgroup:
-    """The cgroup that accounts for the memory of a process; its files may still be out of reach."""
-    unified = Cgroup(_CGROUPS, 2)
+def cgroup(pid: int) -> MemoryCgroup:
+    """The cgroup that counts the memory of a process; its files may not be readable."""
+    unified = MemoryCgroup(_CGROUPS, 2)
     try:
         lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
     except OSError:
@@ -103,7 +103,7 @@ def cgroup(pid: int) -> Cgroup:
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if "memory" in controllers.split(","):
-            return Cgroup(_CGROUPS / "memory" / path.lstrip("/"), 1)
+            return MemoryCgroup(_CGROUPS / "memory" / path.lstrip("/"), 1)
         if not controllers:
-            unified = Cgroup(_CGROUPS / path.lstrip("/"), 2)
+            unified = MemoryCgroup(_CGROUPS / path.lstrip("/"), 2)
     return unified

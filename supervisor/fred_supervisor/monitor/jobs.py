@@ -1,7 +1,7 @@
-"""Housekeeping by APScheduler, kept alive over steps of the wall clock.
+"""Periodic jobs by APScheduler, which go on when the wall clock is set.
 
-APScheduler's deadlines are wall-clock times, so a clock set back stops every job for as long as it was set back.
-`Clock` notices that on the monotonic clock, and `Jobs.mend` gives every job a new deadline.
+APScheduler's deadlines are wall-clock times: when the clock is set back by an hour, no job runs for an hour.
+`ClockWatch` notices that by the monotonic clock, and `JobScheduler.reschedule` gives every job a new deadline.
 """
 
 import logging
@@ -18,17 +18,17 @@ from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.cron import CronTrigger
 
 _STEP_S: Final = 1.0
-"""A clock that moves further than this against the monotonic one was set."""
+"""A wall clock that moves further than this against the monotonic clock was set."""
 _GRACE_S: Final = 2.0
-"""For a job that takes its time."""
+"""Added to two periods before a job counts as overdue."""
 _WORKERS: Final = 3
-"""A job that hangs (a dead network disk) leaves two for the others."""
+"""When one job hangs (a dead network disk), two threads are left for the others."""
 
 
-class Every(BaseTrigger):  # type: ignore[misc]  # apscheduler ships no types
-    """Every so many seconds from now on, and what was missed is missed.
+class FixedPeriodTrigger(BaseTrigger):  # type: ignore[misc]  # apscheduler ships no types
+    """Fires every so many seconds from now on; a missed run is not made up for.
 
-    APScheduler's own interval trigger lists each missed run: after a clock that jumps a year that takes minutes.
+    APScheduler's own interval trigger goes through each missed run: when the clock jumps by a year, for minutes.
     """
 
     def __init__(self, period_s: float) -> None:
@@ -40,21 +40,21 @@ class Every(BaseTrigger):  # type: ignore[misc]  # apscheduler ships no types
 
 
 @dataclass
-class Done:
+class JobRun:
     """The last run of a job."""
 
     mono_s: float
     error: str | None
 
 
-class Jobs:
+class JobScheduler:
     """The scheduler and its jobs, by name: UTC, coalesced, one instance each."""
 
     def __init__(self) -> None:
-        logging.getLogger("apscheduler").setLevel(logging.CRITICAL)  # its news are in `done`
-        self.done: dict[str, Done] = {}
+        logging.getLogger("apscheduler").setLevel(logging.CRITICAL)  # `runs` tells the same
+        self.runs: dict[str, JobRun] = {}
         self._periods: dict[str, float] = {}
-        self._mended_s = time.monotonic()
+        self._rescheduled_s = time.monotonic()
         self._scheduler: Any = BackgroundScheduler(
             timezone=UTC,
             executors={"default": ThreadPoolExecutor(_WORKERS)},
@@ -65,7 +65,7 @@ class Jobs:
     def every(self, name: str, period_s: float, call: Callable[[], None]) -> None:
         """Run `call` now, and every `period_s` seconds."""
         self._periods[name] = period_s
-        self._scheduler.add_job(call, Every(period_s), id=name)
+        self._scheduler.add_job(call, FixedPeriodTrigger(period_s), id=name)
 
     def daily(self, name: str, call: Callable[[], None]) -> None:
         """Run `call` at every midnight, UTC."""
@@ -75,56 +75,56 @@ class Jobs:
         self._scheduler.start()
 
     def set_period(self, name: str, period_s: float, *, at_once: bool = False) -> None:
-        """From now on another rhythm, beginning now; `at_once`: also when it is the same."""
+        """Run a job now, and every `period_s` seconds; the same period changes nothing, unless `at_once`."""
         if at_once or self._periods[name] != period_s:
             self._periods[name] = period_s
-            self._scheduler.reschedule_job(name, trigger=Every(period_s))
+            self._scheduler.reschedule_job(name, trigger=FixedPeriodTrigger(period_s))
 
-    def mend(self) -> None:
-        """New deadlines for all, after a step of the clock: periodic jobs run now, the daily one at its hour."""
-        self._mended_s = time.monotonic()
+    def reschedule(self) -> None:
+        """After a step of the clock: periodic jobs run now, the daily one at its hour."""
+        self._rescheduled_s = time.monotonic()
         for job in self._scheduler.get_jobs():
             period_s = self._periods.get(job.id)
-            job.reschedule(job.trigger if period_s is None else Every(period_s))
+            job.reschedule(job.trigger if period_s is None else FixedPeriodTrigger(period_s))
 
     def overdue(self) -> bool:
-        """A periodic job has not run for two periods: it hangs, or a clock was set forth and back between two looks."""
+        """Whether a periodic job has not run for two periods: it hangs, or the clock was set forth and back."""
         now_s = time.monotonic()
         return any(
-            now_s - max(self._mended_s, done.mono_s) > 2 * self._periods[name] + _GRACE_S
-            for name, done in self.done.items()
+            now_s - max(self._rescheduled_s, done.mono_s) > 2 * self._periods[name] + _GRACE_S
+            for name, done in self.runs.items()
             if name in self._periods
         )
 
     def _note(self, event: JobExecutionEvent) -> None:
         error = None if event.exception is None else f"{type(event.exception).__name__}: {event.exception}"
-        self.done[event.job_id] = Done(time.monotonic(), error)
+        self.runs[event.job_id] = JobRun(time.monotonic(), error)
 
     def document(self) -> dict[str, Any]:
         """For `monitor.json`."""
         now_s = time.monotonic()
         return {
             name: {"age_s": round(now_s - done.mono_s, 1), "error": done.error}
-            for name, done in sorted(self.done.items())
+            for name, done in sorted(self.runs.items())
         }
 
 
 @dataclass
-class Clock:
-    """Compares the wall clock with the monotonic one, between one look and the next."""
+class ClockWatch:
+    """Compares the wall clock with the monotonic clock."""
 
     steps: int = 0
     last_step_s: float | None = None
-    """How far the wall clock was set, forward or, negative, back."""
+    """How far the wall clock was set; negative: back."""
     stopped_s: float = 0.0
-    """In which this process did not run (SIGSTOP, a paused virtual machine) though it wanted to."""
+    """How long this process could not run (SIGSTOP, a paused virtual machine)."""
     suspended_s: float = 0.0
-    """In which the machine slept."""
+    """How long the machine slept."""
     _offset_s: float = field(default_factory=lambda: time.time() - time.monotonic())
     _asleep_s: float = field(default_factory=lambda: _boot_s() - time.monotonic())
 
-    def look(self, late_s: float) -> bool:
-        """Whether the wall clock moved since the last look; `late_s`: how much later than wanted that look comes."""
+    def compare(self, late_s: float) -> bool:
+        """Whether the wall clock was set since the last call; `late_s`: how much later than wanted this call comes."""
         offset_s, asleep_s = time.time() - time.monotonic(), _boot_s() - time.monotonic()
         step_s, slept_s = offset_s - self._offset_s, asleep_s - self._asleep_s
         self._offset_s, self._asleep_s = offset_s, asleep_s

@@ -1,4 +1,4 @@
-"""The monitor itself: its jobs, and the orders that the main thread hands to them."""
+"""The monitor: periodic jobs that sample, and what they write."""
 
 import contextlib
 import os
@@ -12,63 +12,66 @@ from typing import Any, Final
 from fred_supervisor.contract.checkpoint import list_checkpoints
 from fred_supervisor.contract.files import now_text, write_atomic, write_json
 from fred_supervisor.monitor import host, prometheus
-from fred_supervisor.monitor.curves import ScalarWriter
-from fred_supervisor.monitor.daily import Day, append_event
+from fred_supervisor.monitor.commands import MonitorConfig
+from fred_supervisor.monitor.daily_summary import DailySummary, append_event
 from fred_supervisor.monitor.forecast import Trend
-from fred_supervisor.monitor.gpus import GpuSampler
-from fred_supervisor.monitor.jobs import Clock, Jobs
-from fred_supervisor.monitor.nvml_client import Answer, NvmlClient, NvmlState
-from fred_supervisor.monitor.orders import MonitorConfig
-from fred_supervisor.monitor.processes import Processes
+from fred_supervisor.monitor.gpu_sampler import GpuSampler
+from fred_supervisor.monitor.jobs import ClockWatch, JobScheduler
+from fred_supervisor.monitor.nvml_client import NvmlAnswer, NvmlClient, NvmlState
 from fred_supervisor.monitor.quiet import quiet_at
-from fred_supervisor.monitor.xids import KernelLog, Xids
+from fred_supervisor.monitor.tensorboard import ScalarWriter
+from fred_supervisor.monitor.trainer_processes import TrainerProcesses
+from fred_supervisor.monitor.xid_log import KernelXidReader, XidLog
 from fred_supervisor.store.monitor_ring import Ring, ring_path
 from fred_supervisor.words.sentences import sentence
 
 FORMAT: Final = 1
-NEAR_S: Final = 60.0
-"""An event is sampled this long at the near period."""
-_NEAR_PERIOD_S: Final = 1.0
+CLOSE_SAMPLING_S: Final = 60.0
+"""After an event, samples are taken every second for so long."""
+_CLOSE_PERIOD_S: Final = 1.0
 _DISK_PERIOD_S: Final = 30.0
 _FLUSH_PERIOD_S: Final = 30.0
 _RETENTION_PERIOD_S: Final = 600.0
 _DISK_TREND_S: Final = 6 * 3600.0
 _DISK_LEAST_S: Final = 600.0
-_CLOSE_S: Final = 2.5
-"""For a sample under way, before the process leaves without it."""
+_LEAVE_S: Final = 2.5
+"""How long `close` waits for a sample that is under way."""
 _SAMPLES: Final = ("gpu sample", "host sample")
 _MIB: Final = 1 << 20
 
 
 class Monitor:
-    """One run's monitor. Jobs run in threads of the scheduler; what the main thread sets are single attributes."""
+    """One run's monitor.
+
+    Jobs run in threads of the scheduler. The main thread hands them values by single attributes, so no lock is needed.
+    """
 
     def __init__(self, config: MonitorConfig) -> None:
         self._config = config
-        self.clock = Clock()
-        self.jobs = Jobs()
+        self.clock = ClockWatch()
+        self.jobs = JobScheduler()
         self._boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-        self._driver = NvmlClient()
-        self._driver_lock = threading.Lock()
+        self._nvml = NvmlClient()
+        self._nvml_lock = threading.Lock()
         self._publishing = threading.Lock()
-        self._processes = Processes(config.run_id)
-        self._kernel_log = KernelLog(config.kernel_log)
-        self._xids = Xids()
+        self._processes = TrainerProcesses(config.run_id)
+        self._kernel_log = KernelXidReader(config.kernel_log)
+        self._xids = XidLog()
         self._gpus = GpuSampler(config.cuda_visible_devices, config.pci_order, self._xids)
         self._ring = Ring(ring_path(config.dir.monitor))
-        self._curves = ScalarWriter(config.dir.supervisor, wall_s=time.time(), mono_s=time.monotonic())
-        self._day = Day(time.monotonic())
+        self._scalars_file = ScalarWriter(config.dir.supervisor, wall_s=time.time(), mono_s=time.monotonic())
+        self._day = DailySummary(time.monotonic())
         self._disk_trend = Trend(_DISK_TREND_S, _DISK_LEAST_S)
-        self._answer = Answer(state=NvmlState.STARTING, text="The first sample is under way.")
+        self._answer = NvmlAnswer(state=NvmlState.STARTING, text="The first sample is under way.")
         self._documents: list[dict[str, Any]] = []
         self._sampled_s: float | None = None
-        self._memory = host.Reading({}, {})
-        self._disk = host.Reading({}, {})
+        self._memory = host.HostReading({}, {})
+        self._disk = host.HostReading({}, {})
         self._checkpoints: dict[str, Any] | None = None
         self._facts: dict[str, Any] = {}
-        self._near_until_s = 0.0
-        self._curved_s = -config.period_s
-        self._troubles: dict[str, str] = {}
+        self._close_until_s = 0.0
+        self._scalars_s = -config.period_s
+        self._failures: dict[str, str] = {}
 
     @property
     def prometheus_path(self) -> Path:
@@ -81,53 +84,53 @@ class Monitor:
         every("disk forecast", _DISK_PERIOD_S, self._sample_disk)
         every("checkpoint retention report", _RETENTION_PERIOD_S, self._report_checkpoints)
         every("gpu sample", self._config.period_s, self._sample_gpus)
-        every("TensorBoard flush", _FLUSH_PERIOD_S, self._flush_curves)
+        every("TensorBoard flush", _FLUSH_PERIOD_S, self._flush_scalars)
         self.jobs.daily("daily summary", self._summarise_day)
         self.jobs.start()
 
     # -- the main thread ----------------------------------------------------------------------------------------------
 
-    def obey(self, order: dict[str, Any]) -> None:
-        """One order of the supervisor; what is not understood is passed over."""
-        if "trainer" in order:
-            pid = order["trainer"]
+    def apply(self, command: dict[str, Any]) -> None:
+        """Carries out one command of the supervisor; what it does not understand is ignored."""
+        if "trainer" in command:
+            pid = command["trainer"]
             self._processes.set_trainer(pid if isinstance(pid, int) else None)
-        if isinstance(order.get("facts"), dict):
-            self._facts = order["facts"]
-        if "cuda_visible_devices" in order:
-            value = order["cuda_visible_devices"]
+        if isinstance(command.get("facts"), dict):
+            self._facts = command["facts"]
+        if "cuda_visible_devices" in command:
+            value = command["cuda_visible_devices"]
             self._gpus.choose_again(value if isinstance(value, str) else None)
-        if "release" in order:
-            with self._driver_lock:
-                if order["release"]:
-                    self._driver.release()
+        if "release" in command:
+            with self._nvml_lock:
+                if command["release"]:
+                    self._nvml.release()
                 else:
-                    self._driver.reopen()
-        if order.get("event") == "near" or "release" in order:
-            self.draw_near()
+                    self._nvml.reopen()
+        if command.get("event") == "near" or "release" in command:
+            self.sample_closely()
 
-    def draw_near(self) -> None:
-        """Something happened: look closely for a while."""
-        self._near_until_s = time.monotonic() + NEAR_S
-        self._driver.retry_now()
+    def sample_closely(self) -> None:
+        """Samples every second for a minute, because something happened."""
+        self._close_until_s = time.monotonic() + CLOSE_SAMPLING_S
+        self._nvml.retry_now()
         for name in _SAMPLES:
-            self.jobs.set_period(name, min(_NEAR_PERIOD_S, self._config.period_s), at_once=True)
+            self.jobs.set_period(name, min(_CLOSE_PERIOD_S, self._config.period_s), at_once=True)
 
     def tick(self, late_s: float) -> None:
-        """Once a second, by the monotonic clock: mend the scheduler when the wall clock was set; end a close look."""
-        if self.clock.look(late_s) or self.jobs.overdue():
-            self.jobs.mend()
-        if self._near_until_s and time.monotonic() >= self._near_until_s:
-            self._near_until_s = 0.0
+        """Once a second: reschedules the jobs when the wall clock was set, ends close sampling."""
+        if self.clock.compare(late_s) or self.jobs.overdue():
+            self.jobs.reschedule()
+        if self._close_until_s and time.monotonic() >= self._close_until_s:
+            self._close_until_s = 0.0
             for name in _SAMPLES:
                 self.jobs.set_period(name, self._config.period_s)
 
     def close(self) -> None:
-        """Leave nothing behind that looks alive: no probe, and no metrics that would stay at their last values."""
-        if self._driver_lock.acquire(timeout=_CLOSE_S):
-            self._driver.close()
+        """Ends the NVML process and removes the metrics, which a collector would show at their last values for ever."""
+        if self._nvml_lock.acquire(timeout=_LEAVE_S):
+            self._nvml.close()
         with contextlib.suppress(OSError):
-            self._curves.flush(time.time())
+            self._scalars_file.flush(time.time())
         with contextlib.suppress(OSError):
             os.unlink(self.prometheus_path)
 
@@ -135,8 +138,8 @@ class Monitor:
 
     def _sample_gpus(self) -> None:
         self._processes.refresh()
-        with self._driver_lock:
-            answer = self._driver.sample()
+        with self._nvml_lock:
+            answer = self._nvml.sample()
         mono_s = time.monotonic()
         fresh = [
             self._xids.add(self._gpus.uuid_at(xid.bus), xid.code, "kernel log", xid.mono_s)
@@ -149,16 +152,16 @@ class Monitor:
         span_s = 0.0 if self._sampled_s is None else mono_s - self._sampled_s
         self._answer, self._documents, self._sampled_s = answer, documents, mono_s
         answered = answer.sample is not None
-        self._day.see(gpus=documents, host=self._host().values, answered=answered, span_s=span_s)
+        self._day.add(gpus=documents, host=self._host().values, answered=answered, span_s=span_s)
         self._publish(record=True)
         if any(fresh) or (changed and answer.state is not NvmlState.RELEASED):
-            self.draw_near()
+            self.sample_closely()
 
     def _sample_host(self) -> None:
         memory = host.memory(self._processes.trainer_pid)
         values, unknown = self._processes.host_values()
-        self._memory = host.Reading(memory.values | values, memory.unknown | unknown)
-        if self._sampled_s is not None:  # the first file is that of the first GPU sample, with both
+        self._memory = host.HostReading(memory.values | values, memory.unknown | unknown)
+        if self._sampled_s is not None:  # the first file comes with the first GPU sample, so that it has both
             self._publish(record=False)
 
     def _sample_disk(self) -> None:
@@ -179,7 +182,7 @@ class Monitor:
                 values["disk_fits_checkpoint"] = free_mib > needed // _MIB
         if values["disk_forecast_h"] is None:
             unknown["disk_forecast_h"] = "free space is not falling steadily, or was not watched for long enough"
-        self._disk = host.Reading(values, unknown)
+        self._disk = host.HostReading(values, unknown)
 
     def _report_checkpoints(self) -> None:
         found = list_checkpoints(self._config.dir.path)
@@ -198,12 +201,12 @@ class Monitor:
             "oldest_age_s": round(max(0.0, *ages_s)) if ages_s else None,
         }
 
-    def _flush_curves(self) -> None:
+    def _flush_scalars(self) -> None:
         try:
-            self._curves.flush(time.time())
-            self._well("TensorBoard")
+            self._scalars_file.flush(time.time())
+            self._clear_failure("TensorBoard")
         except OSError as error:
-            self._trouble("TensorBoard", error)
+            self._report_failure("TensorBoard", error)
 
     def _summarise_day(self) -> None:
         ended = (datetime.now(UTC) - timedelta(hours=6)).date()
@@ -212,15 +215,15 @@ class Monitor:
             return
         try:
             append_event(self._config.dir.journal, line)
-            self._day = replace(Day(time.monotonic()), last_day=ended)
-            self._well("journal")
+            self._day = replace(DailySummary(time.monotonic()), last_day=ended)
+            self._clear_failure("journal")
         except OSError as error:
-            self._trouble("journal", error)
+            self._report_failure("journal", error)
 
     # -- what others read ---------------------------------------------------------------------------------------------
 
-    def _host(self) -> host.Reading:
-        return host.Reading(
+    def _host(self) -> host.HostReading:
+        return host.HostReading(
             self._memory.values | self._disk.values,
             self._memory.unknown | self._disk.unknown,
         )
@@ -238,12 +241,12 @@ class Monitor:
                 xid_counts=self._xids.counts,
                 wall_s=time.time(),
             )
-            self._write("Prometheus", lambda: write_atomic(self.prometheus_path, text.encode(), durable=False))
+            self._write("Prometheus", lambda: write_atomic(self.prometheus_path, text, durable=False))
             if record:
                 self._write("ring", lambda: self._ring.append(self._record(document)))
-                if document["mono_s"] - self._curved_s >= self._config.period_s * 0.9:
-                    self._curved_s = document["mono_s"]
-                    self._curves.add(time.time(), document["mono_s"], self._scalars(document))
+                if document["mono_s"] - self._scalars_s >= self._config.period_s * 0.9:
+                    self._scalars_s = document["mono_s"]
+                    self._scalars_file.add(time.time(), document["mono_s"], self._scalars(document))
 
     def _document(self) -> dict[str, Any]:
         reading = self._host()
@@ -256,7 +259,7 @@ class Monitor:
             "boot": self._boot,
             "pid": os.getpid(),
             "run_id": self._config.run_id,
-            "period_s": min(_NEAR_PERIOD_S, self._config.period_s) if self._near_until_s else self._config.period_s,
+            "period_s": min(_CLOSE_PERIOD_S, self._config.period_s) if self._close_until_s else self._config.period_s,
             "sample_mono_s": None if self._sampled_s is None else round(self._sampled_s, 3),
             "nvml": {"state": str(answer.state), "text": answer.text, "took_s": answer.took_s, "stuck": answer.stuck},
             "driver": driver,
@@ -269,7 +272,7 @@ class Monitor:
             "quiet": self._quiet(),
             "jobs": self.jobs.document(),
             "clock": self.clock.document(),
-            "trouble": sorted(self._troubles.values()),
+            "trouble": sorted(self._failures.values()),
         }
 
     def _quiet(self) -> dict[str, Any]:
@@ -309,15 +312,15 @@ class Monitor:
     def _write(self, what: str, write: Any) -> None:
         try:
             write()
-            self._well(what)
+            self._clear_failure(what)
         except (OSError, ValueError) as error:  # ValueError: a NaN among the facts
-            self._trouble(what, error)
+            self._report_failure(what, error)
 
-    def _trouble(self, what: str, error: Exception) -> None:
+    def _report_failure(self, what: str, error: Exception) -> None:
         text = f"{what} cannot be written: {getattr(error, 'strerror', None) or error}."
-        if self._troubles.get(what) != text:
-            self._troubles[what] = text
+        if self._failures.get(what) != text:
+            self._failures[what] = text
             os.write(2, f"fred-supervise monitor: {text}\n".encode(errors="replace"))
 
-    def _well(self, what: str) -> None:
-        self._troubles.pop(what, None)
+    def _clear_failure(self, what: str) -> None:
+        self._failures.pop(what, None)

@@ -1,8 +1,8 @@
-"""The parent's side of the probe: asks, waits for a bounded time, and lives with a driver that does not answer.
+"""Asks the worker process that talks to NVML, and waits for a bounded time only.
 
-Nothing here can hang: a probe that does not answer within `LIMIT_S` is reported as hung and left alone for a while,
-because a driver may be slow and killing its client makes it worse; a late answer is taken. Only then it is killed.
-A probe that survives even that sits in the kernel: with two of those no third is started, and the driver is wedged.
+Nothing here can hang. A worker that does not answer within `LIMIT_S` is reported as hung and left alone for a while:
+the driver may only be slow, and killing its client makes that worse. A late answer is taken; then the worker is killed.
+A worker that survives SIGKILL sits in the kernel: with two of those no third is started, and the driver is wedged.
 """
 
 import contextlib
@@ -22,17 +22,17 @@ from fred_supervisor.monitor import health
 from fred_supervisor.monitor.nvml_worker import NO_BINDINGS
 
 LIMIT_S: Final = 1.5
-"""For one answer: what is longer is reported as hung."""
+"""For one answer; then the worker is reported as hung."""
 _PATIENCE_S: Final = 10.0
-"""With a probe that has answered before and no longer does."""
+"""Until a silent worker that has answered before is killed."""
 _START_PATIENCE_S: Final = 30.0
-"""With a probe that opens NVML: without persistence mode the driver first initialises every GPU."""
+"""Until a worker that still opens NVML is killed: without persistence mode the driver first initialises every GPU."""
 _MOST_STUCK: Final = 2
 _FIRST_RETRY_S: Final = 1.0
 _LAST_RETRY_S: Final = 300.0
-"""Between two probes while none gets an answer, doubled from the first to the last."""
+"""Pauses between two workers while none gets an answer, doubled from the first to the last."""
 _LEAVE_S: Final = 1.0
-"""For a probe that was asked to leave, before each stronger word."""
+"""For a worker to leave by itself, then after SIGTERM."""
 
 
 class NvmlState(StrEnum):
@@ -51,9 +51,9 @@ class NvmlState(StrEnum):
     HUNG = "hung"
     """A call does not return."""
     WEDGED = "wedged"
-    """Two probes are stuck in the kernel; no third is tried."""
+    """Two workers are stuck in the kernel; no third is started."""
     DIED = "died"
-    """The probe crashed in the driver's library."""
+    """The worker crashed in the driver's library."""
     ERROR = "error"
     """NVML answers with another error."""
     NO_BINDINGS = "no bindings"
@@ -63,22 +63,22 @@ class NvmlState(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What one sample came to."""
+class NvmlAnswer:
+    """What one call of `sample` gave."""
 
     state: NvmlState
     text: str
     """One plain sentence."""
     sample: dict[str, Any] | None = None
-    """The probe's document, with state OK and NO_GPU."""
+    """The worker's document, with state OK and NO_GPU."""
     took_s: float | None = None
-    """Spent in the driver."""
+    """Time in the driver."""
     stuck: int = 0
-    """Probes that not even SIGKILL has ended."""
+    """Workers that SIGKILL did not end."""
 
 
-def spawn_probe() -> subprocess.Popen[bytes]:
-    """A probe of its own, ended by the kernel when we die."""
+def spawn_worker() -> subprocess.Popen[bytes]:
+    """A new worker; the kernel ends it when we die."""
     return subprocess.Popen(
         [sys.executable, "-m", "fred_supervisor.monitor.nvml_worker", str(os.getpid())],
         stdin=subprocess.PIPE,
@@ -88,12 +88,12 @@ def spawn_probe() -> subprocess.Popen[bytes]:
 
 
 class NvmlClient:
-    """NVML as seen through the probe. One thread at a time."""
+    """NVML through its worker. For one thread at a time."""
 
     def __init__(
         self,
         *,
-        spawn: Callable[[], subprocess.Popen[bytes]] = spawn_probe,
+        spawn: Callable[[], subprocess.Popen[bytes]] = spawn_worker,
         now: Callable[[], float] = time.monotonic,
         limit_s: float = LIMIT_S,
         patience_s: float = _PATIENCE_S,
@@ -101,28 +101,28 @@ class NvmlClient:
     ) -> None:
         self._spawn, self._now = spawn, now
         self._limit_s, self._patience_s, self._start_patience_s = limit_s, patience_s, start_patience_s
-        self._probe: subprocess.Popen[bytes] | None = None
+        self._worker: subprocess.Popen[bytes] | None = None
         self._stuck: list[subprocess.Popen[bytes]] = []
         self._buffer = b""
         self._asked_s: float | None = None
-        """When the question was put that is not answered yet."""
+        """When the question was asked that has no answer yet; None: there is none."""
         self._answered = False
-        """This probe has answered before."""
+        """This worker has answered before."""
         self._retry_s = 0.0
         self._pause_s = _FIRST_RETRY_S
-        self._failure: Answer | None = None
-        """What ended the last probe, shown until the next one is tried."""
+        self._failure: NvmlAnswer | None = None
+        """What ended the last worker; the answer until the next one is started."""
         self._released = False
 
-    def sample(self) -> Answer:
+    def sample(self) -> NvmlAnswer:
         """One sample, or why there is none, within little more than the limit."""
-        self._stuck = [probe for probe in self._stuck if probe.poll() is None]
+        self._stuck = [worker for worker in self._stuck if worker.poll() is None]
         if self._released:
-            return self._say(NvmlState.RELEASED, "NVML is closed on request; GPU values are unknown.")
-        if self._probe is None:
+            return self._answer(NvmlState.RELEASED, "NVML is closed on request; GPU values are unknown.")
+        if self._worker is None:
             if len(self._stuck) >= _MOST_STUCK:
-                pids = " and ".join(str(probe.pid) for probe in self._stuck)
-                return self._say(
+                pids = " and ".join(str(worker.pid) for worker in self._stuck)
+                return self._answer(
                     NvmlState.WEDGED,
                     f"The NVIDIA driver is wedged: processes {pids} hang in it and cannot be ended; GPU values are "
                     "unknown until a reboot.",
@@ -130,14 +130,14 @@ class NvmlClient:
             if self._failure is not None and self._now() < self._retry_s:
                 return self._failure
             try:
-                self._probe = self._spawn()
+                self._worker = self._spawn()
             except OSError as error:
                 return self._fail(NvmlState.ERROR, f"The GPU probe cannot be started: {error.strerror}.")
             self._buffer, self._asked_s, self._answered = b"", None, False
-        return self._ask(self._probe)
+        return self._ask(self._worker)
 
     def retry_now(self) -> None:
-        """Forget the pause before the next probe."""
+        """Forgets the pause before the next worker."""
         self._retry_s = 0.0
         self._pause_s = _FIRST_RETRY_S
 
@@ -147,57 +147,57 @@ class NvmlClient:
         self.close()
 
     def reopen(self) -> None:
-        """Take up NVML again after `release`."""
+        """Opens NVML again after `release`."""
         self._released = False
         self.retry_now()
 
     def close(self) -> None:
-        """End the probe: end of input, then SIGTERM, and SIGKILL only when it hangs."""
-        probe, self._probe = self._probe, None
-        if probe is None:
+        """Ends the worker: by the end of its input, then SIGTERM, then SIGKILL."""
+        worker, self._worker = self._worker, None
+        if worker is None:
             return
-        assert probe.stdin is not None
+        assert worker.stdin is not None
         with contextlib.suppress(OSError):
-            probe.stdin.close()
+            worker.stdin.close()
         hung = self._asked_s is not None
         for number in (None, signal.SIGTERM, signal.SIGKILL):
             if number is not None:
-                probe.send_signal(number)
+                worker.send_signal(number)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                probe.wait(0.1 if hung else _LEAVE_S)
+                worker.wait(0.1 if hung else _LEAVE_S)
                 break
         else:
-            self._stuck.append(probe)
-        self._close_pipes(probe)
+            self._stuck.append(worker)
+        self._close_pipes(worker)
 
-    def _ask(self, probe: subprocess.Popen[bytes]) -> Answer:
-        assert probe.stdin is not None
+    def _ask(self, worker: subprocess.Popen[bytes]) -> NvmlAnswer:
+        assert worker.stdin is not None
         now_s = self._now()
         wait_s = self._limit_s
         if self._asked_s is None:
             try:
-                probe.stdin.write(b"sample\n")
+                worker.stdin.write(b"sample\n")
             except OSError:
-                return self._died(probe)
+                return self._died(worker)
             self._asked_s = now_s
         else:
-            wait_s = 0.0  # the limit was spent by an earlier call
-        line = self._read_line(probe, wait_s)
+            wait_s = 0.0  # an earlier call has waited already
+        line = self._read_line(worker, wait_s)
         if line is None:
-            return self._silent(probe, self._now() - self._asked_s)
+            return self._no_answer(worker, self._now() - self._asked_s)
         if not line:
-            return self._died(probe)
+            return self._died(worker)
         self._asked_s = None
         try:
             document = json.loads(line)
         except ValueError:
-            return self._died(probe)
+            return self._died(worker)
         return self._understand(document)
 
-    def _read_line(self, probe: subprocess.Popen[bytes], wait_s: float) -> bytes | None:
-        """One whole line; None when it did not come in time; empty when the probe is gone."""
-        assert probe.stdout is not None
-        fd = probe.stdout.fileno()
+    def _read_line(self, worker: subprocess.Popen[bytes], wait_s: float) -> bytes | None:
+        """One whole line; None when it did not come in time; empty when the worker is gone."""
+        assert worker.stdout is not None
+        fd = worker.stdout.fileno()
         end_s = self._now() + wait_s
         while b"\n" not in self._buffer:
             if not select.select([fd], [], [], max(0.0, end_s - self._now()))[0]:
@@ -209,11 +209,11 @@ class NvmlClient:
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
 
-    def _understand(self, document: dict[str, Any]) -> Answer:
+    def _understand(self, document: dict[str, Any]) -> NvmlAnswer:
         self._answered = True
         code = document.get("code")
         if code is not None:
-            state, text = _meaning(code, document.get("text"))
+            state, text = _state_and_text(code, document.get("text"))
             self.close()  # only a new process can load another library
             return self._fail(state, text)
         self._failure = None
@@ -221,57 +221,57 @@ class NvmlClient:
         took_s = float(document["took_s"])
         if not document["gpus"]:
             text = "The NVIDIA driver is loaded and has no GPU."
-            return self._say(NvmlState.NO_GPU, text, sample=document, took_s=took_s)
+            return self._answer(NvmlState.NO_GPU, text, sample=document, took_s=took_s)
         slow = "" if took_s < self._limit_s else f" It was slow: {took_s:.1f} s."
         text = f"The NVIDIA driver answers.{slow}"
-        return self._say(NvmlState.OK, text, sample=document, took_s=took_s)
+        return self._answer(NvmlState.OK, text, sample=document, took_s=took_s)
 
-    def _silent(self, probe: subprocess.Popen[bytes], silent_s: float) -> Answer:
+    def _no_answer(self, worker: subprocess.Popen[bytes], silent_s: float) -> NvmlAnswer:
         patience_s = self._patience_s if self._answered else self._start_patience_s
         text = f"The NVIDIA driver has not answered for {silent_s:.1f} s; GPU values are unknown."
         if silent_s >= patience_s:
-            self._probe = None
+            self._worker = None
             self._asked_s = None
-            probe.kill()
+            worker.kill()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                probe.wait(0.2)
-            self._close_pipes(probe)
-            if probe.poll() is None:
-                self._stuck.append(probe)
+                worker.wait(0.2)
+            self._close_pipes(worker)
+            if worker.poll() is None:
+                self._stuck.append(worker)
             return self._fail(NvmlState.HUNG, text)
         if not self._answered:
-            return self._say(NvmlState.STARTING, f"The NVIDIA driver is being opened, for {silent_s:.0f} s so far.")
-        return self._say(NvmlState.HUNG, text)
+            return self._answer(NvmlState.STARTING, f"The NVIDIA driver is being opened, for {silent_s:.0f} s so far.")
+        return self._answer(NvmlState.HUNG, text)
 
-    def _died(self, probe: subprocess.Popen[bytes]) -> Answer:
-        self._probe = None
+    def _died(self, worker: subprocess.Popen[bytes]) -> NvmlAnswer:
+        self._worker = None
         self._asked_s = None
         with contextlib.suppress(subprocess.TimeoutExpired):
-            probe.wait(_LEAVE_S)
-        status = probe.poll()
-        self._close_pipes(probe)
+            worker.wait(_LEAVE_S)
+        status = worker.poll()
+        self._close_pipes(worker)
         if status is None:
-            probe.kill()
-            self._stuck.append(probe)
+            worker.kill()
+            self._stuck.append(worker)
         how = "lost its output" if status is None else f"exit {status}"
         if status is not None and status < 0:
             how = signal.Signals(-status).name
         return self._fail(NvmlState.DIED, f"The GPU probe died in the NVIDIA driver's library ({how}).")
 
-    def _fail(self, state: NvmlState, text: str) -> Answer:
+    def _fail(self, state: NvmlState, text: str) -> NvmlAnswer:
         self._retry_s = self._now() + self._pause_s
         self._pause_s = min(_LAST_RETRY_S, 2 * self._pause_s)
-        self._failure = self._say(state, text)
+        self._failure = self._answer(state, text)
         return self._failure
 
-    def _say(
+    def _answer(
         self, state: NvmlState, text: str, *, sample: dict[str, Any] | None = None, took_s: float | None = None
-    ) -> Answer:
-        return Answer(state=state, text=text, sample=sample, took_s=took_s, stuck=len(self._stuck))
+    ) -> NvmlAnswer:
+        return NvmlAnswer(state=state, text=text, sample=sample, took_s=took_s, stuck=len(self._stuck))
 
     @staticmethod
-    def _close_pipes(probe: subprocess.Popen[bytes]) -> None:
-        for pipe in (probe.stdin, probe.stdout):
+    def _close_pipes(worker: subprocess.Popen[bytes]) -> None:
+        for pipe in (worker.stdin, worker.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
@@ -284,7 +284,7 @@ _STATE_OF: Final = {
 }
 
 
-def _meaning(code: int, text: str | None) -> tuple[NvmlState, str]:
+def _state_and_text(code: int, text: str | None) -> tuple[NvmlState, str]:
     if code == NO_BINDINGS:
         advice = "Install nvidia-ml-py, and uninstall any package named pynvml."
         return NvmlState.NO_BINDINGS, f"The Python bindings of NVML cannot be used: {text}. {advice}"

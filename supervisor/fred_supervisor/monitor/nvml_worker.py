@@ -1,10 +1,10 @@
-"""The child that alone touches the NVIDIA driver: a call that hangs or crashes there takes nobody else along.
+"""The only process that calls the NVIDIA driver: a call that hangs or crashes there harms no other process.
 
 `python -m fred_supervisor.monitor.nvml_worker PARENT_PID`: one line on standard input asks for one sample, one JSON
-line on standard output answers: `{"code": null, "driver": …, "gpus": […], "xids": […], "took_s": …}`, or, when NVML
-cannot be opened, `{"code": <NVML error>, "text": …}` and the child leaves, because a library once loaded cannot be
-replaced (a driver upgrade needs a new process). What a GPU does not tell is absent and its NVML error is in `errors`.
-End of input: NVML is closed and the child leaves.
+line on standard output answers: `{"code": null, "driver": …, "gpus": […], "xids": […], "took_s": …}`. When NVML cannot
+be opened, the answer is `{"code": <NVML error>, "text": …}` and the worker exits, because a loaded library cannot be
+replaced: after a driver upgrade a new process is needed. What a GPU does not tell is absent, and its NVML error is in
+`errors`. At the end of its input the worker closes NVML and exits.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ _GPU_IS_LOST: Final = 15
 _RECOVERY_ACTION: Final = 230
 """NVML_FI_DEV_GET_GPU_RECOVERY_ACTION"""
 _MOST_EVENTS: Final = 64
-"""Read in one sample; the rest waits for the next."""
+"""Read in one sample; the others are read in the next."""
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def end_with_parent(parent: int) -> None:
-    """Ask the kernel to end us when the thread that started us is gone; end at once when it is gone already."""
+    """Asks the kernel to end us when the thread that started us ends; exits at once when it has ended already."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.getppid() != parent:
         raise SystemExit(0)
@@ -69,16 +69,16 @@ def open_nvml() -> "tuple[NvmlWorker | None, dict[str, Any]]":
         return None, {"code": NO_BINDINGS, "text": str(error)}
     if not hasattr(pynvml, "_nvmlGetFunctionPointer"):
         return None, {"code": NO_BINDINGS, "text": f"{pynvml.__file__} is not NVIDIA's nvidia-ml-py"}
-    give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if give_back is not None:  # half of what we hold, when the bindings had to be compiled first
-        give_back(0)
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:  # frees half of our memory, when the bindings had to be compiled first
+        malloc_trim(0)
     nvml = NvmlWorker(pynvml)
     _, code = nvml.ask(pynvml.nvmlInit)
     return (nvml, {}) if code is None else (None, {"code": code})
 
 
 class NvmlWorker:
-    """NVML while it is open. Every call may fail on its own; an error is a number here, never an exception."""
+    """NVML while it is open. Every call may fail by itself; an error is a number here, never an exception."""
 
     def __init__(self, pynvml: Any) -> None:
         self._n = pynvml
@@ -86,7 +86,7 @@ class NvmlWorker:
         # The second is raised for a symbol that the driver lacks, and is no NVMLError.
         self._errors: tuple[type[Exception], ...] = (pynvml.NVMLError, pynvml.NVMLLibraryMismatchError)
         self._known: dict[int, dict[str, Any]] = {}
-        """Identity by index: a lost GPU no longer says who it is."""
+        """UUID, name and bus by index: a lost GPU no longer tells them."""
         self._handles: dict[int, Any] = {}
         self._event_set: Any = None
         self._uuid_of: dict[int, str] = {}
@@ -100,7 +100,7 @@ class NvmlWorker:
             return None, int(getattr(error, "value", _FUNCTION_NOT_FOUND))
 
     def first(self, calls: tuple[str, ...], *args: Any) -> tuple[Any, int | None]:
-        """The first of several names of one question that this driver has."""
+        """Calls the first of several names of one function that this driver has."""
         code: int | None = _FUNCTION_NOT_FOUND
         for name in calls:
             call = getattr(self._n, name, None)
@@ -132,7 +132,7 @@ class NvmlWorker:
         if handle is None:
             return {"index": index, **self._known.get(index, {}), "errors": {"device": code}}
         if index not in self._known:
-            self._introduce(index, handle)
+            self._identify(index, handle)
         gpu = {"index": index, **self._known[index]}
         errors: dict[str, int] = {}
         self._read_device(handle, gpu, errors)
@@ -142,7 +142,7 @@ class NvmlWorker:
             self._handles.pop(index, None)  # after a reset, another one
         return gpu
 
-    def _introduce(self, index: int, handle: Any) -> None:
+    def _identify(self, index: int, handle: Any) -> None:
         who: dict[str, Any] = {}
         who["uuid"], code = self.ask(self._n.nvmlDeviceGetUUID, handle)
         who["name"], _ = self.ask(self._n.nvmlDeviceGetName, handle)
@@ -231,7 +231,7 @@ class NvmlWorker:
         return found
 
     def _xids(self, count: int) -> list[dict[str, Any]]:
-        """What happened since the last sample."""
+        """The Xids since the last sample."""
         n = self._n
         if self._event_set is None:
             if len(self._handles) < count:

@@ -1,51 +1,48 @@
 """Metrics as a text file for node_exporter's textfile collector: link or copy it into the collector's folder.
 
-Every series carries the run's id, because two files must not hold the same series, and GPUs are told apart by UUID.
-What is not known is left out: there is no number for it.
+Every series carries the run's id, because two files must not hold the same series. A GPU's label is its UUID.
+A value that is not known has no series: no number stands for "unknown".
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 _MIB: Final = 1 << 20
 
 _HELP: Final = {
-    "fred_gpu_info": ("gauge", "The GPU: index, name and driver"),
-    "fred_gpu_memory_used_bytes": ("gauge", "GPU memory in use, by anybody"),
-    "fred_gpu_memory_free_bytes": ("gauge", "GPU memory free"),
-    "fred_gpu_memory_total_bytes": ("gauge", "GPU memory there is"),
-    "fred_gpu_trainer_memory_bytes": ("gauge", "GPU memory in use by this run's trainer"),
-    "fred_gpu_temperature_celsius": ("gauge", "Temperature of the GPU"),
-    "fred_gpu_power_watts": ("gauge", "Power draw of the GPU"),
-    "fred_gpu_utilization_ratio": ("gauge", "Share of time in which the GPU did anything"),
-    "fred_gpu_ecc_uncorrectable_total": ("counter", "Uncorrectable memory errors since the driver was loaded"),
-    "fred_gpu_rows_remap_pending": ("gauge", "1: a bad memory row is replaced at the next reset"),
-    "fred_gpu_recovery_action": (
-        "gauge",
-        "What the driver recommends: 0 nothing, 1 reset, 2 reboot, 3 and up see NVML",
-    ),
-    "fred_gpu_hold": ("gauge", "1: nothing should be started on the GPU before a reset or reboot"),
-    "fred_gpu_xid_errors_total": ("counter", "Xid errors since the monitor started, by code"),
-    "fred_gpu_xid_last_timestamp_seconds": ("gauge", "When the last Xid error of the GPU was seen"),
-    "fred_gpu_probe_up": ("gauge", "1: the NVIDIA driver answers"),
-    "fred_gpu_probe_duration_seconds": ("gauge", "Time that the last sample spent in the driver"),
-    "fred_host_memory_available_bytes": ("gauge", "Memory that programs can still have"),
-    "fred_host_swap_used_bytes": ("gauge", "Swap space in use"),
-    "fred_run_disk_free_bytes": ("gauge", "Free space on the run's disk"),
-    "fred_run_trainer_resident_bytes": (
-        "gauge",
-        "Resident memory of the trainer's processes, shared pages counted in each",
-    ),
-    "fred_run_oom_kills_total": ("counter", "Kills by the kernel for want of memory in the trainer's cgroup"),
-    "fred_run_restarts_total": ("counter", "Relaunches of the trainer"),
-    "fred_run_images_per_second": ("gauge", "How fast training goes"),
-    "fred_run_beat_age_seconds": ("gauge", "Age of the trainer's last heartbeat"),
-    "fred_run_quiet": ("gauge", "1: quiet hours, training is to pause"),
-    "fred_run_info": ("gauge", "The run: name and run dir"),
-    "fred_monitor_sample_timestamp_seconds": ("gauge", "When this file was written"),
+    "fred_gpu_info": "The GPU: index, name and driver.",
+    "fred_gpu_memory_used_bytes": "GPU memory in use, by anybody.",
+    "fred_gpu_memory_free_bytes": "GPU memory free.",
+    "fred_gpu_memory_total_bytes": "GPU memory there is.",
+    "fred_gpu_trainer_memory_bytes": "GPU memory in use by this run's trainer.",
+    "fred_gpu_temperature_celsius": "Temperature of the GPU.",
+    "fred_gpu_power_watts": "Power draw of the GPU.",
+    "fred_gpu_utilization_ratio": "Share of time in which the GPU did anything.",
+    "fred_gpu_ecc_uncorrectable_total": "Uncorrectable memory errors since the driver was loaded.",
+    "fred_gpu_rows_remap_pending": "1: a bad memory row is replaced at the next reset.",
+    "fred_gpu_recovery_action": "What the driver recommends: 0 nothing, 1 reset, 2 reboot, 3 and up see NVML.",
+    "fred_gpu_hold": "1: nothing should be started on the GPU before a reset or reboot.",
+    "fred_gpu_xid_errors_total": "Xid errors since the monitor started, by code.",
+    "fred_gpu_xid_last_timestamp_seconds": "When the last Xid error of the GPU was seen.",
+    "fred_gpu_probe_up": "1: the NVIDIA driver answers.",
+    "fred_gpu_probe_duration_seconds": "Time that the last sample spent in the driver.",
+    "fred_host_memory_available_bytes": "Memory that programs can still have.",
+    "fred_host_swap_used_bytes": "Swap space in use.",
+    "fred_run_disk_free_bytes": "Free space on the run's disk.",
+    "fred_run_trainer_resident_bytes": "Resident memory of the trainer's processes, shared pages counted in each.",
+    "fred_run_oom_kills_total": "Kills by the kernel for want of memory in the trainer's cgroup.",
+    "fred_run_restarts_total": "Relaunches of the trainer.",
+    "fred_run_images_per_second": "How fast training goes.",
+    "fred_run_beat_age_seconds": "Age of the trainer's last heartbeat.",
+    "fred_run_quiet": "1: quiet hours, training is to pause.",
+    "fred_run_info": "The run: name and run dir.",
+    "fred_monitor_sample_timestamp_seconds": "When this file was written.",
 }
-"""Type and help, by name, in the order of the file."""
+"""By metric, in the order of the file. A name that ends in `_total` is a counter, every other one a gauge."""
+
 
 _GPU: Final = (
     ("used_mib", "fred_gpu_memory_used_bytes", _MIB),
@@ -75,29 +72,25 @@ _FACTS: Final = (
 """Key in the document, metric, factor to base units."""
 
 
-@dataclass
-class _Text:
-    run: Mapping[str, str]
-    series: dict[str, list[str]] = field(default_factory=dict)
+class RunMetrics:
+    """The metric families of one run at one time; a collector as `prometheus_client` wants it."""
+
+    def __init__(self, run: Mapping[str, str]) -> None:
+        self._run = run
+        self._families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
 
     def add(self, metric: str, value: object, **labels: object) -> None:
+        """Adds one series; a value that is not a number is not known, and adds nothing."""
         if not isinstance(value, int | float):
             return
-        every = {**self.run, **{key: str(label) for key, label in labels.items()}}
-        text = ",".join(f'{key}="{escape(label)}"' for key, label in every.items())
-        self.series.setdefault(metric, []).append(f"{metric}{{{text}}} {float(value):.17g}")
+        family = self._families.get(metric)
+        if family is None:
+            kind = CounterMetricFamily if metric.endswith("_total") else GaugeMetricFamily
+            family = self._families[metric] = kind(metric, _HELP[metric], labels=(*self._run, *labels))
+        family.add_metric((*self._run.values(), *map(str, labels.values())), value)
 
-    def text(self) -> str:
-        lines: list[str] = []
-        for name, (kind, words) in _HELP.items():
-            if name in self.series:
-                lines += [f"# HELP {name} {words}.", f"# TYPE {name} {kind}", *self.series[name]]
-        return "\n".join(lines) + "\n"
-
-
-def escape(label: str) -> str:
-    """A label value as the text format wants it."""
-    return label.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+    def collect(self) -> Iterable[Metric]:
+        return (self._families[metric] for metric in _HELP if metric in self._families)
 
 
 def exposition(
@@ -109,9 +102,9 @@ def exposition(
     facts: Mapping[str, Any],
     xid_counts: Mapping[tuple[str, int], int],
     wall_s: float,
-) -> str:
+) -> bytes:
     """The text of `fred_supervise.prom` for one `monitor.json`."""
-    out = _Text({"run": name, "run_id": run_id})
+    out = RunMetrics({"run": name, "run_id": run_id})
     out.add("fred_run_info", 1, run_dir=run_dir)
     out.add("fred_monitor_sample_timestamp_seconds", round(wall_s, 3))
     nvml = document["nvml"]
@@ -142,4 +135,6 @@ def exposition(
     for key, metric in _FACTS:
         out.add(metric, facts.get(key))
     out.add("fred_run_quiet", document["quiet"]["now"])
-    return out.text()
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(out)
+    return generate_latest(registry)

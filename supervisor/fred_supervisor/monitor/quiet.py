@@ -1,10 +1,9 @@
-"""Quiet hours: when a shared workstation belongs to its users. Pure; the standard library only.
+"""Quiet hours: when training pauses, so that others can use the machine. Pure; the standard library only.
 
 A window is `[DAYS] HH:MM-HH:MM [ZONE]`, e.g. `mon-fri 08:00-19:00 Europe/Rome`. DAYS is a list of days and ranges
-(`mon,wed,sat-sun`), `daily`, or left out for every day; an end before the start lies on the next day, and the days
-are those on which the window begins; 24:00 is the end of a day; without a ZONE the machine's own holds.
-What counts is the clock on the wall: in the night of a change to winter time an hour that comes twice is twice in
-the window, or twice not.
+(`mon,wed,sat-sun`), `daily`, or nothing for every day. An end before the start lies on the next day; the days are those
+on which the window begins. 24:00 is the end of a day. Without a ZONE the machine's own is used.
+The local clock counts: when it goes back at night, an hour comes twice, and both are in the window or neither is.
 """
 
 import os
@@ -25,8 +24,8 @@ _EXAMPLE: Final = "for example: mon-fri 08:00-19:00 Europe/Rome"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Window:
-    """Hours of the week in which training is to pause."""
+class QuietWindow:
+    """Hours of the week in which training pauses."""
 
     text: str
     """As it was written."""
@@ -39,8 +38,8 @@ class Window:
     zone: tzinfo
 
 
-def parse_window(text: str) -> Window:
-    """The window that `text` describes. Raises ValueError, which says what is wrong and what would be right."""
+def parse_window(text: str) -> QuietWindow:
+    """The window that `text` describes. Raises ValueError, which says what is wrong and gives an example."""
     words = text.split()
     at = next((i for i, word in enumerate(words) if ":" in word), None)
     if at is None:
@@ -56,7 +55,7 @@ def parse_window(text: str) -> Window:
         raise ValueError(f"quiet window {text!r} is empty; a whole day is 00:00-24:00")
     if start_min == _DAY_MIN:
         raise ValueError(f"quiet window {text!r} cannot begin at 24:00; write 00:00 of the next day")
-    return Window(
+    return QuietWindow(
         text=text,
         days=_days(text, "".join(words[:at])),
         start_min=start_min,
@@ -102,7 +101,7 @@ def _zone(text: str, name: str) -> tzinfo:
 
 
 def local_zone() -> tzinfo:
-    """The machine's own time zone, with its changes; UTC where none is set."""
+    """The machine's own time zone; UTC where none is set."""
     name = os.environ.get("TZ", "").removeprefix(":")
     if name:
         try:
@@ -116,7 +115,7 @@ def local_zone() -> tzinfo:
         return UTC
 
 
-def in_window(window: Window, when: datetime) -> bool:
+def in_window(window: QuietWindow, when: datetime) -> bool:
     """Whether `when` (with a time zone) lies in the window; its start belongs to it, its end does not."""
     local = when.astimezone(window.zone)
     minute = local.hour * 60 + local.minute
@@ -126,7 +125,7 @@ def in_window(window: Window, when: datetime) -> bool:
     return (today and minute >= window.start_min) or (yesterday and minute < window.end_min)
 
 
-def next_change(window: Window, when: datetime) -> datetime | None:
+def next_change(window: QuietWindow, when: datetime) -> datetime | None:
     """The next instant after `when` (with a time zone) at which `in_window` changes, in UTC; None: it never does."""
     when = when.astimezone(UTC)
     now = in_window(window, when)
@@ -136,8 +135,8 @@ def next_change(window: Window, when: datetime) -> datetime | None:
     return None
 
 
-def _candidates(window: Window, when: datetime) -> Iterable[datetime]:
-    """Every instant near at which the window may begin or end, and some at which it does not."""
+def _candidates(window: QuietWindow, when: datetime) -> Iterable[datetime]:
+    """Every instant in the next days at which the window may begin or end; at some it does neither."""
     midnight = when.astimezone(window.zone).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
     for day in range(-1, _HORIZON_DAYS + 1):
         for minute in (window.start_min, window.end_min):
@@ -149,7 +148,7 @@ def _candidates(window: Window, when: datetime) -> Iterable[datetime]:
 
 
 def _clock_change(zone: tzinfo, begin: datetime, end: datetime) -> Iterable[datetime]:
-    """The instant between at which the zone's clock is changed, if there is one, to the second."""
+    """The instant between `begin` and `end` at which the zone's clock changes, to the second; may be none."""
     before = begin.astimezone(zone).utcoffset()
     if before == end.astimezone(zone).utcoffset():
         return
@@ -163,17 +162,17 @@ def _clock_change(zone: tzinfo, begin: datetime, end: datetime) -> Iterable[date
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quiet:
-    """What holds now, of all windows together."""
+class QuietState:
+    """What holds at one time, over all windows."""
 
     now: bool
     until: datetime | None
     """When that changes, in UTC; None: never."""
     window: str | None
-    """The window that we are in, or the one that comes next."""
+    """The present window, or the next one."""
 
 
-def quiet_at(windows: Iterable[Window], when: datetime) -> Quiet:
+def quiet_at(windows: Iterable[QuietWindow], when: datetime) -> QuietState:
     """Whether `when` is in any window, and until when that stays so."""
     windows = tuple(windows)
     when = when.astimezone(UTC)
@@ -181,13 +180,13 @@ def quiet_at(windows: Iterable[Window], when: datetime) -> Quiet:
     if not now:
         coming = [(at, window.text) for window in windows if (at := next_change(window, when)) is not None]
         until, text = min(coming, default=(None, None), key=lambda found: found[0])
-        return Quiet(now=False, until=until, window=text)
+        return QuietState(now=False, until=until, window=text)
     last, at = now[0], when
     limit = when + timedelta(days=_HORIZON_DAYS)
     while now:  # windows that follow one another, or overlap, are one
         ends = [(end, window) for window in now if (end := next_change(window, at)) is not None]
         if len(ends) < len(now) or at > limit:
-            return Quiet(now=True, until=None, window=last.text)
+            return QuietState(now=True, until=None, window=last.text)
         at, last = max(ends, key=lambda found: found[0])
         now = [window for window in windows if in_window(window, at)]
-    return Quiet(now=True, until=at, window=last.text)
+    return QuietState(now=True, until=at, window=last.text)

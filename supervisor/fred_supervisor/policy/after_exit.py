@@ -38,7 +38,7 @@ def after_exit(
     if ended.ended_by is EndedBy.PAUSE:
         return Paused(history=history), (Note(event=JournalEvent.PAUSED, message=say(Topic.PAUSED_GPU_FREE)),)
     if ended.ended_by is EndedBy.QUIET:
-        return Paused(history=history, quiet="quiet hours"), (
+        return Paused(history=history, quiet=say(Topic.QUIET_HOURS, window=None, until=None)), (
             Note(event=JournalEvent.PAUSED, message=say(Topic.QUIET_GPU_FREE)),
         )
     if ended.ended_by is EndedBy.RESTART:

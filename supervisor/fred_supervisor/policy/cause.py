@@ -19,6 +19,7 @@ class IncidentKind(StrEnum):
     OOM = "oom"
     SILENT_EXIT = "silent_exit"
     NAN_LOSS = "nan_loss"
+    LEARNING = "learning"
     DATA = "data"
     CHECKPOINT = "checkpoint"
     DISK = "disk"
@@ -42,6 +43,7 @@ class Cause(StrEnum):
     CHECKPOINT = "checkpoint does not load"
     HOST_OOM = "host out of memory"
     NAN = "loss not finite"
+    LEARNING = "a part of the model is dead"
     HANG = "hang"
     SIGNAL = "crash by a signal"
     KILLED = "killed by hand"
@@ -190,6 +192,8 @@ def diagnose(seen: Evidence) -> Diagnosis:
         return found(Cause.HOST_OOM, IncidentKind.OOM, Topic.HOST_OOM, same="host_oom", killed=killed, **where)
     if said is ErrorKind.CHECKPOINT:
         return found(Cause.CHECKPOINT, IncidentKind.CHECKPOINT, Topic.CHECKPOINT_FAILED, detail=first_line)
+    if said is ErrorKind.LEARNING:
+        return found(Cause.LEARNING, IncidentKind.LEARNING, Topic.CANNOT_LEARN, detail=first_line)
     if said is ErrorKind.NAN_LOSS:
         return found(Cause.NAN, IncidentKind.NAN_LOSS, Topic.LOSS_NOT_FINITE, same="nan", detail=first_line, **where)
     if said is ErrorKind.DATA:

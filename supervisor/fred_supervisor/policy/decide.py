@@ -74,7 +74,7 @@ def wake_s(settings: Settings, state: State) -> float | None:
         case AwaitingGpu():
             return state.ask_s
         case Stopping():
-            return state.until_s if state.dump_s is None else min(state.dump_s, state.until_s)
+            return state.until_s if state.dump_s is None else state.dump_s
         case BackingOff():
             return state.until_s
         case Holding():
@@ -95,14 +95,14 @@ def wake_s(settings: Settings, state: State) -> float | None:
 def _with_quiet_hours(state: State, seen: Observation) -> tuple[State, Observation]:
     """Quiet hours are a request of their own; whoever resumes training within them has waived them."""
     resumed = seen.request in (Request.RESUME, Request.RESTART)
-    waived = bool(seen.quiet) and (state.history.waived or resumed)
+    waived = seen.quiet is not None and (state.history.waived or resumed)
     if waived != state.history.waived and not isinstance(state, Ended):
         state = replace(state, history=replace(state.history, waived=waived))
     if seen.request is not None or seen.ended is not None:
         return state, seen
-    if isinstance(state, AwaitingGpu | Running | BackingOff | Holding) and seen.quiet and not waived:
+    if isinstance(state, AwaitingGpu | Running | BackingOff | Holding) and seen.quiet is not None and not waived:
         return state, replace(seen, request=Request.QUIET)
-    if isinstance(state, Paused) and state.quiet and (waived or not seen.quiet):
+    if isinstance(state, Paused) and state.quiet is not None and (waived or seen.quiet is None):
         return state, replace(seen, request=Request.RESUME)
     return state, seen
 
@@ -284,8 +284,9 @@ def _stopping(settings: Settings, state: Stopping, seen: Observation) -> tuple[S
         if state.rank is not None:
             ended = replace(ended, rank=state.rank)
         after, actions = after_exit(settings, state.history, ended, seen.now_s)
-        named = isinstance(after, Paused) and after.quiet and seen.quiet
-        return (Paused(history=after.history, quiet=seen.quiet) if named else after), actions
+        if isinstance(after, Paused) and after.quiet is not None and seen.quiet is not None:
+            after = Paused(history=after.history, quiet=seen.quiet)
+        return after, actions
     if seen.request is Request.STOP:
         if state.by is EndedBy.STOP and state.rung is not Rung.KILL:
             return replace(state, rung=Rung.KILL, until_s=seen.now_s + settings.kill_s), (Kill(),)
@@ -297,10 +298,11 @@ def _stopping(settings: Settings, state: Stopping, seen: Observation) -> tuple[S
         return state, ()
     match state.rung:
         case Rung.DUMP if seen.dumping and seen.now_s < state.until_s + settings.dump_max_s:
-            return state, ()
+            return replace(state, dump_s=seen.now_s + settings.dump_s / 2), ()
         case Rung.DUMP:
             grace_s = settings.hang_term_moving_s if seen.stacks_moved else settings.hang_term_s
-            return replace(state, rung=Rung.TERM, until_s=seen.now_s + grace_s), (Terminate(wake=True),)
+            after = replace(state, rung=Rung.TERM, until_s=seen.now_s + grace_s, dump_s=None)
+            return after, (Terminate(wake=True),)
         case Rung.TERM:
             return replace(state, rung=Rung.KILL, until_s=seen.now_s + settings.kill_s), (Kill(),)
         case Rung.KILL:

@@ -157,14 +157,14 @@ def paused(settings: Settings, state: Paused, seen: Observation) -> tuple[State,
         case Request.RESUME | Request.RESTART:
             return launch(settings, state.history)
         case Request.PAUSE:
-            return replace(state, quiet=""), ()
+            return replace(state, quiet=None), ()
         case Request.QUIET | None:
-            return replace(state, quiet=seen.quiet) if state.quiet else state, ()
+            return replace(state, quiet=seen.quiet) if state.quiet is not None else state, ()
         case _:
             assert_never(seen.request)
 
 
 def _pause(history: RunHistory, seen: Observation) -> tuple[State, tuple[Action, ...]]:
-    quiet = seen.quiet if seen.request is Request.QUIET else ""
-    message = say(Topic.PAUSED_FOR, quiet=quiet) if quiet else say(Topic.PAUSED)
+    quiet = seen.quiet if seen.request is Request.QUIET else None
+    message = say(Topic.PAUSED) if quiet is None else say(Topic.PAUSED_FOR, quiet=quiet)
     return Paused(history=history, quiet=quiet), (Note(event=JournalEvent.PAUSED, message=message),)

@@ -7,7 +7,7 @@ another language later.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 
 class Topic(StrEnum):
@@ -49,6 +49,7 @@ class Topic(StrEnum):
     HOST_OOM = "host out of memory"
     CHECKPOINT_FAILED = "checkpoint failed"
     LOSS_NOT_FINITE = "loss not finite"
+    CANNOT_LEARN = "cannot learn"
     DATA_UNUSABLE = "data unusable"
     NOT_LOADED = "not loaded"
     KILLED = "killed"
@@ -133,6 +134,7 @@ class Topic(StrEnum):
     PAUSED = "paused"
     PAUSED_FOR = "paused for"
     PAUSED_GPU_FREE = "paused: gpu free"
+    QUIET_HOURS = "quiet hours"
     QUIET_GPU_FREE = "quiet hours: gpu free"
     QUIET_HOURS_BEGIN = "quiet hours begin"
     RUN_DIR_LOST = "run dir lost"
@@ -142,6 +144,21 @@ class Topic(StrEnum):
     STRAY = "stray"
     SUPERSEDED = "superseded"
     UNKILLABLE_HELD = "unkillable: held"
+
+    # What people are alerted of, and whether it reached them.
+    ALERT_DISK = "alert: disk"
+    ALERT_HELD = "alert: held"
+    ALERT_LOST = "alert lost"
+    ALERT_SENT = "alert sent"
+    ALERTS_LATE = "alerts late"
+    PING_LOST = "ping lost"
+    ADDRESS_UNKNOWN = "address: unknown to Apprise"
+    ADDRESS_REFUSES = "address: unreachable, or refuses"
+    COMMAND_NOT_STARTED = "alert command: not started"
+    COMMAND_ENDLESS = "alert command: does not end"
+    COMMAND_FAILED = "alert command: failed"
+    SERVER_REFUSES = "server: refuses"
+    SERVER_SILENT = "server: no answer"
 
 
 class JournalEvent(StrEnum):
@@ -207,21 +224,38 @@ class JournalEvent(StrEnum):
     UNKILLABLE = "unkillable"
 
     @property
-    def alarming(self) -> bool:
-        """Whether a person is alerted, too."""
-        return self in _ALARMING
+    def alert(self) -> "AlertKind | None":
+        """The alert that goes with it; None: nobody is alerted."""
+        return _ALERTS.get(self)
 
 
-_ALARMING = frozenset(
-    {
-        JournalEvent.ALARM,
-        JournalEvent.STALLED,
-        JournalEvent.FAILED,
-        JournalEvent.COMPLETED,
-        JournalEvent.MEMORY_FORECAST,
-        JournalEvent.GPU,
-    }
-)
+class AlertKind(StrEnum):
+    """The `event` of an alert, as programs read it."""
+
+    INCIDENT = "incident"
+    """A failure, and what is done about it."""
+    STALLED = "stalled"
+    """No progress: the trainer will be ended unless it moves again."""
+    HOLDING = "holding"
+    """Nothing is relaunched until a condition clears."""
+    DISK = "disk"
+    """The disk will be full before long."""
+    WARNING = "warning"
+    """A person should see to something while training goes on."""
+    FAILED = "failed"
+    """Given up: somebody has to come."""
+    COMPLETED = "completed"
+    """The goal is reached."""
+
+
+_ALERTS: Final[Mapping[JournalEvent, AlertKind]] = {
+    JournalEvent.ALARM: AlertKind.WARNING,
+    JournalEvent.GPU: AlertKind.WARNING,
+    JournalEvent.MEMORY_FORECAST: AlertKind.WARNING,
+    JournalEvent.STALLED: AlertKind.STALLED,
+    JournalEvent.FAILED: AlertKind.FAILED,
+    JournalEvent.COMPLETED: AlertKind.COMPLETED,
+}
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fred_supervisor.policy.actions import Note
 from fred_supervisor.policy.admission import Admit, Deny
 from fred_supervisor.policy.cause import Evidence
+from fred_supervisor.policy.message import Message
 from fred_supervisor.policy.requests import Request
 from fred_supervisor.policy.state import Survivor
 from fred_supervisor.policy.watch import HeartbeatReading
@@ -51,7 +52,7 @@ class Observation:
     request: Request | None = None
     clear: bool | None = None
     """The disk, or the data, that the run is held for is there again."""
-    quiet: str = ""
-    """The quiet hours that hold now, for a person; empty: none."""
+    quiet: Message | None = None
+    """The quiet hours that hold now."""
     notes: tuple[Note, ...] = ()
     """For people only: nothing is decided by them."""

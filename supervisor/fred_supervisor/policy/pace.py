@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from fred_supervisor.contract.heartbeat import Beat, Section
 from fred_supervisor.policy.state import advance
@@ -13,6 +13,30 @@ MOST: Final = 64
 
 _GAP_S: Final = 30.0
 """A longer time between two values is a pause, and counts as this much."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossRecord:
+    """A `LossHistory`, as it is stored."""
+
+    span_s: float = 0.0
+    means: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaceRecord:
+    """How fast training goes, as it is stored and shown. None is "not known"."""
+
+    images_per_s: float | None = None
+    eta_s: float | None = None
+    loss: float | None = None
+    losses: LossRecord = field(default_factory=LossRecord)
+
+
+def _five_digits(value: float) -> float:
+    """Rounded; a value that would leave the finite numbers stays as it is."""
+    rounded = float(f"{value:.5g}")
+    return rounded if math.isfinite(rounded) else value
 
 
 @dataclass
@@ -28,14 +52,11 @@ class LossHistory:
     _last_s: float | None = None
 
     @classmethod
-    def load(cls, document: object) -> Self:
-        """Go on with what `document` of an earlier process said; an empty one when it makes no sense."""
-        found = document if isinstance(document, dict) else {}
-        span_s, means = found.get("span_s"), found.get("means")
-        if not isinstance(span_s, int | float) or not isinstance(means, list) or not span_s > 0:
+    def of(cls, record: LossRecord) -> Self:
+        """Go on with what an earlier process has recorded; an empty one when it makes no sense."""
+        if not record.span_s > 0:
             return cls()
-        sound = [float(mean) for mean in means if isinstance(mean, int | float) and math.isfinite(mean)]
-        return cls(span_s=float(span_s), means=sound[-MOST:], _filled_s=float(span_s))
+        return cls(span_s=record.span_s, means=list(record.means[-MOST:]), _filled_s=record.span_s)
 
     def add(self, now_s: float, value: float) -> None:
         """A value that holds since the one before; monotonic seconds."""
@@ -57,12 +78,22 @@ class LossHistory:
         self.means.append(value)
         self._filled_s = 0.0
 
-    def document(self) -> dict[str, Any]:
-        return {"span_s": self.span_s, "means": [float(f"{mean:.5g}") for mean in self.means]}
+    def record(self) -> LossRecord:
+        """As it is stored: five digits of each mean."""
+        return LossRecord(span_s=self.span_s, means=tuple(_five_digits(mean) for mean in self.means))
 
 
 _TIME_CONSTANT_S = 30.0
 """Of the average over images per second."""
+
+
+_FAR_S: Final = 10 * 365 * 86400.0
+"""A trainer that names 10**18 epochs means that it has no end; and no clock can show the date of such an end."""
+
+
+def time_left_s(eta_s: float | None) -> float | None:
+    """The time until the end, from 0; None when it is so long that nobody can mean it."""
+    return None if eta_s is None or not eta_s <= _FAR_S else max(0.0, eta_s)
 
 
 @dataclass
@@ -97,7 +128,7 @@ class Pace:
                 self._start = (now_s, at)
             return
         done, took_s = at - self._start[1], now_s - self._start[0]
-        self._eta_s = None if done <= 0 else (beat.epochs + 1 - at) * took_s / done
+        self._eta_s = None if done <= 0 else time_left_s((beat.epochs + 1 - at) * took_s / done)
 
     def _average(self, span_s: float, before: Beat, beat: Beat) -> None:
         if beat.samples is None or before.samples is None or span_s <= 0:
@@ -108,11 +139,12 @@ class Pace:
             rate if self.images_per_s is None else self.images_per_s + weight * (rate - self.images_per_s)
         )
 
-    def document(self) -> dict[str, float | None]:
+    def record(self) -> PaceRecord:
         """As it is now."""
         loss = self._last[1].loss if self._last is not None else None
-        return {
-            "images_per_s": None if self.images_per_s is None else round(self.images_per_s, 2),
-            "eta_s": None if self._eta_s is None else round(max(0.0, self._eta_s), 1),
-            "loss": loss if loss is not None and math.isfinite(loss) else None,
-        }
+        return PaceRecord(
+            images_per_s=None if self.images_per_s is None else round(self.images_per_s, 2),
+            eta_s=None if self._eta_s is None else round(max(0.0, self._eta_s), 1),
+            loss=loss if loss is not None and math.isfinite(loss) else None,
+            losses=self.losses.record(),
+        )

@@ -146,7 +146,8 @@ class Stopping:
     until_s: float
     """When the next rung follows."""
     dump_s: float | None = None
-    """When the stacks are dumped once more, to see whether they move; None: they were, or need not be."""
+    """When the stacks are dumped once more, to see whether they move, or looked for once more, while they are still
+    being written; None: they were, or need not be."""
     stalled_s: float | None = None
     """How long it had made no progress, for a hang."""
     rank: int | None = None
@@ -200,8 +201,8 @@ class Paused:
     """Let go of the GPU, by request."""
 
     history: RunHistory
-    quiet: str = ""
-    """The quiet hours that end it; empty: a person asked, and a person ends it."""
+    quiet: Message | None = None
+    """The quiet hours whose end ends it; None: a person asked, and a person ends it."""
 
 
 class RunOutcome(StrEnum):

@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from fred_supervisor.contract.files import read_json
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.proc import Identity
 from fred_supervisor.policy.requests import Request
 from fred_supervisor.store import lock
 from fred_supervisor.store.run_spec import RunSpec
+from fred_supervisor.store.state_file import read_state
 
 SIGNALS: Final[Mapping[int, Request]] = {
     signal.SIGTERM: Request.STOP,
@@ -26,7 +26,7 @@ def live_supervisor(spec: RunSpec, wait_s: float) -> Identity | None:
     """The live supervisor; one that has just been started may need `wait_s` to say who it is."""
     end_s = time.monotonic() + wait_s
     while lock.held(spec.dir):
-        found = proc.identity_from((read_json(spec.dir.state) or {}).get("supervisor"))
+        found = read_state(spec.dir).supervisor.identity
         if found is not None and proc.alive(found):
             return found
         if time.monotonic() > end_s:

@@ -4,20 +4,22 @@ import os
 import select
 import signal
 import time
-from dataclasses import asdict
+from dataclasses import replace
 
 import fred_supervisor
 from fred_supervisor.attempt.live_attempt import LiveAttempt
 from fred_supervisor.contract import environment
-from fred_supervisor.contract.files import now_text, read_json, write_json
+from fred_supervisor.contract.files import now_text
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.proc import Identity
 from fred_supervisor.policy.message import JournalEvent, Topic, say
 from fred_supervisor.run.control import live_supervisor
-from fred_supervisor.store import lock, state_file
+from fred_supervisor.store import lock
+from fred_supervisor.store.attempt_files import read_launch
 from fred_supervisor.store.journal import Journal
 from fred_supervisor.store.layout import last_attempt
 from fred_supervisor.store.run_spec import RunSpec
+from fred_supervisor.store.state_file import read_state
 from fred_supervisor.words.sentences import sentence
 
 _ANSWER_S = 5.0
@@ -54,7 +56,7 @@ def _obeys(spec: RunSpec, supervisor: Identity) -> bool:
     """Whether the supervisor has taken the request: it says so, or it has left."""
     end_s = time.monotonic() + _ANSWER_S
     while time.monotonic() < end_s:
-        if not proc.alive(supervisor) or (read_json(spec.dir.state) or {}).get("state") not in _UNTOUCHED:
+        if not proc.alive(supervisor) or read_state(spec.dir).state not in _UNTOUCHED:
             return True
         _gone(supervisor, 0.05)
     return False
@@ -92,8 +94,7 @@ def _left(spec: RunSpec) -> list[Identity]:
 
 def _end_tree(spec: RunSpec) -> None:
     """Have the keeper end its tree, and wait for it."""
-    launch = read_json(spec.dir.attempt(last_attempt(spec.dir)).launch) or {}
-    keeper = proc.identity_from(launch.get("keeper"))
+    keeper = read_launch(spec.dir.attempt(last_attempt(spec.dir))).keeper
     if keeper is not None and proc.alive(keeper):
         proc.send(keeper, signal.SIGTERM)
         proc.send(keeper, signal.SIGCONT)
@@ -119,21 +120,12 @@ def _record(spec: RunSpec, left: list[Identity]) -> None:
     if fd is None:
         return
     try:
-        before = read_json(spec.dir.state) or {}
         message = say(Topic.STOPPED_BY_OTHERS, survivor=left[0].pid if left else None)
         text = sentence(message)
-        write_json(
-            spec.dir.state,
-            {
-                **before,
-                "format": 1,
-                "time": now_text(),
-                "state": "stopped",
-                "detail": text,
-                "history": asdict(state_file.history_from(before)),
-                "supervisor": {**(before.get("supervisor") or {}), "version": fred_supervisor.__version__},
-            },
-        )
+        before = read_state(spec.dir)
+        supervisor = replace(before.supervisor, version=fred_supervisor.__version__)
+        stopped = replace(before, time=now_text(), state="stopped", detail=text, supervisor=supervisor)
+        stopped.write(spec.dir)
         Journal(spec.dir).append(JournalEvent.STOPPED, text=text, facts=message.document())
     finally:
         os.close(fd)

@@ -6,7 +6,6 @@ from typing import Final
 
 from fred_supervisor.attempt import checkpoint_check, evidence
 from fred_supervisor.attempt.live_attempt import LiveAttempt
-from fred_supervisor.contract.files import read_json
 from fred_supervisor.policy.actions import Note
 from fred_supervisor.policy.cause import GPU_CAUSES, Cause, Evidence
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
@@ -17,6 +16,7 @@ from fred_supervisor.policy.watch import slowest
 from fred_supervisor.run.events import Happened, Source
 from fred_supervisor.run.live_run import LiveRun
 from fred_supervisor.run.quiet_hours import QuietHours
+from fred_supervisor.store.attempt_files import read_exit
 
 _LOOK_S: Final = 1.0
 """Between two looks at the heartbeats, or an eighth of the limit where that is less."""
@@ -36,8 +36,8 @@ class Observer:
         self._hours = QuietHours(live.spec.quiet)
 
     @property
-    def quiet(self) -> str:
-        """The quiet hours that hold now, for a person; empty: none."""
+    def quiet(self) -> Message | None:
+        """The quiet hours that hold now."""
         return self._hours.now()
 
     def observe(self, state: State, *, wake_s: float | None, upkeep_s: float | None) -> Observation:
@@ -94,7 +94,7 @@ class Observer:
             attempt.read_trainer()
             notes += (Note(event=JournalEvent.LAUNCHED, message=_launched(attempt)),)
         if Source.KEEPER in happened.ended:
-            over = read_json(attempt.folder.exit) is not None
+            over = read_exit(attempt.folder) is not None
             if not over:
                 attempt.read_trainer()
                 attempt.keeper = None

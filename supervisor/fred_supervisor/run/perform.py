@@ -12,7 +12,6 @@ from fred_supervisor.attempt import evidence
 from fred_supervisor.attempt.launch import spawn
 from fred_supervisor.attempt.live_attempt import LiveAttempt
 from fred_supervisor.contract.checkpoint import CheckpointFile
-from fred_supervisor.contract.files import read_json
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.proc import Identity
 from fred_supervisor.linux.text_io import complain
@@ -31,7 +30,7 @@ from fred_supervisor.policy.actions import (
 )
 from fred_supervisor.policy.message import JournalEvent, Topic, say
 from fred_supervisor.policy.observation import SpawnFailure
-from fred_supervisor.policy.remedies import effective_overrides
+from fred_supervisor.policy.overrides import effective_overrides
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Ended, Overrides, Running, Starting, State, Stopping
 from fred_supervisor.run.events import Source
@@ -39,6 +38,7 @@ from fred_supervisor.run.live_run import LiveRun
 from fred_supervisor.run.maintenance import Maintenance
 from fred_supervisor.run.record import Recorder
 from fred_supervisor.run.service import Service
+from fred_supervisor.store.attempt_files import read_launch
 from fred_supervisor.words.sentences import sentence
 
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
@@ -145,7 +145,7 @@ class Performer:
         )
         attempt.read_trainer()
         live.attempt = attempt
-        live.gpus.adopt((read_json(attempt.folder.launch) or {}).get("environment"))
+        live.gpus.adopt(read_launch(attempt.folder).environment)
         live.events.watch(keeper, Source.KEEPER)
 
     def _terminate(self, *, wake: bool) -> None:
@@ -178,7 +178,7 @@ class Performer:
         """Tell the service manager and people how it goes; care for the processes beside the trainer."""
         live, now_s = self._live, time.monotonic()
         self._service.see(state, self._settings, now_s)
-        live.alerts.see(state)
+        live.alerts.update(state)
         if isinstance(state, Running | Stopping):
             self._recorder.alarm(state.watch.main.beat)
         live.jobs.end_overdue(now_s)
@@ -195,8 +195,10 @@ class Performer:
         """With each snapshot: when a person would see something new, or after a few seconds."""
         live = self._live
         self._service.show(state, self._recorder.detail(state), self._recorder.pace)
-        live.alerts.look_at_disk()
-        live.monitor.order(facts={**self._recorder.pace.document(), "restarts": state.history.restarts.total})
+        live.alerts.check_disk()
+        pace = self._recorder.pace.record()
+        known = {"images_per_s": pace.images_per_s, "eta_s": pace.eta_s, "loss": pace.loss}
+        live.monitor.send(facts={**known, "restarts": state.history.restarts.total})
         if not isinstance(state, Running | Stopping):  # a trainer that starts has the processor to itself
             return
         if live.attempt is not None:

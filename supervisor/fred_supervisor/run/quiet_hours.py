@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from fred_supervisor.linux.text_io import complain
+from fred_supervisor.policy.message import Message, Topic, say
 
 if TYPE_CHECKING:
-    from fred_supervisor.monitor.quiet import Window
+    from fred_supervisor.monitor.quiet import QuietWindow
 
 _LOOK_S: Final = 5.0
 
@@ -22,23 +23,23 @@ class QuietHours:
     def __init__(self, windows: Iterable[str]) -> None:
         self._windows = tuple(window for text in windows if (window := _parsed(text)) is not None)
         self._looked_s = float("-inf")
-        self._text = ""
+        self._quiet: Message | None = None
 
     @property
     def due_s(self) -> float | None:
         """When to look again; None: there are none."""
         return self._looked_s + _LOOK_S if self._windows else None
 
-    def now(self) -> str:
-        """The quiet hours that hold now, for a person; empty: none."""
+    def now(self) -> Message | None:
+        """The quiet hours that hold now."""
         now_s = time.monotonic()
         if self._windows and now_s >= self._looked_s + _LOOK_S:
             self._looked_s = now_s
-            self._text = _told(self._windows)
-        return self._text
+            self._quiet = _holding(self._windows)
+        return self._quiet
 
 
-def _parsed(text: str) -> "Window | None":
+def _parsed(text: str) -> "QuietWindow | None":
     """None for one that was fine at the start and no longer is: a time zone may be gone."""
     from fred_supervisor.monitor.quiet import parse_window  # noqa: PLC0415 - see QuietHours
 
@@ -49,9 +50,9 @@ def _parsed(text: str) -> "Window | None":
         return None
 
 
-def _told(windows: "tuple[Window, ...]") -> str:
+def _holding(windows: "tuple[QuietWindow, ...]") -> Message | None:
     from fred_supervisor.monitor.quiet import quiet_at  # noqa: PLC0415 - see QuietHours
 
     found = quiet_at(windows, datetime.now(UTC))
-    until = "for ever" if found.until is None else f"until {found.until:%Y-%m-%dT%H:%M:%SZ}"
-    return f"quiet hours ({found.window}) {until}" if found.now else ""
+    until = None if found.until is None else f"{found.until:%Y-%m-%dT%H:%M:%SZ}"
+    return say(Topic.QUIET_HOURS, window=found.window, until=until) if found.now else None

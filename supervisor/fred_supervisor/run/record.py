@@ -4,28 +4,27 @@ import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from fred_supervisor.attempt import incident
 from fred_supervisor.contract.checkpoint import CheckpointFile
-from fred_supervisor.contract.files import read_json, write_json
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.linux import sd_notify
 from fred_supervisor.linux.proc import Identity
-from fred_supervisor.linux.text_io import complain
+from fred_supervisor.linux.text_io import complain, printable
 from fred_supervisor.policy.actions import Report
-from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
-from fred_supervisor.policy.pace import Pace
+from fred_supervisor.policy.message import AlertKind, JournalEvent, Message, Topic, say
+from fred_supervisor.policy.pace import LossHistory, Pace
 from fred_supervisor.policy.requests import Request
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Running, State, Stopping
 from fred_supervisor.run.live_run import LiveRun
-from fred_supervisor.store import lock, state_file
-from fred_supervisor.store.journal import Journal
+from fred_supervisor.store import lock
+from fred_supervisor.store.journal import Incident, Incidents, Journal
 from fred_supervisor.store.monitor_sample import newest_sample
+from fred_supervisor.store.state_file import read_state, state_file_of, word
 from fred_supervisor.words.detail import detail_sentence
 from fred_supervisor.words.sentences import sentence
-from fred_supervisor.words.terminal_text import printable
 
 _REFRESH_S: Final = 5.0
 """Between two snapshots while nothing happens but progress."""
@@ -44,15 +43,16 @@ class Recorder:
         self._lock_fd = lock_fd
         self._on_note = on_note
         run = live.spec.dir
-        self.pace = Pace(losses=state_file.losses_from(read_json(run.state) or {}))
+        self.pace = Pace(losses=LossHistory.of(read_state(run).pace.losses))
         self.snapshots = 0
         """How many were due so far."""
         self._journal = Journal(run)
+        self._incidents = Incidents(run)
         self._last_note = ""
         self._alarm: str | None = None
         self._written = ""
         self._written_s = 0.0
-        self._owed: dict[int, dict[str, Any]] = {}
+        self._owed: dict[int, Incident] = {}
         """Incidents that could not be written, for the disk was full."""
 
     # -- the snapshot -------------------------------------------------------------------------------------------------
@@ -66,22 +66,22 @@ class Recorder:
             return
         if not lock.is_at(self._lock_fd, self._live.spec.dir):
             self._restore_run_dir()
-        document = state_file.document(
+        snapshot = state_file_of(
             state=state,
             settings=self._settings,
             now_s=now_s,
             last_note=self._last_note,
-            outlook=self._live.gpus.warnings.text,
+            warnings=self._live.gpus.warnings.text,
             supervisor=self._own,
-            pace={**self.pace.document(), "losses": self.pace.losses.document()},
-            incidents=len(self._journal.incident_numbers()),
+            pace=self.pace.record(),
+            incidents=len(self._incidents.numbers()),
         )
         try:
-            write_json(self._live.spec.dir.state, document, durable=durable)
+            snapshot.write(self._live.spec.dir, durable=durable)
         except OSError as error:
             complain(f"state.json: {error}")
         else:
-            self._owed = {n: owed for n, owed in self._owed.items() if not self._journal.write_incident(n, owed)}
+            self._owed = {n: owed for n, owed in self._owed.items() if not self._incidents.write(owed)}
 
     def detail(self, state: State) -> str:
         """How it goes, as the snapshot says it."""
@@ -91,7 +91,7 @@ class Recorder:
     def _due(self, state: State, now_s: float, *, durable: bool) -> bool:
         """A person would see something new, or the last snapshot is old."""
         level = state.watch.main.level if isinstance(state, Running) else ""
-        seen = f"{state_file.word(state, self._settings)} {level} {state.history.attempt} {self._last_note}"
+        seen = f"{word(state, self._settings)} {level} {state.history.attempt} {self._last_note}"
         if not durable and seen == self._written and now_s - self._written_s < _REFRESH_S:
             return False
         self._written, self._written_s = seen, now_s
@@ -127,8 +127,8 @@ class Recorder:
         self._journal.append(event, text=text, facts=message.document())
         self._on_note(text)
         sd_notify.tell(STATUS=text)
-        if event.alarming:
-            self._live.alerts.tell(event, event, text)
+        if event.alert is not None:
+            self._live.alerts.tell(event.alert, event, text)
 
     def alarm(self, beat: Beat | None) -> None:
         """What the trainer has to say while it trains on; told when it changes."""
@@ -142,21 +142,21 @@ class Recorder:
 
     def incident(self, report: Report, resume: CheckpointFile | None) -> None:
         """A new incident; `resume` is where the next attempt starts from."""
-        document = incident.document(
+        made = incident.incident_of(
             report,
-            number=max(self._journal.next_incident(), max(self._owed, default=0) + 1),
+            number=max(self._incidents.next_number(), max(self._owed, default=0) + 1),
             resume=resume,
             sample=newest_sample(self._live.spec.dir),
             spec=self._live.spec,
         )
-        if not self._journal.write_incident(document["id"], document):
-            self._owed[document["id"]] = document
+        if not self._incidents.write(made):
+            self._owed[made.id] = made
         message = say(Topic.INCIDENT, cause=report.diagnosis.message, action=report.action)
         self.note(JournalEvent.INCIDENT, message)
-        title = f"incident {document['id']} ({document['kind']})"
-        self._live.alerts.tell("incident", title, printable(sentence(message)), document)
+        subject = f"incident {made.id} ({made.kind})"
+        self._live.alerts.tell(AlertKind.INCIDENT, subject, printable(sentence(message)), made)
 
     def recovered(self) -> None:
         """Training has passed its furthest point again: the incidents before are over."""
-        for changed in incident.recovered(self._journal.incidents(), datetime.now(UTC)):
-            self._journal.write_incident(changed["id"], changed)
+        for changed in incident.recovered(self._incidents, datetime.now(UTC)):
+            self._incidents.write(changed)

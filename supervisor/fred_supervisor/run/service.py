@@ -64,10 +64,10 @@ class Service:
 
 def how_it_goes(beat: Beat, pace: Pace) -> str:
     """E.g. "unfreeze phase, epoch 61 of 300, step 120 of 930, loss 1.23, 41 images/s, 5:10:00 left"."""
-    known = pace.document()
+    known = pace.record()
     parts = (
         progress.position(phase=beat.phase, epoch=beat.epoch, epochs=beat.epochs, step=beat.step, steps=beat.steps),
         progress.doing(beat.section),
-        progress.pace(loss=beat.loss, images_per_s=known["images_per_s"], eta_s=known["eta_s"]),
+        progress.pace(loss=beat.loss, images_per_s=known.images_per_s, eta_s=known.eta_s),
     )
     return ", ".join(part for part in parts if part)

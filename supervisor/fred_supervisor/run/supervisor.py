@@ -3,22 +3,21 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from fred_supervisor.attempt import evidence
 from fred_supervisor.contract import environment
-from fred_supervisor.contract.files import read_json, remove_unfinished
+from fred_supervisor.contract.files import remove_unfinished
 from fred_supervisor.linux import proc, sd_notify
 from fred_supervisor.policy.actions import Action, Note, Report
 from fred_supervisor.policy.cause import Cause, Diagnosis, Evidence, IncidentKind, goal_reached, place_of
 from fred_supervisor.policy.decide import decide
 from fred_supervisor.policy.launching import answer_start, launch
-from fred_supervisor.policy.message import JournalEvent, Topic, say
+from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.policy.observation import Observation
-from fred_supervisor.policy.remedies import outranked
+from fred_supervisor.policy.overrides import outranked
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Ended, Paused, RunHistory, Running, State
 from fred_supervisor.policy.watch import begin
@@ -27,9 +26,10 @@ from fred_supervisor.run.loop import supervise
 from fred_supervisor.run.observe import Observer
 from fred_supervisor.run.perform import Performer
 from fred_supervisor.run.record import Recorder
-from fred_supervisor.store import state_file
+from fred_supervisor.store.attempt_files import read_launch
 from fred_supervisor.store.layout import last_attempt
 from fred_supervisor.store.run_spec import RunSpec
+from fred_supervisor.store.state_file import StateFile, read_state
 
 _LIVE = ("starting", "running", "stopping")
 _AT_REST = ("paused", "waiting", "holding")
@@ -63,69 +63,69 @@ def run(
 
 
 def _take_up(
-    spec: RunSpec, settings: Settings, performer: Performer, recorder: Recorder, *, quiet: str
+    spec: RunSpec, settings: Settings, performer: Performer, recorder: Recorder, *, quiet: Message | None
 ) -> tuple[State, tuple[Action, ...]]:
     """Adopt a live trainer, answer an end that nobody has seen, or launch."""
-    before = read_json(spec.dir.state) or {}
+    before = read_state(spec.dir)
     number = last_attempt(spec.dir)
-    history = replace(state_file.history_from(before), attempt=number)
+    history = replace(before.history, attempt=number)
     overrides, told = outranked(history.overrides, spec.flags, spec.by_hand)
     history = replace(history, overrides=overrides)
     for message in told:
         recorder.note(JournalEvent.SET_BY_HAND, message)
-    document = read_json(spec.dir.attempt(number).launch) or {}
-    keeper, trainer = (proc.identity_from(document.get(key)) for key in ("keeper", "trainer"))
+    launched = read_launch(spec.dir.attempt(number))
+    keeper, trainer = launched.keeper, launched.trainer
     now_s = time.monotonic()
     if proc.alive(keeper) or proc.alive(trainer):
-        resume = document.get("resume")
-        performer.adopt(number, keeper if proc.alive(keeper) else None, Path(resume) if resume else None)
+        resume = Path(launched.resume) if launched.resume else None
+        performer.adopt(number, keeper if proc.alive(keeper) else None, resume)
         recorder.note(JournalEvent.ADOPTED, say(Topic.ADOPTED, attempt=number))
         return Running(history=history, watch=begin(now_s), since_s=now_s), ()
     for stray in proc.with_environment(environment.RUN_ID, spec.run_id):
         recorder.note(JournalEvent.STRAY, say(Topic.STRAY, pid=stray.pid))
         proc.send(stray, signal.SIGKILL)
-    if number and before.get("state") in _LIVE and not _answered(before, number):
+    if number and before.state in _LIVE and not _answered(before, number):
         # The supervisor died, and the trainer ended while nobody watched: answer that now.
         ended = evidence.gather(spec, number, oom_kills_before=None)
-        if _rebooted(document) and not goal_reached(ended):
+        if _rebooted(keeper) and not goal_reached(ended):
             return _after_reboot(settings, history, ended, quiet)
         running = Running(history=history, watch=begin(now_s), since_s=now_s)
         return decide(settings, running, Observation(now_s=now_s, ended=ended, quiet=quiet))
     # Started again by the service manager, not by a person: what was spent stays spent, paused stays paused.
-    resting = before.get("state") if sd_notify.listening() and before.get("state") in (*_LIVE, *_AT_REST) else None
-    if resting == "paused" and not before.get("paused_for"):
+    resting = before.state if sd_notify.listening() and before.state in (*_LIVE, *_AT_REST) else None
+    if resting == "paused" and not before.paused_for:
         return Paused(history=history), ()
     return _go_on(settings, history if resting else fresh_stretch(history), quiet)
 
 
-def _answered(before: Mapping[str, Any], number: int) -> bool:
+def _answered(before: StateFile, number: int) -> bool:
     """Whether the end of attempt `number` was answered by a launch of which nothing came: its supervisor died first."""
-    return bool(before.get("awaits_gpu")) or state_file.history_from(before).attempt > number
+    return before.awaits_gpu or before.history.attempt > number
 
 
-def _go_on(settings: Settings, history: RunHistory, quiet: str) -> tuple[State, tuple[Action, ...]]:
+def _go_on(settings: Settings, history: RunHistory, quiet: Message | None) -> tuple[State, tuple[Action, ...]]:
     """The next attempt, now or after the quiet hours."""
-    if quiet and not history.waived:
+    if quiet is not None and not history.waived:
         return Paused(history=history, quiet=quiet), (
             Note(event=JournalEvent.PAUSED, message=say(Topic.PAUSED_FOR, quiet=quiet)),
         )
     return launch(settings, history)
 
 
-def _rebooted(document: Mapping[str, Any]) -> bool:
+def _rebooted(keeper: proc.Identity | None) -> bool:
     """Whether an attempt was launched before the machine's last boot."""
-    keeper = proc.identity_from(document.get("keeper"))
     return keeper is not None and keeper.boot != proc.boot_id()
 
 
 def _after_reboot(
-    settings: Settings, history: RunHistory, ended: Evidence, quiet: str
+    settings: Settings, history: RunHistory, ended: Evidence, quiet: Message | None
 ) -> tuple[State, tuple[Action, ...]]:
     """Nobody's fault: on at once, from the newest checkpoint, and it costs no budget."""
     message = say(Topic.REBOOTED, place=place_of(ended))
     found = Diagnosis(cause=Cause.KILLED, kind=IncidentKind.CRASH, message=message, signature="")
     state, actions = _go_on(settings, history, quiet)
-    action = say(Topic.PAUSED_FOR, quiet=quiet) if isinstance(state, Paused) else say(Topic.RELAUNCHED_AT_ONCE)
+    paused = isinstance(state, Paused)
+    action = say(Topic.PAUSED_FOR, quiet=quiet) if paused else say(Topic.RELAUNCHED_AT_ONCE)
     return state, (*actions, Report(diagnosis=found, evidence=ended, action=action))
 
 

@@ -1,24 +1,98 @@
-"""The journal of a run, and its incidents: append-only history for people and programs."""
+"""The history of a run: its journal, and its incidents.
+
+An incident is a file, written once, and again when training has passed its furthest point.
+"""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
+from fred_supervisor.contract.decode import decode
 from fred_supervisor.contract.files import append_json, now_text, read_json, write_json
 from fred_supervisor.linux.text_io import complain
 from fred_supervisor.policy.message import JournalEvent
 from fred_supervisor.store.layout import RunDir
 
-_TEXTS: Final = ("kind", "cause", "at", "section", "phase", "checkpoint", "action")
-_NUMBERS: Final = ("attempt", "exit_code", "signal", "epoch", "step", "lost_steps", "recovered_after_s")
-_LISTS: Final = ("output", "kernel", "code_changes")
-"""Of the evidence."""
+
+@dataclass(frozen=True, kw_only=True)
+class Incident:
+    """One failure, as the contract has it. What is not known, or garbled, is None."""
+
+    id: int
+    kind: str | None = None
+    cause: str | None = None
+    """One sentence for a person."""
+    at: str | None = None
+    """RFC 3339, UTC."""
+    attempt: int | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    section: str | None = None
+    phase: str | None = None
+    epoch: int | None = None
+    step: int | None = None
+    lost_steps: int | None = None
+    checkpoint: str | None = None
+    action: str | None = None
+    """What was done about it."""
+    recovered_after_s: float | None = None
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    """Exception, output, stacks, memory and so on; `facts` are those of `cause` and `action`."""
+
+    @property
+    def at_s(self) -> float | None:
+        """When, as seconds of the wall clock; None when that is not known."""
+        try:
+            when = None if self.at is None else datetime.fromisoformat(self.at)
+        except ValueError:
+            return None
+        return None if when is None or when.tzinfo is None else when.timestamp()
+
+
+@dataclass(frozen=True)
+class Incidents:
+    """Reads and writes them. A write that fails is told, and never stops the watching."""
+
+    dir: RunDir
+
+    def numbers(self) -> list[int]:
+        """In order."""
+        try:
+            names = os.listdir(self.dir.incidents)
+        except OSError:
+            return []
+        return sorted(int(n[:-5]) for n in names if n.endswith(".json") and n[:-5].isdecimal() and n.isascii())
+
+    def next_number(self) -> int:
+        return max(self.numbers(), default=0) + 1
+
+    def __iter__(self) -> Iterator[Incident]:
+        """Every readable one, oldest first."""
+        return (found for number in self.numbers() if (found := self.read(number)) is not None)
+
+    def read(self, number: int) -> Incident | None:
+        return decode(Incident, read_json(self.dir.incident(number)))
+
+    def last(self) -> Incident | None:
+        """The newest readable one."""
+        return next((found for number in reversed(self.numbers()) if (found := self.read(number)) is not None), None)
+
+    def write(self, incident: Incident) -> bool:
+        """False when it could not be written."""
+        try:
+            self.dir.incidents.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_json(self.dir.incident(incident.id), asdict(incident))
+        except OSError as error:
+            complain(f"incident {incident.id}: {error}")
+            return False
+        return True
 
 
 @dataclass(frozen=True)
 class Journal:
-    """Writes and reads the history of one run. A write that fails is told, and never stops the watching."""
+    """Writes the history of one run. A write that fails is told, and never stops the watching."""
 
     dir: RunDir
 
@@ -28,62 +102,3 @@ class Journal:
             append_json(self.dir.journal, {"time": now_text(), "event": event, **facts})
         except OSError as error:
             complain(f"journal: {error}")
-
-    def incident_numbers(self) -> list[int]:
-        """In order."""
-        try:
-            names = os.listdir(self.dir.incidents)
-        except OSError:
-            return []
-        return sorted(int(n[:-5]) for n in names if n.endswith(".json") and n[:-5].isdigit())
-
-    def next_incident(self) -> int:
-        """The number of the next incident."""
-        return max(self.incident_numbers(), default=0) + 1
-
-    def incidents(self) -> list[dict[str, Any]]:
-        """Every readable incident, oldest first; a value of another type than it should have is not known."""
-        found = (read_json(self.dir.incident(number)) for number in self.incident_numbers())
-        return [_sound(incident) for incident in found if incident is not None and type(incident.get("id")) is int]
-
-    def last_incident(self) -> dict[str, Any] | None:
-        """The newest readable one."""
-        for number in reversed(self.incident_numbers()):
-            found = read_json(self.dir.incident(number))
-            if found is not None and type(found.get("id")) is int:
-                return _sound(found)
-        return None
-
-    def write_incident(self, number: int, document: dict[str, Any]) -> bool:
-        """False when it could not be written."""
-        try:
-            self.dir.incidents.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_json(self.dir.incident(number), document)
-        except OSError as error:
-            complain(f"incident {number}: {error}")
-            return False
-        return True
-
-
-def _sound(incident: dict[str, Any]) -> dict[str, Any]:
-    """An incident without what is garbled in it."""
-    wrong: set[str] = {key for key in _TEXTS if key in incident and not isinstance(incident[key], str)}
-    wrong |= {key for key in _NUMBERS if key in incident and not isinstance(incident[key], int | float)}
-    at = incident.get("at")
-    if isinstance(at, str) and not _is_time(at):
-        wrong.add("at")
-    evidence = incident.get("evidence")
-    evidence = evidence if isinstance(evidence, dict) else {}
-    lost = {key for key in _LISTS if key in evidence and not isinstance(evidence[key], list)}
-    return {
-        **incident,
-        **dict.fromkeys(wrong),
-        "evidence": {**evidence, **dict.fromkeys(lost)},
-    }
-
-
-def _is_time(text: str) -> bool:
-    try:
-        return datetime.fromisoformat(text).tzinfo is not None
-    except ValueError:
-        return False

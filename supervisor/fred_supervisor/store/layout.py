@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Final
 
 from fred_supervisor.contract.builtin.trainer_files import TrainerFiles
-from fred_supervisor.contract.files import read_json
-from fred_supervisor.linux import proc
 
 
 @dataclass(frozen=True)
@@ -115,12 +113,6 @@ class RunDir(TrainerFiles):
 
 
 _NUMBER: Final = re.compile(r"[0-9]{4,9}")
-
-
-def trainer_lives(run_dir: RunDir) -> bool:
-    """Whether the trainer of the newest attempt is alive."""
-    launch = read_json(run_dir.attempt(last_attempt(run_dir)).launch) or {}
-    return proc.alive(proc.identity_from(launch.get("trainer")))
 
 
 def last_attempt(run_dir: RunDir) -> int:

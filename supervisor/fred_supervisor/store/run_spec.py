@@ -3,12 +3,12 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from types import UnionType
-from typing import Any, Final, get_args, get_origin
+from typing import Any, Final
 
 from fred_supervisor.contract.builtin.flags import BY_KEY
+from fred_supervisor.contract.decode import decode_strictly
 from fred_supervisor.contract.files import now_text, read_json, write_json
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.store.layout import RunDir
@@ -102,20 +102,14 @@ class RunSpec:
 def load_run_spec(run_dir: Path) -> RunSpec | None:
     """What was asked for in a run dir; None when it holds no run of ours."""
     document = read_json(RunDir(run_dir).run)
-    if document is None or not isinstance(document.get("run_id"), str):
-        return None
-    known = {f.name for f in fields(RunSpec)}
-    try:
-        spec = RunSpec(**{key: value for key, value in document.items() if key in known})
-    except TypeError:
-        return None
-    if not all(_is(getattr(spec, f.name), f.type) for f in fields(RunSpec)):
+    spec = None if document is None or "run_id" not in document else decode_strictly(RunSpec, document)
+    if spec is None:
         return None
     patterns = (spec.done_file, spec.checkpoints, spec.progress_file)
     if not NAME.fullmatch(spec.name) or any(wrong_pattern(text) for text in patterns if text is not None):
         return None
     # A run dir may have been moved or mounted elsewhere: where it is found is where it is.
-    return RunSpec(**{**asdict(spec), "run_dir": str(run_dir)})
+    return replace(spec, run_dir=str(run_dir))
 
 
 def wrong_pattern(text: str) -> str | None:
@@ -127,15 +121,6 @@ def wrong_pattern(text: str) -> str | None:
     except (ValueError, NotImplementedError, IndexError) as error:
         return f"is no file name pattern: {error}"
     return None
-
-
-def _is(value: object, kind: Any) -> bool:
-    """Whether a value of a JSON document is of the type that a field of `Asked` is declared with."""
-    if isinstance(kind, UnionType):
-        return any(_is(value, one) for one in get_args(kind))
-    of = get_origin(kind) or kind
-    parts = value if isinstance(value, list) else ()
-    return isinstance(value, of) and (of is not list or all(isinstance(part, str) for part in parts))
 
 
 def changed_flags(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

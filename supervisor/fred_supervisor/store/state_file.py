@@ -1,31 +1,90 @@
 """`state.json`: the atomic snapshot that `status` and the next supervisor read."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import fred_supervisor
-from fred_supervisor.contract.files import now_text, read_json
+from fred_supervisor.contract.decode import decode_or
+from fred_supervisor.contract.files import now_text, read_json, write_json
 from fred_supervisor.linux.proc import Identity
-from fred_supervisor.policy.pace import LossHistory
+from fred_supervisor.policy.pace import PaceRecord
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import (
     AwaitingGpu,
     BackingOff,
     Ended,
     Holding,
-    Overrides,
     Paused,
-    Restarts,
     RunHistory,
     Running,
     Starting,
     State,
     Stopping,
 )
-from fred_supervisor.policy.watch import HeartbeatLevel, Learned, stop_grace_s
+from fred_supervisor.policy.watch import HeartbeatLevel, stop_grace_s
+from fred_supervisor.store.layout import RunDir
 from fred_supervisor.store.run_spec import FORMAT, RunSpec
 from fred_supervisor.words.detail import detail_sentence
+from fred_supervisor.words.sentences import sentence
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupervisorRecord:
+    """The supervisor that wrote the snapshot."""
+
+    pid: int | None = None
+    start_ticks: int | None = None
+    boot: str | None = None
+    version: str | None = None
+
+    @property
+    def identity(self) -> Identity | None:
+        """None when the process is not fully named."""
+        if self.pid is None or self.start_ticks is None or self.boot is None or self.pid <= 0:
+            return None
+        return Identity(pid=self.pid, start_ticks=self.start_ticks, boot=self.boot)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateFile:
+    """The whole snapshot. What is not known, or garbled, has its default."""
+
+    format: int = FORMAT
+    time: str | None = None
+    """RFC 3339, UTC."""
+    state: str | None = None
+    """As the contract names it."""
+    detail: str | None = None
+    paused_for: str = ""
+    """The quiet hours that end a pause; empty: a person ends it."""
+    awaits_gpu: bool = False
+    """The next attempt has not been launched: it waits for word whether it can have a GPU."""
+    history: RunHistory = field(default_factory=RunHistory)
+    limits_set: tuple[str, ...] = ()
+    """Sections whose limit a person has set."""
+    supervisor: SupervisorRecord = field(default_factory=SupervisorRecord)
+    pace: PaceRecord = field(default_factory=PaceRecord)
+    incidents: int | None = None
+    """How many there are."""
+    max_restarts: int | None = None
+
+    def write(self, run: RunDir, *, durable: bool = True) -> None:
+        """Raises OSError."""
+        write_json(run.state, asdict(self), durable=durable)
+
+
+def read_state(run: RunDir) -> StateFile:
+    """The newest snapshot, of this version or another."""
+    return decode_or(StateFile, _renamed(read_json(run.state)))
+
+
+def _renamed(document: dict[str, Any] | None) -> object:
+    """Version 0.1 called the history of a run its book, and overrides orders."""
+    if document is None or "book" not in document or "history" in document:
+        return document
+    book = document["book"]
+    history = {**book, "overrides": book.get("orders")} if isinstance(book, dict) else book
+    return {**document, "history": history}
 
 
 def word(state: State, settings: Settings) -> str:
@@ -48,73 +107,33 @@ def word(state: State, settings: Settings) -> str:
             return str(state.outcome)
 
 
-def document(
+def state_file_of(
     *,
     state: State,
     settings: Settings,
     now_s: float,
     last_note: str,
-    outlook: str,
+    warnings: str,
     supervisor: Identity,
-    pace: Mapping[str, Any],
+    pace: PaceRecord,
     incidents: int,
-) -> dict[str, Any]:
-    """The whole snapshot."""
-    return {
-        "format": FORMAT,
-        "time": now_text(),
-        "state": word(state, settings),
-        "detail": " ".join(filter(None, (detail_sentence(state, settings, now_s, last_note), outlook))),
-        "paused_for": state.quiet if isinstance(state, Paused) else "",
-        "awaits_gpu": isinstance(state, AwaitingGpu),
-        "history": asdict(state.history),
-        "limits_set": sorted(settings.hang_timeout_s),
-        "supervisor": {**supervisor.document(), "version": fred_supervisor.__version__},
-        "pace": dict(pace),
-        "incidents": incidents,
-        "max_restarts": settings.max_restarts,
-    }
+) -> StateFile:
+    """The snapshot of a live run; `warnings` are sentences that hold now, `last_note` what was told last."""
+    return StateFile(
+        time=now_text(),
+        state=word(state, settings),
+        detail=" ".join(filter(None, (detail_sentence(state, settings, now_s, last_note), warnings))),
+        paused_for=sentence(state.quiet) if isinstance(state, Paused) and state.quiet is not None else "",
+        awaits_gpu=isinstance(state, AwaitingGpu),
+        history=state.history,
+        limits_set=tuple(sorted(settings.hang_timeout_s)),
+        supervisor=SupervisorRecord(**supervisor.document(), version=fred_supervisor.__version__),
+        pace=pace,
+        incidents=incidents,
+        max_restarts=settings.max_restarts,
+    )
 
 
 def stop_limit_s(spec: RunSpec) -> float:
     """How long the trainer of a run is given to save and leave, by what its saves have taught."""
-    return stop_grace_s(spec.settings(), history_from(read_json(spec.dir.state) or {}).learned)
-
-
-def history_from(document: Mapping[str, Any]) -> RunHistory:
-    """The book of a snapshot, of this version or another: unknown keys are dropped, missing ones take defaults."""
-    history = document.get("history", document.get("book"))  # "book": version 0.1
-    if not isinstance(history, dict):
-        return RunHistory()
-    parts = _known(RunHistory, history) | {
-        "overrides": Overrides(**_known(Overrides, history.get("overrides", history.get("orders")))),
-        "restarts": Restarts(**_known(Restarts, history.get("restarts"))),
-        "learned": Learned(**_known(Learned, history.get("learned"))),
-    }
-    return RunHistory(**parts)
-
-
-def losses_from(document: Mapping[str, Any]) -> LossHistory:
-    """The history of the loss in a snapshot."""
-    pace = document.get("pace")
-    return LossHistory.load(pace.get("losses") if isinstance(pace, dict) else None)
-
-
-def _known(kind: type[RunHistory | Overrides | Restarts | Learned], document: object) -> dict[str, Any]:
-    if not isinstance(document, dict):
-        return {}
-    sound = kind()
-    given = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
-    names = {f.name for f in fields(kind)} & given.keys()
-    return {name: given[name] for name in names if _fits(given[name], getattr(sound, name))}
-
-
-def _fits(value: object, default: object) -> bool:
-    """Whether a value may stand where `default` stands; fields without a default hold numbers."""
-    if default is None:
-        return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-    if isinstance(default, dict):
-        return isinstance(value, dict) and all(isinstance(v, int | float) for v in value.values())
-    if isinstance(default, tuple):
-        return isinstance(value, tuple) and all(isinstance(v, str) for v in value)
-    return type(value) is type(default)
+    return stop_grace_s(spec.settings(), read_state(spec.dir).history.learned)

@@ -2,132 +2,262 @@
 
 import math
 import time
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from fred_supervisor.contract.checkpoint import CheckpointFile, list_checkpoints, why_invalid
-from fred_supervisor.contract.files import read_json
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.linux import proc
-from fred_supervisor.policy.state import RunOutcome
-from fred_supervisor.store import lock, state_file
+from fred_supervisor.linux.proc import Identity
+from fred_supervisor.policy.pace import PaceRecord, time_left_s
+from fred_supervisor.policy.state import RunHistory, RunOutcome
+from fred_supervisor.store import lock
+from fred_supervisor.store.attempt_files import read_launch
 from fred_supervisor.store.checkpoints import foreign_checkpoints, why_not_whole
 from fred_supervisor.store.heartbeats import newest_beat
-from fred_supervisor.store.journal import Journal
+from fred_supervisor.store.journal import Incident, Incidents
 from fred_supervisor.store.layout import RunDir, last_attempt
-from fred_supervisor.store.monitor_sample import newest_sample
+from fred_supervisor.store.monitor_sample import last_sample, newest_sample
 from fred_supervisor.store.run_spec import RunSpec
-from fred_supervisor.words.alarms import alarm_sentence
+from fred_supervisor.store.state_file import StateFile, read_state
+from fred_supervisor.words.detail import INTERRUPTED, SUPERVISOR_GONE, SUPERVISOR_STARTS, SUPERVISOR_STOPPED
+from fred_supervisor.words.events import alarm_sentence
+from fred_supervisor.words.gpus import MONITOR_SILENT
 
-LIVE_STATES = ("starting", "running", "stopping", "paused", "waiting", "holding")
+LIVE_STATES: Final = ("starting", "running", "stopping", "paused", "waiting", "holding")
 
 
-def status_document(spec: RunSpec) -> dict[str, Any]:
-    """`status --json` of one run. What is not known is None."""
-    before = read_json(spec.dir.state) or {}
+@dataclass(frozen=True, kw_only=True)
+class SupervisorStatus:
+    """`pid` only while it lives."""
+
+    pid: int | None
+    alive: bool
+    version: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerStatus:
+    """A trainer that lives."""
+
+    pid: int
+    attempt: int
+    uptime_s: float | None
+    section: str | None
+    beat_age_s: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgressStatus:
+    """Where training is, and how fast it goes."""
+
+    phase: str | None
+    epoch: int | None
+    epochs: int | None
+    step: int | None
+    steps: int | None
+    samples: int | None
+    loss: float | None
+    images_per_s: float | None
+    eta_s: float | None
+    loss_history: tuple[float, ...]
+    """Means over equal times, oldest first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointStatus:
+    """The newest checkpoint that looks whole, else the newest."""
+
+    path: str
+    phase: str | None
+    epoch: int | None
+    step: int | None
+    age_s: float
+    valid: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestartStatus:
+    """Relaunches by kind, and how many are left without new progress."""
+
+    total: int
+    crash: int
+    hang: int
+    oom: int
+    budget_left: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchStatus:
+    """Of the unfreeze phase; None where nobody has said it."""
+
+    unfreeze: int | None
+    accumulate: int | None
+    effective: int | None
+    initial: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuStatus:
+    """One GPU, as the monitor sees it."""
+
+    uuid: str
+    index: int
+    name: str | None
+    total_mib: int | None
+    used_mib: int | None
+    trainer_mib: int | None
+    temperature_c: int | float | None
+    health: str | None
+    """`ok`, or a sentence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IncidentStatus:
+    """The newest incident, in short."""
+
+    id: int
+    kind: str | None
+    cause: str | None
+    at: str | None
+    phase: str | None
+    epoch: int | None
+    step: int | None
+    lost_steps: int | None
+    action: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStatus:
+    """What `status`, its table, `--watch` and the report show. What is not known is None."""
+
+    name: str
+    run_dir: str
+    modality: str
+    state: str
+    detail: str
+    drill: bool
+    supervisor: SupervisorStatus
+    trainer: TrainerStatus | None
+    progress: ProgressStatus
+    checkpoint: CheckpointStatus | None
+    restarts: RestartStatus
+    batch: BatchStatus
+    gpus: tuple[GpuStatus, ...]
+    last_incident: IncidentStatus | None
+    alarm: str | None
+
+    @property
+    def live(self) -> bool:
+        """It has not ended, as far as anybody knows."""
+        return self.state in LIVE_STATES
+
+    def document(self) -> dict[str, Any]:
+        """`status --json`."""
+        return asdict(self)
+
+
+def read_status(spec: RunSpec) -> RunStatus:
+    """The status of one run."""
+    recorded = read_state(spec.dir)
     number = last_attempt(spec.dir)
     folder = spec.dir.attempt(number)
-    launch = read_json(folder.launch) or {}
-    trainer = proc.identity_from(launch.get("trainer"))
-    trainer_alive = proc.alive(trainer)
-    supervisor = proc.identity_from(before.get("supervisor"))
+    launch = read_launch(folder)
+    alive = proc.alive(launch.trainer)
     supervised = lock.held(spec.dir)
+    supervisor = recorded.supervisor.identity
     beat = newest_beat(folder.heartbeat)
-    history = state_file.history_from(before)
-    state, detail = _state(before, supervised=supervised, supervisor=supervisor, trainer_alive=trainer_alive)
-    pace = _mapping(before.get("pace")) if trainer_alive else {}
-    last = Journal(spec.dir).last_incident()
-    batch = history.overrides.unfreeze_batch or spec.flag("unfreeze_batch_size")
-    initial = spec.flag("unfreeze_batch_size")
-    accumulate = history.overrides.accumulate or spec.flag("accumulate")
-    if (
-        spec.command is not None
-        and spec.flags.get("unfreeze_batch_size") is None
-        and not history.overrides.unfreeze_batch
-    ):
-        batch = initial = accumulate = None
-    return {
-        "name": spec.name,
-        "run_dir": spec.run_dir,
-        "modality": spec.modality,
-        "state": state,
-        "detail": detail,
-        "drill": bool(spec.drill),
-        "supervisor": {
-            "pid": supervisor.pid if supervisor and supervised else None,
-            "alive": supervised,
-            "version": _mapping(before.get("supervisor")).get("version"),
-        },
-        "trainer": None
-        if not trainer_alive or trainer is None
-        else {
-            "pid": trainer.pid,
-            "attempt": number,
-            "uptime_s": _since_s(launch.get("time")),
-            "section": beat.section if beat else None,
-            "beat_age_s": _beat_age_s(folder.heartbeat, beat),
-        },
-        "progress": _progress(beat, pace, _mapping(_mapping(before.get("pace")).get("losses"))),
-        "checkpoint": _checkpoint(spec),
-        "restarts": {
-            "total": history.restarts.total,
-            "crash": history.restarts.crash,
-            "hang": history.restarts.hang,
-            "oom": history.restarts.oom,
-            "budget_left": max(0, before["max_restarts"] - history.spent)
-            if isinstance(before.get("max_restarts"), int)
-            else None,
-        },
-        "batch": {
-            "unfreeze": batch,
-            "accumulate": accumulate,
-            "effective": batch * accumulate if batch and accumulate else None,
-            "initial": initial,
-        },
-        "gpus": gpu_rows(spec.dir),
-        "last_incident": None if last is None else _incident(last),
-        "alarm": alarm_sentence(beat.alarm) if trainer_alive and beat is not None and beat.alarm else None,
-    }
+    state, detail = _state(recorded, supervised=supervised, supervisor=supervisor, trainer_alive=alive)
+    last = Incidents(spec.dir).last()
+    trainer = None
+    if launch.trainer is not None and alive:
+        trainer = TrainerStatus(
+            pid=launch.trainer.pid,
+            attempt=number,
+            uptime_s=_since_s(launch.time),
+            section=None if beat is None else beat.section,
+            beat_age_s=_beat_age_s(folder.heartbeat, beat),
+        )
+    return RunStatus(
+        name=spec.name,
+        run_dir=spec.run_dir,
+        modality=spec.modality,
+        state=state,
+        detail=detail,
+        drill=bool(spec.drill),
+        supervisor=SupervisorStatus(
+            pid=supervisor.pid if supervisor is not None and supervised else None,
+            alive=supervised,
+            version=recorded.supervisor.version,
+        ),
+        trainer=trainer,
+        progress=_progress(beat, recorded.pace, trains=alive),
+        checkpoint=_checkpoint(spec),
+        restarts=_restarts(recorded),
+        batch=_batch(spec, recorded.history),
+        gpus=gpu_status(spec.dir),
+        last_incident=None if last is None else _incident(last),
+        alarm=alarm_sentence(beat.alarm) if alive and beat is not None and beat.alarm else None,
+    )
 
 
 def _state(
-    before: dict[str, Any], *, supervised: bool, supervisor: proc.Identity | None, trainer_alive: bool
+    recorded: StateFile, *, supervised: bool, supervisor: Identity | None, trainer_alive: bool
 ) -> tuple[str, str]:
     """The recorded state, corrected by what is seen to live."""
-    state, detail = str(before.get("state")), before.get("detail")
-    if state not in (*LIVE_STATES, *RunOutcome) or not isinstance(detail, str):
-        state, detail = "starting", "The supervisor is starting."
+    state, detail = recorded.state, recorded.detail
+    if state is None or detail is None or state not in (*LIVE_STATES, *RunOutcome):
+        state, detail = "starting", SUPERVISOR_STARTS
     if supervised:
         if supervisor is not None and proc.stopped(supervisor):
-            return state, f"{detail} The supervisor itself is stopped (SIGSTOP)."
+            return state, f"{detail} {SUPERVISOR_STOPPED}"
         return state, detail
     if state not in LIVE_STATES:
         return state, detail
     if trainer_alive:
-        return "running", "The supervisor is gone, the trainer trains on; `fred-supervise start` adopts it."
-    return "stopped", "Interrupted: neither supervisor nor trainer lives; `fred-supervise start` goes on."
+        return "running", SUPERVISOR_GONE
+    return "stopped", INTERRUPTED
 
 
-def _mapping(value: object) -> dict[str, Any]:
-    """A JSON object, or an empty one for anything else."""
-    return value if isinstance(value, dict) else {}
+def _progress(beat: Beat | None, pace: PaceRecord, *, trains: bool) -> ProgressStatus:
+    loss = beat.loss if beat is not None and beat.loss is not None and math.isfinite(beat.loss) else None
+    return ProgressStatus(
+        phase=beat.phase if beat else None,
+        epoch=beat.epoch if beat else None,
+        epochs=beat.epochs if beat else None,
+        step=beat.step if beat else None,
+        steps=beat.steps if beat else None,
+        samples=beat.samples if beat else None,
+        loss=loss,
+        images_per_s=pace.images_per_s if trains else None,
+        eta_s=time_left_s(pace.eta_s) if trains else None,
+        loss_history=pace.losses.means,
+    )
 
 
-def _progress(beat: Beat | None, pace: dict[str, Any], losses: dict[str, Any]) -> dict[str, Any]:
-    loss = beat.loss if beat and beat.loss is not None and math.isfinite(beat.loss) else None
-    return {
-        "phase": beat.phase if beat else None,
-        "epoch": beat.epoch if beat else None,
-        "epochs": beat.epochs if beat else None,
-        "step": beat.step if beat else None,
-        "steps": beat.steps if beat else None,
-        "samples": beat.samples if beat else None,
-        "loss": loss,
-        "images_per_s": pace.get("images_per_s"),
-        "eta_s": pace.get("eta_s"),
-        "loss_history": losses.get("means") or [],
-    }
+def _restarts(recorded: StateFile) -> RestartStatus:
+    counts, most = recorded.history.restarts, recorded.max_restarts
+    return RestartStatus(
+        total=counts.total,
+        crash=counts.crash,
+        hang=counts.hang,
+        oom=counts.oom,
+        budget_left=None if most is None else max(0, most - recorded.history.spent),
+    )
+
+
+def _batch(spec: RunSpec, history: RunHistory) -> BatchStatus:
+    """What is trained with, and what it began with."""
+    ordered = history.overrides.unfreeze_batch
+    if spec.command is not None and spec.flags.get("unfreeze_batch_size") is None and not ordered:
+        return BatchStatus(unfreeze=None, accumulate=None, effective=None, initial=None)
+    initial = spec.flag("unfreeze_batch_size")
+    batch = ordered or initial
+    accumulate = history.overrides.accumulate or spec.flag("accumulate")
+    effective = batch * accumulate if batch and accumulate else None
+    return BatchStatus(unfreeze=batch, accumulate=accumulate, effective=effective, initial=initial)
 
 
 def newest_checkpoint(spec: RunSpec) -> tuple[CheckpointFile, bool] | None:
@@ -144,7 +274,7 @@ def newest_checkpoint(spec: RunSpec) -> tuple[CheckpointFile, bool] | None:
     return (found[0], False) if found else None
 
 
-def _checkpoint(spec: RunSpec) -> dict[str, Any] | None:
+def _checkpoint(spec: RunSpec) -> CheckpointStatus | None:
     newest = newest_checkpoint(spec)
     if newest is None:
         return None
@@ -153,38 +283,52 @@ def _checkpoint(spec: RunSpec) -> dict[str, Any] | None:
         age_s = max(0.0, time.time() - found.path.stat().st_mtime)
     except OSError:
         return None
-    return {
-        "path": str(found.path),
-        "phase": found.phase,
-        "epoch": found.epoch,
-        "step": found.sidecar.step if found.sidecar else None,
-        "age_s": round(age_s, 1),
-        "valid": valid,
-    }
+    return CheckpointStatus(
+        path=str(found.path),
+        phase=found.phase,
+        epoch=found.epoch,
+        step=found.sidecar.step if found.sidecar else None,
+        age_s=round(age_s, 1),
+        valid=valid,
+    )
 
 
-def gpu_rows(run: RunDir) -> list[dict[str, Any]]:
+def gpu_status(run: RunDir) -> tuple[GpuStatus, ...]:
     """What the monitor sees of the GPUs; a monitor that is silent leaves their names. Empty when there is none."""
-    names, values = ("uuid", "index", "name", "total_mib"), ("used_mib", "trainer_mib", "temperature_c")
-    sample = newest_sample(run)
-    gpus = (sample or read_json(run.monitor) or {}).get("gpus")
-    known = [gpu for gpu in gpus if isinstance(gpu, dict)] if isinstance(gpus, list) else []
-    if sample is not None:
-        return [{key: gpu.get(key) for key in (*names, *values, "health")} for gpu in known]
-    silent = {**dict.fromkeys(values), "health": "Unknown: the monitor is silent."}
-    return [{**{key: gpu.get(key) for key in names}, **silent} for gpu in known]
+    fresh = newest_sample(run)
+    sample = fresh or last_sample(run)
+    return tuple(
+        GpuStatus(
+            uuid=gpu.uuid,
+            index=gpu.index,
+            name=gpu.name,
+            total_mib=gpu.total_mib,
+            used_mib=gpu.used_mib if fresh else None,
+            trainer_mib=gpu.trainer_mib if fresh else None,
+            temperature_c=gpu.temperature_c if fresh else None,
+            health=gpu.health if fresh else MONITOR_SILENT,
+        )
+        for gpu in (sample.gpus if sample else ())
+    )
 
 
-def _incident(incident: dict[str, Any]) -> dict[str, Any]:
-    keys = ("id", "kind", "cause", "at", "phase", "epoch", "step", "lost_steps", "action")
-    return {key: incident.get(key) for key in keys}
+def _incident(incident: Incident) -> IncidentStatus:
+    return IncidentStatus(
+        id=incident.id,
+        kind=incident.kind,
+        cause=incident.cause,
+        at=incident.at,
+        phase=incident.phase,
+        epoch=incident.epoch,
+        step=incident.step,
+        lost_steps=incident.lost_steps,
+        action=incident.action,
+    )
 
 
-def _since_s(text: object) -> float | None:
-    if not isinstance(text, str):
-        return None
+def _since_s(text: str | None) -> float | None:
     try:
-        return round(max(0.0, time.time() - datetime.fromisoformat(text).timestamp()), 1)
+        return None if text is None else round(max(0.0, time.time() - datetime.fromisoformat(text).timestamp()), 1)
     except ValueError:
         return None
 

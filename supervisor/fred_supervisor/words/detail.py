@@ -1,5 +1,8 @@
 """How a run goes, in one plain sentence: the `detail` of the status."""
 
+from collections.abc import Mapping
+from typing import Final
+
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import (
     AwaitingGpu,
@@ -7,6 +10,7 @@ from fred_supervisor.policy.state import (
     Ended,
     Holding,
     Paused,
+    Rung,
     RunHistory,
     Running,
     Starting,
@@ -15,6 +19,17 @@ from fred_supervisor.policy.state import (
 )
 from fred_supervisor.policy.watch import HeartbeatLevel, Watch, slowest
 from fred_supervisor.words.sentences import sentence
+
+SUPERVISOR_STARTS: Final = "The supervisor is starting."
+SUPERVISOR_GONE: Final = "The supervisor is gone, the trainer trains on; `fred-supervise start` adopts it."
+INTERRUPTED: Final = "Interrupted: neither supervisor nor trainer lives; `fred-supervise start` goes on."
+SUPERVISOR_STOPPED: Final = "The supervisor itself is stopped (SIGSTOP)."
+"""Behind what a supervisor has said that is not gone."""
+_RUNGS: Final[Mapping[Rung, str]] = {
+    Rung.DUMP: "its stacks are dumped",
+    Rung.TERM: "it was sent SIGTERM",
+    Rung.KILL: "all its processes are sent SIGKILL",
+}
 
 
 def detail_sentence(state: State, settings: Settings, now_s: float, last_note: str) -> str:
@@ -28,15 +43,15 @@ def detail_sentence(state: State, settings: Settings, now_s: float, last_note: s
         case Running():
             return _running(state.watch, state.history, settings, now_s)
         case Stopping():
-            return f"Being ended ({state.by}): {state.rung}. {last_note}"
+            return f"The trainer is being ended ({state.by}): {_RUNGS[state.rung]}. {last_note}"
         case BackingOff():
             return f"{last_note} Next attempt in {max(0.0, state.until_s - now_s):.0f} s."
         case Holding():
             return f"Held: {sentence(state.condition)}"
         case Paused():
-            if state.quiet:
-                return f"Paused for {state.quiet}; `fred-supervise resume` goes on now."
-            return "Paused; `fred-supervise resume` goes on."
+            if state.quiet is None:
+                return "Paused; `fred-supervise resume` goes on."
+            return f"Paused for {sentence(state.quiet)}; `fred-supervise resume` goes on now."
         case Ended():
             return sentence(state.message)
 

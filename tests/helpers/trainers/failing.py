@@ -14,6 +14,8 @@ import sys
 import threading
 from pathlib import Path
 
+from misbehaving import about_to_hang
+
 from fred_supervisor.contract import Heartbeat
 
 
@@ -55,6 +57,8 @@ def load_data() -> None:
     hb.beat(epoch=1, epochs=9, step=1, steps=64, phase="freeze")
     for step, _ in enumerate(DataLoader(Endless(), batch_size=1), 2):
         hb.beat(step=step)
+        if step == 8:  # the sample after it never comes
+            about_to_hang()
 
 
 def join_others() -> None:
@@ -69,11 +73,13 @@ def join_others() -> None:
         threading.Event().wait()
     dist.init_process_group("gloo")
     hb.beat(epoch=1, epochs=9, step=1, steps=64, phase="freeze")
+    about_to_hang()
     dist.all_reduce(torch.ones(1))
 
 
 def hold_interpreter() -> None:
     hb.beat(epoch=1, epochs=9, step=1, steps=64, phase="freeze")
+    about_to_hang()
     re.match(r"(a?){40}a{40}", "a" * 40)
 
 
@@ -82,11 +88,18 @@ def stop_worker() -> None:
     worker = subprocess.Popen(["sleep", "600"])
     os.kill(worker.pid, signal.SIGSTOP)
     hb.beat(epoch=1, epochs=9, step=1, steps=64, phase="freeze")
+    about_to_hang()
     worker.wait()
+
+
+def stop() -> None:
+    about_to_hang()
+    os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def wait_for_thread() -> None:
     hb.beat(epoch=1, epochs=9, step=1, steps=64, phase="freeze")
+    about_to_hang()
     threading.Event().wait()
 
 
@@ -110,7 +123,7 @@ FAILURES = {
     "data hang": load_data,
     "collective hang": join_others,
     "gil hang": hold_interpreter,
-    "stopped": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    "stopped": stop,
     "stopped worker": stop_worker,
     "deadlock": wait_for_thread,
     "config": bad_config,

@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+from misbehaving import about_to_hang
+
 from fred_supervisor.contract import Heartbeat
 
 
@@ -51,6 +53,7 @@ def misbehave(what: str) -> None:
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         case "stop":
+            about_to_hang()
             os.kill(os.getpid(), signal.SIGSTOP)
             time.sleep(600)  # woken by the SIGCONT before the end, it makes no step more
         case "raise":

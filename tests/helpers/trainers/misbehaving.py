@@ -86,6 +86,13 @@ def save(run_dir: Path, phase: str, epoch: int, step: int, samples: int) -> None
     publish(written, [run_dir / epoch_name(phase, epoch)], describe)
 
 
+def about_to_hang() -> None:
+    """Where a test does not want to wait for it: see `quick_hang.c`."""
+    if "HUNG_FILE" in os.environ:
+        state = Path(os.environ["FRED_RUN_DIR"], "supervisor/state.json")
+        Path(os.environ["HUNG_FILE"]).write_text(f"{os.getpid()} {state}")
+
+
 def misbehave(what: str, batch: int) -> None:
     match what:
         case "kill":
@@ -93,11 +100,14 @@ def misbehave(what: str, batch: int) -> None:
         case "segv":
             os.kill(os.getpid(), signal.SIGSEGV)
         case "stop":
+            about_to_hang()
             os.kill(os.getpid(), signal.SIGSTOP)
         case "hang":
+            about_to_hang()
             threading.Event().wait()
         case "deaf":  # hangs, and does not leave on SIGTERM either
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            about_to_hang()
             threading.Event().wait()
         case "exit0":
             sys.exit(0)
@@ -112,6 +122,8 @@ def misbehave(what: str, batch: int) -> None:
         case "orphan":  # a grandchild in a session of its own, twice forked, then death
             subprocess.Popen([sys.executable, "-c", DAEMON], start_new_session=True).wait()
             os.kill(os.getpid(), signal.SIGKILL)
+        case "stuck":  # in the kernel, where SIGKILL does not end it
+            open(os.environ["STUCK_FILE"])  # noqa: SIM115
         case "slow":
             time.sleep(2.5)
         case "wait":

@@ -1,5 +1,7 @@
 """AP again and again: as COCO and as the old Ultralytics counted."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -70,11 +72,21 @@ def test_one_of_two_drones_and_no_false_alarm():
     assert table.average_precision("old_ultralytics") == pytest.approx(0.75, abs=0.01)
 
 
-def test_the_triangle_goes_from_the_last_recall_to_one():
-    for recall in (0.2, 0.5, 0.8):
-        area = _old_ultralytics_area(np.array([recall]), np.array([1.0]))
-        assert area == pytest.approx(recall + (1 - recall) / 2, abs=0.006)
-    assert _old_ultralytics_area(np.array([0.5, 1.0]), np.array([1.0, 1.0])) == pytest.approx(1, abs=0.006)
+def area_through(recall, precision) -> float:
+    """As the old Ultralytics is described: all points, 101 heights, a sentinel at recall 1 with precision 0."""
+    recall, precision = np.array([0.0, *recall, 1.0]), np.array([1.0, *precision, 0.0])
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    heights = [float(np.interp(percent / 100, recall, envelope)) for percent in range(101)]
+    return sum(0.01 * (one + next_one) / 2 for one, next_one in pairwise(heights))
+
+
+@given(right=st.lists(st.booleans(), min_size=1, max_size=60), missed=st.integers(0, 5))
+def test_the_triangle_goes_from_the_last_recall_to_one(right, missed):
+    total = max(1, sum(right) + missed)
+    found = np.cumsum(right)
+    flags, ones = np.array(right), np.ones(len(right))
+    area = _old_ultralytics_area(flags, ones, np.cumsum(ones), total)
+    assert area == pytest.approx(area_through(found / total, found / np.arange(1, len(right) + 1)), abs=1e-12)
 
 
 def test_a_detection_between_two_drones_is_of_one():

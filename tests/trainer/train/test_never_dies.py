@@ -30,4 +30,4 @@ def test_after_sixty_steps_no_output_is_the_same_in_all_cells(settings_for, seed
     with torch.no_grad():
         training.model.eval()(batches[0].images)
     assert dead_outputs(raw) == []
-    assert raw["box"][..., 2:].exp().log1p().min() > 0, "boxes without width or height"
+    assert raw["box"][..., 2:].min() > 0, "boxes without width or height"

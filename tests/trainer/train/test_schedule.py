@@ -1,5 +1,7 @@
 """The learning rate."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +27,45 @@ def test_it_rises_then_falls():
     assert rates[: top + 1] == sorted(rates[: top + 1])
     assert rates[top:] == sorted(rates[top:], reverse=True)
     assert rates[-1] == pytest.approx(FLOOR)
+
+
+@pytest.mark.parametrize(
+    ("samples", "share"),
+    [
+        (0, 0.01),
+        (1, 0.01),
+        (20, 0.1),
+        (100, 0.5),
+        (200, 1.0),
+        (1150, 0.01 + 0.99 * (1 + math.cos(math.pi / 4)) / 2),
+        (2100, 0.505),
+        (3050, 0.01 + 0.99 * (1 + math.cos(3 * math.pi / 4)) / 2),
+        (4000, 0.01),
+    ],
+)
+def test_the_shape_between_the_ends(samples, share):
+    """A cliff right after the warm-up falls, too, and trains nothing: half-way, half of the peak is left."""
+    assert learning_rate(samples, total=4000, peak=2.0) == pytest.approx(2.0 * share)
+
+
+def test_the_warm_up_of_a_long_training_is_8000_samples():
+    assert learning_rate(4000, total=10**6, peak=1.0) == pytest.approx(0.5)
+    assert learning_rate(8000, total=10**6, peak=1.0) == pytest.approx(1.0)
+    assert learning_rate(8000 + 496000, total=10**6, peak=1.0) == pytest.approx(0.505)
+
+
+@pytest.mark.parametrize(
+    ("samples", "total", "rate"),
+    [
+        (0, 20, 0.01),
+        (20, 20, 0.01),
+        (0, 1, 0.01),
+        (1, 1, 0.01 + 0.99 * (1 + math.cos(math.pi * 0.95)) / 2),
+        (0, 0, 1.0),
+    ],
+)
+def test_a_training_of_a_few_samples_or_none_has_rates_too(samples, total, rate):
+    assert learning_rate(samples, total=total, peak=1.0) == pytest.approx(rate)
 
 
 def test_beyond_the_end_it_stays_low():

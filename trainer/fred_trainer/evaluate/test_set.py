@@ -36,6 +36,8 @@ log = logging.getLogger("fred_trainer")
 
 BLOCK_FRAMES: Final = 30
 """One second: what is drawn anew for the interval of a single sequence, whose frames are alike."""
+_NAMED: Final = 12
+"""Sequences that a line names at most."""
 _TRAINED_ON: Final = {
     "all": "all training sequences",
     "held-in": "the training sequences that were not held out",
@@ -104,7 +106,9 @@ class Evaluation:
     def lines(self) -> dict[str, str]:
         """`about`, for people."""
         sequences = self.about["sequences"]
-        missing = f"; missing: {', '.join(map(str, sequences['missing']))}" if sequences["missing"] else ""
+        absent = [str(number) for number in sequences["missing"]]
+        more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
+        missing = f"; missing: {', '.join(absent[:_NAMED])}{more}" if absent else ""
         unreadable = self.about["unreadable"]
         return {
             "weights": f"{self.about['weights']} ({self.about['modality']}, {self.about['input_size']} px)",

@@ -5,7 +5,6 @@ from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 LEVEL_REACH: Final = 16.0
 """A level learns boxes whose longer side is at most this many strides; larger ones belong to the next level. FCOS (Tian
@@ -34,16 +33,14 @@ def cells_of(levels: Sequence[Tensor], strides: Sequence[int]) -> Cells:
     return Cells(torch.cat(centres), torch.cat(sizes))
 
 
-def boxes_of(raw: Tensor, cells: Cells) -> Tensor:
-    """Boxes `(…, P, 4)` xyxy px from the head's numbers `(…, P, 4)`: the centre's offset and half the size, in strides.
+def boxes_of(numbers: Tensor, cells: Cells) -> Tensor:
+    """Boxes `(…, P, 4)` xyxy px from `(…, P, 4)` in strides: the offset of the centre from the cell, half the size.
 
-    Half the size is a softplus: positive, and with a gradient everywhere. torchvision's FCOS has a ReLU there, which
-    dies within the first steps of a short training: every box then lacks a side for ever. A box need not hold the cell
-    that predicts it, so a drone smaller than a cell has a target like any other.
+    A box need not hold the cell that predicts it, so a drone smaller than a cell has a target like any other.
     """
     strides = cells.strides[:, None]
-    centres = cells.centres + raw[..., :2] * strides
-    halves = functional.softplus(raw[..., 2:]) * strides
+    centres = cells.centres + numbers[..., :2] * strides
+    halves = numbers[..., 2:] * strides
     return torch.cat([centres - halves, centres + halves], dim=-1)
 
 

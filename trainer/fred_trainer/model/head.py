@@ -37,6 +37,9 @@ Outputs = dict[str, Tensor]
 class Head(nn.Module):
     """The same two towers on every level of the pyramid, `(B, channels, H, W)` each.
 
+    Half the size of a box is a softplus: positive, and with a gradient everywhere. torchvision's FCOS has a ReLU there,
+    which dies within the first steps of a short training: no box has that side ever again.
+
     Every cell is normalised by itself. Group norm takes its variance from the whole map, which is next to nothing where
     next to nothing happens: few cells with events then come out fifty times too large.
     """
@@ -53,7 +56,8 @@ class Head(nn.Module):
             of_score, of_box = self.score_tower(level), self.box_tower(level)
             score.append(self.score(of_score).flatten(1))
             fit.append(self.fit(of_box).flatten(1))
-            box.append(self.box(of_box).flatten(2).transpose(1, 2))
+            offset, half = self.box(of_box).flatten(2).transpose(1, 2).split(2, dim=2)
+            box.append(torch.cat([offset, functional.softplus(half)], dim=2))
         return {"score": torch.cat(score, dim=1), "fit": torch.cat(fit, dim=1), "box": torch.cat(box, dim=1)}
 
 
@@ -87,10 +91,10 @@ def detections(outputs: Outputs, cells: Cells, size: tuple[int, int]) -> list[di
     scores = (outputs["score"].sigmoid() * outputs["fit"].sigmoid()).sqrt()
     best = scores.topk(min(CANDIDATES, scores.shape[1]), dim=1)
     found = []
-    for certain, at, raw in zip(best.values, best.indices, outputs["box"], strict=True):
+    for certain, at, numbers in zip(best.values, best.indices, outputs["box"], strict=True):
         certain, at = certain[certain > SCORE_MIN], at[certain > SCORE_MIN]  # noqa: PLW2901 - narrowed
         candidates = Cells(cells.centres[at], cells.strides[at])
-        boxes = clip_boxes_to_image(boxes_of(raw[at], candidates), size)
+        boxes = clip_boxes_to_image(boxes_of(numbers[at], candidates), size)
         kept = nms(boxes, certain, NMS_IOU)[:DETECTIONS_MAX]
         found.append({"boxes": boxes[kept], "scores": certain[kept]})
     return found

@@ -1,4 +1,8 @@
-"""Takes secrets out of our own command line, which every user of the machine can read for as long as we run."""
+"""Takes secrets out of our own command line, which every user of the machine can read for as long as we run.
+
+The library setproctitle would do it, too, but at a price: it joins the words into one, renames the process, and
+overwrites the environment that /proc/self/environ shows. Here every byte but the secrets stays where it is.
+"""
 
 import contextlib
 import ctypes
@@ -10,11 +14,11 @@ _ARG_END = 48
 
 
 def redact_argv(secrets: Iterable[str | None]) -> None:
-    """Overwrite every one of them there; processes that we fork show the same."""
+    """Overwrites every secret with asterisks; processes that we fork show the same."""
     hidden = [secret.encode(errors="surrogateescape") for secret in secrets if secret]
     if not hidden:
         return
-    with contextlib.suppress(OSError, ValueError, IndexError):  # then it stays readable, as --help says
+    with contextlib.suppress(OSError, ValueError, IndexError):  # the secret stays readable then, as --help says
         with open("/proc/self/stat", "rb") as file:
             text = file.read()
         fields = text[text.rindex(b")") + 2 :].split()

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from fred_supervisor.cli.common.command_error import CommandError, CommandParser
 from fred_supervisor.cli.common.find_run import add_run, find_run
@@ -10,16 +9,16 @@ from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.policy.requests import Request
 from fred_supervisor.run.control import ask, live_supervisor, wait_for
 from fred_supervisor.store.state_file import stop_limit_s
-from fred_supervisor.store.status import status_document
+from fred_supervisor.store.status import RunStatus, read_status
 
 _ANSWER_S = 5.0
 _SLACK_S = 15.0
 """Beyond the grace for the trainer's save."""
 
 
-def tell(status: dict[str, Any], *, as_json: bool) -> None:
+def tell(status: RunStatus, *, as_json: bool) -> None:
     """What has become of it."""
-    print(json.dumps(status) if as_json else f"{status['name']}: {status['state']}. {status['detail']}")
+    print(json.dumps(status.document()) if as_json else f"{status.name}: {status.state}. {status.detail}")
 
 
 def request(
@@ -27,8 +26,8 @@ def request(
     request: Request,
     *,
     description: str,
-    refuse: Callable[[dict[str, Any]], str | None],
-    reached: Callable[[dict[str, Any], dict[str, Any]], bool],
+    refuse: Callable[[RunStatus], str | None],
+    reached: Callable[[RunStatus, RunStatus], bool],
 ) -> int:
     """`refuse(status)` says why not, or None; `reached(before, now)` whether it is so."""
     parser = CommandParser(
@@ -39,10 +38,10 @@ def request(
     given = parser.parse_args(argv)
     spec = find_run(given.name, given.run_dir)
     supervisor = live_supervisor(spec, _ANSWER_S)
-    before = status_document(spec)
+    before = read_status(spec)
     if supervisor is None:
         raise CommandError(
-            CommandExit.NOT_RUNNING, f"{spec.name} has no live supervisor: it is {before['state']}; `start` goes on"
+            CommandExit.NOT_RUNNING, f"{spec.name} has no live supervisor: it is {before.state}; `start` goes on"
         )
     if (reason := refuse(before)) is not None:
         raise CommandError(CommandExit.REFUSED, f"{spec.name} {reason}")
@@ -51,11 +50,11 @@ def request(
             CommandExit.REFUSED, f"{spec.name}: its supervisor, pid {supervisor.pid}, does not take requests"
         )
     limit_s = stop_limit_s(spec) + _SLACK_S
-    if not wait_for(lambda: reached(before, status_document(spec)), limit_s):
-        now = status_document(spec)
+    if not wait_for(lambda: reached(before, read_status(spec)), limit_s):
+        now = read_status(spec)
         raise CommandError(
-            CommandExit.REFUSED, f"{spec.name} did not {request} within {limit_s:.0f} s: it is {now['state']}"
+            CommandExit.REFUSED, f"{spec.name} did not {request} within {limit_s:.0f} s: it is {now.state}"
         )
-    after = status_document(spec)
+    after = read_status(spec)
     tell(after, as_json=given.json)
     return CommandExit.OK

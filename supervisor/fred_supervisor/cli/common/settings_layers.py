@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from fred_supervisor.cli.common.command_error import CommandError, CommandParser
-from fred_supervisor.contract.builtin.flags import BY_KEY
+from fred_supervisor.cli.common.start_flags import BY_KEY
+from fred_supervisor.cli.common.start_flags import FLAGS as START_FLAGS
+from fred_supervisor.contract.builtin.flags import FLAGS as TRAINER_FLAGS
 from fred_supervisor.contract.environment import OF_CONFIGURATION as PREFIX
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.policy.settings import Settings
@@ -33,33 +35,22 @@ DERIVED: Final = frozenset(
     | {"stop_timeout_set"}
 )
 """Fields of `Settings` that follow from the command and the trainer's flags."""
-OF_THIS_START: Final = frozenset({"config", "foreground", "new", "accept_changes"})
-"""Flags that say how to start, not how to run: no keys."""
-POLICY_OF: Final[Mapping[str, tuple[str, ...]]] = {
-    "hang_timeout": ("hang_timeout_s",),
-    "backoff": ("backoff_first_s", "backoff_max_s"),
-    "no_halve": ("halve",),
-    "max_restarts": ("max_restarts",),
-    "same_failure": ("same_failure",),
-    "stop_timeout": ("stop_timeout_s",),
-}
-"""Flag → the fields of `Settings` that it sets."""
-_REPEATABLE: Final[Mapping[str, str | None]] = {"hang_timeout": ",", "notify": None, "quiet": ";"}
-"""Flags that may be given more than once → what stands between two values in the environment; None: white space."""
-_SWITCHES: Final = frozenset({"no_halve"} | {key for key, flag in BY_KEY.items() if flag.kind is None})
+_SWITCHES: Final = frozenset(
+    [flag.key for flag in START_FLAGS if flag.kind is None] + [flag.key for flag in TRAINER_FLAGS if flag.kind is None]
+)
 _TRUTH: Final = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
 
 
 def policy_fields() -> dict[str, Any]:
     """Fields of `Settings` that no flag sets, with their defaults: their name is their key."""
-    by_flag = {name for names in POLICY_OF.values() for name in names}
+    by_flag = {name for flag in START_FLAGS for name in flag.fields}
     return {f.name: f.default for f in fields(Settings) if f.name not in DERIVED | by_flag}
 
 
-def keys(given: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Section → its keys. `given` is what the parser of `start` gives."""
-    own = [key for key in given if (key not in BY_KEY or BY_KEY[key].own) and key not in OF_THIS_START]
-    return {"supervisor": [*own, *policy_fields()], "trainer": [key for key, flag in BY_KEY.items() if not flag.own]}
+def keys() -> dict[str, list[str]]:
+    """Section → its keys."""
+    own = [flag.key for flag in START_FLAGS if flag.has_key]
+    return {"supervisor": [*own, *policy_fields()], "trainer": [flag.key for flag in TRAINER_FLAGS if not flag.own]}
 
 
 def layered(flags: dict[str, Any], parser: CommandParser, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
@@ -68,7 +59,7 @@ def layered(flags: dict[str, Any], parser: CommandParser, environ: Mapping[str, 
     `policy`: numbers of the policy that have no flag, by field; `sources`: key → where its value came from.
     Raises Fault for a key that does not exist, and for a value that the flag of the same name would refuse.
     """
-    allowed = keys(flags)
+    allowed = keys()
     policy: dict[str, Any] = {}
     sources = {key: f"flag --{key.replace('_', '-')}" for key, value in flags.items() if _is_given(value)}
     merged = {**flags, "policy": policy, "sources": sources}
@@ -151,8 +142,8 @@ def _of_text(name: str, parser: CommandParser, key: str, text: str) -> object:
     elif key in policy_fields():
         with contextlib.suppress(ValueError):  # then it is refused below, as what it is
             value = float(text) if "." in text or "e" in text else int(text)
-    elif key in _REPEATABLE:
-        value = [word.strip() for word in text.split(_REPEATABLE[key])]
+    elif key in BY_KEY and BY_KEY[key].repeatable:
+        value = [word.strip() for word in text.split(BY_KEY[key].between)]
     return _of_toml(name, parser, key, value)
 
 
@@ -172,7 +163,7 @@ def _of_toml(where: str, parser: CommandParser, key: str, value: object) -> obje
         words = [f"{flag}={v}" for v in value]
     else:
         words = [f"{flag}={value}"]
-    if len(words) != 1 and key not in _REPEATABLE:
+    if len(words) != 1 and not (key in BY_KEY and BY_KEY[key].repeatable):
         raise CommandError(CommandExit.BAD_INPUT, f"{where} = {value!r}: one value stands here")
     try:
         return vars(parser.parse_args(words))[key]

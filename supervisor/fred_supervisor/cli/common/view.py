@@ -4,11 +4,19 @@ import textwrap
 import time
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from fred_supervisor.cli.common.terminal import PLAIN, TerminalStyle, columns
+from fred_supervisor.linux.text_io import printable
+from fred_supervisor.store.status import (
+    CheckpointStatus,
+    GpuStatus,
+    IncidentStatus,
+    ProgressStatus,
+    RestartStatus,
+    RunStatus,
+)
 from fred_supervisor.words import progress as words
-from fred_supervisor.words.terminal_text import printable
 
 _BAR: Final = 24
 _LABEL: Final = 12
@@ -29,37 +37,37 @@ _STYLE_OF: Final = {
 
 
 def run_lines(
-    status: dict[str, Any], *, width: int | None = None, ink: TerminalStyle = PLAIN, says: str | None = None
+    status: RunStatus, *, width: int | None = None, ink: TerminalStyle = PLAIN, says: str | None = None
 ) -> list[str]:
     """One run, from its `status --json`; `says` is the last line of its output, shown until it trains."""
     screen = _Screen(min(_WIDEST, width or columns()), ink)
-    progress, trainer, checkpoint = status["progress"], status["trainer"], status["checkpoint"]
+    progress, trainer, checkpoint = status.progress, status.trainer, status.checkpoint
     screen.headline(status)
-    if progress["epoch"] is not None:
+    if progress.epoch is not None:
         screen.training(progress)
-    screen.paragraph(status["detail"], "bold red" if status["detail"].startswith("stalled") else "")
-    if status.get("alarm"):
-        screen.entry("alarm", status["alarm"], "bold red")
-    if says and progress["epoch"] is None and trainer is not None:
+    screen.paragraph(status.detail, "bold red" if status.detail.startswith("stalled") else "")
+    if status.alarm:
+        screen.entry("alarm", status.alarm, "bold red")
+    if says and progress.epoch is None and trainer is not None:
         screen.entry("it says", says, cut=True)
     screen.lines.append("")
-    for gpu in status["gpus"]:
+    for gpu in status.gpus:
         screen.gpu(gpu)
     if checkpoint is not None:
-        screen.entry("checkpoint", _checkpoint(checkpoint), "" if checkpoint["valid"] else "red")
+        screen.entry("checkpoint", _checkpoint(checkpoint), "" if checkpoint.valid else "red")
     if trainer is not None:
-        beat = "no beat yet" if trainer["beat_age_s"] is None else f"last beat {span(trainer['beat_age_s'])} ago"
-        up = "" if trainer["uptime_s"] is None else f", up {span(trainer['uptime_s'])}"
-        screen.entry("trainer", f"pid {trainer['pid']}, attempt {trainer['attempt']}{up}, {beat}")
-    screen.entry("restarts", _restarts(status["restarts"]))
-    batch = status["batch"]
-    if batch["unfreeze"] is not None and batch["unfreeze"] != batch["initial"]:
-        each = f"{batch['unfreeze']} × {batch['accumulate']} = {batch['effective']}"
-        screen.entry("batch", f"{each} per step of the optimiser (began with {batch['initial']})", "yellow")
-    last = status["last_incident"]
+        beat = "no beat yet" if trainer.beat_age_s is None else f"last beat {span(trainer.beat_age_s)} ago"
+        up = "" if trainer.uptime_s is None else f", up {span(trainer.uptime_s)}"
+        screen.entry("trainer", f"pid {trainer.pid}, attempt {trainer.attempt}{up}, {beat}")
+    screen.entry("restarts", _restarts(status.restarts))
+    batch = status.batch
+    if batch.unfreeze is not None and batch.unfreeze != batch.initial:
+        each = f"{batch.unfreeze} × {batch.accumulate} = {batch.effective}"
+        screen.entry("batch", f"{each} per step of the optimiser (began with {batch.initial})", "yellow")
+    last = status.last_incident
     if last is not None:
-        screen.entry(f"incident {last['id']}", _incident(last))
-    if not status["supervisor"]["alive"] and trainer is not None:
+        screen.entry(f"incident {last.id}", _incident(last))
+    if not status.supervisor.alive and trainer is not None:
         screen.entry("supervisor", "gone", "red")
     return screen.lines
 
@@ -71,9 +79,9 @@ class _Screen:
         self.width, self.ink = width, ink
         self.lines: list[str] = []
 
-    def headline(self, status: dict[str, Any]) -> None:
-        state, drill = status["state"], "  (drill)" if status["drill"] else ""
-        name, run_dir = printable(status["name"]), printable(status["run_dir"])
+    def headline(self, status: RunStatus) -> None:
+        state, drill = status.state, "  (drill)" if status.drill else ""
+        name, run_dir = printable(status.name), printable(status.run_dir)
         used = len(name) + 2 + len(state) + len(drill)
         room = self.width - used - 2
         if len(run_dir) > room:
@@ -81,10 +89,10 @@ class _Screen:
         left = f"{self.ink('bold', name)}: {self.ink(_STYLE_OF.get(state, 'bold'), state)}{self.ink('yellow', drill)}"
         self.lines.append(f"{left}{' ' * max(2, self.width - used - len(run_dir))}{self.ink('dim', run_dir)}".rstrip())
 
-    def training(self, progress: dict[str, Any]) -> None:
-        epoch, epochs, step, steps = (progress[key] for key in ("epoch", "epochs", "step", "steps"))
-        where = words.position(phase=progress["phase"], epoch=epoch, epochs=epochs, step=step, steps=steps)
-        if epochs:
+    def training(self, progress: ProgressStatus) -> None:
+        epoch, epochs, step, steps = progress.epoch, progress.epochs, progress.step, progress.steps
+        where = words.position(phase=progress.phase, epoch=epoch, epochs=epochs, step=step, steps=steps)
+        if epoch is not None and epochs:
             share = words.share(epoch, epochs, step, steps)
             full = round(share * _BAR)
             bar = self.ink("green", "█" * full) + self.ink("dim", "░" * (_BAR - full))
@@ -92,17 +100,17 @@ class _Screen:
         else:
             self.lines.append(f"  {where}")
         figures = []
-        if progress["eta_s"] is not None:
-            end_s = time.time() + progress["eta_s"]
-            day = "%H:%M" if progress["eta_s"] < 12 * 3600 else "%a %H:%M"
-            figures.append(f"{span(progress['eta_s'])} to go, until {time.strftime(day, time.localtime(end_s))}")
-        if progress["images_per_s"] is not None:
-            figures.append(f"{progress['images_per_s']:.1f} images/s")
+        if progress.eta_s is not None:
+            end_s = time.time() + progress.eta_s
+            day = "%H:%M" if progress.eta_s < 12 * 3600 else "%a %H:%M"
+            figures.append(f"{span(progress.eta_s)} to go, until {time.strftime(day, time.localtime(end_s))}")
+        if progress.images_per_s is not None:
+            figures.append(f"{progress.images_per_s:.1f} images/s")
         if figures:
             self.lines.append("  " + "   ".join(figures))
-        if progress["loss"] is not None:
-            line = sparkline(progress.get("loss_history") or [], self.width - 24)
-            self.lines.append(f"  loss {progress['loss']:<9.4g} {self.ink('cyan', line)}".rstrip())
+        if progress.loss is not None:
+            line = sparkline(progress.loss_history, self.width - 24)
+            self.lines.append(f"  loss {progress.loss:<9.4g} {self.ink('cyan', line)}".rstrip())
 
     def paragraph(self, text: str, style: str = "") -> None:
         self.lines += [self.ink(style, line) for line in self._wrapped("  ", text)]
@@ -127,10 +135,10 @@ class _Screen:
             break_on_hyphens=False,
         ) or [first.rstrip()]
 
-    def gpu(self, gpu: dict[str, Any]) -> None:
+    def gpu(self, gpu: GpuStatus) -> None:
         """Memory as a bar: the trainer's share, others', free."""
-        label = f"  {'GPU ' + str(gpu['index']):{_LABEL}}"
-        used, total, ours = gpu["used_mib"], gpu["total_mib"], gpu["trainer_mib"]
+        label = f"  {'GPU ' + str(gpu.index):{_LABEL}}"
+        used, total, ours = gpu.used_mib, gpu.total_mib, gpu.trainer_mib
         if used is None or not total:
             self.entry(label.strip(), "its memory is not known")
             return
@@ -141,11 +149,11 @@ class _Screen:
         text = f"{used / 1024:.1f} of {total / 1024:.1f} GiB"
         if ours is not None:
             text += f", {ours / 1024:.1f} ours"
-        if gpu["temperature_c"] is not None:
-            text += f", {gpu['temperature_c']} °C"
+        if gpu.temperature_c is not None:
+            text += f", {gpu.temperature_c} °C"
         self.lines.append(f"{self.ink('dim', label)}{bar}  {text}")
-        if gpu["health"] not in (None, "ok"):
-            self.entry("", str(gpu["health"]), "bold red")
+        if gpu.health not in (None, "ok"):
+            self.entry("", str(gpu.health), "bold red")
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
@@ -159,25 +167,26 @@ def sparkline(values: Sequence[float], width: int) -> str:
     return "".join(_RISE[round((value - least) * scale)] for value in values)
 
 
-def _checkpoint(checkpoint: dict[str, Any]) -> str:
-    name = checkpoint["path"].rpartition("/")[2]
-    where = "" if checkpoint["epoch"] is None else f", epoch {checkpoint['epoch']}"
-    whole = "" if checkpoint["valid"] else "; NOT whole"
-    return f"{name}, {span(checkpoint['age_s'])} old{where}{whole}"
+def _checkpoint(checkpoint: CheckpointStatus) -> str:
+    name = checkpoint.path.rpartition("/")[2]
+    where = "" if checkpoint.epoch is None else f", epoch {checkpoint.epoch}"
+    whole = "" if checkpoint.valid else "; NOT whole"
+    return f"{name}, {span(checkpoint.age_s)} old{where}{whole}"
 
 
-def _restarts(restarts: dict[str, Any]) -> str:
-    if not restarts["total"]:
+def _restarts(restarts: RestartStatus) -> str:
+    if not restarts.total:
         return "none"
-    kinds = ", ".join(f"{restarts[kind]} {kind}" for kind in ("crash", "hang", "oom") if restarts[kind])
-    left = restarts["budget_left"]
-    return f"{restarts['total']} ({kinds})" + ("" if left is None else f"; {left} left without new progress")
+    by_kind = {"crash": restarts.crash, "hang": restarts.hang, "oom": restarts.oom}
+    kinds = ", ".join(f"{count} {kind}" for kind, count in by_kind.items() if count)
+    left = restarts.budget_left
+    return f"{restarts.total} ({kinds})" + ("" if left is None else f"; {left} left without new progress")
 
 
-def _incident(incident: dict[str, Any]) -> str:
-    lost = "" if incident["lost_steps"] is None else f" {lost_text(incident['lost_steps'])}"
-    ago = age_s(incident["at"])
-    return f"{'' if ago is None else span(ago) + ' ago: '}{incident['cause']} {incident['action']}{lost}"
+def _incident(incident: IncidentStatus) -> str:
+    lost = "" if incident.lost_steps is None else f" {lost_text(incident.lost_steps)}"
+    ago = age_s(incident.at)
+    return f"{'' if ago is None else span(ago) + ' ago: '}{incident.cause} {incident.action}{lost}"
 
 
 def lost_text(steps: int | None) -> str:
@@ -187,15 +196,15 @@ def lost_text(steps: int | None) -> str:
     return "Nothing was lost." if steps == 0 else f"{steps} step{'s' if steps != 1 else ''} lost."
 
 
-def table_lines(rows: Sequence[dict[str, Any]], *, width: int | None = None, ink: TerminalStyle = PLAIN) -> list[str]:
+def table_lines(rows: Sequence[RunStatus], *, width: int | None = None, ink: TerminalStyle = PLAIN) -> list[str]:
     """Every known run, one row each."""
     head = ("name", "state", "progress", "to go", "checkpoint", "restarts", "run dir")
     cells = aligned([head, *(_row(row) for row in rows)])
     width = width or columns()
     lines = [line if len(line) <= width else line[: width - 1] + "…" for line in cells]
     for at, row in enumerate(rows, 1):
-        styled = ink(_STYLE_OF.get(row["state"], ""), row["state"])
-        lines[at] = lines[at].replace(f"  {row['state']}", f"  {styled}", 1)
+        styled = ink(_STYLE_OF.get(row.state, ""), row.state)
+        lines[at] = lines[at].replace(f"  {row.state}", f"  {styled}", 1)
     return [ink("dim", lines[0]), *lines[1:]]
 
 
@@ -205,17 +214,17 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.ljust(widths[at]) for at, cell in enumerate(row)).rstrip() for row in rows]
 
 
-def _row(status: dict[str, Any]) -> tuple[str, ...]:
-    progress, checkpoint = status["progress"], status["checkpoint"]
-    epoch = "-" if progress["epoch"] is None else f"epoch {progress['epoch']}/{progress['epochs'] or '?'}"
+def _row(status: RunStatus) -> tuple[str, ...]:
+    progress, checkpoint = status.progress, status.checkpoint
+    epoch = "-" if progress.epoch is None else f"epoch {progress.epoch}/{progress.epochs or '?'}"
     return (
-        status["name"],
-        status["state"] + (" (drill)" if status["drill"] else ""),
+        status.name,
+        status.state + (" (drill)" if status.drill else ""),
         epoch,
-        "-" if progress["eta_s"] is None else span(progress["eta_s"]),
-        "-" if checkpoint is None else f"{span(checkpoint['age_s'])} old",
-        str(status["restarts"]["total"]),
-        printable(status["run_dir"]),  # one row, whatever the folder is called
+        "-" if progress.eta_s is None else span(progress.eta_s),
+        "-" if checkpoint is None else f"{span(checkpoint.age_s)} old",
+        str(status.restarts.total),
+        printable(status.run_dir),  # one row, whatever the folder is called
     )
 
 

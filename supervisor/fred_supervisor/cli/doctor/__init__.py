@@ -12,8 +12,8 @@ from fred_supervisor.cli.common.terminal import TerminalStyle, columns
 from fred_supervisor.cli.doctor.finding import Finding, Severity, Subject
 from fred_supervisor.contract.builtin.flags import BY_KEY
 from fred_supervisor.contract.exit_codes import CommandExit
+from fred_supervisor.linux.text_io import printable
 from fred_supervisor.store.run_spec import load_run_spec
-from fred_supervisor.words.terminal_text import printable
 
 _STYLE_OF = {Severity.OK: "green", Severity.WARN: "yellow", Severity.FAIL: "bold red"}
 

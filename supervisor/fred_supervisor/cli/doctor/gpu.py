@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from fred_supervisor.cli.doctor.finding import Finding, Subject, fail, ok, warn
 from fred_supervisor.contract.builtin.preflight import PhaseNeeds, read_preflight
-from fred_supervisor.monitor.gpus import GpuSampler
-from fred_supervisor.monitor.nvml_client import Answer, NvmlClient, NvmlState
-from fred_supervisor.monitor.processes import Processes
-from fred_supervisor.monitor.xids import Xids
+from fred_supervisor.monitor.gpu_sampler import GpuSampler
+from fred_supervisor.monitor.nvml_client import NvmlAnswer, NvmlClient, NvmlState
+from fred_supervisor.monitor.trainer_processes import TrainerProcesses
+from fred_supervisor.monitor.xid_log import XidLog
 from fred_supervisor.store.layout import RunDir
 
 _ANSWER_S: Final = 40.0
@@ -31,7 +31,7 @@ _REMEDIES: Final = {
 
 
 @cache
-def _look() -> tuple[Answer, list[dict[str, Any]]]:
+def _look() -> tuple[NvmlAnswer, list[dict[str, Any]]]:
     """The driver's answer, and what it says of each GPU."""
     driver = NvmlClient()
     end_s = time.monotonic() + _ANSWER_S
@@ -43,8 +43,8 @@ def _look() -> tuple[Answer, list[dict[str, Any]]]:
     finally:
         driver.close()
     pci_order = os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
-    gpus = GpuSampler(os.environ.get("CUDA_VISIBLE_DEVICES"), pci_order, Xids())
-    return answer, gpus.documents(answer, Processes(""), time.monotonic())
+    gpus = GpuSampler(os.environ.get("CUDA_VISIBLE_DEVICES"), pci_order, XidLog())
+    return answer, gpus.documents(answer, TrainerProcesses(""), time.monotonic())
 
 
 def gpus(subject: Subject) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from fred_supervisor.cli.common.command_error import CommandError, CommandParser
 from fred_supervisor.cli.common.view import span
@@ -19,11 +19,12 @@ from fred_supervisor.contract import environment
 from fred_supervisor.contract.builtin.drill import DrillFault, parse_drills
 from fred_supervisor.contract.builtin.flags import positive
 from fred_supervisor.contract.exit_codes import CommandExit
-from fred_supervisor.contract.files import read_json
 from fred_supervisor.linux import proc
-from fred_supervisor.store.journal import Journal
+from fred_supervisor.store.attempt_files import read_launch
+from fred_supervisor.store.journal import Incident, Incidents
 from fred_supervisor.store.layout import RunDir
 from fred_supervisor.store.run_spec import load_run_spec
+from fred_supervisor.store.state_file import read_state
 
 EXPECTED: Final[Mapping[DrillFault, str | None]] = {
     DrillFault.EXCEPTION: "crash",
@@ -191,22 +192,20 @@ def rehearse(kind: DrillFault, stage: Stage, run_dir: Path) -> Result:
 
 
 def _result(kind: DrillFault, drill: str, run: RunDir) -> Result:
-    first = next(iter(Journal(run).incidents()), {})
-    state = (read_json(run.state) or {}).get("state")
+    first = next(iter(Incidents(run)), Incident(id=0))
     spec = load_run_spec(run.path)
     left = [] if spec is None else proc.with_environment(environment.RUN_ID, spec.run_id)
     failed_s = _modified_s(run.drills / parse_drills(drill)[0].marker)
-    relaunch = read_json(run.attempt(2).launch) or {}
     return Result(
         drill=drill,
         expected=EXPECTED[kind],
-        detected=first.get("kind"),
-        cause=first.get("cause"),
-        detected_after_s=_between(failed_s, first.get("at")),
-        relaunched_after_s=_between(failed_s, relaunch.get("time")),
-        lost_steps=first.get("lost_steps"),
-        recovered_after_s=first.get("recovered_after_s"),
-        state=state if isinstance(state, str) else None,
+        detected=first.kind,
+        cause=first.cause,
+        detected_after_s=_between(failed_s, first.at),
+        relaunched_after_s=_between(failed_s, read_launch(run.attempt(2)).time),
+        lost_steps=first.lost_steps,
+        recovered_after_s=first.recovered_after_s,
+        state=read_state(run).state,
         left_behind=len(left),
     )
 
@@ -218,8 +217,8 @@ def _modified_s(path: Path) -> float | None:
         return None
 
 
-def _between(since_s: float | None, time: Any) -> float | None:
-    if since_s is None or not isinstance(time, str):
+def _between(since_s: float | None, time: str | None) -> float | None:
+    if since_s is None or time is None:
         return None
     return round(datetime.fromisoformat(time).timestamp() - since_s, 3)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import fred_supervisor
-from fred_supervisor.cli.common.settings_layers import POLICY_OF
+from fred_supervisor.cli.common.start_flags import flags_of
 from fred_supervisor.contract.files import write_atomic
 from fred_supervisor.store.run_spec import RunSpec
 
@@ -113,7 +113,7 @@ def config_of(spec: RunSpec, data: str | None, *, with_run_dir: bool) -> str:
         own["command"] = _line(spec.command)
     texts = {"done-file": spec.done_file, "checkpoints": spec.checkpoints, "progress-file": spec.progress_file}
     own |= {key: value for key, value in texts.items() if value is not None}
-    own |= _policy(spec.policy)
+    own |= flags_of(spec.policy)
     flags = {"modality": spec.modality, **spec.flags} | ({} if data is None else {"data": data})
     lines = [*_HEAD]
     for section, values in (("supervisor", own), ("trainer", flags)):
@@ -127,19 +127,6 @@ _HEAD: Final = (
     "# Secrets (--notify with a token) belong into the .env file beside this one, mode 0600: FRED_SUPERVISE_NOTIFY=…",
     "",
 )
-
-
-def _policy(policy: dict[str, Any]) -> dict[str, Any]:
-    """Fields of the policy as keys of the file."""
-    by_flag = {name for names in POLICY_OF.values() for name in names}
-    found = {key: value for key, value in policy.items() if key not in by_flag}
-    for key, names in POLICY_OF.items():
-        values = [policy[name] for name in names if name in policy]
-        if key == "no_halve":
-            found[key] = values == [False]
-        elif values:
-            found[key] = values[0] if len(names) == 1 else ":".join(f"{value:g}" for value in values)
-    return found
 
 
 def _line(command: list[str]) -> str:

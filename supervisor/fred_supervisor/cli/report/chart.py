@@ -1,15 +1,14 @@
-"""Charts as SVG: one time axis for all of them, incidents as lines that lead to their story. Pure."""
+"""Where everything in a chart lies, in pixels: one time axis for all charts. Pure; `templates/charts.html` draws it."""
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
-from typing import Any, Final
+from typing import Final
 
 from fred_supervisor.cli.report.history import Attempt
 from fred_supervisor.cli.report.scalars import Point
-from fred_supervisor.words.terminal_text import printable
+from fred_supervisor.store.journal import Incident
 
 WIDTH: Final = 1000
 LEFT: Final = 56
@@ -51,7 +50,7 @@ class Axis:
         found = []
         while at <= self.end_s:
             midnight = form == "%H:%M" and time.strftime("%H:%M", time.localtime(at)) == "00:00"
-            found.append((self.x(at), time.strftime("%d %b" if midnight else form, time.localtime(at))))
+            found.append((_px(self.x(at)), time.strftime("%d %b" if midnight else form, time.localtime(at))))
             at += step_s
         return found
 
@@ -68,71 +67,133 @@ class Series:
     dots: bool = False
 
 
-def timeline(axis: Axis, attempts: Sequence[Attempt], incidents: Sequence[dict[str, Any]]) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """An incident in a chart; it leads to its story."""
+
+    x: float
+    style: str
+    number: int
+    title: str
+    labelled: bool
+    """Whether its number is shown: not where the number of another one stands."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptBar:
+    """An attempt in the timeline."""
+
+    x: float
+    width: float
+    style: str
+    title: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dot:
+    """One value of a curve."""
+
+    x: float
+    y: float
+    value: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePiece:
+    """One unbroken piece of a curve; paths are in SVG's words."""
+
+    style: str
+    path: str
+    area: str
+    """Down to the axis; empty: not filled."""
+    band: str
+    """From the least to the most; empty: there is none."""
+    dots: Sequence[Dot]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline:
     """Attempts as bars, incidents as marks above them."""
-    height, bar_y = 74, 30
-    parts: list[str] = []
+
+    bars: Sequence[AttemptBar]
+    marks: Sequence[Mark]
+    ticks: Sequence[tuple[float, str]]
+    """(x, words)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """Curves over time."""
+
+    title: str
+    unit: str
+    keys: Sequence[tuple[str, str]]
+    """(CSS class, name) of each curve; empty: there is only one."""
+    grid: Sequence[tuple[float, str]]
+    """(y, value)."""
+    marks: Sequence[Mark]
+    ceiling_y: float | None
+    lines: Sequence[CurvePiece]
+    ticks: Sequence[tuple[float, str]]
+
+
+def timeline(axis: Axis, attempts: Sequence[Attempt], incidents: Sequence[Incident]) -> Timeline:
+    bars = []
     for attempt in attempts:
-        x, right = axis.x(attempt.start_s), axis.x(attempt.end_s)
-        told = escape(
-            f"Attempt {attempt.number}: {_clock(attempt.start_s)} to {_clock(attempt.end_s)}, {attempt.ended}"
-        )
-        parts.append(
-            f'<rect class="bar {kind_class(attempt.kind)}" x="{x:.1f}" width="{max(0.8, right - x - 0.6):.1f}"'
-            f' y="{bar_y}" height="20" rx="2"><title>{told}</title></rect>'
-        )
-    last_x = -math.inf
-    for incident in incidents:
-        x = axis.x(incident["at_s"])
-        label = ""
-        if x - last_x >= _LABEL_PX:
-            label, last_x = f'<text class="n" x="{x:.1f}" y="12">{incident["id"]}</text>', x
-        parts.append(
-            f'<a href="#incident-{incident["id"]}"><title>{_title(incident)}</title>{label}'
-            f'<path class="mark {kind_class(str(incident.get("kind")))}" d="M{x:.1f} 28l-4-9h8z"/></a>'
-        )
-    return _svg(height, "Attempts and incidents over time", [*parts, _x_axis(axis, height)])
+        x = axis.x(attempt.start_s)
+        told = f"Attempt {attempt.number}: {_clock(attempt.start_s)} to {_clock(attempt.end_s)}, {attempt.ended}"
+        width = max(0.8, axis.x(attempt.end_s) - x - 0.6)
+        bars.append(AttemptBar(x=_px(x), width=_px(width), style=kind_class(attempt.kind), title=told))
+    return Timeline(bars=bars, marks=_marks(axis, incidents), ticks=axis.ticks())
 
 
 def chart(
     axis: Axis,
     series: Sequence[Series],
-    incidents: Sequence[dict[str, Any]],
+    incidents: Sequence[Incident],
     *,
     title: str,
     unit: str = "",
     ceiling: float | None = None,
-) -> str:
-    """Curves over time; `ceiling` is drawn as a line of its own, and is the top. Empty without points."""
+) -> Chart | None:
+    """The chart of `series`; None without points. `ceiling` is the top of the axis and a line of its own."""
     drawn = [(each, _binned(axis, each.points)) for each in series if each.points]
     if not drawn:
-        return ""
+        return None
     low, high = _range(drawn, ceiling)
     scale = (HEIGHT - TOP - BOTTOM) / (high - low)
 
     def y(value: float) -> float:
-        return HEIGHT - BOTTOM - (min(high, max(low, value)) - low) * scale
+        return _px(HEIGHT - BOTTOM - (min(high, max(low, value)) - low) * scale)
 
-    parts: list[str] = []
-    for value, label in _nice(low, high):
-        parts.append(f'<path class="grid" d="M{LEFT} {y(value):.1f}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text class="y" x="{LEFT - 6}" y="{y(value) + 4:.1f}">{label}</text>')
+    return Chart(
+        title=title,
+        unit=unit,
+        keys=[(each.style, each.name) for each, _ in drawn] if len(drawn) > 1 else [],
+        grid=[(y(value), label) for value, label in _nice(low, high)],
+        marks=_marks(axis, incidents),
+        ceiling_y=None if ceiling is None else y(ceiling),
+        lines=[line for each, bins in drawn for line in _lines(each, bins, y, dense=len(bins) > BINS / 3)],
+        ticks=axis.ticks(),
+    )
+
+
+def _marks(axis: Axis, incidents: Sequence[Incident]) -> list[Mark]:
+    marks: list[Mark] = []
+    last_x = -math.inf
     for incident in incidents:
-        x = axis.x(incident["at_s"])
-        parts.append(
-            f'<a href="#incident-{incident["id"]}"><path class="at {kind_class(str(incident.get("kind")))}"'
-            f' d="M{x:.1f} {TOP}V{HEIGHT - BOTTOM}"/><title>{_title(incident)}</title></a>'
-        )
-    if ceiling is not None:
-        parts.append(f'<path class="ceiling" d="M{LEFT} {y(ceiling):.1f}H{WIDTH - RIGHT}"/>')
-    for each, bins in drawn:
-        parts += _curve(each, bins, y, dense=len(bins) > BINS / 3)
-    legend = ""
-    if len(drawn) > 1:
-        names = "".join(f'<span class="key {each.style}">{escape(each.name)}</span>' for each, _ in drawn)
-        legend = f'<span class="legend">{names}</span>'
-    heading = f"<h3>{escape(title)} <small>{escape(unit)}</small>{legend}</h3>"
-    return heading + _svg(HEIGHT, title, [*parts, _x_axis(axis, HEIGHT)])
+        assert incident.at_s is not None  # see History
+        x = axis.x(incident.at_s)
+        labelled = x - last_x >= _LABEL_PX
+        last_x = x if labelled else last_x
+        number, kind = incident.id, str(incident.kind)
+        title = f"Incident {number} ({kind}): {incident.cause}"
+        marks.append(Mark(x=_px(x), style=kind_class(kind), number=number, title=title, labelled=labelled))
+    return marks
+
+
+def _px(value: float) -> float:
+    return round(value, 1)
 
 
 @dataclass(frozen=True)
@@ -153,7 +214,7 @@ def _binned(axis: Axis, points: Sequence[Point]) -> list[_Bin]:
     found = []
     for at, each in sorted(by_bin.items()):
         values = [point.value for point in each]
-        x = axis.x(sum(point.wall_s for point in each) / len(each))
+        x = _px(axis.x(sum(point.wall_s for point in each) / len(each)))
         found.append(_Bin(at, x, sum(values) / len(values), min(values), max(values)))
     return found
 
@@ -167,33 +228,36 @@ def _range(drawn: Sequence[tuple[Series, list[_Bin]]], ceiling: float | None) ->
     return (low, high * 1.02) if high > low else (low, low + 1.0)
 
 
-def _curve(series: Series, bins: Sequence[_Bin], y: Any, *, dense: bool) -> list[str]:
-    runs: list[list[_Bin]] = []
+def _lines(series: Series, bins: Sequence[_Bin], y: Callable[[float], float], *, dense: bool) -> list[CurvePiece]:
+    pieces: list[list[_Bin]] = []
     for each in bins:
-        if runs and (not dense or each.at - runs[-1][-1].at <= _GAP_BINS):
-            runs[-1].append(each)
+        if pieces and (not dense or each.at - pieces[-1][-1].at <= _GAP_BINS):
+            pieces[-1].append(each)
         else:
-            runs.append([each])
-    parts: list[str] = []
-    for run in runs:
-        line = "L".join(f"{each.x:.1f} {y(each.mean):.1f}" for each in run)
-        if series.area:
-            floor = HEIGHT - BOTTOM
-            parts.append(
-                f'<path class="area {series.style}" d="M{run[0].x:.1f} {floor}L{line}L{run[-1].x:.1f} {floor}z"/>'
+            pieces.append([each])
+    lines: list[CurvePiece] = []
+    floor = HEIGHT - BOTTOM
+    for piece in pieces:
+        line = _path((each.x, y(each.mean)) for each in piece)
+        band = ""
+        if dense and not series.area:
+            lower = _path((each.x, y(each.low)) for each in reversed(piece))
+            band = f"M{_path((each.x, y(each.high)) for each in piece)}L{lower}z"
+        dots = piece if series.dots or len(piece) == 1 else []
+        lines.append(
+            CurvePiece(
+                style=series.style,
+                path=f"M{line}",
+                area=f"M{piece[0].x} {floor}L{line}L{piece[-1].x} {floor}z" if series.area else "",
+                band=band,
+                dots=[Dot(x=each.x, y=y(each.mean), value=f"{each.mean:.4g}") for each in dots],
             )
-        elif dense:
-            upper = "L".join(f"{each.x:.1f} {y(each.high):.1f}" for each in run)
-            lower = "L".join(f"{each.x:.1f} {y(each.low):.1f}" for each in reversed(run))
-            parts.append(f'<path class="band {series.style}" d="M{upper}L{lower}z"/>')
-        parts.append(f'<path class="line {series.style}" d="M{line}"/>')
-        if series.dots or len(run) == 1:
-            parts += [
-                f'<circle class="dot {series.style}" cx="{each.x:.1f}" cy="{y(each.mean):.1f}" r="2.4">'
-                f"<title>{each.mean:.4g}</title></circle>"
-                for each in run
-            ]
-    return parts
+        )
+    return lines
+
+
+def _path(points: Iterable[tuple[float, float]]) -> str:
+    return "L".join(f"{x} {y}" for x, y in points)
 
 
 def _nice(low: float, high: float) -> list[tuple[float, str]]:
@@ -203,24 +267,6 @@ def _nice(low: float, high: float) -> list[tuple[float, str]]:
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough)
     first = math.ceil(low / step)
     return [(n * step, f"{n * step:.6g}") for n in range(first, int(high / step) + 1)]
-
-
-def _x_axis(axis: Axis, height: int) -> str:
-    base = height - BOTTOM
-    ticks = "".join(
-        f'<path class="tick" d="M{x:.1f} {base}v4"/><text class="x" x="{x:.1f}" y="{base + 17}">{label}</text>'
-        for x, label in axis.ticks()
-    )
-    return f'<path class="base" d="M{LEFT} {base}H{WIDTH - RIGHT}"/>{ticks}'
-
-
-def _svg(height: int, title: str, parts: Sequence[str]) -> str:
-    label = escape(title, quote=True)
-    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
-
-
-def _title(incident: dict[str, Any]) -> str:
-    return escape(printable(f"Incident {incident['id']} ({incident.get('kind')}): {incident.get('cause')}"))
 
 
 def _clock(wall_s: float) -> str:

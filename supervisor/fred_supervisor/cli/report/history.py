@@ -7,13 +7,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from fred_supervisor.cli.checkpoints import checkpoint_rows
+from fred_supervisor.cli.checkpoints import CheckpointRow, checkpoint_rows
 from fred_supervisor.cli.report.scalars import Point, read_scalars
-from fred_supervisor.contract.files import read_json
-from fred_supervisor.store.journal import Journal
+from fred_supervisor.store.attempt_files import read_exit, read_launch
+from fred_supervisor.store.journal import Incident, Incidents
 from fred_supervisor.store.layout import last_attempt
 from fred_supervisor.store.run_spec import RunSpec
-from fred_supervisor.store.status import LIVE_STATES, status_document
+from fred_supervisor.store.status import LIVE_STATES, RunStatus, read_status
 
 _GPUS: Final = 16
 _TAGS: Final = {
@@ -53,15 +53,15 @@ class GpuCurves:
 class History:
     """One run from its beginning until now, or its end."""
 
-    status: dict[str, Any]
+    status: RunStatus
     command: str
     created_s: float | None
     start_s: float
     end_s: float
     attempts: Sequence[Attempt]
-    incidents: Sequence[dict[str, Any]]
-    """Each with `at_s`, the wall clock."""
-    checkpoints: Sequence[dict[str, Any]]
+    incidents: Sequence[Incident]
+    """Those of which the time is known."""
+    checkpoints: Sequence[CheckpointRow]
     curves: Mapping[str, list[Point]]
     gpus: Sequence[GpuCurves]
 
@@ -73,19 +73,17 @@ class History:
 
 def gather(spec: RunSpec) -> History:
     """From files alone."""
-    status = status_document(spec)
+    status = read_status(spec)
     now_s = time.time()
-    incidents = [
-        {**incident, "at_s": at_s}
-        for incident in Journal(spec.dir).incidents()
-        if (at_s := wall_s(incident.get("at"))) is not None
-    ]
-    kinds = {incident.get("attempt"): str(incident.get("kind")) for incident in incidents}
-    live = status["state"] in LIVE_STATES
+    incidents = [incident for incident in Incidents(spec.dir) if incident.at_s is not None]
+    kinds = {incident.attempt: str(incident.kind) for incident in incidents}
+    live = status.state in LIVE_STATES
     attempts = _attempts(spec, kinds, now_s if live else None)
     created_s = wall_s(spec.created)
     start_s = min((attempt.start_s for attempt in attempts), default=created_s or now_s)
-    ends = [attempt.end_s for attempt in attempts] + [incident["at_s"] for incident in incidents]
+    ends = [attempt.end_s for attempt in attempts] + [
+        incident.at_s for incident in incidents if incident.at_s is not None
+    ]
     end_s = now_s if live else max(ends, default=now_s)
     run_dir = Path(spec.run_dir)
     files = [*run_dir.glob("loss_*/events.out.tfevents.*"), *spec.dir.supervisor.glob("events.out.tfevents.*")]
@@ -120,17 +118,17 @@ def _attempts(spec: RunSpec, kinds: Mapping[Any, str], now_s: float | None) -> l
     found: list[Attempt] = []
     for number in range(1, last_attempt(spec.dir) + 1):
         folder = spec.dir.attempt(number)
-        start_s = wall_s((read_json(folder.launch) or {}).get("time"))
+        start_s = wall_s(read_launch(folder).time)
         if start_s is None:
             continue
-        left = read_json(folder.exit)
-        end_s = wall_s((left or {}).get("time"))
+        left = read_exit(folder)
+        end_s = None if left is None else wall_s(left.time)
         alive = left is None and now_s is not None
         ended = "still runs" if alive else "how it ended is not known"
-        if left is not None and left.get("signal") is not None:
-            ended = f"ended by signal {left['signal']}"
-        elif left is not None and left.get("exit_code") is not None:
-            ended = f"ended with exit code {left['exit_code']}"
+        if left is not None and left.signal is not None:
+            ended = f"ended by signal {left.signal}"
+        elif left is not None and left.exit_code is not None:
+            ended = f"ended with exit code {left.exit_code}"
         found.append(
             Attempt(
                 number=number,

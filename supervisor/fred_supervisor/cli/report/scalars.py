@@ -1,7 +1,7 @@
-"""Scalars out of TensorBoard event files, without tensorboard and in bounded time: a sample of a long curve.
+"""Reads scalars from TensorBoard event files in bounded time, without the package tensorboard; thins out long curves.
 
-The format stands in `monitor.curves`. A value is found by its tag, and its event by the checksum of the record around
-it, so neither an unknown record nor a torn end is in the way, and a file of a gigabyte costs no more than a small one.
+`monitor.tensorboard` describes the format. A value is found by its tag, and its event by the checksum of the record
+around it. So unknown records and a torn end do no harm, and a file of a gigabyte costs no more than a small one.
 """
 
 import math
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from fred_supervisor.monitor.curves import masked_crc
+from fred_supervisor.monitor.tensorboard import masked_crc
 
 MOST: Final = 3000
 """Points of one curve, about."""

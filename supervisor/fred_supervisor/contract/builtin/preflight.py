@@ -5,10 +5,11 @@ it to know beforehand how much memory a phase will want.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from fred_supervisor.contract.decode import decode
 from fred_supervisor.contract.files import now_text, read_json, write_json
 
 FORMAT_VERSION: Final = 1
@@ -20,10 +21,10 @@ class PhaseNeeds:
 
     batch: int
     """Images per forward pass."""
-    gpu_peak_bytes: int | None
+    gpu_peak_bytes: int | None = None
     """Most that torch's allocator held of the GPU, caches included; the CUDA context (some 300 to 600 MiB) comes on
     top. None on the CPU."""
-    host_peak_bytes: int | None
+    host_peak_bytes: int | None = None
     """Largest resident set of the main process; loader workers come on top."""
 
 
@@ -48,34 +49,35 @@ def write_preflight(path: Path, preflight: Preflight) -> None:
 
 
 def read_preflight(path: Path) -> Preflight | None:
-    """The preflight in `path`; None when there is none that makes sense. Unknown keys are ignored."""
-    found = read_json(path)
-    if found is None or found.get("format_version") != FORMAT_VERSION:
+    """The preflight in `path`; None when there is none that makes sense. A phase that makes no sense is left out."""
+    found = decode(_PreflightFile, read_json(path))
+    if found is None or found.format_version != FORMAT_VERSION:
         return None
-    fingerprint, phases, seconds = found.get("fingerprint"), found.get("phases"), found.get("seconds")
-    if not isinstance(fingerprint, str) or not isinstance(phases, dict) or not isinstance(seconds, int | float):
-        return None
-    needs = {str(name): _needs(value) for name, value in phases.items()}
+    needs = {name: _needs(value) for name, value in found.phases.items()}
     known = {name: value for name, value in needs.items() if value is not None}
-    time = found.get("time")
-    return Preflight(
-        fingerprint=fingerprint, phases=known, seconds=float(seconds), time=time if isinstance(time, str) else ""
+    return Preflight(fingerprint=found.fingerprint, phases=known, seconds=found.seconds, time=found.time)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PreflightFile:
+    """What the file holds."""
+
+    format_version: int
+    fingerprint: str
+    phases: Mapping[str, Any]
+    seconds: float
+    time: str = ""
+
+
+def _needs(value: object) -> PhaseNeeds | None:
+    found = decode(PhaseNeeds, value)
+    if found is None or found.batch <= 0:
+        return None
+    return replace(
+        found, gpu_peak_bytes=_above_zero(found.gpu_peak_bytes), host_peak_bytes=_above_zero(found.host_peak_bytes)
     )
 
 
-def _needs(value: Any) -> PhaseNeeds | None:
-    if not isinstance(value, dict):
-        return None
-    batch = _count(value.get("batch"))
-    if batch is None:
-        return None
-    return PhaseNeeds(
-        batch=batch,
-        gpu_peak_bytes=_count(value.get("gpu_peak_bytes")),
-        host_peak_bytes=_count(value.get("host_peak_bytes")),
-    )
-
-
-def _count(value: Any) -> int | None:
-    """A whole number above zero."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+def _above_zero(count: int | None) -> int | None:
+    """No phase takes nothing: zero is a value that was not measured."""
+    return count if count is not None and count > 0 else None

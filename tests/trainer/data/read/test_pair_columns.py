@@ -32,7 +32,7 @@ some_pairs = st.lists(
 )  # fmt: skip
 
 
-@given(pairs=some_pairs, root=st.sampled_from([Path("/"), ROOT]))
+@given(pairs=some_pairs, root=st.sampled_from([None, Path("/"), ROOT]))
 def test_every_pair_comes_back(pairs, root):
     columns = PairColumns.of(pairs, root)
     assert list(columns) == pairs
@@ -58,6 +58,12 @@ def test_a_choice_of_pairs_is_as_of_a_list(pairs, data):
     for at, pair in enumerate(expected):
         assert chosen[at] == pair
         assert chosen[at - len(expected)] == pair
+
+
+def test_relative_paths_stay_relative():
+    """As of `predict --source data/train/0`."""
+    pair = Pair(0, 1, Path("0/a.jpg"), Member(Path("0.zip"), "b.png", 1, 2, 3, False), ())
+    assert list(PairColumns.of([pair])) == [pair]
 
 
 def test_what_is_not_there():

@@ -1,6 +1,7 @@
 import errno
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -368,3 +369,9 @@ def test_what_cannot_be_a_set(pairs):
         make(pairs, "both")
     with pytest.raises(ValueError, match="nearest is 608"):
         make(pairs, input_size=600)
+
+
+def test_a_data_set_may_be_named_by_a_relative_path(pairs, tmp_path, monkeypatch):
+    monkeypatch.chdir(pairs[0].rgb.parent)
+    relative = [replace(pair, rgb=Path(pair.rgb.name), event=Path(pair.event.name)) for pair in pairs]
+    assert torch.equal(make(relative, augment=False)[0, 3].image, make(pairs, augment=False)[0, 3].image)

@@ -34,12 +34,12 @@ class PairColumns(Sequence[Pair]):
     columns: Mapping[str, npt.NDArray[Any]]
     """Those of `COLUMNS`. `sequence frame width height subset` (N,); `boxes` (M, 4) float64 xyxy px; `rgb event`
     bytes of packed paths, one after the other; `box_ends rgb_ends event_ends` (N,): where those of a pair end."""
-    root: Path
-    """Where relative paths begin."""
+    root: Path | None
+    """Where the paths that are kept relative begin; None: all are kept as they were given."""
     rows: Rows
 
     @classmethod
-    def of(cls, pairs: Iterable[Pair], root: Path = Path("/")) -> "PairColumns":
+    def of(cls, pairs: Iterable[Pair], root: Path | None = None) -> "PairColumns":
         """Columns of `pairs`; the same where they are columns already. Paths in `root` are kept relative to it."""
         if isinstance(pairs, PairColumns):
             return pairs
@@ -117,8 +117,9 @@ class PairColumns(Sequence[Pair]):
         line = self.columns[camera][begin:end].tobytes()
         if not line:
             return None
-        # As text: joining a million paths takes seconds. What lies outside of the root is absolute.
-        return unpack(line if line.startswith(b"/") else os.fsencode(self.root) + b"/" + line)
+        if self.root is None:
+            return unpack(line)
+        return unpack(os.path.join(os.fsencode(self.root), line))  # what lies outside of the root is absolute
 
     def _range(self, ends: str, at: int) -> tuple[int, int]:
         row = int(self.rows[at])
@@ -130,11 +131,11 @@ class PairColumns(Sequence[Pair]):
         return lengths
 
 
-def _packed(file: File | None, root: Path) -> bytes:
+def _packed(file: File | None, root: Path | None) -> bytes:
     """Relative to `root` where it lies in there, so that a data set may be moved as a whole."""
     if file is None:
         return b""
-    if root == Path("/"):
+    if root is None:
         return pack(file)
     with contextlib.suppress(ValueError):
         if isinstance(file, Member):

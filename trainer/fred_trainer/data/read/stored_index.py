@@ -17,7 +17,8 @@ import numpy as np
 
 from fred_supervisor.contract.files import write_atomic
 from fred_trainer.data.read.flights_file import FLIGHTS_FILE, read_conditions
-from fred_trainer.data.read.fusion_json import ROOT_VARIABLE, index_json, json_files
+from fred_trainer.data.read.fusion_json import ROOT_VARIABLE, index_json
+from fred_trainer.data.read.fusion_records import json_files
 from fred_trainer.data.read.index import Index, IrregularityLog, SequenceFacts
 from fred_trainer.data.read.pair_columns import COLUMNS, PairColumns
 from fred_trainer.data.read.sequences import find_sequences, index_sequences
@@ -32,6 +33,7 @@ _MADE_BY: Final = (
     "frame_numbers",
     "flights_file",
     "fusion_json",
+    "fusion_records",
     "image",
     "index",
     "pair",

@@ -1,11 +1,11 @@
-"""What the supervisor writes to the monitor's standard input: one JSON line to begin with, then orders."""
+"""What the supervisor writes to the monitor's standard input: the configuration, then commands, each a JSON line."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from fred_supervisor.monitor.quiet import Window, parse_window
+from fred_supervisor.monitor.quiet import QuietWindow, parse_window
 from fred_supervisor.store.layout import RunDir
 
 _LEAST_PERIOD_S: Final = 0.1
@@ -13,14 +13,14 @@ _LEAST_PERIOD_S: Final = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class MonitorConfig:
-    """The first line."""
+    """The first line: what to watch."""
 
     dir: RunDir
     run_id: str
     name: str
     period_s: float = 10.0
     """Between two samples while nothing happens."""
-    quiet: tuple[Window, ...] = ()
+    quiet: tuple[QuietWindow, ...] = ()
     cuda_visible_devices: str | None = None
     """What the trainer is given; None: not set."""
     pci_order: bool = False
@@ -55,19 +55,19 @@ def parse_config(line: bytes) -> MonitorConfig:
     )
 
 
-class Lines:
-    """Whole lines out of the parts that a pipe delivers."""
+class LineBuffer:
+    """Puts lines together from the pieces that a pipe delivers."""
 
     def __init__(self) -> None:
         self._rest = b""
 
-    def feed(self, part: bytes) -> list[bytes]:
-        *whole, self._rest = (self._rest + part).split(b"\n")
+    def feed(self, piece: bytes) -> list[bytes]:
+        *whole, self._rest = (self._rest + piece).split(b"\n")
         return [line for line in whole if line.strip()]
 
 
-def parse_order(line: bytes) -> dict[str, Any]:
-    """An order; empty when it is none, for the monitor must outlive a garbled line."""
+def parse_command(line: bytes) -> dict[str, Any]:
+    """One command; empty for a garbled line, because the monitor must survive it."""
     try:
         document = json.loads(line)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Xid errors of the last half hour, from two sources that each miss some: NVML's events and the kernel log."""
+"""Xid errors of the last half hour, from NVML's events and the kernel log: each of the two misses some."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from typing import Any, Final
 from fred_supervisor.monitor import health
 
 _SAME_S: Final = 30.0
-"""The two sources tell of one error within this time."""
+"""Both sources report one error within this time."""
 _XID: Final = re.compile(rb"NVRM: Xid \(PCI:([0-9a-fA-F:.]+)\): (\d+)")
 _KERNEL: Final = re.compile(rb"\d+,\d+,(\d+),")
 """Priority, sequence number, microseconds since boot."""
@@ -34,27 +34,27 @@ def bus_key(text: str | None) -> tuple[int, int, int] | None:
     return None if found is None else (int(found[1] or "0", 16), int(found[2], 16), int(found[3], 16))
 
 
-class KernelLog:
-    """/dev/kmsg, where it may be read: root, CAP_SYSLOG, or a kernel that lets everybody."""
+class KernelXidReader:
+    """Reads Xids from /dev/kmsg, where that is allowed: to root, with CAP_SYSLOG, or with kernel.dmesg_restrict = 0."""
 
     def __init__(self, path: Path) -> None:
         self._fd: int | None = None
         self.text: str | None = None
-        """Why it cannot be read; None: it can."""
+        """Why it cannot be read; None when it can."""
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             self.text = f"The kernel log is not readable ({error.strerror}): Xid errors come from the driver only."
 
     def read(self) -> list[KernelXid]:
-        """What was logged since the last call; the first time all that the kernel still has."""
+        """The Xids that were logged since the last call; the first call gives all that the kernel still has."""
         found: list[KernelXid] = []
         while self._fd is not None:
             try:
                 part = os.read(self._fd, 8192)
             except BlockingIOError:
                 break
-            except BrokenPipeError:  # overwritten before we came; the next read goes on behind
+            except BrokenPipeError:  # overwritten before we read it; the next read goes on behind
                 continue
             except OSError as error:
                 self.text = f"The kernel log is not readable ({error.strerror}): Xid errors come from the driver only."
@@ -82,8 +82,8 @@ class _Entry:
     sources: set[str]
 
 
-class Xids:
-    """The log of one monitor."""
+class XidLog:
+    """The Xids that one monitor has seen."""
 
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
@@ -91,7 +91,7 @@ class Xids:
         """Since the monitor started, by GPU and code."""
 
     def add(self, uuid: str | None, code: int, source: str, mono_s: float) -> bool:
-        """Record one; False when it is old, or the other source told of it already."""
+        """Records one; False when it is old, or when the other source has reported it already."""
         now_s = time.monotonic()
         if now_s - mono_s > health.FRESH_S:
             return False
@@ -108,7 +108,7 @@ class Xids:
         return True
 
     def of(self, uuid: str | None) -> list[dict[str, Any]]:
-        """Of one GPU, oldest first; of None: those whose GPU is not known."""
+        """Those of one GPU, oldest first; of None: those whose GPU is not known."""
         now_s = time.monotonic()
         self._entries = [entry for entry in self._entries if now_s - entry.mono_s <= health.FRESH_S]
         return [

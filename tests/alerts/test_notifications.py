@@ -2,9 +2,10 @@
 
 import pytest
 
-from fred_supervisor.alerts.addresses import masked, wrong
-from fred_supervisor.alerts.letter import AlertEvent, AlertKind, Allowance, letter
-from fred_supervisor.alerts.post import ToPerson
+from fred_supervisor.alerts.addresses import address_errors, masked
+from fred_supervisor.alerts.delivery import PersonDestination
+from fred_supervisor.alerts.notification import AlertEvent, TokenBucket, compose
+from fred_supervisor.policy.message import AlertKind
 
 
 def event(kind: AlertKind, text: str = "text") -> AlertEvent:
@@ -16,29 +17,29 @@ class Nowhere:
 
 
 def test_a_few_at_once_and_then_one_now_and_then():
-    allowance = Allowance(burst=2, every_s=10)
+    rate = TokenBucket(burst=2, every_s=10)
     for _ in range(2):
-        assert allowance.wait_s(0.0) == 0
-        allowance.take()
-    assert allowance.wait_s(0.0) == 10
-    assert allowance.wait_s(4.0) == 6
-    assert allowance.wait_s(10.0) == 0
-    allowance.take()
-    assert allowance.wait_s(1000.0) == 0, "time that passed unused is not saved up without bound"
-    allowance.take()
-    allowance.take()
-    assert allowance.wait_s(1000.0) == 10
+        assert rate.wait_s(0.0) == 0
+        rate.take()
+    assert rate.wait_s(0.0) == 10
+    assert rate.wait_s(4.0) == 6
+    assert rate.wait_s(10.0) == 0
+    rate.take()
+    assert rate.wait_s(1000.0) == 0, "time that passed unused is not saved up without bound"
+    rate.take()
+    rate.take()
+    assert rate.wait_s(1000.0) == 10
 
 
 def test_a_storm_is_put_together_and_what_is_urgent_is_not_held_back():
-    person = ToPerson(Nowhere(), Allowance(burst=1, every_s=600))
+    person = PersonDestination(Nowhere(), TokenBucket(burst=1, every_s=600))
     storm = [event(AlertKind.INCIDENT, f"crash {n}") for n in range(30)]
     assert person.take(storm[:1], 0.0, last=False) == (storm[:1], 0.0)
     assert person.take(storm, 60.0, last=False) == ([], 540.0)
     urgent = [*storm, event(AlertKind.FAILED, "given up")]
     assert person.take(urgent, 60.0, last=False) == (urgent, 0.0)
     assert person.take(storm, 61.0, last=True) == (storm, 0.0), "at the end nothing is kept back"
-    told = letter(urgent)
+    told = compose(urgent)
     assert told.title == "rgb: failed (and 30 more)"
     assert told.kind is AlertKind.FAILED
     assert "given up" in told.text
@@ -46,8 +47,8 @@ def test_a_storm_is_put_together_and_what_is_urgent_is_not_held_back():
     assert len(told.text) < 1000
 
 
-def test_one_event_is_one_plain_letter():
-    told = letter([event(AlertKind.HOLDING, "Held: disk full")])
+def test_one_event_is_one_plain_notification():
+    told = compose([event(AlertKind.HOLDING, "Held: disk full")])
     assert (told.title, told.text) == ("rgb: holding", "Held: disk full")
 
 
@@ -55,8 +56,8 @@ def test_one_event_is_one_plain_letter():
 def test_addresses_are_checked_and_never_told():
     assert masked("slack://TokenA/TokenB/#c") == "slack://…"
     assert masked("no address") == "…"
-    assert wrong({"notify": ["json://127.0.0.1/x"], "ping": "https://h/x", "on_event": "true -x 'a b'"}) == []
-    bad = wrong({"notify": ["slakk://geheim"], "ping": "ftp://geheim", "on_event": "no-such-program geheim"})
+    assert address_errors({"notify": ["json://127.0.0.1/x"], "ping": "https://h/x", "on_event": "true -x 'a b'"}) == []
+    bad = address_errors({"notify": ["slakk://geheim"], "ping": "ftp://geheim", "on_event": "no-such-program geheim"})
     assert len(bad) == 3
     assert not any("geheim" in line for line in bad)
-    assert "No closing quotation" in wrong({"on_event": "unclosed 'quote"})[0]
+    assert "No closing quotation" in address_errors({"on_event": "unclosed 'quote"})[0]

@@ -1,4 +1,6 @@
-"""TensorBoard scalars without tensorboard, which the base install lacks: event files are a few fixed byte patterns.
+"""TensorBoard scalars without the package tensorboard, which is not in the base install.
+
+Event files are a few fixed byte patterns.
 
 A file is a row of records: length (8 bytes, little endian), masked CRC-32C of it, data, masked CRC-32C of the data.
 The data is a protobuf message Event: wall_time (field 1, double), step (2, varint), file_version (3, string) or
@@ -26,7 +28,7 @@ _CRC32C: Final = _table()
 
 
 def masked_crc(data: bytes) -> int:
-    """CRC-32C as event files hold it: rotated, and moved by a constant (TensorFlow, record_writer.cc)."""
+    """CRC-32C as event files hold it: rotated, then a constant is added (TensorFlow, record_writer.cc)."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = _CRC32C[(crc ^ byte) & 0xFF] ^ (crc >> 8)
@@ -53,7 +55,7 @@ def _bytes_field(number: int, data: bytes) -> bytes:
 
 
 class ScalarWriter:
-    """One event file, begun with the first flush. Steps are seconds since the first file of the folder."""
+    """Writes one event file, beginning with the first flush. Steps are seconds since the folder's first file began."""
 
     def __init__(self, folder: Path, *, wall_s: float, mono_s: float) -> None:
         self._folder = folder
@@ -62,7 +64,7 @@ class ScalarWriter:
         self._buffer = b""
 
     def add(self, wall_s: float, mono_s: float, scalars: dict[str, float]) -> None:
-        """Keep scalars, by tag, for the next flush; the monotonic clock counts, so that steps only grow."""
+        """Keeps scalars, by tag, until the next flush. Steps come from the monotonic clock, so that they only grow."""
         values = b"".join(
             _bytes_field(1, _bytes_field(1, tag.encode()) + b"\x15" + struct.pack("<f", value))
             for tag, value in scalars.items()
@@ -72,7 +74,7 @@ class ScalarWriter:
         self._buffer += _record(event)
 
     def flush(self, wall_s: float) -> None:
-        """Append what was kept, in one write. Raises OSError, and then it is lost."""
+        """Appends what was kept, in one write. Raises OSError; what was kept is lost then."""
         data, self._buffer = self._buffer, b""
         if not data:
             return

@@ -1,4 +1,8 @@
-"""Who holds GPU memory, and what the trainer's processes need: by pid tree, by run id, and never by a reused pid."""
+"""The trainer's processes, what they use, and whose the processes on a GPU are.
+
+A process is ours when it is in the trainer's tree or carries the run's id in its environment. A reused pid is told from
+the old process by its start time.
+"""
 
 import contextlib
 import os
@@ -17,29 +21,29 @@ _PROC: Final = Path("/proc")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Owner:
+class ProcessOwner:
     """What is known of a pid that the driver names."""
 
     user: str | None
     command: str | None
     ours: bool | None
-    """Of this run; None: not visible from here, as from inside a container or of a process that is gone."""
+    """Whether it belongs to this run; None: not visible (we are in a container), or gone."""
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _KnownProcess:
     start_s: float
-    owner: Owner
+    owner: ProcessOwner
 
 
-class Processes:
-    """The processes of one run, looked at anew with every sample."""
+class TrainerProcesses:
+    """The processes of one run; `refresh` reads them again."""
 
     def __init__(self, run_id: str) -> None:
         self._wanted = f"{environment.RUN_ID}={run_id}".encode()
         self._trainer: psutil.Process | None = None
-        self._seen: dict[int, _Seen] = {}
-        """Holders of GPU memory so far; the dead stay until the driver no longer names them."""
+        self._known: dict[int, _KnownProcess] = {}
+        """Holders of GPU memory; a dead one stays until the driver no longer names it."""
         self.tree: list[psutil.Process] = []
         """The trainer and its descendants, parents first; empty without a trainer."""
 
@@ -56,36 +60,36 @@ class Processes:
         return self.tree[0].pid if self.tree else None
 
     def refresh(self) -> None:
-        """Look at the tree again."""
+        """Reads the tree again."""
         tree: list[psutil.Process] = []
         with contextlib.suppress(psutil.Error):
             trainer = self._trainer
             if trainer is not None and trainer.is_running() and trainer.status() != psutil.STATUS_ZOMBIE:
                 tree = [trainer]
-        for process in tree:  # grows while it is gone through
+        for process in tree:  # the list grows while we go through it
             for pid in _children(process.pid):
                 with contextlib.suppress(psutil.Error):
                     tree.append(psutil.Process(pid))
         self.tree = tree
 
-    def owners(self, pids: set[int]) -> dict[int, Owner]:
-        """Of every pid that the driver names."""
+    def owners(self, pids: set[int]) -> dict[int, ProcessOwner]:
+        """The owner of every pid that the driver names."""
         members = {process.pid for process in self.tree}
-        self._seen = {pid: seen for pid, seen in self._seen.items() if pid in pids}
+        self._known = {pid: seen for pid, seen in self._known.items() if pid in pids}
         return {pid: self._owner(pid, ours=pid in members) for pid in pids}
 
-    def _owner(self, pid: int, *, ours: bool) -> Owner:
-        before = self._seen.get(pid)
+    def _owner(self, pid: int, *, ours: bool) -> ProcessOwner:
+        before = self._known.get(pid)
         try:
             process = psutil.Process(pid)
             start_s = process.create_time()
             if before is not None and before.start_s == start_s and (before.owner.ours or not ours):
                 return before.owner
             with process.oneshot():
-                owner = Owner(user=_user(process), command=_command(process), ours=ours or self._carries_id(pid))
+                owner = ProcessOwner(user=_user(process), command=_command(process), ours=ours or self._carries_id(pid))
         except psutil.Error:  # gone meanwhile
-            return before.owner if before is not None else Owner(user=None, command=None, ours=None)
-        self._seen[pid] = _Seen(start_s, owner)
+            return before.owner if before is not None else ProcessOwner(user=None, command=None, ours=None)
+        self._known[pid] = _KnownProcess(start_s, owner)
         return owner
 
     def _carries_id(self, pid: int) -> bool:
@@ -95,7 +99,7 @@ class Processes:
             return False
 
     def host_values(self) -> tuple[dict[str, Any], dict[str, str]]:
-        """What the trainer's tree needs of the host, and why a value is missing."""
+        """What the trainer's tree uses of the host, and why a value is missing."""
         keys = ("trainer_rss_mib", "trainer_processes", "open_files", "open_files_limit")
         if not self.tree:
             return dict.fromkeys(keys), dict.fromkeys(keys, "no trainer runs")
@@ -128,7 +132,7 @@ class Processes:
 
 
 def _children(pid: int) -> list[int]:
-    """Direct ones; psutil's own reads every process of the machine for this."""
+    """Direct children. psutil's `children` reads every process of the machine."""
     found: list[int] = []
     with contextlib.suppress(OSError):
         for thread in os.listdir(_PROC / str(pid) / "task"):
@@ -160,5 +164,5 @@ def _command(process: psutil.Process) -> str | None:
 
 
 def printable(text: str) -> str:
-    """Without control characters: a process's name must not drive the reader's terminal."""
+    """Without control characters: a process's name must not control the reader's terminal."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

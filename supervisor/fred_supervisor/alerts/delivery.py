@@ -1,60 +1,60 @@
-"""One address and its queue: sent in order, tried again, never more than its allowance."""
+"""One thread and one queue for each destination: sends in order, tries again, keeps to a rate."""
 
 import threading
 import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from fred_supervisor.alerts.addresses import Apprise, Command, Undelivered
-from fred_supervisor.alerts.letter import AlertEvent, Allowance, letter
-from fred_supervisor.policy.message import JournalEvent
+from fred_supervisor.alerts.addresses import AppriseAddress, CommandAddress, DeliveryError
+from fred_supervisor.alerts.notification import AlertEvent, TokenBucket, compose
+from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 
-AGAIN_S: Final = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0)
-"""Pauses between two tries; after the last one it is given up."""
+RETRY_PAUSES_S: Final = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0)
+"""Pauses between two tries; the try after the last pause is the last one."""
 GATHER_S: Final = 0.3
-"""A failure and what follows from it come together, and are sent together."""
+"""A failure and what follows from it come within this time, and are sent together."""
 BURST: Final = 5
 EVERY_S: Final = 600.0
-"""A person is sent five letters at once, then one in ten minutes; what comes faster waits and is put together."""
+"""A person is sent five notifications at once, then one in ten minutes; events that come faster are put together."""
 
 
-class Address(Protocol):
+class Destination(Protocol):
     """Where events go."""
 
     def take(self, waiting: list[AlertEvent], now_s: float, *, last: bool) -> tuple[list[AlertEvent], float]:
-        """Which of the waiting events to send now, and how long to wait for more; `last`: nothing will follow."""
+        """The waiting events to send now, and seconds to wait when there are none; `last`: no more events will come."""
 
     def send(self, events: list[AlertEvent]) -> None:
-        """Raises Undelivered."""
+        """Raises DeliveryError."""
 
     @property
     def name(self) -> str:
         """Without secrets."""
 
 
-class ToPerson:
-    """Letters, within an allowance."""
+class PersonDestination:
+    """A person: notifications at a limited rate."""
 
-    def __init__(self, address: Apprise, allowance: Allowance | None = None) -> None:
+    def __init__(self, address: AppriseAddress, rate: TokenBucket | None = None) -> None:
         self._address = address
-        self._allowance = allowance or Allowance(BURST, EVERY_S)
+        self._rate = rate or TokenBucket(BURST, EVERY_S)
         self.name = address.name
 
     def take(self, waiting: list[AlertEvent], now_s: float, *, last: bool) -> tuple[list[AlertEvent], float]:
-        wait_s = self._allowance.wait_s(now_s)
+        wait_s = self._rate.wait_s(now_s)
         if wait_s and not last and not any(event.urgent for event in waiting):
             return [], wait_s
-        self._allowance.take()
+        self._rate.take()
         return list(waiting), 0.0
 
     def send(self, events: list[AlertEvent]) -> None:
-        self._address.send(letter(events))
+        self._address.send(compose(events))
 
 
-class ToProgram:
-    """Every event by itself."""
+class ProgramDestination:
+    """A program: every event by itself."""
 
-    def __init__(self, address: Command) -> None:
+    def __init__(self, address: CommandAddress) -> None:
         self._address = address
         self.name = address.name
 
@@ -66,14 +66,12 @@ class ToProgram:
         self._address.send(events[0])
 
 
-class Post(threading.Thread):
-    """Sends to one address; an address that does not answer holds up nobody else."""
+class DeliveryThread(threading.Thread):
+    """Sends to one destination; one that does not answer delays no other."""
 
-    def __init__(
-        self, address: Address, tell: Callable[[JournalEvent, str], None], again_s: tuple[float, ...] = AGAIN_S
-    ) -> None:
+    def __init__(self, destination: Destination, tell: Callable[[JournalEvent, Message], None]) -> None:
         super().__init__(daemon=True)
-        self._address, self._tell, self._again_s = address, tell, again_s
+        self._destination, self._tell = destination, tell
         self._changed = threading.Condition()
         self._waiting: list[AlertEvent] = []
         self._last = False
@@ -84,17 +82,17 @@ class Post(threading.Thread):
             self._changed.notify()
 
     def close(self) -> None:
-        """No more events come: send what is there, and end."""
+        """Sends what waits, then ends: no more events come."""
         with self._changed:
             self._last = True
             self._changed.notify()
 
     def run(self) -> None:
         while events := self._next():
-            self._deliver(events)
+            self._send(events)
 
     def _next(self) -> list[AlertEvent]:
-        """What is to be sent next; nothing at the end."""
+        """The events to send next; empty at the end."""
         gathered = False
         with self._changed:
             while True:
@@ -107,20 +105,23 @@ class Post(threading.Thread):
                     gathered = True
                     self._changed.wait(GATHER_S)
                 else:
-                    taken, wait_s = self._address.take(self._waiting, time.monotonic(), last=self._last)
+                    taken, wait_s = self._destination.take(self._waiting, time.monotonic(), last=self._last)
                     if taken:
                         del self._waiting[: len(taken)]
                         return taken
                     self._changed.wait(wait_s)
 
-    def _deliver(self, events: list[AlertEvent]) -> None:
-        kinds = ", ".join(event.kind for event in events)
-        for pause_s in (*AGAIN_S, None):
+    def _send(self, events: list[AlertEvent]) -> None:
+        kinds = tuple(event.kind for event in events)
+        for pause_s in (*RETRY_PAUSES_S, None):
             try:
-                self._address.send(events)
-            except Undelivered as reason:
+                self._destination.send(events)
+            except DeliveryError as undelivered:
                 if pause_s is None:
-                    self._tell(JournalEvent.ALERT_LOST, f"{self._address.name} was not told of {kinds}: {reason}.")
+                    lost = say(
+                        Topic.ALERT_LOST, address=self._destination.name, events=kinds, reason=undelivered.reason
+                    )
+                    self._tell(JournalEvent.ALERT_LOST, lost)
                     return
                 end_s = time.monotonic() + pause_s
                 with self._changed:
@@ -128,5 +129,5 @@ class Post(threading.Thread):
                         self._changed.wait(left_s)
                 time.sleep(min(1.0, max(0.0, end_s - time.monotonic())))
             else:
-                self._tell(JournalEvent.ALERT_SENT, f"{self._address.name} was told of {kinds}.")
+                self._tell(JournalEvent.ALERT_SENT, say(Topic.ALERT_SENT, address=self._destination.name, events=kinds))
                 return

@@ -1,4 +1,4 @@
-"""From the probe's raw numbers to what `monitor.json` says of each GPU. What is not known is None, with a text."""
+"""Turns NVML's numbers into what `monitor.json` says of each GPU. What is not known is None, and a text says why."""
 
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -7,9 +7,9 @@ import psutil
 
 from fred_supervisor.monitor import health
 from fred_supervisor.monitor.forecast import Trend
-from fred_supervisor.monitor.nvml_client import Answer
-from fred_supervisor.monitor.processes import Processes
-from fred_supervisor.monitor.xids import Xids, bus_key
+from fred_supervisor.monitor.nvml_client import NvmlAnswer
+from fred_supervisor.monitor.trainer_processes import TrainerProcesses
+from fred_supervisor.monitor.xid_log import XidLog, bus_key
 from fred_supervisor.policy.cuda_visible import Chosen, Device, resolve
 from fred_supervisor.policy.message import Topic, say
 
@@ -18,7 +18,7 @@ _FORECAST_S: Final = 900.0
 _FORECAST_LEAST_S: Final = 240.0
 _NOT_SUPPORTED: Final = 3
 _PID_LIMIT: Final = 1 << 22
-"""Of the kernel on 64-bit machines: a greater pid is no pid."""
+"""PID_MAX_LIMIT of a 64-bit kernel: a greater number is not a pid."""
 
 _VALUES: Final = (
     "used_mib",
@@ -50,21 +50,21 @@ _ERROR_KEYS: Final = {
     "processes": ("processes", "trainer_mib"),
     "device": _VALUES,
 }
-"""Which keys are unknown when the probe reports an error under a name."""
+"""NVML question → the keys that are unknown when it failed."""
 
 
 @dataclass
 class GpuSampler:
-    """Remembers what a lost or silent GPU no longer tells: who it is, and what was free before the trainer came."""
+    """Makes the documents; remembers what a lost or silent GPU no longer tells, and memory use before the trainer."""
 
     cuda_visible_devices: str | None
     pci_order: bool
-    xids: Xids
+    xids: XidLog
     chosen: Chosen = field(default_factory=lambda: Chosen(None, say(Topic.CUDA_UNKNOWN)))
     _resolved: bool = False
     _last: list[dict[str, Any]] = field(default_factory=list)
     _before_mib: dict[str, int] = field(default_factory=dict)
-    """Used on each GPU when no trainer ran."""
+    """Memory in use on each GPU when no trainer ran."""
     _trends: dict[str, Trend] = field(default_factory=dict)
     _trend_of: int | None = None
     """The trainer that the trends belong to."""
@@ -75,12 +75,12 @@ class GpuSampler:
         self._resolved = False
 
     def uuid_at(self, bus: tuple[int, int, int] | None) -> str | None:
-        """The GPU at a place of the PCI bus."""
+        """The GPU at a PCI address."""
         found = (gpu["uuid"] for gpu in self._last if bus is not None and bus_key(gpu["bus_id"]) == bus)
         return next(found, None)
 
-    def documents(self, answer: Answer, processes: Processes, mono_s: float) -> list[dict[str, Any]]:
-        """One document a GPU, MIG devices behind their GPU."""
+    def documents(self, answer: NvmlAnswer, processes: TrainerProcesses, mono_s: float) -> list[dict[str, Any]]:
+        """One document per GPU; MIG devices follow their GPU."""
         if answer.sample is None:
             return [self._silent(gpu, answer.text) for gpu in self._last]
         raws = [raw | {"uuid": raw.get("uuid") or f"GPU-unknown-{raw['index']}"} for raw in answer.sample["gpus"]]
@@ -179,9 +179,9 @@ class GpuSampler:
         return document
 
     def _attribute(
-        self, document: dict[str, Any], raw: dict[str, Any], owners: dict[int, Any], processes: Processes
+        self, document: dict[str, Any], raw: dict[str, Any], owners: dict[int, Any], processes: TrainerProcesses
     ) -> None:
-        """Who holds the memory, and how much of it is the trainer's."""
+        """Fills in who holds the memory, and how much of it is the trainer's."""
         unknown, listed = document["unknown"], raw.get("processes")
         if listed is None:
             self._estimate(document, processes)
@@ -220,8 +220,8 @@ class GpuSampler:
         if document["used_mib"] is not None:
             self._before_mib[document["uuid"]] = document["used_mib"]
 
-    def _estimate(self, document: dict[str, Any], processes: Processes) -> None:
-        """The growth since there was no trainer, when the driver does not tell whose memory it is."""
+    def _estimate(self, document: dict[str, Any], processes: TrainerProcesses) -> None:
+        """Takes the growth since no trainer ran as the trainer's share: the driver does not tell whose memory it is."""
         if processes.trainer_pid is None:
             self._remember(document)
             return
@@ -234,7 +234,7 @@ class GpuSampler:
             document["unknown"].pop("trainer_mib", None)
 
     def _forecast(self, document: dict[str, Any], mono_s: float) -> None:
-        """When the trainer's share, rising as it does, will have filled the GPU."""
+        """Fills in when the trainer's share, rising as it does now, will have filled the GPU."""
         share, free = document["trainer_mib"], document["free_mib"]
         if self._trend_of is None or not share or free is None:
             return
@@ -244,7 +244,7 @@ class GpuSampler:
         document["trainer_full_in_s"] = None if left_s is None else round(left_s)
 
     def _silent(self, last: dict[str, Any], why: str) -> dict[str, Any]:
-        """A GPU that we know and that says nothing now."""
+        """A GPU that answered before and does not now."""
         document = last | dict.fromkeys(_VALUES) | {"unknown": dict.fromkeys(_VALUES, why)}
         document |= {"trainer_full_in_s": None, "trainer_estimated": False, "memory_version": None}
         xids = self.xids.of(last["parent"] or last["uuid"])

@@ -1,4 +1,4 @@
-"""One line a day in the journal: what the machine went through."""
+"""One line a day in the journal: extremes of GPUs, memory and disk."""
 
 import json
 import os
@@ -21,7 +21,7 @@ def append_event(journal: Path, document: dict[str, Any]) -> None:
 
 
 @dataclass
-class _Gpu:
+class _GpuExtremes:
     index: int
     trainer_mib: int | None = None
     temperature_c: int | None = None
@@ -30,7 +30,7 @@ class _Gpu:
 
 
 @dataclass
-class Day:
+class DailySummary:
     """Extremes since the last summary."""
 
     start_s: float
@@ -39,12 +39,12 @@ class Day:
     """The day of the last summary: a clock set back over midnight makes no second one."""
     watched_s: float = 0.0
     blind_s: float = 0.0
-    """In which the driver did not answer."""
-    _gpus: dict[str, _Gpu] = field(default_factory=dict)
+    """How long the driver did not answer."""
+    _gpus: dict[str, _GpuExtremes] = field(default_factory=dict)
     _available_mib: int | None = None
     _disk_mib: int | None = None
 
-    def see(self, *, gpus: list[dict[str, Any]], host: dict[str, Any], answered: bool, span_s: float) -> None:
+    def add(self, *, gpus: list[dict[str, Any]], host: dict[str, Any], answered: bool, span_s: float) -> None:
         """One sample, which stands for `span_s` seconds."""
         self.watched_s += span_s
         if not answered:
@@ -52,7 +52,7 @@ class Day:
         for gpu in gpus:
             if not gpu["chosen"]:
                 continue
-            seen = self._gpus.setdefault(gpu["uuid"], _Gpu(gpu["index"]))
+            seen = self._gpus.setdefault(gpu["uuid"], _GpuExtremes(gpu["index"]))
             seen.trainer_mib = _greater(seen.trainer_mib, gpu["trainer_mib"])
             seen.temperature_c = _greater(seen.temperature_c, gpu["temperature_c"])
             seen.throttled_s += span_s if set(gpu["throttle"] or ()) - {"power cap", "application clocks"} else 0.0
@@ -61,7 +61,7 @@ class Day:
         self._disk_mib = _less(self._disk_mib, host.get("disk_free_mib"))
 
     def summary(self, day: date, now_text: str, checkpoints: dict[str, Any] | None) -> dict[str, Any] | None:
-        """The line for `day`, once; what is not known is None."""
+        """The line for `day`; None when it was made already. What is not known is None."""
         if day == self.last_day:
             return None
         gpus = [

@@ -1,0 +1,111 @@
+"""From the text of a flag to its value. Each raises ArgumentTypeError with what would be right."""
+
+import re
+import shlex
+from argparse import ArgumentTypeError
+from typing import Final
+
+from fred_supervisor.contract.builtin.drill import parse_drills
+from fred_supervisor.contract.heartbeat import Section
+from fred_supervisor.store.run_spec import wrong_pattern
+
+_GPU: Final = re.compile(r"\d{1,3}|(GPU|MIG)-[0-9A-Za-z/-]+")
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([MG])(?:iB|B)?", re.IGNORECASE)
+_MIB_OF: Final = {"M": 1, "G": 1024}
+
+
+def hang_timeout(text: str) -> tuple[str, float]:
+    """SECTION=SECONDS, or SECONDS for `train`."""
+    section, equals, seconds = text.rpartition("=")
+    section = section if equals else Section.TRAIN
+    if section not in set(Section):
+        raise ArgumentTypeError(f"no section {section!r}; there are {', '.join(Section)}")
+    try:
+        value = float(seconds)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ArgumentTypeError(f"{text!r} is not SECTION=SECONDS, e.g. train=600")
+    return section, value
+
+
+def backoff(text: str) -> tuple[float, float]:
+    """FIRST:MAX in seconds."""
+    try:
+        first, longest = (float(part) for part in text.split(":"))
+    except ValueError:
+        first = longest = -1.0
+    if not 0 <= first <= longest < float("inf"):
+        raise ArgumentTypeError(f"{text!r} is not FIRST:MAX in seconds, e.g. 1:300, or 0:0 for none")
+    return first, longest
+
+
+def seconds(text: str) -> float:
+    """Seconds from 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return value
+
+
+def pattern(text: str) -> str:
+    """A file name pattern relative to the run dir."""
+    if (wrong := wrong_pattern(text)) is not None:
+        raise ArgumentTypeError(f"{text!r} {wrong}")
+    return text
+
+
+def gpus(text: str) -> str:
+    """`auto`, or a list of indices (as `nvidia-smi` counts) and UUIDs."""
+    words = text.split(",")
+    if text != "auto" and not all(_GPU.fullmatch(word) for word in words):
+        raise ArgumentTypeError(f"{text!r} is not auto, nor a list of indices and UUIDs, e.g. 0 or 0,1 or GPU-8f6e")
+    if len(set(words)) < len(words):
+        raise ArgumentTypeError(f"{text!r} names a GPU twice")
+    return text
+
+
+def memory(text: str) -> int:
+    """A size with its unit, in MiB; `auto`, as the trainer measured it, is 0."""
+    if text == "auto":
+        return 0
+    found = _SIZE.fullmatch(text.strip())
+    size_mib = 0 if found is None else round(float(found[1]) * _MIB_OF[found[2].upper()])
+    if size_mib < 1:
+        raise ArgumentTypeError(f"{text!r} is not a size of memory, e.g. 11GiB or 9500MiB")
+    return size_mib
+
+
+def quiet_window(text: str) -> str:
+    """Checked here, kept as it was written; `never` takes back what was asked before."""
+    from fred_supervisor.monitor.quiet import parse_window  # noqa: PLC0415 - time zones, only where somebody has hours
+
+    try:
+        if text != "never":
+            parse_window(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from error
+    return text
+
+
+def command(text: str) -> list[str]:
+    """A COMMAND in one line, quoted as for a shell; no shell ever sees it."""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r}: {error}") from error
+    if not words:
+        raise ArgumentTypeError("no command stands in it")
+    return words
+
+
+def drills(text: str) -> str:
+    """Checked here, carried out by the trainer."""
+    try:
+        parse_drills(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from error
+    return text

@@ -1,0 +1,119 @@
+"""The supervisor's process: in the foreground, or detached into a session and a scope of its own."""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Final
+
+from fred_supervisor.cli.common.command_error import CommandError
+from fred_supervisor.contract import environment
+from fred_supervisor.contract.exit_codes import CommandExit
+from fred_supervisor.linux.systemd_scope import shelter
+from fred_supervisor.policy.message import JournalEvent
+from fred_supervisor.policy.state import Ended, RunOutcome
+from fred_supervisor.store.journal import Journal
+from fred_supervisor.store.run_spec import RunSpec
+from fred_supervisor.store.state_file import read_state
+
+_SPAWN_S: Final = 60.0
+"""The keeper answers within milliseconds; after this something is badly wrong."""
+
+
+def run_in_foreground(spec: RunSpec, held: int) -> int:
+    from fred_supervisor.run import supervisor  # noqa: PLC0415 - policy and shell, only where they run
+
+    failed: list[str] = []
+    try:
+        ended = supervisor.run(spec, lock_fd=held, on_spawned=lambda error: failed.append(error or ""), on_note=_say)
+    except OSError as error:
+        if not failed:
+            raise
+        # No bad input any more, but our own failure: the trainer lives on, and waits for the next supervisor.
+        raise RuntimeError(f"the supervisor of {spec.name} has failed") from error
+    if failed and failed[0]:
+        raise CommandError(CommandExit.BAD_INPUT, f"{failed[0]}; nothing was started")
+    return _exit_code(ended)
+
+
+def _say(text: str) -> None:
+    """To a terminal or pipe that may have gone away: that is no reason to leave the trainer alone."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.close(null)
+
+
+def _exit_code(ended: Ended) -> CommandExit:
+    return CommandExit.RUN_FAILED if ended.outcome is RunOutcome.FAILED else CommandExit.OK
+
+
+def detach(spec: RunSpec, held: int) -> int:
+    """Fork the supervisor into a session and a scope of its own; return when its first trainer is spawned."""
+    answer_read, answer_write = os.pipe2(os.O_CLOEXEC)
+    go_read, go_write = os.pipe2(os.O_CLOEXEC)
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        os.close(answer_read)
+        os.close(go_write)
+        _supervise_detached(spec, held, go_read, answer_write)
+    os.close(answer_write)
+    os.close(go_read)
+    place = shelter(spec.name, child)
+    Journal(spec.dir).append(JournalEvent.PLACE, text=place.text)
+    os.close(go_write)
+    os.close(held)  # the child holds it on
+    with open(answer_read, "rb") as answer:
+        import select  # noqa: PLC0415 - here only
+
+        ready = select.select([answer], [], [], _SPAWN_S)[0]
+        text = answer.read().decode() if ready else ""
+    if text.startswith("ok"):
+        now = read_state(spec.dir)
+        waits = f" ({now.state}: {now.detail})" if now.state in ("holding", "paused") else ""
+        print(f"{spec.name}: started{waits}; `fred-supervise status {spec.name}` shows it, run dir {spec.run_dir}")
+        if place.advice is not None:
+            print(f"{spec.name}: {place.advice}")
+        return CommandExit.OK
+    if text:
+        os.waitpid(child, 0)  # it has nothing left to do but to leave
+        raise CommandError(CommandExit.BAD_INPUT, f"{text}; nothing was started")
+    raise CommandError(CommandExit.REFUSED, f"the supervisor ended before it started the trainer; see {spec.dir.log}")
+
+
+def _supervise_detached(spec: RunSpec, held: int, go: int, answer: int) -> None:
+    """The supervisor's process, from the moment that `go` is closed by its starter; never returns."""
+    code = int(CommandExit.INTERNAL)
+    try:
+        os.setsid()
+        null = os.open(os.devnull, os.O_RDONLY)
+        log = os.open(spec.dir.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        for source, target in ((null, 0), (log, 1), (log, 2)):
+            os.dup2(source, target)
+        os.close(null)
+        os.close(log)
+
+        def spawned(error: str | None) -> None:
+            os.write(answer, (error or "ok").encode(errors="replace"))
+            os.close(answer)
+
+        for name in environment.OF_SYSTEMD:  # of a service that we were started from, and do not belong to
+            os.environ.pop(name, None)
+        code = _run_detached(spec, held, go, spawned)
+    except BaseException:  # noqa: BLE001 - the last resort of a process of its own: its log says why it died
+        import traceback  # noqa: PLC0415
+
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _run_detached(spec: RunSpec, held: int, go: int, spawned: Callable[[str | None], None]) -> int:
+    from fred_supervisor.run import supervisor  # noqa: PLC0415 - see run_in_foreground
+
+    os.read(go, 1)
+    os.close(go)
+    return _exit_code(supervisor.run(spec, lock_fd=held, on_spawned=spawned, on_note=lambda _: None))

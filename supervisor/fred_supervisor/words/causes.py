@@ -1,0 +1,132 @@
+"""Why an attempt ended: what, where in training, and what hung."""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from fred_supervisor.contract.heartbeat import Section
+from fred_supervisor.policy.message import Topic
+from fred_supervisor.words import Facts, Words
+
+
+def _place(facts: Facts) -> str:
+    """Where in training; empty when that is not known."""
+    section, phase, epoch, step = facts["section"], facts["phase"], facts["epoch"], facts["step"]
+    words = []
+    if section and section not in (Section.TRAIN, Section.FIRST_STEP):
+        words.append(f"in {section}")
+    if phase:
+        words.append(f"in the {phase} phase")
+    if epoch is not None:
+        words.append(f"at epoch {epoch}" + ("" if step is None else f", step {step}"))
+    return " ".join(words)
+
+
+def _at(facts: Facts) -> str:
+    """The place and the rank, as the end of a sentence's head."""
+    place, rank = facts.get("place"), facts.get("rank")
+    return (f" {place}" if place else "") + ("" if rank is None else f" on rank {rank}")
+
+
+def _with(head: str) -> Callable[[Facts], str]:
+    """`head`, the place, and the detail that the trainer gave."""
+
+    def words(facts: Facts) -> str:
+        detail = facts.get("detail")
+        return f"{head}{_at(facts)}: {detail}." if detail else f"{head}{_at(facts)}."
+
+    return words
+
+
+def _no_progress(facts: Facts) -> str:
+    silent = "" if facts["silent_s"] is None else f" for {facts['silent_s']:.0f} s"
+    why = f": {facts['stuck']}" if facts["stuck"] else ""
+    return f"The trainer made no progress{silent}{_at(facts)}{why}."
+
+
+def _host_oom(facts: Facts) -> str:
+    by = "the kernel ended the trainer" if facts["killed"] else "an allocation failed"
+    return f"The machine ran out of memory and {by}{_at(facts)}."
+
+
+def _signal(facts: Facts) -> str:
+    return f"Killed by {facts['signal']}{_at(facts)}: {_SIGNALS.get(facts['signal'], 'a signal')}."
+
+
+_SIGNALS: Final[Mapping[str, str]] = {
+    "SIGSEGV": "it touched memory that is not its own (a bug in native code, or bad RAM)",
+    "SIGABRT": "it gave itself up (a failed assertion in native code)",
+    "SIGBUS": "memory it mapped went away (a truncated file, or /dev/shm is full)",
+    "SIGFPE": "arithmetic that the processor refuses",
+    "SIGILL": "an instruction that this processor does not have",
+    "SIGTERM": "somebody asked it to leave, and it did not save",
+    "SIGINT": "somebody interrupted it",
+    "SIGHUP": "its terminal went away",
+}
+
+
+def _silent_exit(facts: Facts) -> str:
+    short = f" after epoch {facts['epoch']} of {facts['epochs']}" if facts["epoch"] else ""
+    return f"The trainer left with exit code 0{short}, before its goal."
+
+
+def _exit_code(facts: Facts) -> str:
+    detail = f": {facts['detail']}" if facts["detail"] else ""
+    return f"Exit code {facts['code']}{_at(facts)}{detail}."
+
+
+def _stuck(facts: Facts) -> str:
+    return ", ".join(part for part in (facts["what"], facts["where"]) if part)
+
+
+def _in_kernel(facts: Facts) -> str:
+    where = "" if facts["wchan"] in (None, "0") else f" ({facts['wchan']})"
+    return f"process {facts['pid']} ({facts['name']}) waits in the kernel{where}: a disk or a driver"
+
+
+CAUSES: Final[Mapping[Topic, Words]] = {
+    Topic.PLACE: _place,
+    Topic.HANG_PLACE: "in {function} ({file}:{line})",
+    Topic.HANG_STOPPED: "process {pid} ({name}) is stopped (SIGSTOP, or a debugger)",
+    Topic.HANG_IN_KERNEL: _in_kernel,
+    Topic.HANG_COLLECTIVE: "a collective operation waits for another rank",
+    Topic.HANG_DATA: "it waits for data (the loader, or a data set's __getitem__)",
+    Topic.HANG_GPU: "it waits for the GPU",
+    Topic.HANG_INTERPRETER_LOCK: (
+        "one call computes and never returns: it holds the interpreter lock (GIL), or the GPU does not answer"
+    ),
+    Topic.HANG_COMPUTES: "it computes, but no step comes of it",
+    Topic.HANG_LOCK: "it waits for another thread or process of its own",
+    Topic.STUCK: _stuck,
+    Topic.GOAL_REACHED: "The goal was reached.",
+    Topic.NOT_EXECUTED: lambda facts: f"The command could not be executed: {facts['reason'].rstrip('.')}.",
+    Topic.GPU_TROUBLE: "{place}: {trouble}",
+    Topic.NO_PROGRESS: _no_progress,
+    Topic.CONFIG_REFUSED: _with("The trainer refused its configuration"),
+    Topic.STATE_SAVED: "The trainer saved its state and asked to be run again.",
+    Topic.STATE_NOT_SAVED: _with("The state could not be saved"),
+    Topic.DISK_FULL: _with("The disk of the run is full"),
+    Topic.DATA_GONE: "{path} is no longer there.",
+    Topic.MACHINE_FAILED: _with("The machine, not the training, failed"),
+    Topic.GPU_MEMORY_OF_OTHERS: lambda facts: (
+        f"The GPU's memory did not suffice{_at(facts)}, because others hold it. {facts['others']}"
+    ),
+    Topic.CUDA_OOM: lambda facts: f"The GPU's memory did not suffice{_at(facts)}.",
+    Topic.HOST_OOM: _host_oom,
+    Topic.CHECKPOINT_FAILED: _with("A checkpoint failed"),
+    Topic.LOSS_NOT_FINITE: _with("The loss was not a finite number"),
+    Topic.CANNOT_LEARN: _with("The model cannot learn"),
+    Topic.DATA_UNUSABLE: _with("The data set could not be used"),
+    Topic.NOT_LOADED: _with("The trainer could not be loaded"),
+    Topic.KILLED: lambda facts: (
+        f"Killed by SIGKILL{_at(facts)}, without a sign of an out-of-memory kill: somebody's hand, or another"
+        " program's."
+    ),
+    Topic.SIGNAL: _signal,
+    Topic.SILENT_EXIT: _silent_exit,
+    Topic.END_UNKNOWN: lambda facts: f"The trainer is gone{_at(facts)}; how it ended is not known.",
+    Topic.EXCEPTION: lambda facts: f"Exception{_at(facts)}: {facts['detail']}",
+    Topic.EXIT_CODE: _exit_code,
+    Topic.REBOOTED: lambda facts: (
+        f"The machine was rebooted, or lost its power, while the trainer was {facts['place'] or 'starting'}."
+    ),
+}

@@ -1,0 +1,101 @@
+"""What happens meanwhile."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from fred_supervisor.contract.alarm import Alarm
+from fred_supervisor.policy.message import Topic
+from fred_supervisor.words import Facts, Words
+
+
+def alarm_sentence(word: str) -> str:
+    """What a trainer that trains on complains of. A trainer of somebody else may have words of its own."""
+    return _ALARMS[Alarm(word)] if word in set(Alarm) else f"The trainer says: {word}."
+
+
+_GOES_ON: Final = "Training goes on, the last checkpoint stays whole, and what a crash would cost grows."
+_ALARMS: Final[Mapping[Alarm, str]] = {
+    Alarm.DISK_FULL: f"Checkpoints cannot be written: the disk is full. {_GOES_ON}",
+    Alarm.QUOTA: f"Checkpoints cannot be written: the disk quota is used up. {_GOES_ON}",
+    Alarm.READ_ONLY: f"Checkpoints cannot be written: the file system is read-only. {_GOES_ON}",
+    Alarm.PERMISSION: f"Checkpoints cannot be written: the run dir must not be written. {_GOES_ON}",
+    Alarm.DISK_ERROR: f"Checkpoints cannot be written: the disk or file system fails. {_GOES_ON}",
+    Alarm.THINNED: "The disk is nearly full: the oldest epoch checkpoints were deleted to make room for new ones.",
+}
+
+
+def _unkillable(facts: Facts) -> str:
+    named = ", ".join(f"{pid}" + (f" (in {wchan})" if wchan else "") for pid, wchan in facts["survivors"])
+    return (
+        f"Process {named or 'of the trainer'} does not end on SIGKILL: it waits in the kernel, for a disk, a mount or"
+        " a driver."
+    )
+
+
+def _silent(facts: Facts) -> str:
+    of = "the trainer" if facts["rank"] is None else f"rank {facts['rank']}"
+    return f"No progress of {of} in {facts['section']} for {facts['silent_s']:.0f} s (limit {facts['limit_s']:.0f} s)."
+
+
+def _silent_ended(facts: Facts) -> str:
+    why = "its processes do nothing" if facts["idle"] else f"{facts['factor']:.0f} times its limit has passed"
+    return f"{_silent(facts)} Ended, for {why}."
+
+
+def _launched(facts: Facts) -> str:
+    pid = "unknown" if facts["pid"] is None else facts["pid"]
+    where = "" if facts["checkpoint"] is None else f", from {facts['checkpoint']}"
+    return f"Attempt {facts['attempt']} runs as pid {pid}{where}."
+
+
+def _quiet_hours(facts: Facts) -> str:
+    """E.g. "quiet hours (daily 08:00-19:00 UTC) until 2026-11-22T19:00:00Z"."""
+    if facts["window"] is None:
+        return "quiet hours"
+    until = "for ever" if facts["until"] is None else f"until {facts['until']}"
+    return f"quiet hours ({facts['window']}) {until}"
+
+
+_OVERRIDES: Final[Mapping[str, str]] = {
+    "unfreeze_batch_size": "The unfreeze batch",
+    "accumulate": "The accumulation",
+    "freeze_batch_size": "The freeze batch",
+    "workers": "The number of loader workers",
+}
+
+
+EVENTS: Final[Mapping[Topic, Words]] = {
+    Topic.SEVERAL: lambda facts: " ".join(facts["parts"]),
+    Topic.UNKILLABLE: _unkillable,
+    Topic.ADOPTED: "Attempt {attempt} was found alive and is adopted.",
+    Topic.ALARM: lambda facts: alarm_sentence(facts["alarm"]),
+    Topic.ALARM_OVER: "What the trainer complained of is over.",
+    Topic.ASKED: "Asked to {request}; the trainer saves and leaves.",
+    Topic.CHECKPOINT_PASSED_OVER: "{name} is passed over: {reason}.",
+    Topic.CLEARED: "Cleared: {condition}",
+    Topic.DISK_FORECAST: "The disk will be full in {left_h:g} h.",
+    Topic.DISK_NO_ROOM: "The disk has no room for another checkpoint.",
+    Topic.FULL_PRECISION_BY_HAND: "fp32 was learned to be needed; now it is --amp {amp}, as set by hand.",
+    Topic.INCIDENT: "{cause} {action}",
+    Topic.KEEPER_LOST: "The keeper of the trainer was killed; the trainer is watched without it.",
+    Topic.LAUNCHED: _launched,
+    Topic.MONITOR_HANGS: "The monitor hangs and is started anew; GPU values are unknown meanwhile.",
+    Topic.MOVES_AGAIN: "The trainer makes progress again.",
+    Topic.NOT_LAUNCHED: "Not launched: {condition}",
+    Topic.OUTPUT_CAPPED: "The output is over {mib:.0f} MiB: its middle is left out.",
+    Topic.PAUSED: "Paused.",
+    Topic.PAUSED_FOR: "Paused for {quiet}.",
+    Topic.PAUSED_GPU_FREE: "Paused: the GPU is free.",
+    Topic.QUIET_HOURS: _quiet_hours,
+    Topic.QUIET_GPU_FREE: "Quiet hours: the GPU is free.",
+    Topic.QUIET_HOURS_BEGIN: "Quiet hours have begun; the trainer saves and leaves.",
+    Topic.RUN_DIR_LOST: "The run dir was deleted while the run was live; checkpoints before that are lost.",
+    Topic.SET_BY_HAND: lambda facts: (
+        f"{_OVERRIDES[facts['flag']]} was learned to be {facts['learned']}; now it is {facts['value']}, as set by hand."
+    ),
+    Topic.SILENT: _silent,
+    Topic.SILENT_ENDED: _silent_ended,
+    Topic.STRAY: "Process {pid} of this run was left over and is ended.",
+    Topic.SUPERSEDED: "Another supervisor has taken the run dir's place; this one leaves.",
+    Topic.UNKILLABLE_HELD: "{condition} Held until it is gone.",
+}

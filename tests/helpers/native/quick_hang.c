@@ -1,0 +1,70 @@
+/* LD_PRELOAD: a supervisor that waits for a hung trainer does not take the time for it.
+ *
+ * HUNG_FILE names a file in which a trainer that hangs has written its pid and the path of its run's state.json. While
+ * that process lives, and the state is "running", a wait of the supervisor takes a fiftieth of what was asked for, and
+ * its monotonic clock is moved on by the rest. So a limit of 20 s can be tested in half a second, and a healthy trainer
+ * on a busy machine still has the whole 20 s. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+
+static int supervisor;
+static long long skipped_ms;
+
+static void slurp(const char *path, char *text, size_t size) {
+    int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    ssize_t length = file < 0 ? 0 : read(file, text, size - 1);
+    if (file >= 0) close(file);
+    if (length < 0) length = 0;
+    text[length] = 0;
+}
+
+__attribute__((constructor)) static void look_at_command_line(void) {
+    char line[4096];
+    int file = open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
+    ssize_t length = file < 0 ? 0 : read(file, line, sizeof line - 1);
+    if (file >= 0) close(file);
+    for (ssize_t at = 0; at < length; at++)
+        if (!line[at]) line[at] = ' ';
+    line[length < 0 ? 0 : length] = 0;
+    supervisor = strstr(line, "cli.main start") != NULL;
+}
+
+static int waits_for_the_hung(void) {
+    char said[4096], state[65536], path[4000];
+    int pid;
+    slurp(getenv("HUNG_FILE"), said, sizeof said);
+    if (sscanf(said, "%d %3999s", &pid, path) != 2 || kill(pid, 0) != 0) return 0;
+    slurp(path, state, sizeof state);
+    return strstr(state, "\"state\":\"running\"") != NULL;
+}
+
+int epoll_wait(int poll, struct epoll_event *events, int most, int timeout_ms) {
+    static int (*real)(int, struct epoll_event *, int, int);
+    if (!real) *(void **)&real = dlsym(RTLD_NEXT, "epoll_wait");
+    if (!supervisor || timeout_ms < 200 || !waits_for_the_hung()) return real(poll, events, most, timeout_ms);
+    int found = real(poll, events, most, timeout_ms / 50);
+    if (found == 0) skipped_ms += timeout_ms - timeout_ms / 50;
+    return found;
+}
+
+int clock_gettime(clockid_t clock, struct timespec *out) {
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) *(void **)&real = dlsym(RTLD_NEXT, "clock_gettime");
+    int result = real(clock, out);
+    if (result || clock != CLOCK_MONOTONIC) return result;
+    out->tv_sec += skipped_ms / 1000;
+    out->tv_nsec += skipped_ms % 1000 * 1000000;
+    if (out->tv_nsec >= 1000000000) {
+        out->tv_nsec -= 1000000000;
+        out->tv_sec++;
+    }
+    return 0;
+}
