@@ -78,6 +78,13 @@ def short(node: ast.AST | str) -> str:
     return text if len(text) <= 90 else text[:89] + "…"
 
 
+def _named(item: ast.expr) -> str:
+    """A row of a table by its name."""
+    keywords = item.keywords if isinstance(item, ast.Call) else []
+    name = next((short(keyword.value) for keyword in keywords if keyword.arg == "name"), "")
+    return name or short(item)
+
+
 class Finder(ast.NodeVisitor):
     """Every mutant of a module. Sentences, annotations, decorators, assertions, errors and logging are left alone."""
 
@@ -87,6 +94,8 @@ class Finder(ast.NodeVisitor):
         self._names: list[str] = []
         self._assigned: list[set[str]] = [set()]
         self._table = ""
+        self._unordered: set[int] = set()
+        """Tuples whose order changes nothing: what is looked for in them is there or not."""
         starts = [0]
         for line in source.splitlines(keepends=True):
             starts.append(starts[-1] + len(line))
@@ -192,6 +201,8 @@ class Finder(ast.NodeVisitor):
         for at, op in enumerate(node.ops):
             for other in COMPARISONS[type(op)]:
                 self._change(node, ops=[*node.ops[:at], other(), *node.ops[at + 1 :]])
+            if isinstance(op, ast.In | ast.NotIn):
+                self._unordered.add(id(node.comparators[at]))
         self.generic_visit(node)
 
     def visit_BoolOp(self, node: ast.BoolOp) -> None:
@@ -229,7 +240,12 @@ class Finder(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:
         name = node.func.id if isinstance(node.func, ast.Name) else ""
-        if name == "say" or _logs(node):  # words
+        if _logs(node):
+            return
+        if name == "say":  # of words, but not what they are about
+            for keyword in node.keywords:
+                if not isinstance(keyword.value, ast.Constant):
+                    self.visit(keyword.value)
             return
         if name == "replace" or name[:1].isupper():
             for at, keyword in enumerate(node.keywords):
@@ -247,10 +263,10 @@ class Finder(ast.NodeVisitor):
         items = node.elts
         for at, item in enumerate(items):
             after = ast.Tuple(elts=items[:at] + items[at + 1 :], ctx=ast.Load())
-            self._add(node, after, change=f"{short(item)} dropped of {table or 'a tuple'}")
-        for at in range(len(items) - 1):
+            self._add(node, after, change=f"{_named(item)} dropped of {table or 'a tuple'}")
+        for at in range(0 if id(node) in self._unordered else len(items) - 1):
             swapped = [*items[:at], items[at + 1], items[at], *items[at + 2 :]]
-            change = f"{short(items[at])} ↔ {short(items[at + 1])}"
+            change = f"{_named(items[at])} ↔ {_named(items[at + 1])}"
             after = ast.Tuple(elts=swapped, ctx=ast.Load())
             self._add(node, after, change=change, row_swap=table == "ROWS")
         self.generic_visit(node)
