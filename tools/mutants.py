@@ -279,10 +279,11 @@ class Finder(ast.NodeVisitor):
 
 
 def _logs(node: ast.expr) -> bool:
+    """Whether it speaks to a log, a terminal or mypy."""
     called = node.func if isinstance(node, ast.Call) else None
     if isinstance(called, ast.Attribute):
         return isinstance(called.value, ast.Name) and called.value.id in ("log", "logging", "warnings")
-    return isinstance(called, ast.Name) and called.id == "print"
+    return isinstance(called, ast.Name) and called.id in ("print", "assert_never")
 
 
 @dataclass(kw_only=True)
@@ -386,9 +387,8 @@ def main() -> int:
     parser.add_argument("--verbose", action="store_true", help="tell each mutant as it is judged")
     given = parser.parse_args()
     config = read("mutants.toml")
-    listed = {
-        (e["module"], e["where"], e["change"]): e["reason"] for e in read("equivalent_mutants.toml")["equivalent"]
-    }
+    entries = read("equivalent_mutants.toml")["equivalent"]
+    listed = {(entry["module"], entry["where"], change) for entry in entries for change in entry["changes"]}
     os.chdir(ROOT)
     os.nice(15)
     os.environ["OMP_NUM_THREADS"] = "1"

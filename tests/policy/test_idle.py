@@ -268,3 +268,11 @@ def test_a_gpu_that_does_not_exist_is_bad_input_at_the_start():
     history.see(admission=absent)
     (report,) = [action for action in history.actions if isinstance(action, Report)]
     assert (report.diagnosis.cause, report.evidence.attempt) == (Cause.CONFIG, 3)
+
+
+def test_what_is_held_for_something_else_is_not_told_of_gpus():
+    history = History(ON_GPU).end(exit_code=1, disk_full=True)
+    before = history.state
+    history.see(admission=NO, clear=False)
+    assert isinstance(history.state, Holding)
+    assert (history.state.cause, history.state.condition) == (before.cause, before.condition)

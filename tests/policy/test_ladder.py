@@ -373,8 +373,9 @@ def test_what_outlives_sigkill_is_held_for(request_: Request | None, by: EndedBy
         [(by, stalled_s)] if request_ is None else []
     )
     assert isinstance(history.state, Paused if request_ is Request.PAUSE else Starting)
-    events = [action.event for action in history.actions if isinstance(action, Note)]
-    assert JournalEvent.CLEARED in events
+    last = history.actions[history.actions.index(kill) + 1 :]
+    assert isinstance(last[0], Note)
+    assert last[0].event is JournalEvent.CLEARED, "told first, then what follows"
 
 
 def test_it_is_looked_at_every_half_minute_and_never_in_the_past():

@@ -21,6 +21,7 @@ from fred_supervisor.policy.cause import (
     signal_name,
 )
 from fred_supervisor.policy.message import Topic
+from fred_supervisor.policy.requests import Request
 
 NOTHING = {"section": "", "phase": None, "epoch": None, "step": None}
 BEAT = {"section": Section.TRAIN, "phase": "unfreeze", "epoch": 3, "step": 4}
@@ -225,5 +226,6 @@ def test_words_of_the_contract():
     assert {*IncidentKind} >= {
         "crash", "hang", "oom", "silent_exit", "nan_loss", "data", "checkpoint", "disk", "gpu", "config", "supervisor",
     }  # fmt: skip
+    assert [*Request] == ["stop", "pause", "resume", "restart", "quiet hours"]
     assert {*EndedBy} == {"hang", "stop", "pause", "restart", "quiet hours"}
     assert frozenset({Cause.GPU, Cause.GPU_MEMORY}) == GPU_CAUSES

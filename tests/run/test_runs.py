@@ -185,13 +185,18 @@ def test_a_completed_run_says_how_to_go_on(fred):
 
 
 def test_a_stopped_run_goes_on_where_it_was(fred, until):
-    assert fred(*fred.words(2, 300, {"1": ["wait", 2, 3]})).returncode == 0
+    assert fred(*fred.words(4, 5, {"1": ["wait", 2, 3]})).returncode == 0
     until((fred.run_dir / "waiting").exists)
-    (fred.run_dir / "go").touch()
-    assert fred("stop", "t").returncode in (0, 3)
-    done = fred.run(2, 300, {})
-    assert done.returncode in (0, 1)
+    with fred.popen("stop", "t") as stop:
+        until(lambda: fred.status()["state"] == "stopping")
+        (fred.run_dir / "go").touch()
+        assert stop.wait(60) == 0
+    assert fred.status()["state"] == "stopped"
+    assert fred.status()["checkpoint"]["epoch"] == 2
+    assert fred.run(4, 5, {}).returncode == 0
     assert fred.status()["state"] == "completed"
+    assert "attempt 2 from epoch 3" in fred.output(2)
+    assert fred.incidents() == []
 
 
 def test_status_answers_while_the_supervisor_is_stopped(fred, until):
