@@ -172,5 +172,5 @@ def document(seen: Evidence, output: Path, *, end: int | None) -> dict[str, Any]
     }
 
 
-def heartbeat_document(beat: Beat) -> dict[str, Any]:
+def heartbeat_document(beat: Beat) -> dict[str, object]:
     return {key: getattr(beat, key) for key in ("pid", "section", "phase", "epoch", "step", "samples")}

@@ -162,7 +162,7 @@ def memory_lines(memory: object) -> list[str]:
     return found
 
 
-def _mapping(value: object) -> dict[str, Any]:
+def _mapping(value: object) -> dict[str, object]:
     return value if isinstance(value, dict) else {}
 
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from fred_supervisor.contract.decode import decode
 from fred_supervisor.contract.files import read_json, sync_folder, write_json
@@ -33,7 +33,7 @@ class CheckpointMeta:
     samples: int | None
     """Samples seen since the beginning of the run."""
     format_version: int = FORMAT_VERSION
-    fingerprint: dict[str, Any] = field(default_factory=dict)
+    fingerprint: dict[str, object] = field(default_factory=dict)
     """Of code, data index and configuration, by name."""
     session: int = 0
     """Number of the trainer process in this run dir: what a later one wrote is newer, wherever it resumed from."""
@@ -51,7 +51,7 @@ class CheckpointMeta:
     """RFC 3339, UTC."""
     inode: int | None = None
     """Of the file: tells it from the one that had this name before and may well be of the same size."""
-    replaces: dict[str, Any] | None = None
+    replaces: dict[str, object] | None = None
     """The sidecar of the file that had this name before: valid until the rename has happened."""
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import stat
 import time
-from typing import Any, Final
+from typing import Final
 
 AnyPath = str | os.PathLike[str]
 """pathlib costs the keeper 3 ms and 1 MB, so it is not needed here."""
@@ -87,7 +87,7 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
-def read_json(path: AnyPath) -> dict[str, Any] | None:
+def read_json(path: AnyPath) -> dict[str, object] | None:
     """The JSON object in `path`; None when there is none to be had (absent, unreadable, torn, another type)."""
     try:
         document = json.loads(read_file(path)[0], parse_constant=_refuse)

@@ -9,7 +9,7 @@ import os
 import signal
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 _PROC = "/proc"
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
@@ -34,7 +34,7 @@ class Identity(NamedTuple):
     """Field 22 of /proc/<pid>/stat."""
     boot: str
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, object]:
         return self._asdict()
 
 

@@ -60,7 +60,7 @@ class DailySummary:
         self._available_mib = _less(self._available_mib, host.get("memory_available_mib"))
         self._disk_mib = _less(self._disk_mib, host.get("disk_free_mib"))
 
-    def summary(self, day: date, now_text: str, checkpoints: dict[str, Any] | None) -> dict[str, Any] | None:
+    def summary(self, day: date, now_text: str, checkpoints: dict[str, object] | None) -> dict[str, object] | None:
         """The line for `day`; None when it was made already. What is not known is None."""
         if day == self.last_day:
             return None

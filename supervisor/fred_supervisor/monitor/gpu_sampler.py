@@ -53,6 +53,10 @@ _ERROR_KEYS: Final = {
 """NVML question → the keys that are unknown when it failed."""
 
 
+GpuDocument = dict[str, Any]
+"""One GPU: as the worker answers, or as it stands in `monitor.json`, see `monitor/__init__.py`."""
+
+
 @dataclass
 class GpuSampler:
     """Makes the documents; remembers what a lost or silent GPU no longer tells, and memory use before the trainer."""
@@ -62,7 +66,7 @@ class GpuSampler:
     xids: XidLog
     chosen: Chosen = field(default_factory=lambda: Chosen(None, say(Topic.CUDA_UNKNOWN)))
     _resolved: bool = False
-    _last: list[dict[str, Any]] = field(default_factory=list)
+    _last: list[GpuDocument] = field(default_factory=list)
     _before_mib: dict[str, int] = field(default_factory=dict)
     """Memory in use on each GPU when no trainer ran."""
     _trends: dict[str, Trend] = field(default_factory=dict)
@@ -79,7 +83,7 @@ class GpuSampler:
         found = (gpu["uuid"] for gpu in self._last if bus is not None and bus_key(gpu["bus_id"]) == bus)
         return next(found, None)
 
-    def documents(self, answer: NvmlAnswer, processes: TrainerProcesses, mono_s: float) -> list[dict[str, Any]]:
+    def documents(self, answer: NvmlAnswer, processes: TrainerProcesses, mono_s: float) -> list[GpuDocument]:
         """One document per GPU; MIG devices follow their GPU."""
         if answer.sample is None:
             return [self._silent(gpu, answer.text) for gpu in self._last]
@@ -100,7 +104,7 @@ class GpuSampler:
         self._last = documents
         return documents
 
-    def _choose(self, raws: list[dict[str, Any]]) -> None:
+    def _choose(self, raws: list[GpuDocument]) -> None:
         if self._resolved:
             return
         devices: list[Device] = []
@@ -114,7 +118,7 @@ class GpuSampler:
         uuids = self.chosen.uuids
         return uuids is None or uuid in uuids or (parent is not None and parent in uuids)
 
-    def _document(self, raw: dict[str, Any], part: dict[str, Any] | None) -> dict[str, Any]:
+    def _document(self, raw: GpuDocument, part: GpuDocument | None) -> GpuDocument:
         values = part or raw
         uuid = values["uuid"]
         errors: dict[str, int] = values["errors"]
@@ -130,7 +134,7 @@ class GpuSampler:
                 unknown.pop(key, None)
         recovery = values.get("recovery")
         remap = values.get("remap")
-        document: dict[str, Any] = {
+        document: GpuDocument = {
             "uuid": uuid,
             "index": raw["index"],
             "mig": None if part is None else part["mig_index"],
@@ -179,7 +183,7 @@ class GpuSampler:
         return document
 
     def _attribute(
-        self, document: dict[str, Any], raw: dict[str, Any], owners: dict[int, Any], processes: TrainerProcesses
+        self, document: GpuDocument, raw: GpuDocument, owners: dict[int, Any], processes: TrainerProcesses
     ) -> None:
         """Fills in who holds the memory, and how much of it is the trainer's."""
         unknown, listed = document["unknown"], raw.get("processes")
@@ -216,11 +220,11 @@ class GpuSampler:
             elif not ours:
                 self._remember(document)
 
-    def _remember(self, document: dict[str, Any]) -> None:
+    def _remember(self, document: GpuDocument) -> None:
         if document["used_mib"] is not None:
             self._before_mib[document["uuid"]] = document["used_mib"]
 
-    def _estimate(self, document: dict[str, Any], processes: TrainerProcesses) -> None:
+    def _estimate(self, document: GpuDocument, processes: TrainerProcesses) -> None:
         """Takes the growth since no trainer ran as the trainer's share: the driver does not tell whose memory it is."""
         if processes.trainer_pid is None:
             self._remember(document)
@@ -233,7 +237,7 @@ class GpuSampler:
             document["trainer_mib"], document["trainer_estimated"] = grown, True
             document["unknown"].pop("trainer_mib", None)
 
-    def _forecast(self, document: dict[str, Any], mono_s: float) -> None:
+    def _forecast(self, document: GpuDocument, mono_s: float) -> None:
         """Fills in when the trainer's share, rising as it does now, will have filled the GPU."""
         share, free = document["trainer_mib"], document["free_mib"]
         if self._trend_of is None or not share or free is None:
@@ -243,7 +247,7 @@ class GpuSampler:
         left_s = trend.reaches_in_s(share + free)
         document["trainer_full_in_s"] = None if left_s is None else round(left_s)
 
-    def _silent(self, last: dict[str, Any], why: str) -> dict[str, Any]:
+    def _silent(self, last: GpuDocument, why: str) -> GpuDocument:
         """A GPU that answered before and does not now."""
         document = last | dict.fromkeys(_VALUES) | {"unknown": dict.fromkeys(_VALUES, why)}
         document |= {"trainer_full_in_s": None, "trainer_estimated": False, "memory_version": None}

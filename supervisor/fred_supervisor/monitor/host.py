@@ -22,7 +22,7 @@ class HostReading:
 
 def read(sources: dict[str, Callable[[], Any]]) -> HostReading:
     """Calls each source; the value of one that fails is unknown."""
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     unknown: dict[str, str] = {}
     for name, source in sources.items():
         try:

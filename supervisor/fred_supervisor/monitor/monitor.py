@@ -40,6 +40,10 @@ _SAMPLES: Final = ("gpu sample", "host sample")
 _MIB: Final = 1 << 20
 
 
+SampleDocument = dict[str, Any]
+"""`monitor.json`, see `monitor/__init__.py`."""
+
+
 class Monitor:
     """One run's monitor.
 
@@ -63,12 +67,12 @@ class Monitor:
         self._day = DailySummary(time.monotonic())
         self._disk_trend = Trend(_DISK_TREND_S, _DISK_LEAST_S)
         self._answer = NvmlAnswer(state=NvmlState.STARTING, text="The first sample is under way.")
-        self._documents: list[dict[str, Any]] = []
+        self._documents: list[SampleDocument] = []
         self._sampled_s: float | None = None
         self._memory = host.HostReading({}, {})
         self._disk = host.HostReading({}, {})
         self._checkpoints: dict[str, Any] | None = None
-        self._facts: dict[str, Any] = {}
+        self._facts: dict[str, object] = {}
         self._close_until_s = 0.0
         self._scalars_s = -config.period_s
         self._failures: dict[str, str] = {}
@@ -248,7 +252,7 @@ class Monitor:
                     self._scalars_s = document["mono_s"]
                     self._scalars_file.add(time.time(), document["mono_s"], self._scalars(document))
 
-    def _document(self) -> dict[str, Any]:
+    def _document(self) -> SampleDocument:
         reading = self._host()
         answer, driver = self._answer, (self._answer.sample or {}).get("driver")
         kernel_log = self._kernel_log.text
@@ -275,7 +279,7 @@ class Monitor:
             "trouble": sorted(self._failures.values()),
         }
 
-    def _quiet(self) -> dict[str, Any]:
+    def _quiet(self) -> dict[str, object]:
         if not self._config.quiet:
             return {"now": False, "until": None, "window": None, "text": "There are no quiet hours."}
         quiet = quiet_at(self._config.quiet, datetime.now(UTC))
@@ -283,7 +287,7 @@ class Monitor:
         text = f"Quiet hours ({quiet.window})" if quiet.now else f"No quiet hours (next: {quiet.window})"
         return {"now": quiet.now, "until": until, "window": quiet.window, "text": f"{text} until {until or 'ever'}."}
 
-    def _record(self, document: dict[str, Any]) -> dict[str, Any]:
+    def _record(self, document: SampleDocument) -> dict[str, object]:
         keys = ("used_mib", "trainer_mib", "temperature_c", "power_w", "utilization", "throttle")
         values = ("memory_available_mib", "swap_used_mib", "trainer_rss_mib", "cgroup_oom_kills", "disk_free_mib")
         return {
@@ -294,8 +298,8 @@ class Monitor:
             "facts": self._facts,
         }
 
-    def _scalars(self, document: dict[str, Any]) -> dict[str, float]:
-        found: dict[str, Any] = {}
+    def _scalars(self, document: SampleDocument) -> dict[str, float]:
+        found: dict[str, object] = {}
         for gpu in document["gpus"]:
             if not gpu["chosen"]:
                 continue

@@ -265,7 +265,7 @@ class NvmlClient:
         return self._failure
 
     def _answer(
-        self, state: NvmlState, text: str, *, sample: dict[str, Any] | None = None, took_s: float | None = None
+        self, state: NvmlState, text: str, *, sample: dict[str, object] | None = None, took_s: float | None = None
     ) -> NvmlAnswer:
         return NvmlAnswer(state=state, text=text, sample=sample, took_s=took_s, stuck=len(self._stuck))
 

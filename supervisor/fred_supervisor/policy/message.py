@@ -266,7 +266,7 @@ class Message:
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Strings, numbers, None, further messages, or tuples of these."""
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, object]:
         """As JSON."""
         return {"topic": str(self.topic), **{key: _plain(value) for key, value in self.facts.items()}}
 

@@ -5,7 +5,7 @@ import time
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from fred_supervisor.contract.checkpoint import CheckpointFile, list_checkpoints, why_invalid
 from fred_supervisor.contract.heartbeat import Beat
@@ -154,7 +154,7 @@ class RunStatus:
         """It has not ended, as far as anybody knows."""
         return self.state in LIVE_STATES
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, object]:
         """`status --json`."""
         return asdict(self)
 

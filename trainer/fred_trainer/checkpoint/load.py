@@ -2,11 +2,12 @@
 
 import pickle
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 
 from fred_supervisor.contract.checkpoint import FORMAT_VERSION
+from fred_trainer.checkpoint.saver import State
 from fred_trainer.errors import CheckpointError
 
 COMMON_KEYS: Final = ("epoch", "model", "ema", "optimizer", "loss")
@@ -15,7 +16,7 @@ KEYS: Final = (*COMMON_KEYS, "format_version", "config", "fingerprints", "positi
 """Of a checkpoint of this trainer."""
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path) -> State:
     """The state in `path`, on the CPU. Raises CheckpointError."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -30,10 +31,10 @@ def load(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} is of format {version}, this version reads {FORMAT_VERSION}: update fred-supervise"
         )
-    loaded: dict[str, Any] = state
+    loaded: dict[str, object] = state
     return loaded
 
 
-def is_foreign(state: dict[str, Any]) -> bool:
+def is_foreign(state: dict[str, object]) -> bool:
     """Whether another tool wrote it: weights and an epoch, but not how to go on exactly."""
     return any(key not in state for key in KEYS)
