@@ -128,8 +128,8 @@ def test_a_heartbeat_that_became_a_fifo_holds_nobody_up(fred, until):
     script = "rm $FRED_HEARTBEAT; mkfifo $FRED_HEARTBEAT $FRED_ERROR_FILE; touch $FRED_RUN_DIR/ready; sleep 600"
     fred("start", "--name", "t", "--", "sh", "-c", script)
     until((fred.run_dir / "ready").exists)
-    assert fred("status", timeout=10).returncode == 0
-    assert fred("stop", "t", "--timeout", "3", timeout=30).returncode == 0
+    assert fred("status").returncode == 0
+    assert fred("stop", "t", "--timeout", "3").returncode == 0
 
 
 def test_without_keeper_and_environment_it_still_ends(fred, until):

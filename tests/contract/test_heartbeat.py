@@ -183,7 +183,7 @@ print("stopping", hb.stopping)
 
 def test_signals_are_taken(path: Path):
     environ = {**os.environ, environment.HEARTBEAT: str(path)}
-    done = subprocess.run([sys.executable, "-c", SIGNALS], env=environ, capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", SIGNALS], env=environ, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0
     assert done.stdout == "stopping True\n"
     assert "most recent call first" in done.stderr
