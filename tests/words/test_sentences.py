@@ -11,14 +11,14 @@ import fred_supervisor
 from fred_supervisor.contract.alarm import Alarm
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.words.events import alarm_sentence
-from fred_supervisor.words.sentences import SENTENCES, sentence
+from fred_supervisor.words.sentences import SENTENCES, sentence, stored_message
 
 SOURCE = Path(fred_supervisor.__file__).parent
 PLACE = say(Topic.PLACE, section="eval", phase="unfreeze", epoch=61, step=7)
 GPU = say(Topic.GPU_PLACE, index=1, mig=None)
 FACTS: dict[str, Any] = {
     "address": "--on-event", "error": "timeout", "events": ("failed", "disk"), "forecast": "Full in 3 h.", "run_dir": "/r", "status": 3,
-    "action": say(Topic.RELAUNCHED_AT_ONCE), "alarm": "disk-full", "amp": "fp16", "window": "daily 08:00-19:00 UTC", "until": "2026-11-22T19:00:00Z", "assumed": False, "attempt": 3,
+    "action": say(Topic.RELAUNCHED_AT_ONCE), "alarm": "disk-full", "action_number": 1, "cleared": True, "pids": (7, 8), "reasons": ("power brake",), "slow_s": 1.7, "why": "the driver hangs.", "amp": "fp16", "window": "daily 08:00-19:00 UTC", "until": "2026-11-22T19:00:00Z", "assumed": False, "attempt": 3,
     "accumulate": 2, "after": 4, "before": 8, "cause": say(Topic.GOAL_REACHED), "checkpoint": "a.pth", "code": 1,
     "command": "sudo reboot", "condition": say(Topic.DATA_GONE, path="/data"), "detail": "ValueError: x", "epoch": 50, "ended": "9",
     "epochs": 300, "factor": 3.0, "file": "train.py", "flag": "workers", "free_mib": 900, "function": "step",
@@ -85,19 +85,25 @@ def test_said_so(message: Message, words: str):
     assert sentence(message) == words
 
 
-def _stored(value: Any) -> Any:
-    """A message as another program, or another language, finds it in a JSON file."""
-    if isinstance(value, dict):
-        return Message(Topic(value["topic"]), {key: _stored(fact) for key, fact in value.items() if key != "topic"})
-    return tuple(_stored(one) for one in value) if isinstance(value, list) else value
-
-
 @pytest.mark.parametrize("topic", Topic)
 def test_the_stored_facts_are_enough_for_the_sentence(topic: Topic):
     message = Message(topic, FACTS)
     document = json.loads(json.dumps(message.document()))
     assert document["topic"] == topic
-    assert sentence(_stored(document)) == sentence(message)
+    stored = stored_message(document)
+    assert stored is not None
+    assert sentence(stored) == sentence(message)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        None, [], "disk full", {}, {"topic": 7}, {"topic": []}, {"topic": "unheard of"}, {"topic": "health: slowed", "reasons": 5},
+        {"topic": "exit code", "code": 1, "detail": None, "place": {"topic": "place"}}, {"topic": "nvml: silent", "silent_s": "long"},
+    ],
+)  # fmt: skip
+def test_what_is_no_message_is_none(document: object):
+    assert stored_message(document) is None
 
 
 class _Asked(dict[str, Any]):

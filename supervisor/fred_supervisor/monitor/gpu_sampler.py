@@ -11,7 +11,10 @@ from fred_supervisor.monitor.nvml_client import NvmlAnswer
 from fred_supervisor.monitor.trainer_processes import TrainerProcesses
 from fred_supervisor.monitor.xid_log import XidLog, bus_key
 from fred_supervisor.policy.cuda_visible import Chosen, Device, resolve
-from fred_supervisor.policy.message import Topic, say
+from fred_supervisor.policy.message import Message, Topic, say
+from fred_supervisor.words.gpu_health import nvml_error_text
+from fred_supervisor.words.monitor import BOGUS_PROCESSES, FOREIGN_PIDS, NO_MEMORY_BY_PROCESS, WHOLE_GPU_ONLY
+from fred_supervisor.words.sentences import sentence
 
 _MIB: Final = 1 << 20
 _FORECAST_S: Final = 900.0
@@ -86,7 +89,7 @@ class GpuSampler:
     def documents(self, answer: NvmlAnswer, processes: TrainerProcesses, mono_s: float) -> list[GpuDocument]:
         """One document per GPU; MIG devices follow their GPU."""
         if answer.sample is None:
-            return [self._silent(gpu, answer.text) for gpu in self._last]
+            return [self._silent(gpu, answer.message) for gpu in self._last]
         raws = [raw | {"uuid": raw.get("uuid") or f"GPU-unknown-{raw['index']}"} for raw in answer.sample["gpus"]]
         flat = [(raw, part) for raw in raws for part in (None, *raw.get("mig", ()))]
         self._choose(raws)
@@ -123,7 +126,7 @@ class GpuSampler:
         uuid = values["uuid"]
         errors: dict[str, int] = values["errors"]
         unknown = {
-            key: health.nvml_error(code) for name, code in errors.items() for key in _ERROR_KEYS.get(name, (name,))
+            key: nvml_error_text(code) for name, code in errors.items() for key in _ERROR_KEYS.get(name, (name,))
         }
         used, total, unified = values.get("used"), values.get("total"), False
         free = values.get("free")
@@ -165,7 +168,7 @@ class GpuSampler:
         if part is not None:
             for key in _VALUES:
                 if document[key] is None and key not in ("processes", "trainer_mib"):
-                    unknown.setdefault(key, "told of the whole GPU only")
+                    unknown.setdefault(key, WHOLE_GPU_ONLY)
         verdict = health.judge(
             uuid=raw["uuid"],
             errors=frozenset(raw["errors"].values()),
@@ -175,12 +178,11 @@ class GpuSampler:
             reasons=raw.get("reasons"),
         )
         document |= {
-            "health": verdict.text,
             "remedy": str(verdict.remedy),
             "hold": verdict.hold,
             "command": verdict.command,
         }
-        return document
+        return document | _health(verdict.message)
 
     def _attribute(
         self, document: GpuDocument, raw: GpuDocument, owners: dict[int, Any], processes: TrainerProcesses
@@ -192,7 +194,7 @@ class GpuSampler:
             return
         total = raw.get("total")
         if any(pid >= _PID_LIMIT or (used and total and used > total) for pid, used in listed):
-            unknown["processes"] = unknown["trainer_mib"] = "the driver's list of processes makes no sense"
+            unknown["processes"] = unknown["trainer_mib"] = BOGUS_PROCESSES
             self._estimate(document, processes)
             return
         document["processes"] = [
@@ -208,10 +210,10 @@ class GpuSampler:
         ours = [process["mib"] for process in document["processes"] if process["ours"]]
         visible = any(process["ours"] is not None for process in document["processes"])
         if listed and not visible:
-            unknown["trainer_mib"] = "the driver's pids are not visible from here, as in a container"
+            unknown["trainer_mib"] = FOREIGN_PIDS
             self._estimate(document, processes)
         elif None in ours:
-            unknown["trainer_mib"] = "the driver does not tell memory by process"
+            unknown["trainer_mib"] = NO_MEMORY_BY_PROCESS
             self._estimate(document, processes)
         else:
             document["trainer_mib"] = sum(ours)
@@ -247,9 +249,9 @@ class GpuSampler:
         left_s = trend.reaches_in_s(share + free)
         document["trainer_full_in_s"] = None if left_s is None else round(left_s)
 
-    def _silent(self, last: GpuDocument, why: str) -> GpuDocument:
+    def _silent(self, last: GpuDocument, why: Message) -> GpuDocument:
         """A GPU that answered before and does not now."""
-        document = last | dict.fromkeys(_VALUES) | {"unknown": dict.fromkeys(_VALUES, why)}
+        document = last | dict.fromkeys(_VALUES) | {"unknown": dict.fromkeys(_VALUES, sentence(why))}
         document |= {"trainer_full_in_s": None, "trainer_estimated": False, "memory_version": None}
         xids = self.xids.of(last["parent"] or last["uuid"])
         verdict = health.judge(
@@ -260,7 +262,12 @@ class GpuSampler:
             remap_pending=None,
             reasons=None,
         )
-        text = f"Unknown: {why}" if verdict.text == "ok" else verdict.text
-        document |= {"xids": xids, "health": text, "remedy": str(verdict.remedy)}
-        document |= {"hold": verdict.hold, "command": verdict.command}
-        return document
+        document |= {"xids": xids, "remedy": str(verdict.remedy), "hold": verdict.hold, "command": verdict.command}
+        return document | _health(verdict.message or say(Topic.HEALTH_UNKNOWN, why=why))
+
+
+def _health(message: Message | None) -> GpuDocument:
+    """The health of a GPU for people, and its facts."""
+    if message is None:
+        return {"health": "ok", "health_facts": None}
+    return {"health": sentence(message), "health_facts": message.document()}
