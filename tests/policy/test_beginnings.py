@@ -7,8 +7,9 @@ from fred_supervisor.policy.admission import Admit, Deny, Gpu, GpuNeed
 from fred_supervisor.policy.cause import Cause, EndedBy, Evidence
 from fred_supervisor.policy.message import Topic, say
 from fred_supervisor.policy.observation import Observation, SpawnFailure
-from fred_supervisor.policy.state import Overrides, Restarts, RunHistory, Starting, Stopping
-from fred_supervisor.policy.watch import HeartbeatReading, Learned, RankWatch, begin
+from fred_supervisor.policy.remedies import Remedy
+from fred_supervisor.policy.state import Overrides, Restarts, Rung, RunHistory, RunOutcome, Starting, Stopping
+from fred_supervisor.policy.watch import HeartbeatLevel, HeartbeatReading, Learned, RankWatch, begin
 
 LEARNED = {"gaps_s": {}, "cycle": (), "factors": {}, "beats": False}
 NO_OVERRIDE = {
@@ -73,3 +74,22 @@ def test_states_without_more():
     assert (starting.request, starting.at_start) == (None, False)
     stopping = Stopping(history=RunHistory(), watch=begin(0.0), by=EndedBy.STOP, rung="term", until_s=1.0)
     assert (stopping.dump_s, stopping.stalled_s, stopping.rank) == (None, None, None)
+
+
+def test_words_that_are_stored():
+    """In `state.json` of a run that another version goes on with."""
+    assert [*Rung] == ["dump", "term", "kill"]
+    assert [*RunOutcome] == ["completed", "stopped", "failed"]
+    assert [(level.name, level.value) for level in HeartbeatLevel] == [("SILENT", 0), ("TOUCHES", 1), ("RECORDS", 2)]
+    assert {*Remedy} == {
+        "relaunch at once", "relaunch after a back-off", "hold until it clears",
+        "the same batch with expandable segments", "half the unfreeze batch", "half the freeze batch",
+        "half the evaluation batch", "no evaluation", "one checkpoint older", "the newest checkpoint once more",
+        "half the loader workers", "fp32", "twice the limit of the section", "give up",
+    }  # fmt: skip
+    assert {*Cause} >= {
+        "goal reached", "state saved", "configuration error", "import or syntax error", "disk full", "environment",
+        "GPU lost, or needs a reset", "others hold the GPU's memory", "CUDA out of memory", "checkpoint does not load",
+        "host out of memory", "loss not finite", "hang", "crash by a signal", "killed by hand",
+        "exit 0 without the goal", "crash", "a process does not end",
+    }  # fmt: skip

@@ -204,6 +204,8 @@ def test_a_dead_rank_is_heard_out_and_not_judged():
     watch, learned = look(watch, learned, (replace(reading(2), gone=True),), 9.0)
     assert (watch.main.blind, watch.main.changed_s, watch.main.beat) == (True, 9.0, reading(2).beat)
     assert learned.gaps_s == {}
+    watch, _ = look(watch, learned, (replace(reading(2), gone=True),), 20.0)
+    assert (watch.main.blind, watch.main.changed_s) == (True, 20.0), "however silent it is"
 
 
 def test_ranks_come_one_by_one():
