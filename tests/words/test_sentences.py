@@ -9,6 +9,7 @@ import pytest
 
 import fred_supervisor
 from fred_supervisor.contract.alarm import Alarm
+from fred_supervisor.linux.systemd_scope import ScopeOutcome
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.words.events import alarm_sentence
 from fred_supervisor.words.sentences import SENTENCES, sentence, stored_message
@@ -18,7 +19,7 @@ PLACE = say(Topic.PLACE, section="eval", phase="unfreeze", epoch=61, step=7)
 GPU = say(Topic.GPU_PLACE, index=1, mig=None)
 FACTS: dict[str, Any] = {
     "address": "--on-event", "error": "timeout", "events": ("failed", "disk"), "forecast": "Full in 3 h.", "run_dir": "/r", "status": 3,
-    "action": say(Topic.RELAUNCHED_AT_ONCE), "alarm": "disk-full", "action_number": 1, "cleared": True, "pids": (7, 8), "reasons": ("power brake",), "slow_s": 1.7, "why": "the driver hangs.", "amp": "fp16", "window": "daily 08:00-19:00 UTC", "until": "2026-11-22T19:00:00Z", "assumed": False, "attempt": 3,
+    "action": say(Topic.RELAUNCHED_AT_ONCE), "alarm": "disk-full", "action_number": 1, "outcome": "refused", "unit": "a.scope", "cleared": True, "pids": (7, 8), "reasons": ("power brake",), "slow_s": 1.7, "why": "the driver hangs.", "amp": "fp16", "window": "daily 08:00-19:00 UTC", "until": "2026-11-22T19:00:00Z", "assumed": False, "attempt": 3,
     "accumulate": 2, "after": 4, "before": 8, "cause": say(Topic.GOAL_REACHED), "checkpoint": "a.pth", "code": 1,
     "command": "sudo reboot", "condition": say(Topic.DATA_GONE, path="/data"), "detail": "ValueError: x", "epoch": 50, "ended": "9",
     "epochs": 300, "factor": 3.0, "file": "train.py", "flag": "workers", "free_mib": 900, "function": "step",
@@ -166,6 +167,16 @@ def test_the_policy_speaks_no_language():
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in quiet:
                 says = node.value.rstrip().endswith(".") and len(node.value.split()) > 2
                 assert not says, f"{path}:{node.lineno}: {node.value}"
+
+
+@pytest.mark.parametrize("outcome", ScopeOutcome)
+def test_every_place_of_a_supervisor_has_its_words(outcome: ScopeOutcome):
+    words = sentence(say(Topic.SUPERVISOR_PLACE, outcome=outcome, unit="a.scope", detail="no"))
+    assert words.endswith(".")
+    assert ("a.scope" in words) == (outcome is ScopeOutcome.ENTERED)
+    assert ("(no)" in words) == (outcome in (ScopeOutcome.NO_ANSWER, ScopeOutcome.REFUSED))
+    advice = sentence(say(Topic.SUPERVISOR_LOGOUT, outcome=outcome))
+    assert ("install-service --user" in advice) == (outcome is ScopeOutcome.SESSION)
 
 
 def test_some_events_are_alerts_too():

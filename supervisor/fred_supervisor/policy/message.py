@@ -162,6 +162,8 @@ class Topic(StrEnum):
     SILENT = "silent"
     SILENT_ENDED = "silent: ended"
     STRAY = "stray"
+    SUPERVISOR_PLACE = "supervisor place"
+    SUPERVISOR_LOGOUT = "supervisor place: logout"
     SUPERSEDED = "superseded"
     UNKILLABLE_HELD = "unkillable: held"
 
