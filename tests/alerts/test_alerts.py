@@ -20,7 +20,7 @@ from fred_supervisor.alerts.client import AlertAddresses, AlertClient
 from fred_supervisor.contract.files import write_json
 from fred_supervisor.linux import proc
 from fred_supervisor.policy.cause import Cause
-from fred_supervisor.policy.message import AlertKind, JournalEvent
+from fred_supervisor.policy.message import AlertKind, JournalEvent, Topic, say
 from fred_supervisor.policy.state import Holding, RunHistory
 from fred_supervisor.store.run_spec import load_run_spec
 
@@ -222,7 +222,7 @@ def test_a_hold_a_filling_disk_and_a_warning_are_told_once(fred, server, monkeyp
     spec = load_run_spec(fred.run_dir)
     AlertAddresses(notify=(f"json://{server.place}",)).save(spec.dir)
     alerts = AlertClient(spec)
-    held = Holding(history=RunHistory(), cause=Cause.DISK, condition="the disk is full", since_s=0.0, probe_s=30.0)
+    held = Holding(history=RunHistory(), cause=Cause.DISK, condition=say(Topic.DISK_FULL), since_s=0.0, probe_s=30.0)
     sample = {"boot": proc.boot_id(), "mono_s": time.monotonic() + 60, "period_s": 10, "host": {"disk_forecast_h": 3.5}}
     for _ in range(3):
         alerts.update(held)
@@ -233,6 +233,6 @@ def test_a_hold_a_filling_disk_and_a_warning_are_told_once(fred, server, monkeyp
     server.wait(lambda: "disk" in str(server.told) and "GPU is lost" in str(server.told))
     alerts.leave()
     text = " ".join(f"{told['title']} {told['message']}" for told in server.told)
-    assert text.count("Not relaunched until this clears: the disk is full") == 1
+    assert text.count("Not relaunched until this clears: The disk of the run is full") == 1
     assert text.count("The disk will be full in 3.5 h") == 1
     assert [line["text"] for line in fred.journal() if line["event"] == "disk"] == ["The disk will be full in 3.5 h."]

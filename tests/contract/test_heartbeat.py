@@ -126,8 +126,8 @@ def test_the_error_file_says_where_and_what(path: Path):
 
 def test_a_value_that_is_no_number_costs_nothing_but_itself(path: Path, capsys):
     hb = client(path)
-    hb.beat(epoch=float("nan"))
-    hb.beat(loss="x")
+    hb.beat(epoch=float("nan"))  # type: ignore[arg-type]
+    hb.beat(loss="x")  # type: ignore[arg-type]
     assert "no number" in capsys.readouterr().err
     hb.beat(epoch=3, loss=0.5)
     beat = parse(path.read_bytes())

@@ -71,7 +71,7 @@ def ultralytics(tmp_path_factory: pytest.TempPathFactory) -> str:
     ]
     needs += ["polars", "polars-runtime-32", "matplotlib", "contourpy", "cycler", "fonttools", "kiwisolver"]
     needs += ["pyparsing", "python-dateutil", "six", "packaging"]
-    words = [home / "bin/python", "-m", "pip", "install", "--quiet", "--no-deps", *needs]
+    words = [str(home / "bin/python"), "-m", "pip", "install", "--quiet", "--no-deps", *needs]
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode != 0:
         pytest.skip(f"Ultralytics does not install here: {done.stderr.strip().splitlines()[-1]}")

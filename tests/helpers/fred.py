@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ class Fred:
             beside = path.with_suffix(".new")
             beside.write_text(str(length_s))
             beside.replace(path)
-            wait_until(lambda path=path: not path.exists())
+            wait_until(partial(_gone, path))
 
     def left(self) -> list[int]:
         """Everything of any run of this test that still lives."""
@@ -110,6 +111,10 @@ class Fred:
             if spec is not None:
                 found += [who.pid for who in proc.with_environment(environment.RUN_ID, spec.run_id)]
         return found
+
+
+def _gone(path: Path) -> bool:
+    return not path.exists()
 
 
 def kill_supervisor(fred: Fred, name: str = "fred_t") -> None:

@@ -197,8 +197,8 @@ def test_new_progress_refills_everything_that_is_counted():
         history.train(2, 1).end(signal=9).see(after_s=400.0)
     assert history.state.history.spent == 3
     history.train(2, 2)
-    history = history.state.history
-    assert (history.spent, history.backoffs, history.tried, dict(history.failures)) == (0, 0, (), {})
+    after = history.state.history
+    assert (after.spent, after.backoffs, after.tried, dict(after.failures)) == (0, 0, (), {})
 
 
 def test_training_again_what_was_trained_before_is_not_progress():

@@ -1,6 +1,7 @@
 """How a trainer is ended, rung by rung, and when `decide` wants to be asked again."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from tests.policy.messages import said
@@ -33,7 +34,7 @@ from fred_supervisor.policy.watch import HeartbeatReading, Learned, begin
 STUCK = (Survivor(pid=4711, wchan="nfs_wait_bit"),)
 
 
-def hung(**settings: object) -> History:
+def hung(**settings: Any) -> History:
     """At the limit: the stacks have just been asked for."""
     history = History(replace(EXACT, **settings)).train(1, 1).see(after_s=10.0)
     assert isinstance(history.state, Stopping)

@@ -1,6 +1,7 @@
 """Limits and what a run learns of its own pace, number by number."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from tests.policy.test_cause import beat
@@ -25,7 +26,7 @@ FOREIGN = Settings(foreign=True, expects_beats=False)
 CYCLE = ("eval", "checkpoint", "train")
 
 
-def reading(n: int, **changes: object) -> HeartbeatReading:
+def reading(n: int, **changes: Any) -> HeartbeatReading:
     rank = changes.pop("rank", 0)
     return HeartbeatReading(rank=rank, stamp=str(n), beat=beat(seq=n, step=n, **changes))
 

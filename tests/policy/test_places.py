@@ -101,7 +101,7 @@ def test_what_is_never_the_same_failure(seen: Evidence):
     assert diagnose(seen).signature == ""
 
 
-FULL = {"signal": 9, "oom_killed": True, "disk_full": True, "data_gone": "/d"}
+FULL: dict[str, Any] = {"signal": 9, "oom_killed": True, "disk_full": True, "data_gone": "/d"}
 
 
 @pytest.mark.parametrize(

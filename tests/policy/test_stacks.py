@@ -1,5 +1,7 @@
 """Stacks and states of processes, line by line: what is read of them, and which words of them count."""
 
+from typing import Any
+
 import pytest
 
 from fred_supervisor.policy.hang import Frame, HangFacts, ProcessFacts, Stack, parse_stacks, why_stuck
@@ -12,7 +14,7 @@ def frames(*files: str, function: str = "f") -> Stack:
     return Stack(frames=tuple(Frame(file=file, line=at, function=function) for at, file in enumerate(files, 1)))
 
 
-def what(*stacks: Stack, **more: object) -> Topic | None:
+def what(*stacks: Stack, **more: Any) -> Topic | None:
     """Which kind of hang it is, of its stacks alone."""
     found = why_stuck(HangFacts(stacks=stacks, **more))
     said = None if found is None else found.facts["what"]

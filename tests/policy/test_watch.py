@@ -1,6 +1,7 @@
 """Progress by our clock, and a limit for each section."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -34,7 +35,7 @@ def after(*looks: HeartbeatReading, settings_s: float = 1.0) -> tuple[Watch, Lea
     return watch, learned
 
 
-def record(n: int, **changes: object) -> HeartbeatReading:
+def record(n: int, **changes: Any) -> HeartbeatReading:
     return HeartbeatReading(stamp=str(n), beat=beat(seq=n, step=n, **changes))
 
 

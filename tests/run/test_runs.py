@@ -420,7 +420,12 @@ def test_the_monitor_comes_after_the_trainer_and_leaves_with_the_run(fred, until
     assert fred("start", "--name", "t", "--", "sleep", "600").returncode == 0
     sample = until(lambda: read_json(fred.run_dir / "supervisor/monitor.json"))
     monitor = sample["pid"]
-    until(lambda: (s := read_json(fred.run_dir / "supervisor/monitor.json")) and s["host"]["memory_available_mib"])
+    until(
+        lambda: (
+            (s := json.loads((fred.run_dir / "supervisor/monitor.json").read_text()))
+            and s["host"]["memory_available_mib"]
+        )
+    )
     assert isinstance(fred.status()["gpus"], list)
     os.kill(monitor, signal.SIGKILL)
     until(lambda: proc.stat(monitor) is None)

@@ -87,7 +87,7 @@ def unavailable() -> str | None:
             return f"{tool} is missing: install the packages systemd and util-linux"
     if "overlay" not in Path("/proc/filesystems").read_text():
         return "the kernel has no overlayfs"
-    probe = None if _cgroups() is None else _cgroups() / f"{_PREFIX}probe-{os.getpid()}"  # type: ignore[operator]
+    probe = None if _cgroups() is None else _cgroups() / f"{_PREFIX}probe-{os.getpid()}"
     if probe is None:
         return "there are no control groups of version 2"
     try:

@@ -5,6 +5,7 @@ import os
 import runpy
 import time
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,7 @@ FORKS.set_forkserver_preload(["fred_trainer.cli.train", "fred_trainer.cli.main"]
 class Attempt:
     """One process of the trainer, as a supervisor would start it."""
 
-    process: multiprocessing.Process
+    process: BaseProcess
     folder: Path
 
     def wait(self, limit_s: float = 180) -> int:

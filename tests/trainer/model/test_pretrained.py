@@ -15,6 +15,7 @@ from fred_trainer.errors import ConfigError
 from fred_trainer.model.backbones import BACKBONES
 from fred_trainer.model.detector import norms
 from fred_trainer.model.pretrained import backbone_weights, fetch
+from fred_trainer.train import preflight
 from fred_trainer.train.preflight import rehearse
 from fred_trainer.train.setup import prepare
 
@@ -63,14 +64,14 @@ def test_every_backbone_goes_through_freeze_and_unfreeze(settings_for, backbone)
     first = next(training.model.backbone.backbones.parameters())
     before = first.detach().clone()
     moved = []
-    original = fred_trainer.train.preflight.update
+    original = preflight.update
 
     def spy(training, group, rate):
         original(training, group, rate)
         moved.append(not torch.equal(first, before))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fred_trainer.train.preflight, "update", spy)
+        patch.setattr(preflight, "update", spy)
         rehearse(training, Heartbeat(environ={}, signals=False))
     assert moved == [False, False, True, True]
     assert torch.equal(first, before)  # the preflight puts everything back
