@@ -6,6 +6,9 @@ import pytest
 
 from fred_supervisor.monitor import health
 from fred_supervisor.monitor.health import GpuHealth, GpuRemedy, judge
+from fred_supervisor.policy.message import Topic, say
+from fred_supervisor.words.gpu_health import nvml_error_text
+from fred_supervisor.words.sentences import sentence
 
 XIDS = {
     GpuRemedy.RELAUNCH: {13, 31, 32, 69, 94},
@@ -34,10 +37,14 @@ def judged(**facts: Any) -> GpuHealth:
     return judge(**{**known, "uuid": UUID, "reasons": None, **facts})
 
 
+def told(found: GpuHealth) -> str:
+    return "ok" if found.message is None else sentence(found.message)
+
+
 def test_every_xid_and_what_it_asks_for() -> None:
-    assert {remedy: {code for code, row in health.XIDS.items() if row.remedy is remedy} for remedy in XIDS} == XIDS
+    assert {remedy: {code for code, asked in health.XIDS.items() if asked is remedy} for remedy in XIDS} == XIDS
     assert set(health.XIDS) == set().union(*XIDS.values())
-    assert health.xid(4711).remedy is GpuRemedy.LOOK
+    assert health.xid_remedy(4711) is GpuRemedy.LOOK
 
 
 @pytest.mark.parametrize(
@@ -47,8 +54,8 @@ def test_what_an_xid_means_for_a_launch(remedy: GpuRemedy, code: int) -> None:
     found = judged(xids=[(code, 0.0)])
     ok = remedy in (GpuRemedy.NONE, GpuRemedy.RELAUNCH)
     assert found.remedy is (GpuRemedy.NONE if ok else remedy)
-    assert (found.text == "ok") == ok
-    assert ok or f"Xid {code}: " in found.text
+    assert (told(found) == "ok") == ok
+    assert ok or f"Xid {code}: " in told(found)
 
 
 def test_every_recovery_action() -> None:
@@ -87,37 +94,37 @@ def test_every_reason_of_slow_clocks_by_its_bit(bit: int) -> None:
     assert health.throttle_words(bit) == ([THROTTLE[bit]] if bit in THROTTLE else [])
     slow = bit in (0x08, 0x20, 0x40, 0x80)
     found = judged(reasons=bit)
-    assert (found.text != "ok") == slow
-    assert not slow or found.text == f"Slowed down by the hardware: {THROTTLE[bit]}."
+    assert (told(found) != "ok") == slow
+    assert not slow or told(found) == f"Slowed down by the hardware: {THROTTLE[bit]}."
 
 
 def test_all_reasons_at_once() -> None:
     assert health.throttle_words(0x1FF) == [*THROTTLE.values()]
-    assert judged(reasons=0x1FF).text.endswith(": hardware slowdown, software thermal, hardware thermal, power brake.")
-    assert judged(reasons=0).text == judged(reasons=None).text == "ok"
+    assert told(judged(reasons=0x1FF)).endswith(": hardware slowdown, software thermal, hardware thermal, power brake.")
+    assert told(judged(reasons=0)) == told(judged(reasons=None)) == "ok"
 
 
 @pytest.mark.parametrize(("age_s", "counts"), [(0.0, True), (1800.0, True), (1800.1, False)])
 def test_an_xid_counts_for_half_an_hour(age_s: float, counts: bool) -> None:
-    assert (judged(xids=[(79, age_s)]).text != "ok") == counts
+    assert (told(judged(xids=[(79, age_s)])) != "ok") == counts
 
 
 def test_the_gravest_counts_and_of_equals_the_newest() -> None:
-    assert "Xid 79" in judged(xids=[(48, 1.0), (79, 1.0), (74, 1.0), (95, 1.0)]).text
-    assert "Xid 95" in judged(xids=[(48, 1.0), (74, 1.0), (95, 1.0)]).text
-    assert "Xid 74" in judged(xids=[(74, 1.0), (13, 1.0)]).text
+    assert "Xid 79" in told(judged(xids=[(48, 1.0), (79, 1.0), (74, 1.0), (95, 1.0)]))
+    assert "Xid 95" in told(judged(xids=[(48, 1.0), (74, 1.0), (95, 1.0)]))
+    assert "Xid 74" in told(judged(xids=[(74, 1.0), (13, 1.0)]))
     lost = judged(errors=frozenset({15, 16}), recovery_action=1, xids=[(79, 1.0)], remap_pending=True, reasons=0x40)
-    assert lost.text == "The GPU is lost."
-    assert "asks for a reset" in judged(recovery_action=1, xids=[(79, 1.0)]).text
-    assert "memory row" in judged(remap_pending=True, reasons=0x40).text
-    assert judged(remap_pending=False).text == "ok"
+    assert told(lost) == "The GPU is lost."
+    assert "asks for a reset" in told(judged(recovery_action=1, xids=[(79, 1.0)]))
+    assert "memory row" in told(judged(remap_pending=True, reasons=0x40))
+    assert told(judged(remap_pending=False)) == "ok"
 
 
 def test_what_the_driver_no_longer_asks_for_holds_nobody_up() -> None:
     found = judged(recovery_action=0, xids=[(79, 1.0)])
     assert (found.remedy, found.hold) == (GpuRemedy.LOOK, False)
-    assert found.text.endswith("; the driver asks for nothing now.")
-    assert judged(recovery_action=0, xids=[(74, 1.0)]).text.endswith("NVLink reports an error.")
+    assert told(found).endswith("; the driver asks for nothing now.")
+    assert told(judged(recovery_action=0, xids=[(74, 1.0)])).endswith("NVLink reports an error.")
 
 
 ERRORS = {
@@ -129,11 +136,11 @@ ERRORS = {
 
 
 def test_every_error_of_nvml() -> None:
-    assert set(health.NVML_ERRORS) == set(ERRORS)
     for code, word in ERRORS.items():
-        assert word in health.nvml_error(code), code
-    assert health.nvml_error(500) == "NVML error 500"
-    assert health.nvml_sentence(500) == "NVML error 500."
-    assert "sudo reboot" in health.nvml_sentence(18)
-    assert "restart the container" in health.nvml_sentence(999)
-    assert health.nvml_sentence(9) == "No NVIDIA driver is loaded."
+        assert word in nvml_error_text(code), code
+        assert not nvml_error_text(code).startswith("NVML error"), code
+    assert nvml_error_text(500) == "NVML error 500"
+    assert sentence(say(Topic.NVML_ERROR, code=500)) == "NVML error 500."
+    assert "sudo reboot" in sentence(say(Topic.NVML_ERROR, code=18))
+    assert "restart the container" in sentence(say(Topic.NVML_ERROR, code=999))
+    assert sentence(say(Topic.NVML_ERROR, code=9)) == "No NVIDIA driver is loaded."

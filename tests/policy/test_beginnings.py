@@ -72,7 +72,7 @@ def test_actions_without_more():
 def test_states_without_more():
     starting = Starting(history=RunHistory())
     assert (starting.request, starting.at_start) == (None, False)
-    stopping = Stopping(history=RunHistory(), watch=begin(0.0), by=EndedBy.STOP, rung="term", until_s=1.0)
+    stopping = Stopping(history=RunHistory(), watch=begin(0.0), by=EndedBy.STOP, rung=Rung.TERM, until_s=1.0)
     assert (stopping.dump_s, stopping.stalled_s, stopping.rank) == (None, None, None)
 
 
