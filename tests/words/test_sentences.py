@@ -11,6 +11,7 @@ import fred_supervisor
 from fred_supervisor.contract.alarm import Alarm
 from fred_supervisor.linux.systemd_scope import ScopeOutcome
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
+from fred_supervisor.words.actions import goes_on_sentence, lost_sentence
 from fred_supervisor.words.events import alarm_sentence
 from fred_supervisor.words.sentences import SENTENCES, sentence, stored_message
 
@@ -158,9 +159,15 @@ def test_only_events_of_the_closed_set_reach_the_journal():
                     assert not any(isinstance(one, ast.Constant) for one in given), f"{path}:{node.lineno}"
 
 
-def test_the_policy_speaks_no_language():
-    """Nobody below `words` writes a sentence: no string that ends as one, but in docstrings and our own log."""
-    for path in [*SOURCE.glob("policy/*.py"), *SOURCE.glob("run/*.py"), *SOURCE.glob("gpu/*.py")]:
+def test_only_words_speak_a_language():
+    """No room but `words` and `cli` writes a sentence: no string that ends as one, but in docstrings and our own log.
+
+    The metrics' help is for programs; the contract needs the standard library only, and has its own usage errors.
+    """
+    rooms = ("policy", "linux", "store", "attempt", "gpu", "monitor", "alerts", "run")
+    paths = [path for room in rooms for path in (SOURCE / room).rglob("*.py") if path.name != "prometheus.py"]
+    assert len(paths) > 60
+    for path in paths:
         tree = ast.parse(path.read_text())
         quiet = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
         for node in ast.walk(tree):
@@ -177,6 +184,14 @@ def test_every_place_of_a_supervisor_has_its_words(outcome: ScopeOutcome):
     assert ("(no)" in words) == (outcome in (ScopeOutcome.NO_ANSWER, ScopeOutcome.REFUSED))
     advice = sentence(say(Topic.SUPERVISOR_LOGOUT, outcome=outcome))
     assert ("install-service --user" in advice) == (outcome is ScopeOutcome.SESSION)
+
+
+def test_a_cost_in_words():
+    assert [lost_sentence(steps) for steps in (None, 0, 1, 12)] == [
+        "What was lost is not known.", "Nothing was lost.", "1 step lost.", "12 steps lost.",
+    ]  # fmt: skip
+    assert goes_on_sentence("/r/a.pth") == "It goes on from a.pth."
+    assert goes_on_sentence(None) == "It begins from the beginning."
 
 
 def test_some_events_are_alerts_too():

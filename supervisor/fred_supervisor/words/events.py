@@ -40,7 +40,7 @@ def _silent(facts: Facts) -> str:
 
 def _silent_ended(facts: Facts) -> str:
     why = "its processes do nothing" if facts["idle"] else f"{facts['factor']:.0f} times its limit has passed"
-    return f"{_silent(facts)} Ended, for {why}."
+    return f"{_silent(facts)} Ended, because {why}."
 
 
 def _launched(facts: Facts) -> str:
