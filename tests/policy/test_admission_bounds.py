@@ -216,3 +216,10 @@ def test_the_greatest_holders_are_named_first_and_four_at_most():
     held = gpu(holders=tuple(holder(mib, pid=mib or 0) for mib in (5, None, 9, 7, 1, 8)))
     named = describe(held).facts["holders"]
     assert [one.facts["pid"] for one in named] == [9, 8, 7, 5]
+
+
+def test_the_first_that_was_left_over_is_named():
+    verdict = choose(GpuNeed(), [gpu(holders=(holder(5, ours=True, pid=7), holder(9, ours=True, pid=8)))])
+    assert isinstance(verdict, Deny)
+    assert "7" in str(verdict.message.document())
+    assert "'pid': 8" not in str(verdict.message.document())

@@ -2,13 +2,24 @@
 
 from dataclasses import asdict
 
-from fred_supervisor.policy.actions import PASSING, AskGpu, DumpStacks, Spawn, Terminate
+from fred_supervisor.policy.actions import PASSING, AnswerStart, AskGpu, DumpStacks, Spawn, Terminate
 from fred_supervisor.policy.admission import Admit, Deny, Gpu, GpuNeed
 from fred_supervisor.policy.cause import Cause, EndedBy, Evidence
+from fred_supervisor.policy.launching import answer_start, spawn
 from fred_supervisor.policy.message import Topic, say
 from fred_supervisor.policy.observation import Observation, SpawnFailure
 from fred_supervisor.policy.remedies import Remedy
-from fred_supervisor.policy.state import Overrides, Restarts, Rung, RunHistory, RunOutcome, Starting, Stopping
+from fred_supervisor.policy.state import (
+    AwaitingGpu,
+    Overrides,
+    Paused,
+    Restarts,
+    Rung,
+    RunHistory,
+    RunOutcome,
+    Starting,
+    Stopping,
+)
 from fred_supervisor.policy.watch import HeartbeatLevel, HeartbeatReading, Learned, RankWatch, begin
 
 LEARNED = {"gaps_s": {}, "cycle": (), "factors": {}, "beats": False}
@@ -93,3 +104,19 @@ def test_words_that_are_stored():
         "host out of memory", "loss not finite", "hang", "crash by a signal", "killed by hand",
         "exit 0 without the goal", "crash", "a process does not end",
     }  # fmt: skip
+
+
+def test_each_attempt_begins_without_progress():
+    after, actions = spawn(RunHistory(attempt=2, progressed=True, spent=1), Admit(uuids=("GPU-1",), named=True))
+    assert after == Starting(history=RunHistory(attempt=3, spent=1))
+    assert actions == (Spawn(gpus=("GPU-1",), shared=True),)
+
+
+def test_start_is_told_last_and_once_it_is_clear():
+    waits = AwaitingGpu(history=RunHistory())
+    assert answer_start(waits, (AskGpu(),)) == (AwaitingGpu(history=RunHistory(), at_start=True), (AskGpu(),))
+    starting = Starting(history=RunHistory())
+    assert answer_start(starting, ()) == (Starting(history=RunHistory(), at_start=True), ())
+    assert answer_start(starting, (DumpStacks(),), launched=True) == (starting, (DumpStacks(), AnswerStart(error=None)))
+    paused = Paused(history=RunHistory())
+    assert answer_start(paused, (DumpStacks(),), error="no") == (paused, (DumpStacks(), AnswerStart(error="no")))

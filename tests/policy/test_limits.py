@@ -172,6 +172,12 @@ def test_when_it_first_beat_and_when_it_last_moved():
     assert (watch.main.first_s, watch.main.changed_s) == (9.5, 19.75)
 
 
+def test_when_it_first_touched_its_file():
+    watch, learned = look(begin(0.0), Learned(), (HeartbeatReading(stamp="1"),), 10.0)
+    watch, _ = look(watch, learned, (HeartbeatReading(stamp="2"),), 20.0)
+    assert (watch.main.first_s, watch.main.changed_s, watch.main.stamp) == (10.0, 20.0, "2")
+
+
 def test_a_record_without_progress_is_taken_and_moves_nothing():
     watch, learned = look(begin(0.0), Learned(), (reading(1),), 10.0)
     again = HeartbeatReading(stamp="2", beat=beat(seq=2, step=1, loss=9.0), stopped=True)
