@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from tests.helpers.sidecar import change_sidecar
 
 from fred_supervisor.contract import find_latest_checkpoint
+from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.contract.checkpoint import (
     FORMAT_VERSION,
     CheckpointMeta,
     digest_of,
-    list_checkpoints,
     publish,
     read_sidecar,
     sidecar_path,

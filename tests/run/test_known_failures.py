@@ -59,7 +59,8 @@ import pytest
 from tests.helpers.fred import PATIENCE_S, TRAINERS
 from tests.helpers.sidecar import change_sidecar
 
-from fred_supervisor.contract.checkpoint import list_checkpoints, read_sidecar
+from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
+from fred_supervisor.contract.checkpoint import read_sidecar
 
 LIMITS = f"import os, sys, signal, time, subprocess\nsys.path.append({str(TRAINERS)!r})\nfrom fred_supervisor.contract import Heartbeat\n"
 

@@ -140,7 +140,7 @@ def test_protection_from_the_out_of_memory_killer_is_shed(tmp_path: Path, monkey
     score = tmp_path / "self/oom_score_adj"
     score.write_text(before)
     monkeypatch.setattr(proc, "_PROC", str(tmp_path))
-    proc.shed_protection()
+    proc.drop_oom_protection()
     assert score.read_text()[: len(after)] == after
 
 

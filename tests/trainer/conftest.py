@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from fred_supervisor.contract import environment
-from fred_supervisor.contract.checkpoint import CheckpointFile, list_checkpoints
+from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
+from fred_supervisor.contract.checkpoint import CheckpointFile
 from fred_supervisor.contract.error_file import ErrorRecord, read_error
 from fred_supervisor.contract.heartbeat import Beat, parse
 from fred_trainer.cli.parser import train_parser

@@ -96,7 +96,7 @@ def _become_trainer(facts: LaunchFacts, output: int, go: int, failed: int) -> Ne
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, set())
         os.closerange(READY_FD, READY_FD + 1)
-        proc.shed_protection()
+        proc.drop_oom_protection()
         command = facts["launch"]["command"]
         os.execvpe(command[0], command, os.environ)
     except OSError as error:

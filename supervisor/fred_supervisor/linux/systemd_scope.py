@@ -1,9 +1,9 @@
-"""A scope of its own for a detached supervisor: what ends the terminal that it was started from does not end it.
+"""Moves a detached supervisor into its own systemd scope, so that it survives the terminal that started it.
 
 Under a user manager, a terminal or login session is a control group, and the out-of-memory daemon or a logout ends
 whole groups. A transient scope (systemd's StartTransientUnit, org.freedesktop.systemd1(5)) is a group beside them.
-But the user manager itself ends with the last logout unless the user lingers: from a login session, which may
-survive that, a scope would then be the worse place.
+But without lingering, the user manager ends with the last logout. A login session may survive that; a supervisor that
+was started from one therefore stays there.
 """
 
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 _ANSWER_S: Final = 2.0
-"""For the user manager to answer, and to move us; training does not wait longer for it."""
+"""How long we wait until the user manager has answered and moved us."""
 _LOOK_S: Final = 0.005
 _STOP_S: Final = 180.0
 """From the user manager's SIGTERM, at the end of a session or the machine, to its SIGKILL: time for a checkpoint."""
@@ -69,8 +69,8 @@ def lingers() -> bool:
     return (_LINGERERS / name).exists()
 
 
-def shelter(name: str, pid: int) -> ScopePlace:
-    """Move process `pid`, a supervisor that has not started anything yet, into a scope of its own where that helps."""
+def move_to_scope(name: str, pid: int) -> ScopePlace:
+    """Moves supervisor `pid`, which has not started anything yet, into its own scope where that helps."""
     manager = user_manager()
     if manager is None:
         return ScopePlace(outcome=ScopeOutcome.NO_MANAGER)
@@ -92,7 +92,7 @@ def _group(pid: int) -> str:
 
 
 def _enter(manager: Path, unit: str, pid: int, description: str) -> tuple[ScopeOutcome, str | None]:
-    """Ask for the scope, and wait until the process is in it; what was said against it when it is not."""
+    """Asks for the scope and waits until the process is in it; what happened, and the reason when it is not."""
     from jeepney import DBusAddress, MessageType, new_method_call  # noqa: PLC0415 - only where there is a manager
 
     systemd = DBusAddress(
@@ -121,7 +121,7 @@ def _enter(manager: Path, unit: str, pid: int, description: str) -> tuple[ScopeO
 
 
 def _call(manager: Path, ask: Any) -> Any:
-    """One question and its answer, directly: the private socket knows no bus, and no Hello."""
+    """Sends one method call and reads its answer. The private socket is no bus: it knows no Hello."""
     from jeepney import HeaderFields, Parser  # noqa: PLC0415
     from jeepney.io.blocking import prep_socket  # noqa: PLC0415
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from fred_supervisor.contract.checkpoint import list_checkpoints
+from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.contract.files import now_text, write_atomic, write_json
 from fred_supervisor.monitor import host, prometheus
 from fred_supervisor.monitor.commands import MonitorConfig

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fred_supervisor.contract.checkpoint import CheckpointFile, list_checkpoints, why_invalid, why_no_zip
+from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
+from fred_supervisor.contract.checkpoint import CheckpointFile, why_invalid, why_no_zip
 from fred_supervisor.contract.files import read_file, read_json
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.policy.message import Message, Topic, say

@@ -7,7 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from fred_supervisor.contract.checkpoint import CheckpointFile, list_checkpoints, why_invalid
+from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
+from fred_supervisor.contract.checkpoint import CheckpointFile, why_invalid
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.proc import Identity

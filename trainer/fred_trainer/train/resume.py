@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.contract.builtin.flags import FLAGS
-from fred_supervisor.contract.checkpoint import list_checkpoints, why_invalid
+from fred_supervisor.contract.checkpoint import why_invalid
 from fred_trainer.checkpoint.load import is_foreign, load
 from fred_trainer.checkpoint.saver import State, not_finite
 from fred_trainer.errors import CheckpointError, ConfigError

@@ -8,7 +8,7 @@ from typing import Final
 from fred_supervisor.cli.common.command_error import CommandError
 from fred_supervisor.contract import environment
 from fred_supervisor.contract.exit_codes import CommandExit
-from fred_supervisor.linux.systemd_scope import shelter
+from fred_supervisor.linux.systemd_scope import move_to_scope
 from fred_supervisor.policy.message import JournalEvent, Topic, say
 from fred_supervisor.policy.state import Ended, RunOutcome
 from fred_supervisor.store.journal import Journal
@@ -63,7 +63,7 @@ def detach(spec: RunSpec, held: int) -> int:
         _supervise_detached(spec, held, go_read, answer_write)
     os.close(answer_write)
     os.close(go_read)
-    place = shelter(spec.name, child)
+    place = move_to_scope(spec.name, child)
     lives = say(Topic.SUPERVISOR_PLACE, outcome=place.outcome, unit=place.unit, detail=place.detail)
     Journal(spec.dir).append(JournalEvent.PLACE, text=sentence(lives), facts=lives.document())
     os.close(go_write)
