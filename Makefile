@@ -51,7 +51,7 @@ test-kills: install
 # How many small faults in the modules of tests/mutants.toml their tests notice; hours with SAMPLE=0, which takes all.
 SAMPLE ?= 40
 mutants: install
-	@$(BIN)/python tools/mutants.py --sample $(SAMPLE)
+	@$(BIN)/python -m tools.mutants --sample $(SAMPLE)
 
 bench-checkpoint: install
 	@$(BIN)/python tools/bench_checkpoint.py

@@ -379,7 +379,7 @@ def test_a_shell_takes_it(block: Block):
 
 def test_the_json_of_status_has_these_keys(box: Path):
     shown = json.loads(next(block.text for block in blocks("json") if '"state"' in block.text))
-    real = read_status(next(run for run in _known() if run.name == "rgb")).document()
+    real: Any = read_status(next(run for run in _known() if run.name == "rgb")).document()
     assert shape(shown) == shape(real) | {
         key: shape(shown)[key] for key in ("trainer", "gpus", "last_incident", "checkpoint")
     }

@@ -32,7 +32,7 @@ def test_a_few_at_once_and_then_one_now_and_then():
 
 
 def test_a_storm_is_put_together_and_what_is_urgent_is_not_held_back():
-    person = PersonDestination(Nowhere(), TokenBucket(burst=1, every_s=600))
+    person = PersonDestination(Nowhere(), TokenBucket(burst=1, every_s=600))  # type: ignore[arg-type]
     storm = [event(AlertKind.INCIDENT, f"crash {n}") for n in range(30)]
     assert person.take(storm[:1], 0.0, last=False) == (storm[:1], 0.0)
     assert person.take(storm, 60.0, last=False) == ([], 540.0)

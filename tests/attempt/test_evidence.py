@@ -3,9 +3,9 @@
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -88,7 +88,7 @@ def test_where_a_trainers_code_lies(tmp_path: Path, command: list[str], expected
     assert code_state.folder_of(None, str(tmp_path), Path("/ours")) == Path("/ours")
 
 
-@pytest.mark.skipif(kernel_log.telling_lines(0.0) is None, reason="the kernel log may not be read")
+@pytest.mark.skipif(kernel_log.relevant_lines(0.0) is None, reason="the kernel log may not be read")
 def test_the_kernels_word_on_a_segfault(fred):
     crash = "import ctypes; ctypes.string_at(1)"
     words = ("--foreground", "--max-restarts", "0", "--", sys.executable, "-c", crash)
@@ -192,6 +192,37 @@ def test_a_garbled_list_of_verified_checkpoints_is_no_list(tmp_path: Path):
         assert judged_before(path) == {}
 
 
-def test_the_kernel_log_is_read_from_the_attempts_beginning_on():
-    now = kernel_log.telling_lines(time.monotonic())
-    assert now in (None, [])
+@pytest.fixture
+def kernel(monkeypatch):
+    """Says records as /dev/kmsg does: one at each read, then nothing for now."""
+    ours, said = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    real = os.open
+    monkeypatch.setattr(
+        os, "open", lambda path, *more: os.dup(ours.fileno()) if path == "/dev/kmsg" else real(path, *more)
+    )
+    with ours, said:
+        yield lambda record: said.send(record.encode())
+
+
+def test_the_kernel_log_is_read_from_the_attempts_beginning_on(kernel):
+    kernel("6,1,999999,-;Out of memory: Killed process 6 (before)")
+    kernel("6,2,1000000,-;Out of memory: Killed process 7 (python)\n SUBSYSTEM=x")
+    kernel("6,3,1000001,-;usb 1-1: new device")
+    kernel("3,4,2000000,c;NVRM: Xid (PCI:0000:01:00): 79")
+    found = kernel_log.relevant_lines(1.0)
+    assert found == ["Out of memory: Killed process 7 (python)", "NVRM: Xid (PCI:0000:01:00): 79"]
+    assert kernel_log.relevant_lines(1.0) == []
+    assert kernel_log.names(found, 7)
+    assert not kernel_log.names(found, 6)
+    assert not kernel_log.names(None, 7)
+
+
+def test_a_kernel_log_of_another_form_is_not_known(kernel):
+    kernel("no record")
+    assert kernel_log.relevant_lines(0.0) is None
+
+
+def test_a_kernel_log_that_may_not_be_read_is_not_known(monkeypatch):
+    monkeypatch.setattr(os, "open", lambda *_: (_ for _ in ()).throw(PermissionError(1, "Operation not permitted")))
+    assert kernel_log.relevant_lines(0.0) is None

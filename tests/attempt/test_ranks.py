@@ -32,11 +32,10 @@ def ports(fred, attempt):
     return set(re.findall(r"port (\d+)", fred.output(attempt)))
 
 
-@pytest.mark.timeout(240)
 def test_what_one_rank_does_is_told_of_that_rank(fred, hangs):
     """Killed, stopped, failing, misconfigured, each time rank 1: every relaunch is ours, and goes on."""
     misdeeds = {"1": ["kill", 1, 2, 1], "2": ["stop", 1, 3, 1], "3": ["raise", 1, 3, 1], "4": ["config", 1, 3, 1]}
-    done = fred(*words(misdeeds, *hangs, "--foreground"), timeout=220)
+    done = fred(*words(misdeeds, *hangs, "--foreground"))
     assert done.returncode == 93, done.stderr + done.stdout
     killed, hung, raised, refused = fred.incidents()
     assert (killed["kind"], killed["signal"], killed["evidence"]["rank"]) == ("crash", 9, 1)
@@ -60,7 +59,6 @@ def test_what_one_rank_does_is_told_of_that_rank(fred, hangs):
     assert fred.left() == []
 
 
-@pytest.mark.timeout(240)
 def test_stacks_and_stop_reach_every_rank(fred, until):
     assert fred(*words({}, epochs=100000)).returncode == 0
     folder = fred.run_dir / "supervisor/attempts/0001"

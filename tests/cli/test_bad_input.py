@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.helpers.fred import COMMAND, one_line
+from tests.helpers.fred import COMMAND, PATIENCE_S, one_line
 
 from fred_supervisor.store.registry import state_dir
 
@@ -95,7 +95,7 @@ def test_a_folder_without_permission(fred, tmp_path: Path):
     if os.geteuid() == 0:  # root, without what lets it write into the folders of others
         os.chown(locked, 65534, 65534)
         words = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *words]
-    done = subprocess.run(words, env=fred.environ, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(words, env=fred.environ, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S)
     one_line(done, 77, "locked")
 
 

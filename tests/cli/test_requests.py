@@ -6,7 +6,7 @@ import os
 import pytest
 from tests.helpers.fred import one_line
 
-from fred_supervisor.contract.checkpoint import list_checkpoints
+from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.linux import proc
 
 

@@ -115,17 +115,12 @@ def test_garbled_files_are_not_known(fred, name: str, data: bytes):
     path = fred.run_dir / "supervisor" / name
     path.write_bytes(data)
     (fred.run_dir / "supervisor/attempts/²").mkdir()
-    for words in (
-        ["status"],
-        ["status", "t"],
-        ["status", "t", "--json"],
-        ["incidents", "t"],
-        ["logs", "t"],
-        ["stop", "t"],
-    ):
-        done = fred(*words)
+    known = {"status t": 3, "status t --json": 3, "incidents t": 0, "logs t": 0, "stop t": 3}
+    expected = dict.fromkeys(known, 4) if name == "run.json" else known
+    for words, code in {"status": 0, **expected}.items():
+        done = fred(*words.split())
         assert "Traceback" not in done.stderr, (words, done.stderr)
-        assert done.returncode in (0, 1, 3, 4)
+        assert done.returncode == code, (words, done.stderr)
     assert "other" in fred("status").stdout, "one bad run does not hide the others"
 
 
@@ -133,8 +128,8 @@ def test_a_heartbeat_that_became_a_fifo_holds_nobody_up(fred, until):
     script = "rm $FRED_HEARTBEAT; mkfifo $FRED_HEARTBEAT $FRED_ERROR_FILE; touch $FRED_RUN_DIR/ready; sleep 600"
     fred("start", "--name", "t", "--", "sh", "-c", script)
     until((fred.run_dir / "ready").exists)
-    assert fred("status", timeout=10).returncode == 0
-    assert fred("stop", "t", "--timeout", "3", timeout=30).returncode == 0
+    assert fred("status").returncode == 0
+    assert fred("stop", "t", "--timeout", "3").returncode == 0
 
 
 def test_without_keeper_and_environment_it_still_ends(fred, until):

@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import re
-import resource
 import select
 import struct
 import subprocess
@@ -18,7 +17,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from tests.helpers.fred import PATIENCE_S
 from tests.helpers.history import make_history
+from tests.helpers.wait import WAIT_S
 
 from fred_supervisor.cli.common.view import run_lines, sparkline, table_lines
 from fred_supervisor.cli.main import COMMANDS
@@ -173,7 +174,7 @@ class Terminal:
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         self.text = ""
 
-    def until(self, word: str, timeout_s: float = 30.0) -> None:
+    def until(self, word: str, timeout_s: float = WAIT_S) -> None:
         end_s = time.monotonic() + timeout_s
         while word not in self.text:
             assert time.monotonic() < end_s, self.text
@@ -197,15 +198,17 @@ class Terminal:
 def test_watch_draws_in_place_and_leaves_the_screen_as_it_was(fred, until):
     assert fred(*fred.words(2, 3, {"*": ["wait", 2, 1]})).returncode == 0
     until((fred.run_dir / "waiting").exists)
+    began_s = time.monotonic()
     screen = Terminal(fred, "status", "t", "--watch")
     screen.until("epoch 1 of 2")
     (fred.run_dir / "go").touch()
     screen.until("\x1b[?1049l")
     assert screen.close() == 3
+    took_s = time.monotonic() - began_s
     assert screen.text.startswith("\x1b[?1049h\x1b[?25l"), "a screen of its own, without a cursor"
     drawn, _, left = screen.text.partition("\x1b[?1049l")
     frames = drawn.split("\x1b[?2026h")[1:]
-    assert 2 <= len(frames) <= 10
+    assert 2 <= len(frames) <= 2 + took_s / 0.2, "not as fast as it can"
     assert all(frame.startswith("\x1b[H") for frame in frames), "from the top left corner"
     assert "\x1b[2J" not in drawn, "never erased as a whole: that flickers"
     assert "completed" in left
@@ -223,27 +226,30 @@ def test_ctrl_c_leaves_watch_and_not_the_run(fred, until):
     assert fred.status()["state"] == "running"
 
 
-def test_ctrl_c_in_the_foreground_saves_and_twice_ends_at_once(fred):
-    """The first is a graceful stop; a trainer that does not leave then is ended by the second."""
-    for misdeed, times in ((["hang", 2, 2], 1), (["deaf", 2, 2], 2)):
-        words = fred.words(
-            2, 40, {"*": misdeed}, "--foreground", "--resume", "none", "--stop-timeout", "600" if times == 2 else "1"
-        )
-        screen = Terminal(fred, *words)
-        screen.until("runs as pid")
-        while fred.status()["progress"]["epoch"] != 2:
-            time.sleep(0.02)
-        began_s = time.monotonic()
-        os.write(screen.fd, b"\x03")
-        if times == 2:
-            while fred.status()["state"] != "stopping":
-                time.sleep(0.02)
-            os.write(screen.fd, b"\x03")
-        screen.until("Stopped by request")
-        assert screen.close() == 0
-        assert time.monotonic() - began_s < 30
-        assert fred.status()["state"] == "stopped"
-        assert fred.left() == []
+def test_ctrl_c_in_the_foreground_saves(fred, until):
+    screen = Terminal(fred, *fred.words(2, 1000000, {}, "--foreground"))
+    screen.until("runs as pid")
+    until(lambda: fred.status()["progress"]["step"])
+    os.write(screen.fd, b"\x03")
+    screen.until("Stopped by request")
+    assert screen.close() == 0
+    assert fred.status()["state"] == "stopped"
+    assert fred.status()["checkpoint"]["valid"], "the trainer has saved before it left"
+    assert fred.incidents() == []
+    assert fred.left() == []
+
+
+def test_ctrl_c_twice_ends_at_once_what_does_not_leave(fred, until):
+    screen = Terminal(fred, *fred.words(2, 40, {"*": ["deaf", 2, 2]}, "--foreground", "--stop-timeout", "600"))
+    screen.until("runs as pid")
+    until(lambda: fred.status()["progress"]["epoch"] == 2)
+    os.write(screen.fd, b"\x03")
+    until(lambda: fred.status()["state"] == "stopping")
+    os.write(screen.fd, b"\x03")
+    screen.until("Stopped by request")
+    assert screen.close() == 0
+    assert fred.status()["state"] == "stopped"
+    assert fred.left() == []
 
 
 def test_logs_follow_over_relaunches_to_the_end(fred, until):
@@ -252,7 +258,7 @@ def test_logs_follow_over_relaunches_to_the_end(fred, until):
     following = fred.popen("logs", "t", "-f")
     until(lambda: select.select([following.stdout], [], [], 0)[0])
     (fred.run_dir / "go").touch()
-    text, errors = following.communicate(timeout=60)
+    text, errors = following.communicate(timeout=PATIENCE_S)
     assert following.returncode == 0, errors
     assert "attempt 2 from epoch 2" in text
     one = fred("logs", "t", "--attempt", "1").stdout
@@ -268,15 +274,8 @@ def test_every_command_has_help_with_an_example(fred, command: str):
     assert f"fred-supervise {command}" in done.stdout.partition("example")[2]
 
 
-def test_status_is_quick_and_small(fred, old):
-    """The targets are 100 ms and 20 MB; CPU time is measured, so that a busy machine does not count."""
-    took = []
-    for _ in range(5):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        fred("status", "old")
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(took) < 0.2
+def test_status_is_small(fred, old):
+    """How fast it is, `make bench-supervisor` says."""
     # In a process of its own: the maximum over our children is that of the largest.
     program = (
         "import resource, subprocess, sys; subprocess.run([sys.executable, '-m', 'fred_supervisor.cli.main', 'status', 'old'],"

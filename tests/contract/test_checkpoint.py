@@ -6,6 +6,7 @@ import os
 import zipfile
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -13,11 +14,11 @@ from hypothesis import strategies as st
 from tests.helpers.sidecar import change_sidecar
 
 from fred_supervisor.contract import find_latest_checkpoint
+from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.contract.checkpoint import (
     FORMAT_VERSION,
     CheckpointMeta,
     digest_of,
-    list_checkpoints,
     publish,
     read_sidecar,
     sidecar_path,
@@ -27,7 +28,7 @@ from fred_supervisor.contract.checkpoint import (
 from fred_supervisor.contract.files import write_json
 
 
-def write(run_dir: Path, name: str, *, content: str = "weights", also: tuple[str, ...] = (), **facts: object) -> Path:
+def write(run_dir: Path, name: str, *, content: str = "weights", also: tuple[str, ...] = (), **facts: Any) -> Path:
     """A published checkpoint with a sidecar."""
     written = run_dir / ".writing.tmp"
     torch_zip(written, content)
@@ -48,7 +49,7 @@ def torch_zip(path: Path, content: str = "weights") -> Path:
     return path
 
 
-def newest(run_dir: Path, phase: str | None = None) -> str | None:
+def newest(run_dir: str | Path, phase: str | None = None) -> str | None:
     found = find_latest_checkpoint(run_dir, phase)
     return None if found is None else found.name
 
@@ -140,7 +141,7 @@ def test_a_garbled_sidecar_leaves_the_file_to_its_zip(tmp_path: Path):
 @pytest.mark.parametrize(
     "garbled", [{"loss": "low"}, {"map50": []}, {"batch": "8"}, {"fingerprint": None}, {"inode": 0.5}]
 )
-def test_what_a_resume_does_not_need_may_be_garbled(tmp_path: Path, garbled: dict[str, object]):
+def test_what_a_resume_does_not_need_may_be_garbled(tmp_path: Path, garbled: dict[str, Any]):
     path = write(tmp_path, "freeze_epoch_10_weights.pth")
     before = read_sidecar(path)
     told = json.loads(sidecar_path(path).read_text())
@@ -196,7 +197,9 @@ def test_at_every_instant_of_a_replacement_the_name_is_valid(tmp_path: Path, mon
     assert set(seen) == {"fred_fusion_best.pth"}
     after = read_sidecar(path)
     assert after.epoch == 2
-    assert replace(before, replaces=None) == CheckpointMeta(**{**after.replaces, "replaces": None})
+    assert replace(before, replaces=None) == CheckpointMeta(
+        **cast("dict[str, Any]", {**after.replaces, "replaces": None})
+    )
 
 
 def test_sidecars_of_other_versions_are_read(tmp_path: Path):
@@ -239,7 +242,7 @@ def test_a_sidecar_of_any_types_never_raises_and_never_hides_a_whole_file(tmp_pa
         {"epoch": "ten"}, {"step": 1.5}, {"samples": []},
     ],
 )  # fmt: skip
-def test_a_sidecar_of_a_wrong_type_is_none(tmp_path: Path, facts: dict[str, object]):
+def test_a_sidecar_of_a_wrong_type_is_none(tmp_path: Path, facts: dict[str, Any]):
     path = write(tmp_path, "freeze_epoch_10_weights.pth")
     assert read_sidecar(path) is not None
     change_sidecar(path, **facts)
@@ -248,7 +251,7 @@ def test_a_sidecar_of_a_wrong_type_is_none(tmp_path: Path, facts: dict[str, obje
 
 
 @pytest.mark.parametrize("facts", [{"epoch": None}, {"step": None}, {"samples": None}, {"phase": None}])
-def test_what_a_sidecar_does_not_know_is_none(tmp_path: Path, facts: dict[str, object]):
+def test_what_a_sidecar_does_not_know_is_none(tmp_path: Path, facts: dict[str, Any]):
     path = write(tmp_path, "freeze_epoch_10_weights.pth")
     change_sidecar(path, **facts)
     assert newest(tmp_path) == path.name

@@ -5,13 +5,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fred_supervisor.contract.decode import decode, decode_or
+from fred_supervisor.contract.decode import decode, decode_or, decode_strictly
 
 
 class Colour(StrEnum):
@@ -141,3 +141,102 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False)
 )  # fmt: skip
 def test_there_and_back(record: Outer):
     assert decode(Outer, json.loads(json.dumps(asdict(record)))) == record
+
+
+@pytest.mark.parametrize(
+    ("document", "record"),
+    [
+        ({}, Outer()),
+        ({"name": "x", "unheard": [1]}, Outer(name="x")),
+        ({"name": 7}, None),
+        ({"name": "x", "number": "1"}, None),
+        ({"colour": "blue"}, None),
+        ({"inner": 7}, None),
+        ({"span": [1]}, None),
+        ({"number": 3}, Outer(number=3.0)),
+        (None, None),
+        ([], None),
+    ],
+)
+def test_strictly_one_value_that_does_not_fit_makes_it_no_record(document: object, record: Outer | None):
+    assert decode_strictly(Outer, document) == record
+
+
+def test_strictly_a_field_without_a_default_is_needed():
+    assert decode_strictly(Needy, {"size": 1}) is None
+    assert decode_strictly(Needy, {"name": "x", "size": "1"}) is None
+    assert decode_strictly(Needy, {"name": "x", "size": 1}) == Needy("x", 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Odd:
+    word: Literal["a", "b", 1] = "a"
+    anything: Any = None
+    either: int | str | None = None
+    bare: list = field(default_factory=list)
+    pairs: tuple[tuple[int, str], ...] = ()
+    nested: dict[str, dict[str, int]] = field(default_factory=dict)
+    loose: dict = field(default_factory=dict)
+    derived: int = field(default=7, init=False)
+
+
+@pytest.mark.parametrize(
+    ("document", "record"),
+    [
+        ({"word": "b"}, Odd(word="b")),
+        ({"word": 1}, Odd(word=1)),
+        ({"word": True}, Odd()),
+        ({"word": 1.0}, Odd()),
+        ({"word": "c"}, Odd()),
+        ({"anything": [1, {"a": None}]}, Odd(anything=[1, {"a": None}])),
+        ({"either": 5}, Odd(either=5)),
+        ({"either": "x"}, Odd(either="x")),
+        ({"either": True}, Odd()),
+        ({"bare": [1, "x", None]}, Odd(bare=[1, "x", None])),
+        ({"bare": "x"}, Odd()),
+        ({"pairs": [[1, "a"], [2, "b"]]}, Odd(pairs=((1, "a"), (2, "b")))),
+        ({"pairs": [[1, "a"], [2]]}, Odd()),
+        ({"pairs": [[1, "a"], ["b", 2]]}, Odd()),
+        ({"nested": {"a": {"b": 1}}}, Odd(nested={"a": {"b": 1}})),
+        ({"nested": {"a": {"b": "1"}}}, Odd()),
+        ({"nested": [1]}, Odd()),
+        ({"loose": {"a": object}}, Odd(loose={"a": object})),
+        ({"derived": 9}, Odd()),
+    ],
+)
+def test_every_declared_type(document: object, record: Odd):
+    assert decode(Odd, document) == record
+
+
+@pytest.mark.parametrize(
+    ("value", "fits"),
+    [
+        (2**63 - 1, True),
+        (2**63, False),
+        (-(2**63), True),
+        (-(2**63) - 1, False),
+        (True, False),
+        (1.0, False),
+        ("1", False),
+    ],
+)
+def test_whole_numbers_have_64_bits(value: Any, fits: bool):
+    assert decode(Inner, {"size": value}) == (Inner(size=value) if fits else Inner())
+
+
+@pytest.mark.parametrize(
+    ("value", "share"),
+    [
+        (1, 1.0),
+        (2**70, float(2**70)),
+        (0.5, 0.5),
+        (10**400, None),
+        (float("inf"), None),
+        (float("nan"), None),
+        (True, None),
+        (None, None),
+    ],
+)
+def test_fractions_are_finite_and_whole_numbers_may_stand_for_them(value: object, share: float | None):
+    found = decode(Inner, {"share": value}).share
+    assert (found, type(found)) == (share, type(share))

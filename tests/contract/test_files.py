@@ -6,6 +6,7 @@ import os
 import stat
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,7 +70,7 @@ def test_a_file_is_read_whole_or_as_far_as_asked(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("given", "mode"), [({}, 0o600), ({"mode": 0o644}, 0o644)])
-def test_only_its_owner_reads_what_is_written(tmp_path: Path, given: dict[str, int], mode: int):
+def test_only_its_owner_reads_what_is_written(tmp_path: Path, given: dict[str, Any], mode: int):
     before = os.umask(0)
     try:
         write_atomic(tmp_path / "x", b"x", **given)

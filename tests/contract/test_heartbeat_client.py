@@ -6,6 +6,7 @@ import signal
 import threading
 import zlib
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -33,7 +34,15 @@ def read(path: Path) -> Beat:
     return found
 
 
-FIELDS = {"epoch": 3, "epochs": 300, "step": 7, "steps": 90, "samples": 12345, "loss": 0.25, "phase": "freeze"}
+FIELDS: dict[str, Any] = {
+    "epoch": 3,
+    "epochs": 300,
+    "step": 7,
+    "steps": 90,
+    "samples": 12345,
+    "loss": 0.25,
+    "phase": "freeze",
+}
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -45,7 +54,7 @@ def test_each_value_stands_until_it_is_said_anew(path: Path, name: str):
     assert all(getattr(read(path), other) is None for other in others)
     hb.beat(**others)
     assert {every: getattr(read(path), every) for every in FIELDS} == FIELDS
-    hb.beat(**{name: "x" if name == "phase" else 0})
+    hb.beat(**cast("dict[str, Any]", {name: "x" if name == "phase" else 0}))
     assert getattr(read(path), name) == ("x" if name == "phase" else 0)
 
 

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -70,7 +71,7 @@ def test_underscores_and_old_names():
     assert normalise(words) == ["--skip-freeze", "--compression-ratio=0.5", "--freeze-only", "a_b", "--", "--my_flag"]
 
 
-def parsed(*words: str, defaults: bool = True) -> dict[str, object]:
+def parsed(*words: str, defaults: bool = True) -> dict[str, Any]:
     parser = argparse.ArgumentParser(exit_on_error=False)
     add_flags(parser, FLAGS, defaults=defaults)
     return vars(parser.parse_args(normalise(words)))

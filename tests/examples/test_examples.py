@@ -36,12 +36,12 @@ def test_a_plain_pytorch_loop_goes_on_where_it_was(fred):
     fred.environ["OMP_NUM_THREADS"] = "1"
     words = ["start", "--name", "t", "--foreground", "--checkpoints", "epoch-*.pt"]
     command = [sys.executable, str(EXAMPLES / "train.py")]
-    assert fred(*words, "--", *command, timeout=110).returncode == 0
+    assert fred(*words, "--", *command).returncode == 0
     assert fred.status()["detail"] == "The goal is reached and recorded."
     for epoch in (4, 5):
         (fred.run_dir / f"epoch-{epoch}.pt").unlink()
     (fred.run_dir / "supervisor/state.json").unlink()
-    assert fred(*words, "--", *command, timeout=110).returncode == 0
+    assert fred(*words, "--", *command).returncode == 0
     assert fred.launch(2)["resume"] == str(fred.run_dir / "epoch-3.pt")
     assert (fred.run_dir / "epoch-5.pt").exists()
 
@@ -71,7 +71,7 @@ def ultralytics(tmp_path_factory: pytest.TempPathFactory) -> str:
     ]
     needs += ["polars", "polars-runtime-32", "matplotlib", "contourpy", "cycler", "fonttools", "kiwisolver"]
     needs += ["pyparsing", "python-dateutil", "six", "packaging"]
-    words = [home / "bin/python", "-m", "pip", "install", "--quiet", "--no-deps", *needs]
+    words = [str(home / "bin/python"), "-m", "pip", "install", "--quiet", "--no-deps", *needs]
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode != 0:
         pytest.skip(f"Ultralytics does not install here: {done.stderr.strip().splitlines()[-1]}")

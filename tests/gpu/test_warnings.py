@@ -34,7 +34,7 @@ def shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         write_json(run.monitor, fresh, durable=False)
         return [(note.event, sentence(note.message)) for note in looking.news()]
 
-    show.looking = looking
+    show.looking = looking  # type: ignore[attr-defined]
     return show
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from fred_supervisor.store.run_spec import load_run_spec
 
 TRAINERS = Path(__file__).with_name("trainers")
 """Small trainers that misbehave: real processes, without torch."""
+PATIENCE_S = 300.0
+"""With one command: a safety net, as `WAIT_S` is."""
 COMMAND = [sys.executable, "-m", "fred_supervisor.cli.main"]
 
 
@@ -34,7 +37,7 @@ class Fred:
         self.environ = {**inherited, "XDG_STATE_HOME": str(self.home / "state"), "HOME": str(self.home)}
         self.environ.pop("STATE_DIRECTORY", None)
 
-    def __call__(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *words: str, timeout: float = PATIENCE_S) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*COMMAND, *words], cwd=self.home, env=self.environ, capture_output=True, text=True, timeout=timeout
         )
@@ -77,7 +80,7 @@ class Fred:
     def output(self, attempt: int) -> str:
         return (self.run_dir / f"supervisor/attempts/{attempt:04d}/output.log").read_text()
 
-    def finds_hangs(self, native: Path) -> float:
+    def finds_hangs(self, native: Path, limit_s: float = 20.0) -> float:
         """Hangs are found without waiting for them: the limit in seconds, which passes at once for who hangs.
 
         See `quick_hang.c`. What is healthy has the whole of it, on however busy a machine.
@@ -85,11 +88,20 @@ class Fred:
         before = self.environ.get("LD_PRELOAD", "")
         self.environ["LD_PRELOAD"] = f"{native / 'quick_hang.so'} {before}".strip()
         self.environ["HUNG_FILE"] = str(self.home / "hung")
-        return 20.0
+        return limit_s
 
     def hung(self, pid: int) -> None:
         """From now on, no time is taken to find out that this trainer hangs: see `finds_hangs`."""
         Path(self.environ["HUNG_FILE"]).write_text(f"{pid} {self.run_dir / 'supervisor/state.json'}")
+
+    def away(self, seconds: int) -> None:
+        """The supervisor is held up for so long, as its clock sees it; returns when it has gone on from there."""
+        for length_s in (seconds, 0):
+            path = Path(self.environ["HUNG_FILE"] + ".away")
+            beside = path.with_suffix(".new")
+            beside.write_text(str(length_s))
+            beside.replace(path)
+            wait_until(partial(_gone, path))
 
     def left(self) -> list[int]:
         """Everything of any run of this test that still lives."""
@@ -99,6 +111,10 @@ class Fred:
             if spec is not None:
                 found += [who.pid for who in proc.with_environment(environment.RUN_ID, spec.run_id)]
         return found
+
+
+def _gone(path: Path) -> bool:
+    return not path.exists()
 
 
 def kill_supervisor(fred: Fred, name: str = "fred_t") -> None:

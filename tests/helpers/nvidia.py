@@ -16,7 +16,7 @@ def build_native(compiler: str, folder: Path) -> None:
     hidden = [*flags, "-fvisibility=hidden", "-Wl,-soname,libnvidia-ml.so.1"]
     (folder / "new").mkdir()
     (folder / "old").mkdir()
-    builds = [
+    builds: list[list[str | Path]] = [
         [compiler, *hidden, "-o", folder / "new/libnvidia-ml.so.1", NATIVE / "fake_nvml.c"],
         [compiler, *hidden, "-DOLD_DRIVER", "-o", folder / "old/libnvidia-ml.so.1", NATIVE / "fake_nvml.c"],
         [compiler, *flags, "-o", folder / "wall_clock.so", NATIVE / "wall_clock.c", "-ldl"],

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-WAIT_S = 120.0
+WAIT_S = 180.0
 """A safety net against waiting for ever, not a claim about speed: what is waited for takes a second on a quiet machine."""
 
 

@@ -26,11 +26,11 @@ from fred_supervisor.store.monitor_ring import read_ring, ring_path
 
 @pytest.fixture
 def driver_of() -> Iterator[Callable[..., NvmlClient]]:
-    """Drivers that are closed when the test ends; 10 s of patience with a first answer on a busy machine."""
+    """Drivers that are closed when the test ends; patient with a first answer, on a busy machine."""
     made: list[NvmlClient] = []
 
     def make(nvidia: Nvidia, **limits: Any) -> NvmlClient:
-        made.append(NvmlClient(spawn=limits.pop("spawn", nvidia.spawn), **{"limit_s": 10.0, **limits}))
+        made.append(NvmlClient(spawn=limits.pop("spawn", nvidia.spawn), **{"limit_s": WAIT_S, **limits}))
         return made[-1]
 
     yield make

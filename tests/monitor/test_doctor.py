@@ -26,7 +26,7 @@ def doctor(nvidia, tmp_path: Path) -> Callable[..., Any]:
     def ask(*words: str, json_too: bool = True) -> Any:
         done = subprocess.run(
             [sys.executable, "-c", WITHOUT_TRAINER, *words, *(["--json"] if json_too else [])],
-            cwd=tmp_path, env=nvidia.environ | {"COLUMNS": "80"}, capture_output=True, text=True, timeout=90,
+            cwd=tmp_path, env=nvidia.environ | {"COLUMNS": "80"}, capture_output=True, text=True, timeout=300,
         )  # fmt: skip
         assert done.stderr == ""
         if not json_too:
@@ -139,7 +139,7 @@ def test_the_trainers_libraries_and_its_data_set(tmp_path: Path):
     subprocess.run([sys.executable, "-m", "fred_trainer", "data", "synth", str(tmp_path / "data")], check=True)
     words = [sys.executable, "-m", "fred_supervisor.cli.main", "doctor", "--json", "--data"]
     for data, level in (("data", "ok"), ("nowhere", "fail")):
-        done = subprocess.run([*words, data], cwd=tmp_path, capture_output=True, text=True, timeout=200)
+        done = subprocess.run([*words, data], cwd=tmp_path, capture_output=True, text=True, timeout=600)
         found = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
         assert found["data"]["level"] == level
         assert found["libraries"]["text"].startswith("torch ")

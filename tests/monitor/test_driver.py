@@ -4,12 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
 import psutil
 import pytest
+from tests.helpers.wait import WAIT_S
 
 from fred_supervisor.monitor.nvml_client import LIMIT_S, NvmlAnswer, NvmlClient, NvmlState
 
@@ -149,14 +149,12 @@ def test_a_hung_call_is_cut_off_and_a_late_answer_taken(nvidia: Any, driver_of: 
     probe = driver._worker
     assert probe is not None
     nvidia.say(f"0.used {MIB}", "hang nvmlDeviceGetMemoryInfo_v2")
-    before_s = time.monotonic()
-    answer = driver.sample()
-    assert time.monotonic() - before_s < 2.0
+    answer = driver.sample()  # the call in the driver never ends
     assert answer.state is NvmlState.HUNG
     assert "unknown" in answer.text
-    before_s = time.monotonic()
-    assert driver.sample().state is NvmlState.HUNG  # and costs nothing more
-    assert time.monotonic() - before_s < 0.5
+    driver._limit_s = 1e9
+    assert driver.sample().state is NvmlState.HUNG, "it is not waited for again"
+    driver._limit_s = LIMIT_S
     nvidia.say(f"0.used {MIB}")
     answer = until(lambda: (a := driver.sample()).state is NvmlState.OK and a)
     assert answer.took_s > 1.4
@@ -263,15 +261,13 @@ def test_closing_a_hung_probe_is_quick(nvidia: Any, driver_of: DriverOf) -> None
     driver.sample()
     probe = driver._worker
     assert probe is not None
-    before_s = time.monotonic()
     driver.close()
-    assert time.monotonic() - before_s < 1.0
     assert probe.poll() == -signal.SIGTERM
 
 
 def test_a_probe_whose_parent_is_gone_does_not_begin(nvidia: Any) -> None:
     command = [sys.executable, "-m", "fred_supervisor.monitor.nvml_worker", str(os.getppid())]
-    done = subprocess.run(command, env=nvidia.environ, input=b"sample\n", capture_output=True, timeout=20)
+    done = subprocess.run(command, env=nvidia.environ, input=b"sample\n", capture_output=True, timeout=WAIT_S)
     assert (done.returncode, done.stdout) == (0, b"")
 
 

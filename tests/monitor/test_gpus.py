@@ -12,6 +12,7 @@ from fred_supervisor.monitor.gpu_sampler import GpuSampler
 from fred_supervisor.monitor.nvml_client import NvmlAnswer, NvmlState
 from fred_supervisor.monitor.trainer_processes import TrainerProcesses
 from fred_supervisor.monitor.xid_log import KernelXidReader, XidLog
+from fred_supervisor.policy.message import Topic, say
 
 MIB = 1 << 20
 FAR = 3_999_999
@@ -127,7 +128,9 @@ def test_a_gpu_that_is_lost_from_the_beginning(look: Look) -> None:
 
 def test_a_silent_driver_leaves_names_and_no_numbers(look: Look) -> None:
     look("gpus 2", f"0.used {5 * MIB}")
-    gpu = look.gpus.documents(NvmlAnswer(state=NvmlState.HUNG, text="It hangs."), look.processes, 99.0)[0]
+    gpu = look.gpus.documents(
+        NvmlAnswer(state=NvmlState.HUNG, message=say(Topic.GPU_DRIVER, text="It hangs.")), look.processes, 99.0
+    )[0]
     assert (gpu["index"], gpu["name"]) == (0, "NVIDIA Fake")
     assert (gpu["used_mib"], gpu["processes"], gpu["trainer_mib"]) == (None, None, None)
     assert gpu["unknown"]["used_mib"] == "It hangs."

@@ -241,7 +241,7 @@ def test_the_day_is_summarised_once(tmp_path: Path) -> None:
     for mib, celsius in ((10, 50), (None, None), (30, 40)):
         seen = [gpu | {"trainer_mib": mib, "temperature_c": celsius}]
         day.add(gpus=seen, host={"memory_available_mib": mib}, answered=mib is not None, span_s=10.0)
-    line = day.summary(date(2026, 11, 22), "now", None)
+    line: Any = day.summary(date(2026, 11, 22), "now", None)
     assert line is not None
     assert line["gpus"][0] | {"trainer_most_mib": 30, "hottest_c": 50, "throttled_s": 30} == line["gpus"][0]
     assert (line["blind_s"], line["watched_s"], line["memory_least_mib"], line["disk_least_mib"]) == (10, 30, 10, None)

@@ -1,6 +1,7 @@
 """Scripted histories: observations in, states and actions out."""
 
 from dataclasses import replace
+from typing import Any
 
 from tests.policy.test_cause import beat
 
@@ -31,7 +32,7 @@ class History:
         self.state, actions = launch(with_settings, RunHistory())
         self.actions += actions
 
-    def see(self, *, after_s: float = 1.0, **seen: object) -> "History":
+    def see(self, *, after_s: float = 1.0, **seen: Any) -> "History":
         self.now_s += after_s
         self.state, actions = decide(self.settings, self.state, Observation(now_s=self.now_s, **seen))
         self.actions += actions
@@ -44,12 +45,12 @@ class History:
         if isinstance(self.state, Starting):
             self.see(launched=True)
 
-    def train(self, epoch: int, step: int, **changes: object) -> "History":
+    def train(self, epoch: int, step: int, **changes: Any) -> "History":
         self.begin()
         one = beat(epoch=epoch, step=step, seq=int(self.now_s * 100), samples=epoch * 1000 + step, **changes)
         return self.see(looks=(HeartbeatReading(stamp=str(self.now_s), beat=one),))
 
-    def end(self, **evidence: object) -> "History":
+    def end(self, **evidence: Any) -> "History":
         self.begin()
         last = self.state.watch.main.beat if isinstance(self.state, Running | Stopping) else None
         return self.see(ended=Evidence(**{"beat": last, "attempt": self.state.history.attempt, **evidence}))
@@ -63,7 +64,7 @@ class History:
         return sum(isinstance(a, Spawn) for a in self.actions)
 
 
-def oom(**changes: object) -> dict[str, object]:
+def oom(**changes: Any) -> dict[str, Any]:
     return {"exit_code": 1, "error": ErrorRecord(kind=ErrorKind.CUDA_OOM, message="oom", **changes)}
 
 

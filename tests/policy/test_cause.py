@@ -1,6 +1,7 @@
 """Each end is told from the others, and in words."""
 
 import signal
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from fred_supervisor.policy.cause import Cause, EndedBy, Evidence, IncidentKind,
 from fred_supervisor.words.sentences import sentence
 
 
-def beat(**changes: object) -> Beat:
+def beat(**changes: Any) -> Beat:
     given = {
         "seq": 9, "pid": 7, "section": Section.TRAIN, "phase": "unfreeze", "epoch": 3, "epochs": 9, "step": 4,
         "steps": 10, "samples": 200, "loss": 1.0, "done": False,
@@ -18,7 +19,7 @@ def beat(**changes: object) -> Beat:
     return Beat(**{**given, **changes})
 
 
-def error(kind: ErrorKind, message: str = "RuntimeError: boom", **changes: object) -> ErrorRecord:
+def error(kind: ErrorKind, message: str = "RuntimeError: boom", **changes: Any) -> ErrorRecord:
     return ErrorRecord(kind=kind, message=message, **changes)
 
 
@@ -74,7 +75,7 @@ def test_the_cause(seen: Evidence, cause: Cause, kind: IncidentKind, words: str)
 
 
 def test_the_place_is_part_of_what_is_the_same():
-    def same(**changes: object) -> str:
+    def same(**changes: Any) -> str:
         return diagnose(Evidence(exit_code=1, error=error(ErrorKind.EXCEPTION), beat=beat(**changes))).signature
 
     assert same() == same()

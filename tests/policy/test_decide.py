@@ -31,7 +31,7 @@ from fred_supervisor.policy.state import (
     Survivor,
     advance,
 )
-from fred_supervisor.policy.watch import Learned, stop_grace_s
+from fred_supervisor.policy.watch import Learned, slowest, stop_grace_s
 from fred_supervisor.words.sentences import sentence
 
 
@@ -62,14 +62,6 @@ def test_giving_up_counts_in_words(most: int, words: str):
     for _ in range(most + 1):
         history.end(exit_code=3)
     assert words in history.told[-1]
-
-
-def test_saved_without_progress_is_like_a_crash():
-    history = History(replace(NO_PAUSE, max_restarts=2)).train(1, 1)
-    for _ in range(3):
-        history.end(exit_code=75)
-    assert isinstance(history.state, Ended)
-    assert history.state.outcome is RunOutcome.FAILED
 
 
 def test_the_batch_is_halved_down_to_1_and_the_effective_batch_stays():
@@ -103,6 +95,7 @@ def test_an_out_of_memory_in_evaluation_halves_that_batch_and_then_does_without(
     history = History()
     history.train(5, 9, section=Section.EVAL).end(**oom(section="eval"))
     assert history.state.history.overrides.eval_batch == 4
+    assert not history.state.history.overrides.no_eval_map
     history.end(**oom(section="eval", phase="unfreeze"))
     assert history.state.history.overrides.no_eval_map
     assert history.state.history.overrides.unfreeze_batch is None
@@ -157,9 +150,9 @@ def test_sigkill_never_halves_and_only_the_budget_counts():
 
 def test_the_second_failure_in_one_evaluation_leaves_it_out():
     history = History()
-    for _ in range(2):
+    for off in (False, True):
         history.train(5, 10, section=Section.EVAL).end(exit_code=1, last_line="AssertionError: nonsense")
-    assert history.state.history.overrides.no_eval_map
+        assert history.state.history.overrides.no_eval_map is off
 
 
 @pytest.mark.parametrize("tries", [1, 2, 3, 4])
@@ -204,8 +197,8 @@ def test_new_progress_refills_everything_that_is_counted():
         history.train(2, 1).end(signal=9).see(after_s=400.0)
     assert history.state.history.spent == 3
     history.train(2, 2)
-    history = history.state.history
-    assert (history.spent, history.backoffs, history.tried, dict(history.failures)) == (0, 0, (), {})
+    after = history.state.history
+    assert (after.spent, after.backoffs, after.tried, dict(after.failures)) == (0, 0, (), {})
 
 
 def test_training_again_what_was_trained_before_is_not_progress():
@@ -258,24 +251,6 @@ def test_what_moves_again_is_no_longer_stalled():
     history = History().train(1, 1).see(after_s=1200.0).train(1, 2)
     assert isinstance(history.state, Running)
     assert history.state.watch.stalled_s is None
-
-
-def test_repeated_hangs_stretch_the_limit_then_fail():
-    history = History(replace(NO_PAUSE, same_failure=99))
-    for _ in range(2):
-        history.train(1, 5).end(signal=9)
-        history.train(1, 5)
-        history.state = Stopping(
-            history=history.state.history, watch=history.state.watch, by=EndedBy.HANG, rung=Rung.KILL, until_s=9e9
-        )
-        history.end(signal=9)
-    assert history.state.history.learned.factors == {"train": 2.0}
-    history.train(1, 5)
-    history.state = Stopping(
-        history=history.state.history, watch=history.state.watch, by=EndedBy.HANG, rung=Rung.KILL, until_s=9e9
-    )
-    history.end(signal=9)
-    assert isinstance(history.state, Ended)
 
 
 def test_a_trainer_that_never_beats_is_never_judged():
@@ -418,3 +393,20 @@ def test_a_run_that_trains_a_fifth_of_its_time_goes_on():
 )
 def test_the_grace_of_a_stop_is_learned_from_the_saves(given: Settings, save_s: float, expected_s: float):
     assert stop_grace_s(given, Learned(gaps_s={"checkpoint": save_s})) == expected_s
+
+
+def test_hangs_of_one_section_without_progress_stretch_the_limit_then_end_the_run():
+    """The first is relaunched as it was, the second with twice the limit; a third is the same failure again."""
+    seen: list[float] = []
+    settings = replace(NO_PAUSE, train_limit_s=10.0, same_failure=99)
+    history = History(settings).train(1, 5)
+    while not isinstance(history.state, Ended):
+        found = slowest(settings, history.state.history.learned, history.train(1, 5).state.watch)
+        seen.append(found.limit_s)
+        history.now_s = found.deadline_s
+        history.see(after_s=0.0, busy=False).see(after_s=0.1, busy=False)
+        assert isinstance(history.state, Stopping)
+        assert history.state.by is EndedBy.HANG
+        history.end(signal=9)
+    assert seen == [10.0, 10.0, 20.0]
+    assert history.state.history.restarts.hang == 2

@@ -1,6 +1,7 @@
 """Limits and what a run learns of its own pace, number by number."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from tests.policy.test_cause import beat
@@ -25,7 +26,7 @@ FOREIGN = Settings(foreign=True, expects_beats=False)
 CYCLE = ("eval", "checkpoint", "train")
 
 
-def reading(n: int, **changes: object) -> HeartbeatReading:
+def reading(n: int, **changes: Any) -> HeartbeatReading:
     rank = changes.pop("rank", 0)
     return HeartbeatReading(rank=rank, stamp=str(n), beat=beat(seq=n, step=n, **changes))
 
@@ -171,6 +172,12 @@ def test_when_it_first_beat_and_when_it_last_moved():
     assert (watch.main.first_s, watch.main.changed_s) == (9.5, 19.75)
 
 
+def test_when_it_first_touched_its_file():
+    watch, learned = look(begin(0.0), Learned(), (HeartbeatReading(stamp="1"),), 10.0)
+    watch, _ = look(watch, learned, (HeartbeatReading(stamp="2"),), 20.0)
+    assert (watch.main.first_s, watch.main.changed_s, watch.main.stamp) == (10.0, 20.0, "2")
+
+
 def test_a_record_without_progress_is_taken_and_moves_nothing():
     watch, learned = look(begin(0.0), Learned(), (reading(1),), 10.0)
     again = HeartbeatReading(stamp="2", beat=beat(seq=2, step=1, loss=9.0), stopped=True)
@@ -204,6 +211,8 @@ def test_a_dead_rank_is_heard_out_and_not_judged():
     watch, learned = look(watch, learned, (replace(reading(2), gone=True),), 9.0)
     assert (watch.main.blind, watch.main.changed_s, watch.main.beat) == (True, 9.0, reading(2).beat)
     assert learned.gaps_s == {}
+    watch, _ = look(watch, learned, (replace(reading(2), gone=True),), 20.0)
+    assert (watch.main.blind, watch.main.changed_s) == (True, 20.0), "however silent it is"
 
 
 def test_ranks_come_one_by_one():

@@ -1,6 +1,7 @@
 """New progress: what counts as it, what it refills, and what it says of an attempt's time."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from tests.policy.scripted import NO_PAUSE, OURS, History
@@ -15,7 +16,7 @@ from fred_supervisor.policy.watch import HeartbeatReading
 FOREIGN = replace(NO_PAUSE, foreign=True, expects_beats=False)
 
 
-def touch(history: History, *, after_s: float = 1.0, **seen: object) -> History:
+def touch(history: History, *, after_s: float = 1.0, **seen: Any) -> History:
     """A beat of a trainer that only changes the file."""
     history.begin()
     stamp = str(history.now_s)
@@ -25,7 +26,7 @@ def touch(history: History, *, after_s: float = 1.0, **seen: object) -> History:
 # -- how far ------------------------------------------------------------------------------------------------------------
 
 
-def at(**changes: object) -> Beat:
+def at(**changes: Any) -> Beat:
     nothing = {"epoch": None, "epochs": None, "step": None, "steps": None, "samples": None}
     return beat(**{**nothing, **changes})
 

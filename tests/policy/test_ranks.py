@@ -8,7 +8,7 @@ from fred_supervisor.policy.decide import decide
 from fred_supervisor.policy.observation import Observation
 from fred_supervisor.policy.ranks import laggard
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.state import RunHistory, Running, Stopping
+from fred_supervisor.policy.state import RunHistory, Running, State, Stopping
 from fred_supervisor.policy.watch import HeartbeatReading, Learned, begin, look
 from fred_supervisor.words.sentences import sentence
 
@@ -62,7 +62,7 @@ def test_a_rank_that_has_died_is_not_silent():
 
 def test_a_silent_rank_is_ended_while_the_others_go_on():
     settings = Settings(train_limit_s=10.0)
-    state = Running(history=RunHistory(attempt=1), watch=watched([beat(1, 8), beat(1, 8)]), since_s=0.0)
+    state: State = Running(history=RunHistory(attempt=1), watch=watched([beat(1, 8), beat(1, 8)]), since_s=0.0)
     said, dumps = [], 0
     for second in range(2, 40):
         seen = Observation(now_s=float(second), looks=looks(beat(second, 8 * second), beat(1, 8)), busy=True)
@@ -81,7 +81,7 @@ def test_who_waits_for_one_that_saves_does_not_hang():
     """Rank 1 waits in `train` for rank 0, which writes a checkpoint and has an hour for it."""
     settings = Settings(hang_timeout_s={"train": 10.0})
     watch = watched([beat(1, 8), beat(1, 8)], [beat(1, 8, Section.CHECKPOINT), beat(1, 16)])
-    state = Running(history=RunHistory(attempt=1), watch=watch, since_s=0.0)
+    state: State = Running(history=RunHistory(attempt=1), watch=watch, since_s=0.0)
     # Then rank 0 trains again: until it has come as far as rank 1, that one still waits.
     for now_s, section in ((100.0, Section.CHECKPOINT), (100.5, Section.TRAIN)):
         seen = Observation(now_s=now_s, looks=looks(beat(1, 8, section), beat(1, 16)), busy=True)

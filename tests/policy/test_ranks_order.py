@@ -1,5 +1,7 @@
 """Who is to blame among ranks: who may still wait, who is stopped, who has got least far, who fell silent first."""
 
+from typing import Any
+
 import pytest
 from tests.policy.test_cause import beat
 
@@ -15,11 +17,11 @@ from fred_supervisor.policy.watch import Learned, RankWatch, Slowest, Watch, slo
 EXACT = Settings(hang_timeout_s={"train": 10.0, "checkpoint": 100.0})
 
 
-def at(epoch: int | None, step: int | None = None, samples: int | None = None, **more: object) -> Beat:
+def at(epoch: int | None, step: int | None = None, samples: int | None = None, **more: Any) -> Beat:
     return beat(epoch=epoch, step=step, samples=samples, **more)
 
 
-def rank(record: Beat | None, *, changed_s: float = 0.0, **more: object) -> RankWatch:
+def rank(record: Beat | None, *, changed_s: float = 0.0, **more: Any) -> RankWatch:
     return RankWatch(stamp="x", beat=record, changed_s=changed_s, **more)
 
 

@@ -52,7 +52,7 @@ IN_EVAL = Evidence(exit_code=1, error=error(ErrorKind.EXCEPTION), beat=beat(sect
 IMPORT = Evidence(exit_code=1, last_line="ImportError: x")
 NAN = failed(ErrorKind.NAN_LOSS)
 BAD_FILE = failed(ErrorKind.CHECKPOINT, resumed_from="/a.pth")
-TWICE = {"eval_failures": {"3": 2}}
+TWICE: dict[str, Any] = {"eval_failures": {"3": 2}}
 
 TABLE = [
     (case(Evidence(exit_code=75), progressed=True), "state saved"),

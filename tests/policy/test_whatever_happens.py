@@ -1,5 +1,7 @@
 """What must hold for every history."""
 
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.policy.messages import said
@@ -93,7 +95,7 @@ def has_trainer(state: State) -> bool:
     return isinstance(state, Starting | Running | Stopping) or (isinstance(state, Holding) and bool(state.unkillable))
 
 
-def possible(state: State, seen: dict[str, object]) -> dict[str, object]:
+def possible(state: State, seen: dict[str, Any]) -> dict[str, Any]:
     """What can be seen in a state: nothing of a trainer that is not there, and no failure of a spawn without one."""
     impossible = set() if has_trainer(state) else {"ended", "launched", "looks", "survivors"}
     if not isinstance(state, Starting):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.helpers.fred import TRAINERS
+from tests.helpers.fred import PATIENCE_S, TRAINERS
 
 ENDLESS = [sys.executable, str(TRAINERS / "endless.py")]
 UNSHARE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
@@ -44,7 +44,7 @@ def first(process: subprocess.Popen[str]) -> int:
 def inside(fred, process: subprocess.Popen[str], *words: str) -> subprocess.CompletedProcess[str]:
     """A command in the container, as `docker exec` gives it."""
     enter = ["nsenter", "-t", str(first(process)), "-p", "-m", f"--wd={fred.home}"]
-    return subprocess.run([*enter, *words], env=fred.environ, capture_output=True, text=True, timeout=60)
+    return subprocess.run([*enter, *words], env=fred.environ, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 def status(fred, process: subprocess.Popen[str]) -> dict:
@@ -74,7 +74,7 @@ def test_pid_1_reaps_answers_and_ends_in_order(fred, until, contained):
     until(lambda: inside(fred, process, "pgrep", "sleep").stdout == "" and zombies() == "", 60)
     assert status(fred, process)["trainer"]["pid"] == seen["trainer"]["pid"]
     os.kill(first(process), signal.SIGTERM)
-    assert process.wait(60) == 0
+    assert process.wait(PATIENCE_S) == 0
     assert list(fred.run_dir.glob("unfreeze_epoch_*.pth")), "it saved before it left"
     assert fred.journal()[-1]["event"] == "stopped"
 
@@ -82,12 +82,12 @@ def test_pid_1_reaps_answers_and_ends_in_order(fred, until, contained):
 def test_the_exit_code_of_pid_1_is_the_runs(contained):
     for program, code in (("/no/such/program", 78), ("false", 93), ("true", 0)):
         process = contained(program)
-        assert process.wait(60) == code, process.stderr.read()
+        assert process.wait(PATIENCE_S) == code, process.stderr.read()
 
 
 def test_stop_from_inside(fred, until, contained):
     process = contained(*ENDLESS)
     until(lambda: trains(fred, process), 60)
     inside(fred, process, sys.executable, "-m", "fred_supervisor.cli.main", "stop", "t")  # ends with the container
-    assert process.wait(60) == 0
+    assert process.wait(PATIENCE_S) == 0
     assert fred.journal()[-1]["event"] == "stopped"

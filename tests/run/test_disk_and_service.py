@@ -1,5 +1,6 @@
 """A disk that is full, and a service manager that listens."""
 
+import json
 import os
 import socket
 import subprocess
@@ -26,7 +27,14 @@ def test_a_full_disk_is_waited_for(fred, until, small_disk: Path):
     assert supervisor.returncode == 0, "a full disk ends nothing"
     (small_disk / "run/fill").unlink()
     until(lambda: fred("status", "--run-dir", run_dir).stdout.startswith("t: completed"))
-    assert fred("status", "--run-dir", run_dir, "--json").stdout.count("unverified") == 1
+    status = json.loads(fred("status", "--run-dir", run_dir, "--json").stdout)
+    assert status["detail"].count("unverified") == 1
+    assert status["restarts"]["total"] == 0, "nobody's fault, so no budget is spent"
+    (incident,) = json.loads(fred("incidents", "--run-dir", run_dir, "--json").stdout)
+    assert incident["kind"] == "disk"
+    events = [json.loads(line) for line in (small_disk / "run/supervisor/journal.jsonl").read_text().splitlines()]
+    told = [event["event"] for event in events if event["event"] in ("launched", "incident", "cleared", "completed")]
+    assert told == ["launched", "incident", "cleared", "launched", "completed"], "held until there was room"
 
 
 COMPLAINER = """

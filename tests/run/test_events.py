@@ -16,7 +16,7 @@ from fred_supervisor.policy.observation import SpawnFailure
 from fred_supervisor.policy.requests import Request
 from fred_supervisor.run.events import Events, Happened, Source
 
-LONG_S = 30.0
+LONG_S = 120.0
 """A wait that is to be woken; the test fails by it, and never passes by it."""
 QUIET = Happened()
 

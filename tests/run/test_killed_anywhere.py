@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.helpers.fred import Fred
 from tests.helpers.nvidia import NATIVE
 
 from fred_supervisor.contract.files import read_json
@@ -37,19 +38,24 @@ def kill_at(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Case:
     """One run that is killed somewhere, and taken up again."""
 
-    fred: object
+    fred: Fred
     library: Path
+    hangs: tuple[str, str]
 
     def first(self, who: str, at: int) -> int:
         """The run up to the kill; how many calls there were."""
         count, once = self.fred.home / "count", self.fred.home / "once"
         count.unlink(missing_ok=True)
         once.unlink(missing_ok=True)
-        preload = {"LD_PRELOAD": str(self.library), "FRED_KILL_COUNT": str(count), "FRED_KILL_ONCE": str(once)}
+        preload = {
+            "LD_PRELOAD": f"{self.library} {self.fred.environ['LD_PRELOAD']}",
+            "FRED_KILL_COUNT": str(count),
+            "FRED_KILL_ONCE": str(once),
+        }
         preload |= {"FRED_KILL_WHO": who, "FRED_KILL_AT": str(at)}
         before, self.fred.environ = self.fred.environ, {**self.fred.environ, **preload}
         try:
-            self.fred.run(EPOCHS, STEPS, MISDEEDS, "--hang-timeout", "1")
+            self.fred.run(EPOCHS, STEPS, MISDEEDS, *self.hangs)
         finally:
             self.fred.environ = before
         return int(count.read_text()) if count.exists() else 0
@@ -57,7 +63,7 @@ class Case:
     def again(self) -> None:
         """The next start, as systemd or a person does it; then everything must be in order."""
         # A trainer of the first supervisor may be at work, hang or be done.
-        done = self.fred.run(EPOCHS, STEPS, MISDEEDS, "--hang-timeout", "1")
+        done = self.fred.run(EPOCHS, STEPS, MISDEEDS, *self.hangs)
         assert done.returncode == 0, done.stderr
         status = self.fred.status()
         assert status["state"] == "completed", status
@@ -76,8 +82,8 @@ def spread(calls: int, points: int, seed: int) -> list[int]:
 
 
 @pytest.mark.parametrize(("who", "points"), [(SUPERVISOR, 5), (KEEPER, 3)], ids=["supervisor", "keeper"])
-def test_killed_at_some_points(fred, kill_at: Path, who: str, points: int):
-    case = Case(fred, kill_at)
+def test_killed_at_some_points(fred, kill_at: Path, hangs, who: str, points: int):
+    case = Case(fred, kill_at, hangs)
     calls = case.first(who, 0)
     assert calls > 10, "it was not counted"
     for at in spread(calls, points, seed=1):
@@ -86,9 +92,9 @@ def test_killed_at_some_points(fred, kill_at: Path, who: str, points: int):
         case.again()
 
 
-def test_both_killed(fred, kill_at: Path):
+def test_both_killed(fred, kill_at: Path, hangs):
     """The trainer has neither keeper nor supervisor, and trains on: the next start adopts it."""
-    case = Case(fred, kill_at)
+    case = Case(fred, kill_at, hangs)
     calls = case.first(SUPERVISOR, 0)
     for at in spread(calls, 2, seed=2):
         shutil.rmtree(fred.run_dir)
@@ -104,8 +110,8 @@ def test_both_killed(fred, kill_at: Path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("who", [SUPERVISOR, KEEPER], ids=["supervisor", "keeper"])
-def test_killed_at_every_point(fred, kill_at: Path, who: str):
-    case = Case(fred, kill_at)
+def test_killed_at_every_point(fred, kill_at: Path, hangs, who: str):
+    case = Case(fred, kill_at, hangs)
     calls = case.first(who, 0)
     for at in range(1, calls + 1):
         shutil.rmtree(fred.run_dir, ignore_errors=True)

@@ -56,11 +56,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from tests.helpers.fred import PATIENCE_S, TRAINERS
 from tests.helpers.sidecar import change_sidecar
 
-from fred_supervisor.contract.checkpoint import list_checkpoints, read_sidecar
+from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
+from fred_supervisor.contract.checkpoint import read_sidecar
 
-LIMITS = "import os, sys, signal, time, subprocess\nfrom fred_supervisor.contract import Heartbeat\n"
+LIMITS = f"import os, sys, signal, time, subprocess\nsys.path.append({str(TRAINERS)!r})\nfrom fred_supervisor.contract import Heartbeat\n"
 
 
 def start(fred, script: str, *flags: str) -> list[str]:
@@ -86,7 +88,7 @@ if attempt == 1:
     newest = list_checkpoints(fred.run_dir)[0].path
     (fred.run_dir / "supervisor/state.json").unlink()
     script = script.replace("attempt == 1", "attempt == 2")
-    assert fred(*start(fred, script, "--foreground"), timeout=60).returncode == 0
+    assert fred(*start(fred, script, "--foreground"), timeout=PATIENCE_S).returncode == 0
     assert fred.launch(3)["resume"] == str(newest)
     (incident,) = fred.incidents()
     assert (incident["kind"], incident["section"]) == ("crash", "checkpoint")
@@ -158,17 +160,18 @@ if attempt == 1:
     assert "Held" in incident["action"]
 
 
-def test_a_save_left_open_is_closed(fred):
+def test_a_save_left_open_is_closed(fred, hangs):
     """Its section died with the attempt: the next one is not judged by it."""
     script = """
+from misbehaving import be_slow
 hb = Heartbeat()
 hb.beat(epoch=1, step=attempt)
 if attempt == 1:
     with hb.section("checkpoint"):
         os.kill(os.getpid(), signal.SIGKILL)
-time.sleep(2.5)
+be_slow(30)
 """
-    assert fred(*start(fred, script, "--foreground", "--hang-timeout", "checkpoint=1")).returncode == 0
+    assert fred(*start(fred, script, "--foreground", "--hang-timeout", "checkpoint=10")).returncode == 0
     assert [i["kind"] for i in fred.incidents()] == ["crash"]
 
 
@@ -224,7 +227,7 @@ def test_an_ignored_child_signal_hides_no_exit(fred):
         env=fred.environ,
         capture_output=True,
         preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN),
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 93
     assert fred.incidents()[0]["exit_code"] == 5

@@ -3,12 +3,13 @@
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fred_supervisor.contract.heartbeat import Beat, Section
 from fred_supervisor.linux import proc
-from fred_supervisor.policy.cause import EndedBy
+from fred_supervisor.policy.cause import Cause, EndedBy
 from fred_supervisor.policy.message import Topic, say
 from fred_supervisor.policy.pace import Pace
 from fred_supervisor.policy.settings import Settings
@@ -61,7 +62,7 @@ def stopping(by: EndedBy, until_s: float) -> Stopping:
         (Starting(history=BOOK), False),
         (RUNNING, True),
         (Paused(history=BOOK), True),
-        (Holding(history=BOOK, cause="disk full", condition="", since_s=0.0, probe_s=0.0), True),
+        (Holding(history=BOOK, cause=Cause.DISK, condition=say(Topic.STOPPED), since_s=0.0, probe_s=0.0), True),
         (Ended(history=BOOK, outcome=RunOutcome.COMPLETED, message=say(Topic.STOPPED)), True),
         (Ended(history=BOOK, outcome=RunOutcome.FAILED, message=say(Topic.STOPPED)), False),
     ],
@@ -101,14 +102,21 @@ def test_the_status_is_told_once(heard):
 
 
 def test_progress_in_one_line():
-    known = {"seq": 1, "pid": 2, "samples": 8, "done": False}
-    place = {"phase": "unfreeze", "epoch": 61, "epochs": 300, "step": 120, "steps": 930, "loss": 1.23456}
+    known: dict[str, Any] = {"seq": 1, "pid": 2, "samples": 8, "done": False}
+    place: dict[str, Any] = {
+        "phase": "unfreeze",
+        "epoch": 61,
+        "epochs": 300,
+        "step": 120,
+        "steps": 930,
+        "loss": 1.23456,
+    }
     pace = Pace(images_per_s=41.2, _eta_s=18600.0)
     beat = Beat(**known, **place, section=Section.TRAIN)
     assert how_it_goes(beat, pace) == (
         "unfreeze phase, epoch 61 of 300, step 120 of 930, loss 1.235, 41.2 images/s, 5:10:00 left"
     )
-    nothing = dict.fromkeys(place) | {"epoch": 3}
+    nothing: dict[str, Any] = dict.fromkeys(place) | {"epoch": 3}
     assert how_it_goes(Beat(**known, **nothing, section=Section.CHECKPOINT), Pace()) == "epoch 3, saving"
 
 
@@ -132,7 +140,7 @@ def test_protection_from_the_out_of_memory_killer_is_shed(tmp_path: Path, monkey
     score = tmp_path / "self/oom_score_adj"
     score.write_text(before)
     monkeypatch.setattr(proc, "_PROC", str(tmp_path))
-    proc.shed_protection()
+    proc.drop_oom_protection()
     assert score.read_text()[: len(after)] == after
 
 

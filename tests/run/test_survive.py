@@ -32,7 +32,7 @@ def test_the_run_of_another_version_is_adopted_with_what_it_learned(fred, until)
     waiting(fred, until, {"1": ["wait", 2, 5]}, "--max-restarts", "5")
     kill_supervisor(fred)
     state = fred.run_dir / "supervisor/state.json"
-    history = read_json(state)["history"]
+    history: dict[str, Any] = json.loads(state.read_text())["history"]
     del history["useful_s"], history["tried"]  # an older one did not have these, a newer one has others
     # `furthest`: what it trained since the last snapshot is no new progress.
     history |= {"spent": 2, "furthest": 99.0, "moods": ["good"]}
@@ -80,7 +80,7 @@ def test_a_stranger_with_a_reused_pid_is_neither_adopted_nor_signalled(fred, unt
     waiting(fred, until, {"1": ["wait", 2, 5]})
     kill_supervisor(fred)
     launch = fred.run_dir / "supervisor/attempts/0001/launch.json"
-    document = read_json(launch)
+    document: dict[str, Any] = json.loads(launch.read_text())
     for who in ("keeper", "trainer"):
         psutil.Process(document[who]["pid"]).send_signal(signal.SIGKILL)
         until(lambda who=who: not proc.alive(proc.identity_from(document[who])))

@@ -87,7 +87,7 @@ def unavailable() -> str | None:
             return f"{tool} is missing: install the packages systemd and util-linux"
     if "overlay" not in Path("/proc/filesystems").read_text():
         return "the kernel has no overlayfs"
-    probe = None if _cgroups() is None else _cgroups() / f"{_PREFIX}probe-{os.getpid()}"  # type: ignore[operator]
+    probe = None if _cgroups() is None else _cgroups() / f"{_PREFIX}probe-{os.getpid()}"
     if probe is None:
         return "there are no control groups of version 2"
     try:
@@ -242,7 +242,7 @@ class Box:
         self.run("kill", f"-{number:d}", str(pid))
 
     @staticmethod
-    def wait(condition: Callable[[], Any], timeout_s: float = 60, what: str = "it") -> Any:
+    def wait(condition: Callable[[], Any], timeout_s: float = 180, what: str = "it") -> Any:
         """The value of a condition once it is true."""
         end = time.monotonic() + timeout_s
         while not (value := condition()):
@@ -283,7 +283,7 @@ def _put(path: Path, text: str) -> None:
 
 
 def _remove_group(top: Path) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while top.exists():
         try:
             for folder, _, _ in os.walk(top, topdown=False):

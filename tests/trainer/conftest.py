@@ -5,13 +5,15 @@ import os
 import runpy
 import time
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 import torch
 
 from fred_supervisor.contract import environment
-from fred_supervisor.contract.checkpoint import CheckpointFile, list_checkpoints
+from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
+from fred_supervisor.contract.checkpoint import CheckpointFile
 from fred_supervisor.contract.error_file import ErrorRecord, read_error
 from fred_supervisor.contract.heartbeat import Beat, parse
 from fred_trainer.cli.parser import train_parser
@@ -61,7 +63,7 @@ FORKS.set_forkserver_preload(["fred_trainer.cli.train", "fred_trainer.cli.main"]
 class Attempt:
     """One process of the trainer, as a supervisor would start it."""
 
-    process: multiprocessing.Process
+    process: BaseProcess
     folder: Path
 
     def wait(self, limit_s: float = 180) -> int:

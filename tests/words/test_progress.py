@@ -1,5 +1,7 @@
 """Where training is: what is not known is left out."""
 
+from typing import Any
+
 import pytest
 
 from fred_supervisor.contract.heartbeat import Section
@@ -22,7 +24,7 @@ NOWHERE = {"phase": None, "epoch": None, "epochs": None, "step": None, "steps": 
         ({"step": 0, "steps": 930}, "step 0 of 930"),
     ],
 )
-def test_position(known: dict[str, object], words: str):
+def test_position(known: dict[str, Any], words: str):
     assert position(**{**NOWHERE, **known}) == words
 
 
@@ -47,7 +49,8 @@ def test_share(epoch: int, epochs: int, step: int | None, steps: int | None, don
 
 @pytest.mark.parametrize("section", [*Section, None, "warming"])
 def test_what_is_done_besides_training(section: str | None):
-    assert doing(section) == {Section.EVAL: "evaluating", Section.CHECKPOINT: "saving"}.get(section, "")
+    known: dict[str | None, str] = {Section.EVAL: "evaluating", Section.CHECKPOINT: "saving"}
+    assert doing(section) == known.get(section, "")
 
 
 def test_pace():

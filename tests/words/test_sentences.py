@@ -9,16 +9,18 @@ import pytest
 
 import fred_supervisor
 from fred_supervisor.contract.alarm import Alarm
+from fred_supervisor.linux.systemd_scope import ScopeOutcome
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
+from fred_supervisor.words.actions import goes_on_sentence, lost_sentence
 from fred_supervisor.words.events import alarm_sentence
-from fred_supervisor.words.sentences import SENTENCES, sentence
+from fred_supervisor.words.sentences import SENTENCES, sentence, stored_message
 
 SOURCE = Path(fred_supervisor.__file__).parent
 PLACE = say(Topic.PLACE, section="eval", phase="unfreeze", epoch=61, step=7)
 GPU = say(Topic.GPU_PLACE, index=1, mig=None)
 FACTS: dict[str, Any] = {
     "address": "--on-event", "error": "timeout", "events": ("failed", "disk"), "forecast": "Full in 3 h.", "run_dir": "/r", "status": 3,
-    "action": say(Topic.RELAUNCHED_AT_ONCE), "alarm": "disk-full", "amp": "fp16", "window": "daily 08:00-19:00 UTC", "until": "2026-11-22T19:00:00Z", "assumed": False, "attempt": 3,
+    "action": say(Topic.RELAUNCHED_AT_ONCE), "alarm": "disk-full", "action_number": 1, "outcome": "refused", "unit": "a.scope", "cleared": True, "pids": (7, 8), "reasons": ("power brake",), "slow_s": 1.7, "why": "the driver hangs.", "amp": "fp16", "window": "daily 08:00-19:00 UTC", "until": "2026-11-22T19:00:00Z", "assumed": False, "attempt": 3,
     "accumulate": 2, "after": 4, "before": 8, "cause": say(Topic.GOAL_REACHED), "checkpoint": "a.pth", "code": 1,
     "command": "sudo reboot", "condition": say(Topic.DATA_GONE, path="/data"), "detail": "ValueError: x", "epoch": 50, "ended": "9",
     "epochs": 300, "factor": 3.0, "file": "train.py", "flag": "workers", "free_mib": 900, "function": "step",
@@ -85,19 +87,25 @@ def test_said_so(message: Message, words: str):
     assert sentence(message) == words
 
 
-def _stored(value: Any) -> Any:
-    """A message as another program, or another language, finds it in a JSON file."""
-    if isinstance(value, dict):
-        return Message(Topic(value["topic"]), {key: _stored(fact) for key, fact in value.items() if key != "topic"})
-    return tuple(_stored(one) for one in value) if isinstance(value, list) else value
-
-
 @pytest.mark.parametrize("topic", Topic)
 def test_the_stored_facts_are_enough_for_the_sentence(topic: Topic):
     message = Message(topic, FACTS)
     document = json.loads(json.dumps(message.document()))
     assert document["topic"] == topic
-    assert sentence(_stored(document)) == sentence(message)
+    stored = stored_message(document)
+    assert stored is not None
+    assert sentence(stored) == sentence(message)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        None, [], "disk full", {}, {"topic": 7}, {"topic": []}, {"topic": "unheard of"}, {"topic": "health: slowed", "reasons": 5},
+        {"topic": "exit code", "code": 1, "detail": None, "place": {"topic": "place"}}, {"topic": "nvml: silent", "silent_s": "long"},
+    ],
+)  # fmt: skip
+def test_what_is_no_message_is_none(document: object):
+    assert stored_message(document) is None
 
 
 class _Asked(dict[str, Any]):
@@ -151,15 +159,39 @@ def test_only_events_of_the_closed_set_reach_the_journal():
                     assert not any(isinstance(one, ast.Constant) for one in given), f"{path}:{node.lineno}"
 
 
-def test_the_policy_speaks_no_language():
-    """Nobody below `words` writes a sentence: no string that ends as one, but in docstrings and our own log."""
-    for path in [*SOURCE.glob("policy/*.py"), *SOURCE.glob("run/*.py"), *SOURCE.glob("gpu/*.py")]:
+def test_only_words_speak_a_language():
+    """No room but `words` and `cli` writes a sentence: no string that ends as one, but in docstrings and our own log.
+
+    The metrics' help is for programs; the contract needs the standard library only, and has its own usage errors.
+    """
+    rooms = ("policy", "linux", "store", "attempt", "gpu", "monitor", "alerts", "run")
+    paths = [path for room in rooms for path in (SOURCE / room).rglob("*.py") if path.name != "prometheus.py"]
+    assert len(paths) > 60
+    for path in paths:
         tree = ast.parse(path.read_text())
         quiet = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in quiet:
                 says = node.value.rstrip().endswith(".") and len(node.value.split()) > 2
                 assert not says, f"{path}:{node.lineno}: {node.value}"
+
+
+@pytest.mark.parametrize("outcome", ScopeOutcome)
+def test_every_place_of_a_supervisor_has_its_words(outcome: ScopeOutcome):
+    words = sentence(say(Topic.SUPERVISOR_PLACE, outcome=outcome, unit="a.scope", detail="no"))
+    assert words.endswith(".")
+    assert ("a.scope" in words) == (outcome is ScopeOutcome.ENTERED)
+    assert ("(no)" in words) == (outcome in (ScopeOutcome.NO_ANSWER, ScopeOutcome.REFUSED))
+    advice = sentence(say(Topic.SUPERVISOR_LOGOUT, outcome=outcome))
+    assert ("install-service --user" in advice) == (outcome is ScopeOutcome.SESSION)
+
+
+def test_a_cost_in_words():
+    assert [lost_sentence(steps) for steps in (None, 0, 1, 12)] == [
+        "What was lost is not known.", "Nothing was lost.", "1 step lost.", "12 steps lost.",
+    ]  # fmt: skip
+    assert goes_on_sentence("/r/a.pth") == "It goes on from a.pth."
+    assert goes_on_sentence(None) == "It begins from the beginning."
 
 
 def test_some_events_are_alerts_too():

@@ -6,6 +6,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Final, Self
 
+from fred_supervisor.contract.decode import decode_or
 from fred_supervisor.contract.files import now_text, read_json, write_json
 from fred_supervisor.linux.child_process import ChildProcess
 from fred_supervisor.linux.text_io import complain
@@ -43,10 +44,7 @@ class AlertAddresses:
 
     @classmethod
     def load(cls, run: RunDir) -> Self:
-        found = read_json(run.alerts) or {}
-        return cls(
-            notify=tuple(found.get("notify") or ()), on_event=found.get("on_event"), ping=found.get("ping") or None
-        )
+        return decode_or(cls, read_json(run.alerts))
 
     def save(self, run: RunDir) -> None:
         """Raises OSError."""

@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 from typing import Final
 
-from fred_supervisor.contract.checkpoint import list_checkpoints, why_invalid
+from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
+from fred_supervisor.contract.checkpoint import why_invalid
 from fred_supervisor.contract.files import write_json
 from fred_supervisor.store.checkpoints import foreign_checkpoints, judged_before, stamp, why_not_whole
 

@@ -21,7 +21,7 @@ def main(folder: str, target: str) -> None:
     write_json(target, state(Path(folder)))
 
 
-def state(folder: Path) -> dict[str, Any]:
+def state(folder: Path) -> dict[str, object]:
     """Commit, and a digest of each file that differs from it; without git of each source file in the folder itself."""
     head = _git(folder, "rev-parse", "HEAD")
     if head is None:

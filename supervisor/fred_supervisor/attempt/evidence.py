@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fred_supervisor.attempt import torchrun
-from fred_supervisor.contract.checkpoint import list_checkpoints
+from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.contract.error_file import ErrorKind, ErrorRecord, classify_text, read_error
 from fred_supervisor.contract.files import TEMPORARY_SUFFIX
 from fred_supervisor.contract.heartbeat import Beat
@@ -92,7 +92,7 @@ def oom_killed(launch: LaunchRecord, before: int | None, pid: int | None = None)
     more = None if now is None or before is None else now > before
     if more is False or who is None or not kernel_log.counts_our_pids():
         return more  # of the whole machine: somebody else's kill meanwhile cannot be told from ours
-    lines = kernel_log.telling_lines(kernel_log.began_s(who))
+    lines = kernel_log.relevant_lines(kernel_log.began_s(who))
     return more if lines is None else kernel_log.names(lines, pid or who.pid)
 
 
@@ -101,7 +101,7 @@ def kernel_lines(launch: LaunchRecord) -> list[str] | None:
     who = launch.trainer
     if who is None or who.boot != proc.boot_id():
         return None
-    found = kernel_log.telling_lines(kernel_log.began_s(who))
+    found = kernel_log.relevant_lines(kernel_log.began_s(who))
     return None if found is None else [printable(line) for line in found]
 
 
@@ -172,5 +172,5 @@ def document(seen: Evidence, output: Path, *, end: int | None) -> dict[str, Any]
     }
 
 
-def heartbeat_document(beat: Beat) -> dict[str, Any]:
+def heartbeat_document(beat: Beat) -> dict[str, object]:
     return {key: getattr(beat, key) for key in ("pid", "section", "phase", "epoch", "step", "samples")}

@@ -16,7 +16,7 @@ from fred_supervisor.store.checkpoints import lost_steps
 from fred_supervisor.store.heartbeats import rank_beats
 from fred_supervisor.store.journal import Incident
 from fred_supervisor.store.layout import RunDir
-from fred_supervisor.store.monitor_ring import read_ring, ring_path
+from fred_supervisor.store.monitor_ring import RingRecord, read_ring, ring_path
 from fred_supervisor.store.monitor_sample import MonitorSample
 from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.words.sentences import sentence
@@ -84,7 +84,7 @@ def _ranks(path: Path) -> list[dict[str, Any]] | None:
     return [{"rank": rank, **evidence.heartbeat_document(beat)} for rank, beat in beats.items()]
 
 
-def _memory(sample: MonitorSample | None) -> dict[str, Any] | None:
+def _memory(sample: MonitorSample | None) -> dict[str, object] | None:
     """Of host and GPUs, as it was shortly before the end; None when nobody has looked."""
     if sample is None:
         return None
@@ -103,7 +103,7 @@ _MOST: Final = 120
 _GPU_KEYS: Final = ("used_mib", "trainer_mib", "temperature_c", "power_w", "utilization", "throttle")
 
 
-def minutes_before(run: RunDir) -> list[dict[str, Any]]:
+def minutes_before(run: RunDir) -> list[dict[str, object]]:
     """What GPUs and host were like in the last minutes that the monitor has seen, oldest first."""
     found = read_ring(ring_path(run.monitor), _SPAN_S)
     if not found:
@@ -115,7 +115,7 @@ def minutes_before(run: RunDir) -> list[dict[str, Any]]:
     return [_told(record) for record in [*early[::step], *late[-_MOST:]]]
 
 
-def _told(record: dict[str, Any]) -> dict[str, Any]:
+def _told(record: RingRecord) -> RingRecord:
     gpus = record.get("gpus") or {}
     return {
         "time": record["time"],

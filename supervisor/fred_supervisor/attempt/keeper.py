@@ -23,6 +23,10 @@ _SURVIVOR_S: Final = 5.0
 """After this long, processes that SIGKILL did not end are named."""
 
 
+LaunchFacts = dict[str, Any]
+"""What `launch.spawn` wants started: files, folder, group, and the content of `launch.json`."""
+
+
 def main(root: str) -> None:
     """`root` is the source root that we were loaded from; nothing is read from the environment."""
     del root
@@ -46,7 +50,7 @@ def main(root: str) -> None:
     _end_tree(facts["exit"], _exit_document(status, started), group)
 
 
-def _start(facts: dict[str, Any], group: str | None) -> tuple[int, str | None]:
+def _start(facts: LaunchFacts, group: str | None) -> tuple[int, str | None]:
     """Fork the trainer, note who it is, then let it go: no trainer ever runs that `launch.json` does not name."""
     go_read, go_write = os.pipe2(os.O_CLOEXEC)
     exec_read, exec_write = os.pipe2(os.O_CLOEXEC)
@@ -78,7 +82,7 @@ def _start(facts: dict[str, Any], group: str | None) -> tuple[int, str | None]:
     return pid, None
 
 
-def _become_trainer(facts: dict[str, Any], output: int, go: int, failed: int) -> Never:
+def _become_trainer(facts: LaunchFacts, output: int, go: int, failed: int) -> Never:
     try:
         if not os.read(go, 2):
             os._exit(1)
@@ -92,7 +96,7 @@ def _become_trainer(facts: dict[str, Any], output: int, go: int, failed: int) ->
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, set())
         os.closerange(READY_FD, READY_FD + 1)
-        proc.shed_protection()
+        proc.drop_oom_protection()
         command = facts["launch"]["command"]
         os.execvpe(command[0], command, os.environ)
     except OSError as error:
@@ -101,7 +105,7 @@ def _become_trainer(facts: dict[str, Any], output: int, go: int, failed: int) ->
         os._exit(127)
 
 
-def _answer(line: dict[str, Any]) -> None:
+def _answer(line: dict[str, object]) -> None:
     with contextlib.suppress(OSError):  # the supervisor died meanwhile: the next one reads launch.json
         os.write(READY_FD, json.dumps(line).encode() + b"\n")
 
@@ -137,9 +141,9 @@ def _reap(trainer: int | None) -> int | None:
     return found
 
 
-def _exit_document(status: int | None, started: float) -> dict[str, Any]:
+def _exit_document(status: int | None, started: float) -> dict[str, object]:
     usage = os.times()
-    document: dict[str, Any] = {
+    document: dict[str, object] = {
         "exit_code": None,
         "signal": None,
         "core": False,
@@ -155,7 +159,7 @@ def _exit_document(status: int | None, started: float) -> dict[str, Any]:
     return document
 
 
-def _end_tree(exit_file: str, document: dict[str, Any], group: str | None) -> None:
+def _end_tree(exit_file: str, document: dict[str, object], group: str | None) -> None:
     """SIGKILL what is left of the tree until nothing is; then say how the trainer ended."""
     deadline = time.monotonic() + _SURVIVOR_S
     pause_s = 0.0

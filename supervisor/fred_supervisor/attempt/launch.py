@@ -7,7 +7,6 @@ import socket
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import fred_supervisor
 from fred_supervisor.attempt.keeper import READY_FD
@@ -41,7 +40,7 @@ def spawn(
     """Prepare an attempt and start its keeper. `gpus`: UUIDs that were chosen for it. Raises OSError."""
     folder = prepare(spec, attempt)
     environ = trainer_environment(spec, attempt, overrides, resume) | visible(gpus)
-    facts: dict[str, Any] = {
+    facts: dict[str, object] = {
         "output": str(folder.output),
         "launch_file": str(folder.launch),
         "exit": str(folder.exit),

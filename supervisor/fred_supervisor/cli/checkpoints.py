@@ -10,7 +10,8 @@ from pathlib import Path
 from fred_supervisor.cli.common.command_error import CommandParser
 from fred_supervisor.cli.common.find_run import add_run, find_run
 from fred_supervisor.cli.common.view import aligned, span
-from fred_supervisor.contract.checkpoint import CheckpointFile, list_checkpoints, why_invalid
+from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
+from fred_supervisor.contract.checkpoint import CheckpointFile, why_invalid
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.store.checkpoints import foreign_checkpoints, why_not_whole
 from fred_supervisor.store.run_spec import RunSpec

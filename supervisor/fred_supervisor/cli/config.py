@@ -9,7 +9,7 @@ from typing import Any, Final
 from fred_supervisor.cli.common.command_error import CommandError
 from fred_supervisor.cli.common.find_run import find_run
 from fred_supervisor.cli.common.options import parser as start_parser
-from fred_supervisor.cli.common.settings_layers import keys, layered, policy_fields
+from fred_supervisor.cli.common.settings_layers import Options, keys, layered, policy_fields
 from fred_supervisor.cli.common.start_flags import BY_KEY as START_FLAGS
 from fred_supervisor.cli.common.view import aligned
 from fred_supervisor.cli.start.requested_run import addresses, requested_run
@@ -62,7 +62,7 @@ def _of_run(name: str, run_dir: str | None) -> RunSpec:
     return find_run(name, run_dir)
 
 
-def _document(given: dict[str, Any], *, recorded: RunSpec | None) -> dict[str, Any]:
+def _document(given: Options, *, recorded: RunSpec | None) -> dict[str, Any]:
     parser = start_parser()
     sections = keys()
     if recorded is not None:
@@ -87,7 +87,7 @@ def _document(given: dict[str, Any], *, recorded: RunSpec | None) -> dict[str, A
             return None if spec.gpu_memory_mib is None else f"{spec.gpu_memory_mib}MiB"
         return settings[key] if key in policy_fields() else getattr(spec, key, None)
 
-    def entry(key: str, found: Any) -> dict[str, Any]:
+    def entry(key: str, found: Any) -> dict[str, object]:
         default = BY_KEY[key].default if key in BY_KEY and not BY_KEY[key].own else None
         fallback = "default" if found == default or key not in spec.flags else "an earlier start"
         return {"value": found, "source": spec.sources.get(key, fallback)}

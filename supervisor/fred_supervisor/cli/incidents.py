@@ -10,10 +10,11 @@ from typing import Any, Final
 from fred_supervisor.cli.common.command_error import CommandError, CommandParser
 from fred_supervisor.cli.common.find_run import find_run
 from fred_supervisor.cli.common.terminal import PLAIN, TerminalStyle, columns
-from fred_supervisor.cli.common.view import age_s, local_time, lost_text, span
+from fred_supervisor.cli.common.view import age_s, local_time, span
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.linux.text_io import printable
 from fred_supervisor.store.journal import Incident, Incidents
+from fred_supervisor.words.actions import goes_on_sentence, lost_sentence
 
 _WIDEST: Final = 100
 _LABEL: Final = 10
@@ -80,7 +81,7 @@ def short(incident: Incident, *, ink: TerminalStyle = PLAIN, width: int | None =
     when = local_time(incident.at) + ("" if ago is None else f"  ({span(ago)} ago)")
     where = _where(incident)
     head = f"{incident.id:>3}  {ink('bold red', str(incident.kind))}  {when}{f'  {where}' if where else ''}"
-    body = f"{incident.cause} {incident.action} {lost_text(incident.lost_steps)}"
+    body = f"{incident.cause} {incident.action} {lost_sentence(incident.lost_steps)}"
     if (recovered := incident.recovered_after_s) is not None:
         body += f" Past that point again after {span(recovered)}."
     return [head, *_wrap(body, width, "     ")]
@@ -105,9 +106,7 @@ def whole(incident: Incident, *, name: str, ink: TerminalStyle = PLAIN, width: i
     entry("where", f"{_where(incident) or 'before the first beat'}{section}, attempt {incident.attempt}")
     entry("why", str(incident.cause))
     entry("done", str(incident.action))
-    checkpoint = incident.checkpoint
-    start = f"It goes on from {checkpoint.rpartition('/')[2]}." if checkpoint else "It begins from the beginning."
-    entry("lost", f"{lost_text(incident.lost_steps)} {start}")
+    entry("lost", f"{lost_sentence(incident.lost_steps)} {goes_on_sentence(incident.checkpoint)}")
     entry("ended by", ended_by(incident))
     for text in memory_lines(incident.evidence.get("memory")):
         entry("memory", text)
@@ -162,7 +161,7 @@ def memory_lines(memory: object) -> list[str]:
     return found
 
 
-def _mapping(value: object) -> dict[str, Any]:
+def _mapping(value: object) -> dict[str, object]:
     return value if isinstance(value, dict) else {}
 
 

@@ -1,6 +1,6 @@
 """The agreement between the supervisor and any trainer. Standard library only; knows nothing of policy.
 
-What a trainer's author needs is re-exported here, and imported when it is first asked for (not by the keeper)::
+The author of a trainer imports from here; a name is loaded on first use, so that the keeper does not load it::
 
     from fred_supervisor.contract import Heartbeat, find_latest_checkpoint
 """
@@ -8,7 +8,7 @@ What a trainer's author needs is re-exported here, and imported when it is first
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fred_supervisor.contract.checkpoint import find_latest_checkpoint
+    from fred_supervisor.contract.builtin.checkpoint_list import find_latest_checkpoint
     from fred_supervisor.contract.heartbeat import Heartbeat
 
 __all__ = ["Heartbeat", "find_latest_checkpoint"]
@@ -20,7 +20,7 @@ def __getattr__(name: str) -> object:
 
         return Heartbeat
     if name == "find_latest_checkpoint":
-        from fred_supervisor.contract.checkpoint import find_latest_checkpoint  # noqa: PLC0415 - see above
+        from fred_supervisor.contract.builtin.checkpoint_list import find_latest_checkpoint  # noqa: PLC0415 - see above
 
         return find_latest_checkpoint
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,6 @@
-"""What a trainer that trains on has to say: the word `alarm` of its heartbeat.
+"""What a trainer reports while it goes on: the word `alarm` of its heartbeat.
 
-It is there, not in a file of its own, because a full disk refuses files: the record is overwritten in place.
+It is in the heartbeat and not in a file of its own, because a full disk takes no new file; the record is overwritten.
 """
 
 import errno
@@ -9,7 +9,7 @@ from typing import Final
 
 
 class Alarm(StrEnum):
-    """Something that a person should see to, while training goes on."""
+    """Something that needs a person, while training goes on."""
 
     DISK_FULL = "disk-full"
     QUOTA = "quota"
@@ -20,7 +20,7 @@ class Alarm(StrEnum):
 
     @classmethod
     def of(cls, error: OSError) -> "Alarm":
-        """What a failed write means."""
+        """The alarm for a failed write."""
         return _BY_ERRNO.get(error.errno or 0, cls.DISK_ERROR)
 
 

@@ -1,11 +1,10 @@
-"""Checkpoints without torch: the sidecar, publishing one whole, and which is the newest valid one."""
+"""Checkpoints of any trainer, without torch: the sidecar, publishing a whole file, whether a file is whole."""
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from fred_supervisor.contract.decode import decode
 from fred_supervisor.contract.files import read_json, sync_folder, write_json
@@ -13,13 +12,10 @@ from fred_supervisor.contract.files import read_json, sync_folder, write_json
 FORMAT_VERSION: Final = 1
 """Of the checkpoints that this version writes; a checkpoint with a higher one is from the future."""
 
-PHASES: Final = ("freeze", "unfreeze")
-"""In the order of training."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointMeta:
-    """`<checkpoint>.json`: what one may know of a checkpoint without loading it. What is not known is None."""
+    """`<checkpoint>.json`: what is known of a checkpoint without loading it. What is not known is None."""
 
     size: int
     """Bytes."""
@@ -33,10 +29,10 @@ class CheckpointMeta:
     samples: int | None
     """Samples seen since the beginning of the run."""
     format_version: int = FORMAT_VERSION
-    fingerprint: dict[str, Any] = field(default_factory=dict)
+    fingerprint: dict[str, object] = field(default_factory=dict)
     """Of code, data index and configuration, by name."""
     session: int = 0
-    """Number of the trainer process in this run dir: what a later one wrote is newer, wherever it resumed from."""
+    """Number of the trainer process in this run dir; a later process's checkpoint is newer, wherever it resumed."""
     finite: bool | None = None
     """Whether every weight was finite when it was saved."""
     epoch_complete: bool = False
@@ -50,8 +46,8 @@ class CheckpointMeta:
     saved_at: str = ""
     """RFC 3339, UTC."""
     inode: int | None = None
-    """Of the file: tells it from the one that had this name before and may well be of the same size."""
-    replaces: dict[str, Any] | None = None
+    """Inode of the file: tells it from the file that had this name before, which may have the same size."""
+    replaces: dict[str, object] | None = None
     """The sidecar of the file that had this name before: valid until the rename has happened."""
 
 
@@ -90,7 +86,7 @@ def _meta_from(document: object) -> CheckpointMeta | None:
 
 
 def read_sidecar(checkpoint: Path) -> CheckpointMeta | None:
-    """What lies beside `checkpoint` and fits the file; None when there is nothing that makes sense."""
+    """The sidecar of `checkpoint` that fits the file; None when there is none, or it is garbled."""
     document = read_json(sidecar_path(checkpoint))
     sidecar = _meta_from(document)
     if sidecar is None:
@@ -109,11 +105,11 @@ def read_sidecar(checkpoint: Path) -> CheckpointMeta | None:
 def publish(
     written: Path, names: list[Path], describe: Callable[[int, str], CheckpointMeta], *, digest: str | None = None
 ) -> CheckpointMeta:
-    """Make a completely written file appear under `names` (one folder), each with its sidecar, durably.
+    """Makes a completely written file appear under `names` (in one folder), each with its sidecar, durably.
 
     `describe(size, digest)` gives the sidecar; `digest` is that of what was written, where the writer has taken it.
-    At every instant each name is absent, the old file or the new one, and the sidecar beside it fits. Further names
-    are hard links, or copies where there are none. Raises OSError.
+    At every instant each name is absent, the old file or the new one, and its sidecar fits. The names after the first
+    are hard links, or copies where the file system has none. Raises OSError.
     """
     fd = os.open(written, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -143,55 +139,6 @@ def _replace(written: Path, name: Path, sidecar: CheckpointMeta) -> None:
     document["replaces"] = None if before is None else {**asdict(before), "replaces": None}
     write_json(sidecar_path(name), document)
     os.replace(written, name)
-
-
-_NAMED_EPOCH: Final = re.compile(r"(freeze|unfreeze)_epoch_(\d+)_weights\.pth")
-_NAMED_LAST: Final = re.compile(r"(freeze|unfreeze)_last_epoch_weights\.pth")
-_NAMED_STEP: Final = re.compile(r"step_weights\.(\d+)\.pth")
-_FAR: Final = 1 << 40
-"""Later than any epoch: a `last_epoch` checkpoint without a sidecar."""
-
-
-def list_checkpoints(run_dir: Path) -> list[CheckpointFile]:
-    """Every checkpoint file of a run dir, newest first, unchecked. Links and files under construction are left out.
-
-    Newest = of the latest trainer process, then furthest in training (phase, epoch, samples). A file without a
-    sidecar is placed by its name, then by its mtime.
-    """
-    found = []
-    try:
-        entries = list(os.scandir(run_dir))
-    except OSError:
-        return []
-    for entry in entries:
-        if not entry.name.endswith(".pth") or entry.name.startswith(".") or not entry.is_file(follow_symlinks=False):
-            continue
-        path = Path(entry.path)
-        try:
-            mtime_ns = entry.stat().st_mtime_ns
-        except OSError:  # gone meanwhile
-            continue
-        sidecar = read_sidecar(path)
-        if sidecar is not None:
-            phase, epoch, samples, session = sidecar.phase, sidecar.epoch, sidecar.samples or 0, sidecar.session
-        else:
-            phase, epoch, samples = _place_by_name(entry.name)
-            session = 0
-        rank = PHASES.index(phase) if phase in PHASES else -1
-        order = (session, rank, -1 if epoch is None else epoch, samples, mtime_ns)
-        epoch = None if epoch == _FAR else epoch
-        found.append(CheckpointFile(path=path, sidecar=sidecar, phase=phase, epoch=epoch, order=order))
-    return sorted(found, key=lambda f: f.order, reverse=True)
-
-
-def _place_by_name(name: str) -> tuple[str | None, int | None, int]:
-    if named := _NAMED_EPOCH.fullmatch(name):
-        return named[1], int(named[2]), 0
-    if named := _NAMED_LAST.fullmatch(name):
-        return named[1], _FAR, 0
-    if named := _NAMED_STEP.fullmatch(name):
-        return None, None, int(named[1])
-    return None, None, 0
 
 
 def why_invalid(found: CheckpointFile, *, quick: bool = False) -> str | None:
@@ -234,17 +181,3 @@ def why_no_zip(path: Path, *, quick: bool = False, of_torch: bool = True) -> str
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
         return f"not a whole {'torch' if of_torch else 'zip'} file: {error}"
     return None if broken is None else f"damaged at {broken}"
-
-
-def find_latest_checkpoint(run_dir: str | os.PathLike[str], phase: str | None = None) -> Path | None:
-    """The newest valid checkpoint of a run dir, or of one of its phases ("freeze", "unfreeze"); None without one.
-
-    Valid means whole: size and digest as in its sidecar, a format version that is known, finite weights; without a
-    sidecar, a torch zip file whose every member passes its CRC. ValueError for another phase.
-    """
-    if phase is not None and phase not in PHASES:
-        raise ValueError(f"phase is freeze or unfreeze, not {phase!r}")
-    for found in list_checkpoints(Path(run_dir).absolute()):
-        if (phase is None or found.phase == phase) and why_invalid(found) is None:
-            return found.path
-    return None

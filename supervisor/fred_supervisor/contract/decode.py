@@ -60,7 +60,7 @@ def decode_or(kind: type[Record], document: object) -> Record:
 
 
 @cache
-def _fields(kind: Any) -> dict[str, Any]:
+def _fields(kind: Any) -> dict[str, object]:
     """Name → declared type of every field that `__init__` takes."""
     hints = typing.get_type_hints(kind)
     if dataclasses.is_dataclass(kind):
@@ -72,7 +72,7 @@ def _fit(declared: Any, value: object) -> Any:
     """`value` as the declared type, or _UNFIT."""
     origin = typing.get_origin(declared) or declared
     arguments = typing.get_args(declared)
-    if declared is Any:
+    if declared in (Any, object):
         return value
     if origin in (typing.Union, types.UnionType):
         fits = (found for one in arguments if not isinstance(found := _fit(one, value), _Unfit))

@@ -3,7 +3,7 @@
 from typing import Final
 
 RUN_ID: Final = "FRED_RUN_ID"
-"""Stable over all attempts of a run; strays are found by it."""
+"""The same in all attempts of a run; processes that outlive an attempt are found by it."""
 RUN_DIR: Final = "FRED_RUN_DIR"
 """Absolute path of the run dir."""
 ATTEMPT: Final = "FRED_ATTEMPT"
@@ -11,19 +11,19 @@ ATTEMPT: Final = "FRED_ATTEMPT"
 HEARTBEAT: Final = "FRED_HEARTBEAT"
 """Path of the heartbeat file; exists and is empty at launch."""
 ERROR_FILE: Final = "FRED_ERROR_FILE"
-"""Path where the client leaves the exception that ended it."""
+"""Path where the client writes the exception that ended it."""
 RESUME: Final = "FRED_RESUME"
 """Checkpoint to resume from, or empty."""
 UNFREEZE_BATCH_SIZE: Final = "FRED_UNFREEZE_BATCH_SIZE"
-"""Ordered batch size of the unfreeze phase; empty while nothing was changed or set."""
+"""Batch size of the unfreeze phase as the supervisor sets it; empty while nothing was changed or set."""
 ACCUMULATE: Final = "FRED_ACCUMULATE"
-"""Ordered micro-batches per optimiser step; empty while nothing was changed or set."""
+"""Micro-batches per optimiser step as the supervisor sets them; empty while nothing was changed or set."""
 
 OF_CONFIGURATION: Final = "FRED_SUPERVISE_"
-"""What the variables begin with that configure the supervisor; they may hold secrets, and no trainer is given them."""
+"""Prefix of the variables that configure the supervisor. They may hold secrets: no trainer gets them."""
 
 OF_SYSTEMD: Final = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
-"""Speaks to systemd, and is therefore never handed on to a trainer."""
+"""For talking to systemd: no trainer gets them."""
 
 
 def rank_path(path: str, rank: int) -> str:

@@ -1,4 +1,4 @@
-"""The error file: what ended a trainer, told by the trainer itself."""
+"""The error file: the trainer writes what ended it."""
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -58,16 +58,16 @@ _TEXTS: tuple[tuple[ErrorKind, tuple[str, ...]], ...] = (
         ),
     ),
 )
-"""Texts of torch's own errors, which come as a plain RuntimeError as often as under a class of their own."""
+"""Texts of torch's errors: many are a plain RuntimeError, without a class of their own."""
 
 
 def classify_text(text: str) -> ErrorKind | None:
-    """The kind that a message or the end of an output log tells, or None."""
+    """The kind that a message or the end of an output log shows; None when it shows none."""
     return next((kind for kind, texts in _TEXTS if any(t in text for t in texts)), None)
 
 
 def classify(error: BaseException) -> ErrorKind:
-    """The kind of an exception: its own `fred_kind` when it has one, else by class, else by what torch writes."""
+    """The kind of an exception: by its attribute `fred_kind`, else by its class, else by its text."""
     own = getattr(error, "fred_kind", None)
     if isinstance(own, str) and own in set(ErrorKind):
         return ErrorKind(own)

@@ -17,9 +17,9 @@ class CommandExit(IntEnum):
     NO_SUCH_RUN = 4
     """No run of that name or directory is known."""
     INTERNAL = 70
-    """A fault of our own (EX_SOFTWARE of sysexits.h): a service manager restarts us, and the trainer is adopted."""
+    """A defect of ours (EX_SOFTWARE of sysexits.h): a service manager restarts us, and we take over the trainer."""
     NO_PERMISSION = 77
-    """The run dir or a process is out of reach (EX_NOPERM of sysexits.h)."""
+    """No permission for the run dir or a process (EX_NOPERM of sysexits.h)."""
     BAD_INPUT = 78
     """Bad configuration, data or command (EX_CONFIG of sysexits.h)."""
     RUN_FAILED = 93
@@ -34,6 +34,6 @@ class TrainerExit(IntEnum):
     FAILURE = 1
     """Python's own exit code for an uncaught exception."""
     SAVED = 75
-    """State saved, run me again (EX_TEMPFAIL of sysexits.h)."""
+    """The state is saved; run the trainer again (EX_TEMPFAIL of sysexits.h)."""
     CONFIG = 78
     """A configuration error: never retried (EX_CONFIG of sysexits.h)."""

@@ -1,4 +1,4 @@
-"""Files that another process reads: written beside, then renamed; and the time as it is written in them."""
+"""Files that another process reads: written under another name, then renamed. And how times are written in them."""
 
 import contextlib
 import errno
@@ -6,13 +6,13 @@ import json
 import os
 import stat
 import time
-from typing import Any, Final
+from typing import Final
 
 AnyPath = str | os.PathLike[str]
-"""pathlib costs the keeper 3 ms and 1 MB, so it is not needed here."""
+"""This module does without pathlib, which costs the keeper 3 ms and 1 MB."""
 
 TEMPORARY_SUFFIX: Final = ".tmp"
-"""Files under construction are hidden and end so; they are never candidates for anything."""
+"""Unfinished files are hidden and end with this; nothing reads them."""
 
 
 def write_atomic(path: AnyPath, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
@@ -40,7 +40,7 @@ def write_atomic(path: AnyPath, data: bytes, *, mode: int = 0o600, durable: bool
 
 
 def remove_unfinished(folder: AnyPath) -> None:
-    """What `write_atomic` left in `folder` when its process was killed; that of a live process stays."""
+    """Removes what `write_atomic` left in `folder` when its process was killed; a live process's file stays."""
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):
             parts = name.split(".")
@@ -87,8 +87,8 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
-def read_json(path: AnyPath) -> dict[str, Any] | None:
-    """The JSON object in `path`; None when there is none to be had (absent, unreadable, torn, another type)."""
+def read_json(path: AnyPath) -> dict[str, object] | None:
+    """The JSON object in `path`; None when there is none (absent, unreadable, torn, another type)."""
     try:
         document = json.loads(read_file(path)[0], parse_constant=_refuse)
     except (OSError, ValueError, RecursionError):
@@ -97,7 +97,7 @@ def read_json(path: AnyPath) -> dict[str, Any] | None:
 
 
 def sync_folder(folder: AnyPath) -> None:
-    """Force a rename or unlink in `folder` to disk. File systems that cannot sync a folder are left alone."""
+    """Forces renames and unlinks in `folder` to disk; does nothing on file systems that cannot sync a folder."""
     with contextlib.suppress(OSError):
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

@@ -27,7 +27,7 @@ _MAGIC: Final = b"fred-beat/1 "
 
 
 class Section(StrEnum):
-    """What a trainer is busy with; each has a limit of its own."""
+    """What a trainer does at the moment; each section has its own time limit."""
 
     STARTUP = "startup"
     """From launch to the first training step: imports, data index, model, checkpoint."""
@@ -65,11 +65,11 @@ class Beat:
     done: bool
     """The goal of the command is reached."""
     alarm: str | None = None
-    """A word of `Alarm`: what a person should see to, while training goes on."""
+    """A word of `Alarm`: what needs a person, while training goes on."""
 
     @property
     def position(self) -> tuple[str, str | None, int | None, int | None, int | None]:
-        """What has to change for progress to have been made."""
+        """A change of it is progress."""
         return (self.section, self.phase, self.epoch, self.step, self.samples)
 
 
@@ -125,7 +125,7 @@ class Heartbeat:
 
     Under the supervisor it also takes SIGTERM (sets `stopping`) and SIGUSR1 (dumps every thread's stack to standard
     error); `signals=True` does so without one, `signals=False` never. Signals can be taken in the main thread only.
-    A full disk or a deleted file never raises here: a beat that cannot be written is a beat not seen.
+    A full disk or a deleted file never raises here: a beat that cannot be written is lost.
     """
 
     def __init__(self, *, environ: Mapping[str, str] = os.environ, signals: bool | None = None) -> None:
@@ -171,9 +171,9 @@ class Heartbeat:
         loss: float | None = None,
         phase: str | None = None,
     ) -> None:
-        """Say that a step was made and where training is; what is left out stays as it was said last.
+        """Reports that a step was made, and where training is; what is left out keeps its last value.
 
-        `loss` is the last value that is on the host anyway: never synchronise a GPU for it. The first call ends
+        `loss` is the last value that is on the host already: never synchronise a GPU for it. The first call ends
         the `startup` section.
         """
         if epoch is not None:
@@ -197,7 +197,7 @@ class Heartbeat:
 
     @contextmanager
     def section(self, name: str) -> Iterator[None]:
-        """Be in section `name` (one of `Section`) for the time of the `with`; ValueError for any other name."""
+        """Sets section `name` (one of `Section`) during the `with`; ValueError for any other name."""
         before, self._section = self._section, Section(name)
         self._write()
         try:
@@ -210,17 +210,17 @@ class Heartbeat:
             self._write()
 
     def alarm(self, word: str | None) -> None:
-        """Say what a person should see to (`Alarm`, or a word of one's own) while training goes on; None: nothing."""
+        """Reports what needs a person (`Alarm`, or any other word) while training goes on; None: nothing does."""
         self._alarm = None if word is None else _word(word)
         self._write()
 
     def done(self) -> None:
-        """Record that the goal of this command is reached."""
+        """Reports that the goal of this command is reached."""
         self._done = True
         self._write()
 
     def error(self, exc: BaseException) -> None:
-        """Leave `exc` in the error file, with section and position."""
+        """Writes `exc` into the error file, with section and position."""
         if self._error_file is None:
             return
         try:
@@ -265,7 +265,7 @@ class Heartbeat:
     def _take_signals(self) -> None:
         try:
             signal.signal(signal.SIGTERM, self._on_term)
-        except ValueError:  # not in the main thread: the trainer keeps its own ways
+        except ValueError:  # not in the main thread: the trainer's handlers stay
             return
         try:
             faulthandler.register(signal.SIGUSR1, file=2, all_threads=True, chain=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fred_supervisor.contract.files import read_json, write_json
 from fred_supervisor.linux.text_io import complain
-from fred_supervisor.store.registry import state_dir
+from fred_supervisor.store.registry import make_state_folder, state_dir
 from fred_supervisor.store.run_spec import RunSpec
 
 
@@ -26,7 +26,7 @@ class GpuClaims:
             return True
         path = _path(uuid)
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_state_folder(path.parent)
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             complain(f"GPU {uuid} is not locked for this run: {error}")

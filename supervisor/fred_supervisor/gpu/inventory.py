@@ -72,7 +72,7 @@ def _holder(process: GpuProcess) -> Holder:
 
 def _trouble(gpu: GpuSample) -> Message | None:
     if gpu.hold:
-        return say(Topic.GPU_HEALTH, health=str(gpu.health), command=gpu.command)
+        return say(Topic.GPU_HEALTH, health=gpu.trouble, command=gpu.command)
     if gpu.uuid.startswith("GPU-unknown"):
         return say(Topic.GPU_UNNAMED)
     return None

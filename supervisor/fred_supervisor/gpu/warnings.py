@@ -61,7 +61,7 @@ def _warnings(sample: MonitorSample) -> list[tuple[WarningSubject, Message]]:
     nvml = sample.nvml
     found: list[tuple[WarningSubject, Message]] = []
     if nvml.state not in _DONE:
-        found.append((WarningSubject(JournalEvent.GPU_UNKNOWN), say(Topic.GPU_DRIVER, text=nvml.text)))
+        found.append((WarningSubject(JournalEvent.GPU_UNKNOWN), say(Topic.GPU_DRIVER, text=nvml.message)))
     for gpu in sample.gpus:
         if not gpu.chosen:
             continue
@@ -77,6 +77,6 @@ def _warnings(sample: MonitorSample) -> list[tuple[WarningSubject, Message]]:
             )
             found.append((WarningSubject(JournalEvent.MEMORY_FORECAST, gpu.uuid), full))
         if gpu.health not in (None, "ok") and gpu.used_mib is not None:
-            ill = say(Topic.GPU_HEALTH_AT, place=place, health=gpu.health)
+            ill = say(Topic.GPU_HEALTH_AT, place=place, health=gpu.trouble)
             found.append((WarningSubject(JournalEvent.GPU, gpu.uuid, gpu.health), ill))
     return found

@@ -1,4 +1,4 @@
-"""Background jobs: short-lived processes that do slow things for the supervisor. Looked after, never waited for."""
+"""Background jobs: short-lived processes that do slow work for the supervisor, which never waits for them."""
 
 import os
 import signal
@@ -23,16 +23,16 @@ _RUN: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class BackgroundJob:
-    """One of them."""
+    """One job that runs."""
 
     name: str
     who: Identity
     end_s: float
-    """When it is ended if it is still at work."""
+    """When it is killed, if it still runs."""
 
 
 class BackgroundJobs:
-    """Those that are under way."""
+    """The jobs that run."""
 
     def __init__(self) -> None:
         self._jobs: list[BackgroundJob] = []
@@ -42,7 +42,7 @@ class BackgroundJobs:
         return frozenset(job.who.pid for job in self._jobs)
 
     def busy(self, main: Callable[..., None]) -> bool:
-        """Whether such a job is under way."""
+        """Whether a job with this function runs."""
         return any(job.name == main.__module__ for job in self._jobs)
 
     def send(self, main: Callable[..., None], *words: str, limit_s: float, log: Path) -> bool:

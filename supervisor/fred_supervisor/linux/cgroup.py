@@ -1,6 +1,6 @@
-"""A control group of its own for a trainer: one write ends everything in it. Small, for the keeper uses it.
+"""A control group for one trainer: one write kills every process in it. Kept small, because the keeper loads it.
 
-Only below a group that was handed to us: delegated by systemd (it marks such groups), or on a machine without systemd.
+Made only below a group that we may manage: one that systemd delegated to us (it marks such groups), or without systemd.
 Sources: cgroup-v2.rst of the kernel (`cgroup.kill`, since 5.14), systemd's CGROUP_DELEGATION.
 """
 
@@ -25,7 +25,7 @@ def own() -> str | None:
 
 
 def make(name: str) -> str | None:
-    """A new group below our own; None when that is not ours to do, or not possible."""
+    """A new group below our own; None when we may not make one, or cannot."""
     above = own()
     if above is None or not _ours(above):
         return None
@@ -53,17 +53,17 @@ def _ours(folder: str) -> bool:
 
 
 def enter(folder: str, pid: int) -> bool:
-    """Move a process into a group; False when it stays where it is."""
+    """Moves a process into a group; False when that failed."""
     return _write(folder, "cgroup.procs", str(pid))
 
 
 def kill(folder: str) -> bool:
-    """SIGKILL to everything in a group, forks included; False when there is no such group."""
+    """Sends SIGKILL to every process in a group, new forks included; False when there is no such group."""
     return _write(folder, "cgroup.kill", "1")
 
 
 def remove(folder: str) -> None:
-    """An empty group, and the empty ones that a trainer made below it; others stay."""
+    """Removes an empty group, and the empty ones that the trainer made below it; others stay."""
     for path, _, _ in os.walk(folder, topdown=False):
         with contextlib.suppress(OSError):
             os.rmdir(path)

@@ -1,4 +1,4 @@
-"""Processes of ours beside the supervisor: in a session of their own, fed through a pipe, never waited for."""
+"""Helper processes of the supervisor: each in its own session, with a pipe to its input."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ from fred_supervisor.linux.proc import Identity
 
 
 class ChildProcess:
-    """One process that runs a module of ours; what it says goes into the supervisor's log."""
+    """One process that runs a module of ours; its output goes into the supervisor's log."""
 
     def __init__(self, who: Identity, pipe: int) -> None:
         self.who = who
@@ -43,7 +43,7 @@ class ChildProcess:
         return cls(who, write)
 
     def write(self, **line: Any) -> bool:
-        """One line for it; False when it does not read, and loses it."""
+        """Writes one JSON line; False when the process does not read, and the line is lost."""
         if self._pipe is None:
             return False
         with contextlib.suppress(OSError):
@@ -52,13 +52,13 @@ class ChildProcess:
         return False
 
     def close(self) -> None:
-        """The end of its input, which is the word to leave."""
+        """Ends its input: the process exits by itself then."""
         if self._pipe is not None:
             os.close(self._pipe)
             self._pipe = None
 
     def leaves(self, within_s: float) -> bool:
-        """Whether it ends by itself in time."""
+        """Whether it ends within this time."""
         fd = proc.open_pidfd(self.who)
         if fd is None:
             return True

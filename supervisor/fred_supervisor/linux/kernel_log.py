@@ -1,4 +1,4 @@
-"""What the kernel said while an attempt ran: out-of-memory kills, GPU errors, segfaults, disks."""
+"""The kernel log during an attempt: out-of-memory kills, GPU errors, segfaults, failing disks."""
 
 import errno
 import os
@@ -8,7 +8,7 @@ from typing import Final
 
 from fred_supervisor.linux.proc import Identity
 
-_TELLING: Final = re.compile(
+_RELEVANT: Final = re.compile(
     r"out of memory|oom-kill|oom_reaper|killed process|NVRM|segfault at|general protection|trap invalid opcode|\btraps:"
     r"|I/O error|remount|blocked for more than|not responding|hardware error|\bmce:|PCIe Bus Error|filesystem error",
     re.IGNORECASE,
@@ -19,8 +19,8 @@ _RECORD_BYTES: Final = 8192
 """More than a record can have; a shorter buffer is an error (Documentation/ABI/testing/dev-kmsg)."""
 
 
-def telling_lines(since_s: float) -> list[str] | None:
-    """The last telling lines since `since_s` on CLOCK_MONOTONIC; None when the kernel log may not be read."""
+def relevant_lines(since_s: float) -> list[str] | None:
+    """The last relevant lines since `since_s` on CLOCK_MONOTONIC; None when the kernel log may not be read."""
     try:
         fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -30,7 +30,7 @@ def telling_lines(since_s: float) -> list[str] | None:
         while record := _next(fd):
             head, _, text = record.partition(";")
             line = text.partition("\n")[0]
-            if float(head.split(",")[2]) / 1e6 >= since_s and _TELLING.search(line):
+            if float(head.split(",")[2]) / 1e6 >= since_s and _RELEVANT.search(line):
                 found.append(line)
     except (OSError, ValueError, IndexError):
         return None
@@ -47,7 +47,7 @@ def _next(fd: int) -> str:
         except BlockingIOError:
             return ""
         except OSError as error:
-            if error.errno != errno.EPIPE:  # overwritten while we read: go on with the oldest that is left
+            if error.errno != errno.EPIPE:  # overwritten while we read: the next read gives the oldest record
                 raise
 
 

@@ -9,7 +9,7 @@ import os
 import signal
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 _PROC = "/proc"
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
@@ -27,14 +27,14 @@ def boot_id() -> str:
 
 
 class Identity(NamedTuple):
-    """One process, for ever."""
+    """Names one process; no other process ever has the same identity."""
 
     pid: int
     start_ticks: int
     """Field 22 of /proc/<pid>/stat."""
     boot: str
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, object]:
         return self._asdict()
 
 
@@ -49,7 +49,7 @@ def identity_from(document: object) -> Identity | None:
 
 
 class Stat(NamedTuple):
-    """What is used of /proc/<pid>/stat."""
+    """The fields of /proc/<pid>/stat that we use."""
 
     name: str
     state: str
@@ -102,14 +102,14 @@ def open_pidfd(who: Identity) -> int | None:
         fd = os.pidfd_open(who.pid)
     except OSError:
         return None
-    if alive(who):  # opened first, compared after: what the fd means can no longer change
+    if alive(who):  # compared after opening: the fd can no longer come to mean another process
         return fd
     os.close(fd)
     return None
 
 
 def send(who: Identity, number: int) -> bool:
-    """Signal exactly this process; False when it is gone or out of reach. Never a stranger."""
+    """Signals exactly this process, never one that has reused its pid; False when it is gone, or not permitted."""
     fd = open_pidfd(who)
     if fd is None:
         return False
@@ -201,15 +201,15 @@ def wait_channel(pid: int) -> str | None:
 
 
 def become_subreaper() -> None:
-    """Orphans of our tree become our children, not those of PID 1. Raises OSError."""
+    """Orphans of our process tree become our children, not those of PID 1. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 
 
-def shed_protection() -> None:
-    """A service's supervisor may be spared by the out-of-memory killer (OOMScoreAdjust=); its trainer is not."""
+def drop_oom_protection() -> None:
+    """Drops protection from the out-of-memory killer (OOMScoreAdjust=): it is for the supervisor, not the trainer."""
     with contextlib.suppress(OSError, ValueError), open(f"{_PROC}/self/oom_score_adj", "r+") as file:
         if int(file.read()) < 0:
             file.seek(0)
@@ -217,7 +217,7 @@ def shed_protection() -> None:
 
 
 def kill_children(spare: frozenset[int] = frozenset()) -> None:
-    """SIGKILL to every descendant of ours, except `spare` and what is below them."""
+    """Sends SIGKILL to every descendant of ours, except `spare` and their descendants."""
     for child in children(os.getpid()):
         if child not in spare:
             for member in (*descendants(child), child):

@@ -1,15 +1,15 @@
-"""sd_notify(3): what a service manager is told. Does nothing without `$NOTIFY_SOCKET`."""
+"""sd_notify(3): tells a service manager about us. Does nothing without `$NOTIFY_SOCKET`."""
 
 import contextlib
 import os
 import socket
 
 _QUEUE_S = 1.0
-"""The listener's queue holds ten messages; one that is busy gets this long to take ours."""
+"""The service manager's queue holds ten messages; when it is full, we wait this long."""
 
 
 def tell(**fields: str | int) -> None:
-    """Send e.g. `READY=1`, `STATUS=…`, `WATCHDOG=1`. Fire and forget: an absent listener is not our failure."""
+    """Send e.g. `READY=1`, `STATUS=…`, `WATCHDOG=1`. A service manager that does not listen is no error."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
@@ -27,7 +27,7 @@ def listening() -> bool:
 
 
 def watchdog_s() -> float | None:
-    """How often the watchdog wants to be fed: half its limit; None when nobody watches us."""
+    """How often to send WATCHDOG=1: half the watchdog's limit; None without a watchdog."""
     limit_us, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
     if not limit_us.isdigit() or (pid and pid != str(os.getpid())):
         return None

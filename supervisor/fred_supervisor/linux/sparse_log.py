@@ -1,4 +1,4 @@
-"""The trainer's output file: written by the trainer itself, kept small by giving the middle of it back to the disk."""
+"""The trainer's output file. The trainer writes it; we keep it small by making a hole in its middle."""
 
 import ctypes
 import os
@@ -21,11 +21,10 @@ def _libc() -> ctypes.CDLL:
 
 
 def cap(path: Path, limit_bytes: int) -> int:
-    """Bytes that a file still takes on disk after its middle was given back, if it took more than `limit_bytes`.
+    """Makes a hole in a file that takes more than `limit_bytes` on disk; the bytes that it takes afterwards.
 
-    Positions stay what they were (the trainer appends, readers skip the hole). Half the limit is kept at the end, so
-    that this is done once in a while and not at each look. Where holes cannot be made, the file is cut to nothing.
-    Raises OSError.
+    Positions do not change: the trainer appends, readers skip the hole. Half the limit stays at the end, so that this
+    is rarely needed. Where the file system makes no holes, the file is emptied. Raises OSError.
     """
     used = os.stat(path).st_blocks * 512
     if used <= limit_bytes:
@@ -44,7 +43,7 @@ def cap(path: Path, limit_bytes: int) -> int:
 
 
 def pieces(file: BinaryIO, position: int) -> Iterator[bytes | int]:
-    """What a file holds from a position on: blocks of bytes, and for each hole its length."""
+    """A file's content from a position on: blocks of bytes, and for each hole its length."""
     fd = file.fileno()
     size = os.fstat(fd).st_size
     while position < size:

@@ -1,34 +1,55 @@
-"""A scope of its own for a detached supervisor: what ends the terminal that it was started from does not end it.
+"""Moves a detached supervisor into its own systemd scope, so that it survives the terminal that started it.
 
 Under a user manager, a terminal or login session is a control group, and the out-of-memory daemon or a logout ends
 whole groups. A transient scope (systemd's StartTransientUnit, org.freedesktop.systemd1(5)) is a group beside them.
-But the user manager itself ends with the last logout unless the user lingers: from a login session, which may
-survive that, a scope would then be the worse place.
+But without lingering, the user manager ends with the last logout. A login session may survive that; a supervisor that
+was started from one therefore stays there.
 """
 
 import os
 import pwd
 import time
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
 _ANSWER_S: Final = 2.0
-"""For the user manager to answer, and to move us; training does not wait longer for it."""
+"""How long we wait until the user manager has answered and moved us."""
 _LOOK_S: Final = 0.005
 _STOP_S: Final = 180.0
 """From the user manager's SIGTERM, at the end of a session or the machine, to its SIGKILL: time for a checkpoint."""
 _LINGERERS: Final = Path("/var/lib/systemd/linger")
 
 
+class ScopeOutcome(StrEnum):
+    """Where a detached supervisor lives, and why."""
+
+    ENTERED = "entered"
+    """In a scope of its own."""
+    NO_MANAGER = "no manager"
+    """Where it was started: there is no user manager."""
+    SESSION = "session"
+    """In the login session, which may outlive the user manager."""
+    NO_ANSWER = "no answer"
+    """Where it was started: the user manager does not answer."""
+    REFUSED = "refused"
+    """Where it was started: the user manager refuses."""
+    NOT_MOVED = "not moved"
+    """Where it was started: the user manager took the question and has not moved it in time."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScopePlace:
     """Where a detached supervisor lives."""
 
-    text: str
-    """For the journal of the run."""
-    advice: str | None = None
-    """For the person, when a logout may end the run."""
+    outcome: ScopeOutcome
+    unit: str | None = None
+    """Of the scope."""
+    detail: str | None = None
+    """What the user manager, or the system, said against it."""
+    logout_ends: bool = False
+    """The user's last logout may end it: the user does not linger."""
 
 
 def user_manager() -> Path | None:
@@ -48,25 +69,18 @@ def lingers() -> bool:
     return (_LINGERERS / name).exists()
 
 
-def shelter(name: str, pid: int) -> ScopePlace:
-    """Move process `pid`, a supervisor that has not started anything yet, into a scope of its own where that helps."""
+def move_to_scope(name: str, pid: int) -> ScopePlace:
+    """Moves supervisor `pid`, which has not started anything yet, into its own scope where that helps."""
     manager = user_manager()
     if manager is None:
-        return ScopePlace(
-            text="There is no user manager: the supervisor stays in the control group that it was started in."
-        )
-    if not lingers() and f"/user@{os.getuid()}.service/" not in _group(pid):
-        return ScopePlace(
-            text="The user does not linger: the supervisor stays in the session that it was started in.",
-            advice="lingering is off: where logouts end all processes of a session, yours ends the run;"
-            " `loginctl enable-linger`, then `restart`, or `install-service --user`, keeps it",
-        )
+        return ScopePlace(outcome=ScopeOutcome.NO_MANAGER)
+    stays = lingers()
+    if not stays and f"/user@{os.getuid()}.service/" not in _group(pid):
+        return ScopePlace(outcome=ScopeOutcome.SESSION, logout_ends=True)
     unit = f"fred-supervise-{name}-{pid}.scope"
-    reason = _enter(manager, unit, pid, f"FRED training run {name}")
-    if reason is not None:
-        return ScopePlace(text=f"No scope of its own: {reason}.")
-    advice = "lingering is off: your last logout ends the run; `loginctl enable-linger` keeps it"
-    return ScopePlace(text=f"The supervisor runs in {unit}.", advice=None if lingers() else advice)
+    outcome, detail = _enter(manager, unit, pid, f"FRED training run {name}")
+    entered = outcome is ScopeOutcome.ENTERED
+    return ScopePlace(outcome=outcome, unit=unit, detail=detail, logout_ends=entered and not stays)
 
 
 def _group(pid: int) -> str:
@@ -77,8 +91,8 @@ def _group(pid: int) -> str:
         return ""
 
 
-def _enter(manager: Path, unit: str, pid: int, description: str) -> str | None:
-    """Ask for the scope, and wait until the process is in it; a reason when it is not."""
+def _enter(manager: Path, unit: str, pid: int, description: str) -> tuple[ScopeOutcome, str | None]:
+    """Asks for the scope and waits until the process is in it; what happened, and the reason when it is not."""
     from jeepney import DBusAddress, MessageType, new_method_call  # noqa: PLC0415 - only where there is a manager
 
     systemd = DBusAddress(
@@ -95,19 +109,19 @@ def _enter(manager: Path, unit: str, pid: int, description: str) -> str | None:
     try:
         answer = _call(manager, ask)
     except (OSError, EOFError, ValueError) as error:  # ValueError: authentication refused
-        return f"the user manager does not answer ({error or type(error).__name__})"
+        return ScopeOutcome.NO_ANSWER, str(error) or type(error).__name__
     if answer.header.message_type is MessageType.error:
-        return f"the user manager refuses it ({' '.join(map(str, answer.body))})"
+        return ScopeOutcome.REFUSED, " ".join(map(str, answer.body))
     end_s = time.monotonic() + _ANSWER_S
     while unit not in _group(pid):
         if time.monotonic() > end_s:
-            return "the user manager could not move the supervisor"
+            return ScopeOutcome.NOT_MOVED, None
         time.sleep(_LOOK_S)
-    return None
+    return ScopeOutcome.ENTERED, None
 
 
 def _call(manager: Path, ask: Any) -> Any:
-    """One question and its answer, directly: the private socket knows no bus, and no Hello."""
+    """Sends one method call and reads its answer. The private socket is no bus: it knows no Hello."""
     from jeepney import HeaderFields, Parser  # noqa: PLC0415
     from jeepney.io.blocking import prep_socket  # noqa: PLC0415
 

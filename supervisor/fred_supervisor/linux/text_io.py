@@ -1,4 +1,4 @@
-"""Text out and in: a line to standard error, the end of a file, what is fit for a terminal."""
+"""Writes a line to standard error, reads the end of a file, makes text safe for a terminal."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def complain(text: str) -> None:
-    """To standard error: the terminal of a foreground supervisor, the log of a detached one."""
+    """Writes a line to standard error: the terminal of a foreground supervisor, the log of a detached one."""
     with contextlib.suppress(OSError):  # the terminal may have gone away
         os.write(2, f"fred-supervise: {text}\n".encode(errors="replace"))
 
@@ -27,7 +27,7 @@ def tail(path: Path, *, size: int = 65536, end: int | None = None) -> str:
 
 
 _ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\^_])")
-"""What terminals obey: control sequences with parameters, titles and links, single letters (ECMA-48)."""
+"""Escape sequences of terminals: with parameters, titles and links, single letters (ECMA-48)."""
 
 
 def printable_lines(text: str) -> str:
@@ -36,7 +36,7 @@ def printable_lines(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Without colours and control characters: a trainer's output must not drive the reader's terminal."""
+    """Without colours and control characters: a trainer's output must not control the reader's terminal."""
     text = _ESCAPES.sub("", text) if "\x1b" in text else text
     if text.isprintable():
         return text

@@ -29,7 +29,7 @@ means "not known", never zero; `unknown` has the reason under the same key::
      "sample_mono_s": 4021.4,                          of the GPU values
      "nvml": {"state": "ok" | "starting" | "no driver" | "no GPU" | "mismatch" | "hung" | "wedged" | "died" | "error"
                        | "no bindings" | "released",
-              "text": sentence, "took_s": 0.004 | null, "stuck": 0},
+              "text": sentence, "facts": {"topic", …}, "took_s": 0.004 | null, "stuck": 0},
      "driver": "580.95.05" | null,
      "chosen": {"uuids": ["GPU-…"] | null, "text": sentence},     CUDA_VISIBLE_DEVICES resolved, once
      "gpus": [{"uuid", "index", "name", "bus_id", "mig": number | null, "parent": uuid | null, "chosen": bool,
@@ -39,7 +39,8 @@ means "not known", never zero; `unknown` has the reason under the same key::
                "trainer_full_in_s": seconds until the trainer's share will have filled the GPU | null,
                "temperature_c", "power_w", "utilization" (percent), "throttle": ["power cap", …],
                "ecc_uncorrected", "remap_pending": bool, "recovery_action": word, "recovery_number": N,
-               "health": "ok" | sentence, "remedy": "none" | "relaunch" | "look" | "reset" | "reboot",
+               "health": "ok" | sentence, "health_facts": {"topic", …} | null,
+               "remedy": "none" | "relaunch" | "look" | "reset" | "reboot",
                "hold": bool (a launch makes no sense), "command": what to run | null,
                "processes": [{"pid", "user", "command", "mib", "ours": bool | null (not visible, or gone)}] | null,
                "xids": [{"code", "at", "age_s", "wall_s", "text", "remedy", "sources": ["driver", "kernel log"]}],

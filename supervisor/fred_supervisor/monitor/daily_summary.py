@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fred_supervisor.policy.message import JournalEvent
+from fred_supervisor.words.monitor import day_sentence
 
 
 def append_event(journal: Path, document: dict[str, Any]) -> None:
@@ -60,7 +61,7 @@ class DailySummary:
         self._available_mib = _less(self._available_mib, host.get("memory_available_mib"))
         self._disk_mib = _less(self._disk_mib, host.get("disk_free_mib"))
 
-    def summary(self, day: date, now_text: str, checkpoints: dict[str, Any] | None) -> dict[str, Any] | None:
+    def summary(self, day: date, now_text: str, checkpoints: dict[str, object] | None) -> dict[str, object] | None:
         """The line for `day`; None when it was made already. What is not known is None."""
         if day == self.last_day:
             return None
@@ -74,16 +75,16 @@ class DailySummary:
             }
             for uuid, gpu in self._gpus.items()
         ]
-        words = [
-            f"GPU {gpu.index}: at most {_amount(gpu.trainer_mib, 'MiB')} and {_amount(gpu.temperature_c, '°C')}"
-            for gpu in self._gpus.values()
-        ]
-        words += [f"host memory at least {_amount(self._available_mib, 'MiB')} free"]
-        words += [f"disk at least {_amount(self._disk_mib, 'MiB')} free"]
         return {
             "time": now_text,
             "event": str(JournalEvent.DAILY_SUMMARY),
-            "text": f"{day.isoformat()}, {self.watched_s / 3600:.1f} h watched: {'; '.join(words)}.",
+            "text": day_sentence(
+                day,
+                watched_s=self.watched_s,
+                gpus=[(gpu.index, gpu.trainer_mib, gpu.temperature_c) for gpu in self._gpus.values()],
+                memory_mib=self._available_mib,
+                disk_mib=self._disk_mib,
+            ),
             "day": day.isoformat(),
             "watched_s": round(self.watched_s),
             "blind_s": round(self.blind_s),
@@ -100,7 +101,3 @@ def _greater(a: int | None, b: int | None) -> int | None:
 
 def _less(a: int | None, b: int | None) -> int | None:
     return b if a is None else a if b is None else min(a, b)
-
-
-def _amount(value: int | None, unit: str) -> str:
-    return "unknown" if value is None else f"{value} {unit}"

@@ -11,7 +11,10 @@ from fred_supervisor.monitor.nvml_client import NvmlAnswer
 from fred_supervisor.monitor.trainer_processes import TrainerProcesses
 from fred_supervisor.monitor.xid_log import XidLog, bus_key
 from fred_supervisor.policy.cuda_visible import Chosen, Device, resolve
-from fred_supervisor.policy.message import Topic, say
+from fred_supervisor.policy.message import Message, Topic, say
+from fred_supervisor.words.gpu_health import nvml_error_text
+from fred_supervisor.words.monitor import BOGUS_PROCESSES, FOREIGN_PIDS, NO_MEMORY_BY_PROCESS, WHOLE_GPU_ONLY
+from fred_supervisor.words.sentences import sentence
 
 _MIB: Final = 1 << 20
 _FORECAST_S: Final = 900.0
@@ -53,6 +56,10 @@ _ERROR_KEYS: Final = {
 """NVML question → the keys that are unknown when it failed."""
 
 
+GpuDocument = dict[str, Any]
+"""One GPU: as the worker answers, or as it stands in `monitor.json`, see `monitor/__init__.py`."""
+
+
 @dataclass
 class GpuSampler:
     """Makes the documents; remembers what a lost or silent GPU no longer tells, and memory use before the trainer."""
@@ -62,7 +69,7 @@ class GpuSampler:
     xids: XidLog
     chosen: Chosen = field(default_factory=lambda: Chosen(None, say(Topic.CUDA_UNKNOWN)))
     _resolved: bool = False
-    _last: list[dict[str, Any]] = field(default_factory=list)
+    _last: list[GpuDocument] = field(default_factory=list)
     _before_mib: dict[str, int] = field(default_factory=dict)
     """Memory in use on each GPU when no trainer ran."""
     _trends: dict[str, Trend] = field(default_factory=dict)
@@ -79,10 +86,10 @@ class GpuSampler:
         found = (gpu["uuid"] for gpu in self._last if bus is not None and bus_key(gpu["bus_id"]) == bus)
         return next(found, None)
 
-    def documents(self, answer: NvmlAnswer, processes: TrainerProcesses, mono_s: float) -> list[dict[str, Any]]:
+    def documents(self, answer: NvmlAnswer, processes: TrainerProcesses, mono_s: float) -> list[GpuDocument]:
         """One document per GPU; MIG devices follow their GPU."""
         if answer.sample is None:
-            return [self._silent(gpu, answer.text) for gpu in self._last]
+            return [self._silent(gpu, answer.message) for gpu in self._last]
         raws = [raw | {"uuid": raw.get("uuid") or f"GPU-unknown-{raw['index']}"} for raw in answer.sample["gpus"]]
         flat = [(raw, part) for raw in raws for part in (None, *raw.get("mig", ()))]
         self._choose(raws)
@@ -100,7 +107,7 @@ class GpuSampler:
         self._last = documents
         return documents
 
-    def _choose(self, raws: list[dict[str, Any]]) -> None:
+    def _choose(self, raws: list[GpuDocument]) -> None:
         if self._resolved:
             return
         devices: list[Device] = []
@@ -114,12 +121,12 @@ class GpuSampler:
         uuids = self.chosen.uuids
         return uuids is None or uuid in uuids or (parent is not None and parent in uuids)
 
-    def _document(self, raw: dict[str, Any], part: dict[str, Any] | None) -> dict[str, Any]:
+    def _document(self, raw: GpuDocument, part: GpuDocument | None) -> GpuDocument:
         values = part or raw
         uuid = values["uuid"]
         errors: dict[str, int] = values["errors"]
         unknown = {
-            key: health.nvml_error(code) for name, code in errors.items() for key in _ERROR_KEYS.get(name, (name,))
+            key: nvml_error_text(code) for name, code in errors.items() for key in _ERROR_KEYS.get(name, (name,))
         }
         used, total, unified = values.get("used"), values.get("total"), False
         free = values.get("free")
@@ -130,7 +137,7 @@ class GpuSampler:
                 unknown.pop(key, None)
         recovery = values.get("recovery")
         remap = values.get("remap")
-        document: dict[str, Any] = {
+        document: GpuDocument = {
             "uuid": uuid,
             "index": raw["index"],
             "mig": None if part is None else part["mig_index"],
@@ -161,7 +168,7 @@ class GpuSampler:
         if part is not None:
             for key in _VALUES:
                 if document[key] is None and key not in ("processes", "trainer_mib"):
-                    unknown.setdefault(key, "told of the whole GPU only")
+                    unknown.setdefault(key, WHOLE_GPU_ONLY)
         verdict = health.judge(
             uuid=raw["uuid"],
             errors=frozenset(raw["errors"].values()),
@@ -171,15 +178,14 @@ class GpuSampler:
             reasons=raw.get("reasons"),
         )
         document |= {
-            "health": verdict.text,
             "remedy": str(verdict.remedy),
             "hold": verdict.hold,
             "command": verdict.command,
         }
-        return document
+        return document | _health(verdict.message)
 
     def _attribute(
-        self, document: dict[str, Any], raw: dict[str, Any], owners: dict[int, Any], processes: TrainerProcesses
+        self, document: GpuDocument, raw: GpuDocument, owners: dict[int, Any], processes: TrainerProcesses
     ) -> None:
         """Fills in who holds the memory, and how much of it is the trainer's."""
         unknown, listed = document["unknown"], raw.get("processes")
@@ -188,7 +194,7 @@ class GpuSampler:
             return
         total = raw.get("total")
         if any(pid >= _PID_LIMIT or (used and total and used > total) for pid, used in listed):
-            unknown["processes"] = unknown["trainer_mib"] = "the driver's list of processes makes no sense"
+            unknown["processes"] = unknown["trainer_mib"] = BOGUS_PROCESSES
             self._estimate(document, processes)
             return
         document["processes"] = [
@@ -204,10 +210,10 @@ class GpuSampler:
         ours = [process["mib"] for process in document["processes"] if process["ours"]]
         visible = any(process["ours"] is not None for process in document["processes"])
         if listed and not visible:
-            unknown["trainer_mib"] = "the driver's pids are not visible from here, as in a container"
+            unknown["trainer_mib"] = FOREIGN_PIDS
             self._estimate(document, processes)
         elif None in ours:
-            unknown["trainer_mib"] = "the driver does not tell memory by process"
+            unknown["trainer_mib"] = NO_MEMORY_BY_PROCESS
             self._estimate(document, processes)
         else:
             document["trainer_mib"] = sum(ours)
@@ -216,11 +222,11 @@ class GpuSampler:
             elif not ours:
                 self._remember(document)
 
-    def _remember(self, document: dict[str, Any]) -> None:
+    def _remember(self, document: GpuDocument) -> None:
         if document["used_mib"] is not None:
             self._before_mib[document["uuid"]] = document["used_mib"]
 
-    def _estimate(self, document: dict[str, Any], processes: TrainerProcesses) -> None:
+    def _estimate(self, document: GpuDocument, processes: TrainerProcesses) -> None:
         """Takes the growth since no trainer ran as the trainer's share: the driver does not tell whose memory it is."""
         if processes.trainer_pid is None:
             self._remember(document)
@@ -233,7 +239,7 @@ class GpuSampler:
             document["trainer_mib"], document["trainer_estimated"] = grown, True
             document["unknown"].pop("trainer_mib", None)
 
-    def _forecast(self, document: dict[str, Any], mono_s: float) -> None:
+    def _forecast(self, document: GpuDocument, mono_s: float) -> None:
         """Fills in when the trainer's share, rising as it does now, will have filled the GPU."""
         share, free = document["trainer_mib"], document["free_mib"]
         if self._trend_of is None or not share or free is None:
@@ -243,9 +249,9 @@ class GpuSampler:
         left_s = trend.reaches_in_s(share + free)
         document["trainer_full_in_s"] = None if left_s is None else round(left_s)
 
-    def _silent(self, last: dict[str, Any], why: str) -> dict[str, Any]:
+    def _silent(self, last: GpuDocument, why: Message) -> GpuDocument:
         """A GPU that answered before and does not now."""
-        document = last | dict.fromkeys(_VALUES) | {"unknown": dict.fromkeys(_VALUES, why)}
+        document = last | dict.fromkeys(_VALUES) | {"unknown": dict.fromkeys(_VALUES, sentence(why))}
         document |= {"trainer_full_in_s": None, "trainer_estimated": False, "memory_version": None}
         xids = self.xids.of(last["parent"] or last["uuid"])
         verdict = health.judge(
@@ -256,7 +262,12 @@ class GpuSampler:
             remap_pending=None,
             reasons=None,
         )
-        text = f"Unknown: {why}" if verdict.text == "ok" else verdict.text
-        document |= {"xids": xids, "health": text, "remedy": str(verdict.remedy)}
-        document |= {"hold": verdict.hold, "command": verdict.command}
-        return document
+        document |= {"xids": xids, "remedy": str(verdict.remedy), "hold": verdict.hold, "command": verdict.command}
+        return document | _health(verdict.message or say(Topic.HEALTH_UNKNOWN, why=why))
+
+
+def _health(message: Message | None) -> GpuDocument:
+    """The health of a GPU for people, and its facts."""
+    if message is None:
+        return {"health": "ok", "health_facts": None}
+    return {"health": sentence(message), "health_facts": message.document()}

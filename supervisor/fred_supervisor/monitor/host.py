@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import psutil
 
+from fred_supervisor.words.monitor import NO_LIMIT, NO_OOM_COUNT, NO_PRESSURE
+
 _MIB: Final = 1 << 20
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 
@@ -22,7 +24,7 @@ class HostReading:
 
 def read(sources: dict[str, Callable[[], Any]]) -> HostReading:
     """Calls each source; the value of one that fails is unknown."""
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     unknown: dict[str, str] = {}
     for name, source in sources.items():
         try:
@@ -74,7 +76,7 @@ class MemoryCgroup:
         name = "memory.max" if self.version == 2 else "memory.limit_in_bytes"
         text = (self.path / name).read_text().strip()
         if text == "max" or int(text) >= 1 << 62:
-            raise LookupError("there is no limit")
+            raise LookupError(NO_LIMIT)
         return int(text) // _MIB
 
     def oom_kills(self) -> int:
@@ -83,12 +85,12 @@ class MemoryCgroup:
             word, _, number = line.partition(" ")
             if word == "oom_kill":
                 return int(number)
-        raise LookupError("the kernel does not count them")
+        raise LookupError(NO_OOM_COUNT)
 
     def pressure(self) -> float:
         """Percent of the last 10 s in which some process waited for memory."""
         if self.version != 2:
-            raise LookupError("cgroup version 1 does not measure it")
+            raise LookupError(NO_PRESSURE)
         words = (self.path / "memory.pressure").read_text().split()
         return float(words[1].removeprefix("avg10="))
 

@@ -139,7 +139,7 @@ class ClockWatch:
             self.last_step_s = round(step_s - slept_s, 1)
         return True
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, object]:
         """For `monitor.json`."""
         return {
             "steps": self.steps,

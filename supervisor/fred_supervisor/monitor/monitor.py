@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from fred_supervisor.contract.checkpoint import list_checkpoints
+from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.contract.files import now_text, write_atomic, write_json
 from fred_supervisor.monitor import host, prometheus
 from fred_supervisor.monitor.commands import MonitorConfig
@@ -22,7 +22,9 @@ from fred_supervisor.monitor.quiet import quiet_at
 from fred_supervisor.monitor.tensorboard import ScalarWriter
 from fred_supervisor.monitor.trainer_processes import TrainerProcesses
 from fred_supervisor.monitor.xid_log import KernelXidReader, XidLog
+from fred_supervisor.policy.message import Topic, say
 from fred_supervisor.store.monitor_ring import Ring, ring_path
+from fred_supervisor.words.monitor import NO_CHECKPOINT, NO_QUIET_HOURS, NO_TREND, not_written_sentence, quiet_sentence
 from fred_supervisor.words.sentences import sentence
 
 FORMAT: Final = 1
@@ -38,6 +40,10 @@ _LEAVE_S: Final = 2.5
 """How long `close` waits for a sample that is under way."""
 _SAMPLES: Final = ("gpu sample", "host sample")
 _MIB: Final = 1 << 20
+
+
+SampleDocument = dict[str, Any]
+"""`monitor.json`, see `monitor/__init__.py`."""
 
 
 class Monitor:
@@ -62,13 +68,13 @@ class Monitor:
         self._scalars_file = ScalarWriter(config.dir.supervisor, wall_s=time.time(), mono_s=time.monotonic())
         self._day = DailySummary(time.monotonic())
         self._disk_trend = Trend(_DISK_TREND_S, _DISK_LEAST_S)
-        self._answer = NvmlAnswer(state=NvmlState.STARTING, text="The first sample is under way.")
-        self._documents: list[dict[str, Any]] = []
+        self._answer = NvmlAnswer(state=NvmlState.STARTING, message=say(Topic.NVML_FIRST_SAMPLE))
+        self._documents: list[SampleDocument] = []
         self._sampled_s: float | None = None
         self._memory = host.HostReading({}, {})
         self._disk = host.HostReading({}, {})
         self._checkpoints: dict[str, Any] | None = None
-        self._facts: dict[str, Any] = {}
+        self._facts: dict[str, object] = {}
         self._close_until_s = 0.0
         self._scalars_s = -config.period_s
         self._failures: dict[str, str] = {}
@@ -171,7 +177,7 @@ class Monitor:
         needed = self._config.checkpoint_bytes or (self._checkpoints or {}).get("newest_bytes")
         values |= {"disk_forecast_h": None, "disk_fits_checkpoint": None, "checkpoint_mib": None}
         if needed is None:
-            unknown["disk_fits_checkpoint"] = unknown["checkpoint_mib"] = "no checkpoint was written yet"
+            unknown["disk_fits_checkpoint"] = unknown["checkpoint_mib"] = NO_CHECKPOINT
         else:
             values["checkpoint_mib"] = needed // _MIB
         if free_mib is not None:
@@ -181,7 +187,7 @@ class Monitor:
             if needed is not None:
                 values["disk_fits_checkpoint"] = free_mib > needed // _MIB
         if values["disk_forecast_h"] is None:
-            unknown["disk_forecast_h"] = "free space is not falling steadily, or was not watched for long enough"
+            unknown["disk_forecast_h"] = NO_TREND
         self._disk = host.HostReading(values, unknown)
 
     def _report_checkpoints(self) -> None:
@@ -248,7 +254,7 @@ class Monitor:
                     self._scalars_s = document["mono_s"]
                     self._scalars_file.add(time.time(), document["mono_s"], self._scalars(document))
 
-    def _document(self) -> dict[str, Any]:
+    def _document(self) -> SampleDocument:
         reading = self._host()
         answer, driver = self._answer, (self._answer.sample or {}).get("driver")
         kernel_log = self._kernel_log.text
@@ -261,7 +267,13 @@ class Monitor:
             "run_id": self._config.run_id,
             "period_s": min(_CLOSE_PERIOD_S, self._config.period_s) if self._close_until_s else self._config.period_s,
             "sample_mono_s": None if self._sampled_s is None else round(self._sampled_s, 3),
-            "nvml": {"state": str(answer.state), "text": answer.text, "took_s": answer.took_s, "stuck": answer.stuck},
+            "nvml": {
+                "state": str(answer.state),
+                "text": answer.text,
+                "facts": answer.message.document(),
+                "took_s": answer.took_s,
+                "stuck": answer.stuck,
+            },
             "driver": driver,
             "chosen": {"uuids": self._gpus.chosen.uuids, "text": sentence(self._gpus.chosen.message)},
             "gpus": self._documents,
@@ -275,15 +287,15 @@ class Monitor:
             "trouble": sorted(self._failures.values()),
         }
 
-    def _quiet(self) -> dict[str, Any]:
+    def _quiet(self) -> dict[str, object]:
         if not self._config.quiet:
-            return {"now": False, "until": None, "window": None, "text": "There are no quiet hours."}
+            return {"now": False, "until": None, "window": None, "text": NO_QUIET_HOURS}
         quiet = quiet_at(self._config.quiet, datetime.now(UTC))
         until = None if quiet.until is None else quiet.until.isoformat(timespec="seconds").replace("+00:00", "Z")
-        text = f"Quiet hours ({quiet.window})" if quiet.now else f"No quiet hours (next: {quiet.window})"
-        return {"now": quiet.now, "until": until, "window": quiet.window, "text": f"{text} until {until or 'ever'}."}
+        text = quiet_sentence(now=quiet.now, window=quiet.window, until=until)
+        return {"now": quiet.now, "until": until, "window": quiet.window, "text": text}
 
-    def _record(self, document: dict[str, Any]) -> dict[str, Any]:
+    def _record(self, document: SampleDocument) -> dict[str, object]:
         keys = ("used_mib", "trainer_mib", "temperature_c", "power_w", "utilization", "throttle")
         values = ("memory_available_mib", "swap_used_mib", "trainer_rss_mib", "cgroup_oom_kills", "disk_free_mib")
         return {
@@ -294,8 +306,8 @@ class Monitor:
             "facts": self._facts,
         }
 
-    def _scalars(self, document: dict[str, Any]) -> dict[str, float]:
-        found: dict[str, Any] = {}
+    def _scalars(self, document: SampleDocument) -> dict[str, float]:
+        found: dict[str, object] = {}
         for gpu in document["gpus"]:
             if not gpu["chosen"]:
                 continue
@@ -317,7 +329,7 @@ class Monitor:
             self._report_failure(what, error)
 
     def _report_failure(self, what: str, error: Exception) -> None:
-        text = f"{what} cannot be written: {getattr(error, 'strerror', None) or error}."
+        text = not_written_sentence(what, getattr(error, "strerror", None) or str(error))
         if self._failures.get(what) != text:
             self._failures[what] = text
             os.write(2, f"fred-supervise monitor: {text}\n".encode(errors="replace"))

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from fred_supervisor.monitor import health
 from fred_supervisor.monitor.nvml_worker import NO_BINDINGS
+from fred_supervisor.policy.message import Message, Topic, say
+from fred_supervisor.words.sentences import sentence
 
 LIMIT_S: Final = 1.5
 """For one answer; then the worker is reported as hung."""
@@ -67,14 +68,19 @@ class NvmlAnswer:
     """What one call of `sample` gave."""
 
     state: NvmlState
-    text: str
-    """One plain sentence."""
+    message: Message
+    """How the driver answers, or why it does not."""
     sample: dict[str, Any] | None = None
     """The worker's document, with state OK and NO_GPU."""
     took_s: float | None = None
     """Time in the driver."""
     stuck: int = 0
     """Workers that SIGKILL did not end."""
+
+    @property
+    def text(self) -> str:
+        """One plain sentence."""
+        return sentence(self.message)
 
 
 def spawn_worker() -> subprocess.Popen[bytes]:
@@ -118,21 +124,17 @@ class NvmlClient:
         """One sample, or why there is none, within little more than the limit."""
         self._stuck = [worker for worker in self._stuck if worker.poll() is None]
         if self._released:
-            return self._answer(NvmlState.RELEASED, "NVML is closed on request; GPU values are unknown.")
+            return self._answer(NvmlState.RELEASED, say(Topic.NVML_CLOSED))
         if self._worker is None:
             if len(self._stuck) >= _MOST_STUCK:
-                pids = " and ".join(str(worker.pid) for worker in self._stuck)
-                return self._answer(
-                    NvmlState.WEDGED,
-                    f"The NVIDIA driver is wedged: processes {pids} hang in it and cannot be ended; GPU values are "
-                    "unknown until a reboot.",
-                )
+                pids = tuple(worker.pid for worker in self._stuck)
+                return self._answer(NvmlState.WEDGED, say(Topic.NVML_WEDGED, pids=pids))
             if self._failure is not None and self._now() < self._retry_s:
                 return self._failure
             try:
                 self._worker = self._spawn()
             except OSError as error:
-                return self._fail(NvmlState.ERROR, f"The GPU probe cannot be started: {error.strerror}.")
+                return self._fail(NvmlState.ERROR, say(Topic.NVML_NOT_STARTED, error=error.strerror))
             self._buffer, self._asked_s, self._answered = b"", None, False
         return self._ask(self._worker)
 
@@ -213,22 +215,20 @@ class NvmlClient:
         self._answered = True
         code = document.get("code")
         if code is not None:
-            state, text = _state_and_text(code, document.get("text"))
+            state, message = _meaning(code, document.get("text"))
             self.close()  # only a new process can load another library
-            return self._fail(state, text)
+            return self._fail(state, message)
         self._failure = None
         self._pause_s = _FIRST_RETRY_S
         took_s = float(document["took_s"])
         if not document["gpus"]:
-            text = "The NVIDIA driver is loaded and has no GPU."
-            return self._answer(NvmlState.NO_GPU, text, sample=document, took_s=took_s)
-        slow = "" if took_s < self._limit_s else f" It was slow: {took_s:.1f} s."
-        text = f"The NVIDIA driver answers.{slow}"
-        return self._answer(NvmlState.OK, text, sample=document, took_s=took_s)
+            return self._answer(NvmlState.NO_GPU, say(Topic.NVML_NO_GPU), sample=document, took_s=took_s)
+        answers = say(Topic.NVML_ANSWERS, slow_s=None if took_s < self._limit_s else took_s)
+        return self._answer(NvmlState.OK, answers, sample=document, took_s=took_s)
 
     def _no_answer(self, worker: subprocess.Popen[bytes], silent_s: float) -> NvmlAnswer:
         patience_s = self._patience_s if self._answered else self._start_patience_s
-        text = f"The NVIDIA driver has not answered for {silent_s:.1f} s; GPU values are unknown."
+        silent = say(Topic.NVML_SILENT, silent_s=silent_s)
         if silent_s >= patience_s:
             self._worker = None
             self._asked_s = None
@@ -238,10 +238,10 @@ class NvmlClient:
             self._close_pipes(worker)
             if worker.poll() is None:
                 self._stuck.append(worker)
-            return self._fail(NvmlState.HUNG, text)
+            return self._fail(NvmlState.HUNG, silent)
         if not self._answered:
-            return self._answer(NvmlState.STARTING, f"The NVIDIA driver is being opened, for {silent_s:.0f} s so far.")
-        return self._answer(NvmlState.HUNG, text)
+            return self._answer(NvmlState.STARTING, say(Topic.NVML_OPENING, silent_s=silent_s))
+        return self._answer(NvmlState.HUNG, silent)
 
     def _died(self, worker: subprocess.Popen[bytes]) -> NvmlAnswer:
         self._worker = None
@@ -253,21 +253,24 @@ class NvmlClient:
         if status is None:
             worker.kill()
             self._stuck.append(worker)
-        how = "lost its output" if status is None else f"exit {status}"
-        if status is not None and status < 0:
-            how = signal.Signals(-status).name
-        return self._fail(NvmlState.DIED, f"The GPU probe died in the NVIDIA driver's library ({how}).")
+        by_signal = signal.Signals(-status).name if status is not None and status < 0 else None
+        return self._fail(NvmlState.DIED, say(Topic.NVML_DIED, signal=by_signal, status=status))
 
-    def _fail(self, state: NvmlState, text: str) -> NvmlAnswer:
+    def _fail(self, state: NvmlState, message: Message) -> NvmlAnswer:
         self._retry_s = self._now() + self._pause_s
         self._pause_s = min(_LAST_RETRY_S, 2 * self._pause_s)
-        self._failure = self._answer(state, text)
+        self._failure = self._answer(state, message)
         return self._failure
 
     def _answer(
-        self, state: NvmlState, text: str, *, sample: dict[str, Any] | None = None, took_s: float | None = None
+        self,
+        state: NvmlState,
+        message: Message,
+        *,
+        sample: dict[str, object] | None = None,
+        took_s: float | None = None,
     ) -> NvmlAnswer:
-        return NvmlAnswer(state=state, text=text, sample=sample, took_s=took_s, stuck=len(self._stuck))
+        return NvmlAnswer(state=state, message=message, sample=sample, took_s=took_s, stuck=len(self._stuck))
 
     @staticmethod
     def _close_pipes(worker: subprocess.Popen[bytes]) -> None:
@@ -284,8 +287,8 @@ _STATE_OF: Final = {
 }
 
 
-def _state_and_text(code: int, text: str | None) -> tuple[NvmlState, str]:
+def _meaning(code: int, text: str | None) -> tuple[NvmlState, Message]:
+    """Why NVML cannot be opened."""
     if code == NO_BINDINGS:
-        advice = "Install nvidia-ml-py, and uninstall any package named pynvml."
-        return NvmlState.NO_BINDINGS, f"The Python bindings of NVML cannot be used: {text}. {advice}"
-    return _STATE_OF.get(code, NvmlState.ERROR), health.nvml_sentence(code)
+        return NvmlState.NO_BINDINGS, say(Topic.NVML_NO_BINDINGS, detail=text)
+    return _STATE_OF.get(code, NvmlState.ERROR), say(Topic.NVML_ERROR, code=code)

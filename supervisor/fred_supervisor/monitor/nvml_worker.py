@@ -29,6 +29,10 @@ _MOST_EVENTS: Final = 64
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 
+WorkerDocument = dict[str, Any]
+"""What the worker answers, or a part of it: keys as `gpu_sampler` reads them."""
+
+
 def main() -> None:
     end_with_parent(int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the supervisor's business
@@ -54,14 +58,14 @@ def end_with_parent(parent: int) -> None:
         raise SystemExit(0)
 
 
-def _answer(document: dict[str, Any]) -> None:
+def _answer(document: WorkerDocument) -> None:
     try:
         os.write(1, json.dumps(document).encode() + b"\n")
     except BrokenPipeError:
         raise SystemExit(0) from None
 
 
-def open_nvml() -> "tuple[NvmlWorker | None, dict[str, Any]]":
+def open_nvml() -> "tuple[NvmlWorker | None, WorkerDocument]":
     """NVML ready for use, or the answer that says why not."""
     try:
         import pynvml  # noqa: PLC0415 - may be missing, and loads a C library's bindings
@@ -85,7 +89,7 @@ class NvmlWorker:
         self._count: int | None = None
         # The second is raised for a symbol that the driver lacks, and is no NVMLError.
         self._errors: tuple[type[Exception], ...] = (pynvml.NVMLError, pynvml.NVMLLibraryMismatchError)
-        self._known: dict[int, dict[str, Any]] = {}
+        self._known: dict[int, WorkerDocument] = {}
         """UUID, name and bus by index: a lost GPU no longer tells them."""
         self._handles: dict[int, Any] = {}
         self._event_set: Any = None
@@ -111,7 +115,7 @@ class NvmlWorker:
                 return value, code
         return None, code
 
-    def sample(self) -> dict[str, Any]:
+    def sample(self) -> WorkerDocument:
         driver, _ = self.ask(self._n.nvmlSystemGetDriverVersion)
         count, code = self.ask(self._n.nvmlDeviceGetCount)
         if code is not None:
@@ -125,7 +129,7 @@ class NvmlWorker:
         gpus = [self._gpu(index) for index in range(count)]
         return {"code": None, "driver": driver, "gpus": gpus, "xids": self._xids(count)}
 
-    def _gpu(self, index: int) -> dict[str, Any]:
+    def _gpu(self, index: int) -> WorkerDocument:
         handle, code = self._handles.get(index), None
         if handle is None:
             handle, code = self.ask(self._n.nvmlDeviceGetHandleByIndex, index)
@@ -143,7 +147,7 @@ class NvmlWorker:
         return gpu
 
     def _identify(self, index: int, handle: Any) -> None:
-        who: dict[str, Any] = {}
+        who: WorkerDocument = {}
         who["uuid"], code = self.ask(self._n.nvmlDeviceGetUUID, handle)
         who["name"], _ = self.ask(self._n.nvmlDeviceGetName, handle)
         pci, _ = self.ask(self._n.nvmlDeviceGetPciInfo, handle)
@@ -154,7 +158,7 @@ class NvmlWorker:
             self._uuid_of[_address(handle)] = who["uuid"]
         self._known[index] = who
 
-    def _read_device(self, handle: Any, gpu: dict[str, Any], errors: dict[str, int]) -> None:
+    def _read_device(self, handle: Any, gpu: WorkerDocument, errors: dict[str, int]) -> None:
         n = self._n
 
         def put(key: str, value: Any, code: int | None) -> None:
@@ -180,7 +184,7 @@ class NvmlWorker:
         put("recovery", None if code is not None else int(fields[0].value.ullVal) & 0xFFFFFFFF, code)
         self._read_processes(handle, gpu, errors)
 
-    def _read_memory(self, handle: Any, gpu: dict[str, Any], errors: dict[str, int]) -> None:
+    def _read_memory(self, handle: Any, gpu: WorkerDocument, errors: dict[str, int]) -> None:
         memory, code = self.ask(self._n.nvmlDeviceGetMemoryInfo, handle, self._n.nvmlMemory_v2)
         version = 2
         if code in (_FUNCTION_NOT_FOUND, _VERSION_MISMATCH):
@@ -191,7 +195,7 @@ class NvmlWorker:
             return
         gpu.update(total=memory.total, used=memory.used, free=memory.free, memory_version=version)
 
-    def _read_processes(self, handle: Any, gpu: dict[str, Any], errors: dict[str, int]) -> None:
+    def _read_processes(self, handle: Any, gpu: WorkerDocument, errors: dict[str, int]) -> None:
         found: dict[int, int | None] = {}
         for kind in ("Compute", "Graphics"):
             names = (f"nvmlDeviceGet{kind}RunningProcesses_v3", f"nvmlDeviceGet{kind}RunningProcesses_v2")
@@ -207,7 +211,7 @@ class NvmlWorker:
         if "processes" not in errors:
             gpu["processes"] = [[pid, used] for pid, used in found.items()]
 
-    def _mig(self, handle: Any, errors: dict[str, int]) -> list[dict[str, Any]]:
+    def _mig(self, handle: Any, errors: dict[str, int]) -> list[WorkerDocument]:
         """The GPU's MIG devices; none when it is whole."""
         mode, code = self.ask(self._n.nvmlDeviceGetMigMode, handle)
         if code is not None or mode[0] != 1:
@@ -222,7 +226,7 @@ class NvmlWorker:
             if code is not None:  # an empty place
                 continue
             own_errors: dict[str, int] = {}
-            device: dict[str, Any] = {"mig_index": number, "errors": own_errors}
+            device: WorkerDocument = {"mig_index": number, "errors": own_errors}
             device["uuid"], _ = self.ask(self._n.nvmlDeviceGetUUID, part)
             device["name"], _ = self.ask(self._n.nvmlDeviceGetName, part)
             self._read_memory(part, device, own_errors)
@@ -230,7 +234,7 @@ class NvmlWorker:
             found.append(device)
         return found
 
-    def _xids(self, count: int) -> list[dict[str, Any]]:
+    def _xids(self, count: int) -> list[WorkerDocument]:
         """The Xids since the last sample."""
         n = self._n
         if self._event_set is None:
@@ -243,7 +247,7 @@ class NvmlWorker:
                 supported, code = self.ask(n.nvmlDeviceGetSupportedEventTypes, handle)
                 if code is None and supported & n.nvmlEventTypeXidCriticalError:
                     self.ask(n.nvmlDeviceRegisterEvents, handle, n.nvmlEventTypeXidCriticalError, self._event_set)
-        found: list[dict[str, Any]] = []
+        found: list[WorkerDocument] = []
         while len(found) < _MOST_EVENTS:
             event, code = self.ask(n.nvmlEventSetWait_v2, self._event_set, 0)
             if code is not None:  # time-out: no more; or a lost GPU, which the other answers tell

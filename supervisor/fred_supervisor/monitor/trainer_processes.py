@@ -15,6 +15,7 @@ from typing import Any, Final
 import psutil
 
 from fred_supervisor.contract import environment
+from fred_supervisor.words.monitor import NO_TRAINER, NOT_PERMITTED
 
 _COMMAND_CHARS: Final = 200
 _PROC: Final = Path("/proc")
@@ -102,7 +103,7 @@ class TrainerProcesses:
         """What the trainer's tree uses of the host, and why a value is missing."""
         keys = ("trainer_rss_mib", "trainer_processes", "open_files", "open_files_limit")
         if not self.tree:
-            return dict.fromkeys(keys), dict.fromkeys(keys, "no trainer runs")
+            return dict.fromkeys(keys), dict.fromkeys(keys, NO_TRAINER)
         resident = 0
         most_files: int | None = None
         each: list[dict[str, Any]] = []
@@ -128,7 +129,7 @@ class TrainerProcesses:
             "open_files": most_files,
             "open_files_limit": limit,
         }
-        return values, {key: "not permitted" for key, value in values.items() if value is None}
+        return values, {key: NOT_PERMITTED for key, value in values.items() if value is None}
 
 
 def _children(pid: int) -> list[int]:

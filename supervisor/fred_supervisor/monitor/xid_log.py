@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from fred_supervisor.monitor import health
+from fred_supervisor.words.gpu_health import xid_text
+from fred_supervisor.words.monitor import kernel_log_sentence
 
 _SAME_S: Final = 30.0
 """Both sources report one error within this time."""
@@ -44,7 +46,7 @@ class KernelXidReader:
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            self.text = f"The kernel log is not readable ({error.strerror}): Xid errors come from the driver only."
+            self.text = kernel_log_sentence(error.strerror)
 
     def read(self) -> list[KernelXid]:
         """The Xids that were logged since the last call; the first call gives all that the kernel still has."""
@@ -57,7 +59,7 @@ class KernelXidReader:
             except BrokenPipeError:  # overwritten before we read it; the next read goes on behind
                 continue
             except OSError as error:
-                self.text = f"The kernel log is not readable ({error.strerror}): Xid errors come from the driver only."
+                self.text = kernel_log_sentence(error.strerror)
                 os.close(self._fd)
                 self._fd = None
                 break
@@ -117,8 +119,8 @@ class XidLog:
                 "at": entry.at,
                 "age_s": round(now_s - entry.mono_s, 1),
                 "wall_s": round(entry.wall_s, 3),
-                "text": health.xid(entry.code).text,
-                "remedy": str(health.xid(entry.code).remedy),
+                "text": xid_text(entry.code),
+                "remedy": str(health.xid_remedy(entry.code)),
                 "sources": sorted(entry.sources),
             }
             for entry in self._entries

@@ -1,6 +1,7 @@
 """What ended a trainer: from the evidence to a cause, a kind and the facts of a sentence."""
 
 import signal as signals
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -145,7 +146,7 @@ def diagnose(seen: Evidence) -> Diagnosis:
     said = error.kind if error else seen.text_kind
     text = (error.message if error else seen.last_line) or ""
     first_line = text.splitlines()[0] if text else ""
-    where: dict[str, Any] = {"place": place_of(seen), "rank": seen.rank}
+    where: Mapping[str, Any] = {"place": place_of(seen), "rank": seen.rank}
 
     def found(cause: Cause, kind: IncidentKind, topic: Topic, *, same: str | None = None, **facts: Any) -> Diagnosis:
         signature = "" if same == "" else f"{cause}|{same or first_line[:200]}|{_signature_of_place(seen)}"

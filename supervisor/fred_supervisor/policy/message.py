@@ -105,6 +105,26 @@ class Topic(StrEnum):
     SEVERAL = "several"
     UNKILLABLE = "unkillable"
 
+    # How a GPU and its driver do.
+    HEALTH_ADVISED = "health: the driver advises"
+    HEALTH_LOST = "health: lost"
+    HEALTH_NEEDS_RESET = "health: needs a reset"
+    HEALTH_ROW_PENDING = "health: memory row pending"
+    HEALTH_SLOWED = "health: slowed"
+    HEALTH_UNKNOWN = "health: unknown"
+    HEALTH_XID = "health: xid"
+    NVML_ANSWERS = "nvml: answers"
+    NVML_CLOSED = "nvml: closed"
+    NVML_DIED = "nvml: died"
+    NVML_ERROR = "nvml: error"
+    NVML_FIRST_SAMPLE = "nvml: first sample"
+    NVML_NO_BINDINGS = "nvml: no bindings"
+    NVML_NO_GPU = "nvml: no gpu"
+    NVML_NOT_STARTED = "nvml: not started"
+    NVML_OPENING = "nvml: opening"
+    NVML_SILENT = "nvml: silent"
+    NVML_WEDGED = "nvml: wedged"
+
     # Which GPUs a program will see.
     CUDA_UNSET = "cuda: unset"
     CUDA_UNKNOWN = "cuda: unknown"
@@ -142,6 +162,8 @@ class Topic(StrEnum):
     SILENT = "silent"
     SILENT_ENDED = "silent: ended"
     STRAY = "stray"
+    SUPERVISOR_PLACE = "supervisor place"
+    SUPERVISOR_LOGOUT = "supervisor place: logout"
     SUPERSEDED = "superseded"
     UNKILLABLE_HELD = "unkillable: held"
 
@@ -266,7 +288,7 @@ class Message:
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Strings, numbers, None, further messages, or tuples of these."""
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, object]:
         """As JSON."""
         return {"topic": str(self.topic), **{key: _plain(value) for key, value in self.facts.items()}}
 

@@ -44,7 +44,7 @@ def outranked(
             overrides = replace(overrides, **{name: None})  # type: ignore[arg-type] # field by name
             if learned != flags.get(flag):
                 told.append(say(Topic.SET_BY_HAND, flag=flag, learned=learned, value=flags.get(flag)))
-    if "unfreeze_batch_size" in set_by_hand and "accumulate" not in set_by_hand:
+    if "unfreeze_batch_size" in set_by_hand:
         overrides = replace(overrides, accumulate=None)  # it belonged to the batch that was learned
     if "amp" in set_by_hand and overrides.full_precision:
         overrides = replace(overrides, full_precision=False)

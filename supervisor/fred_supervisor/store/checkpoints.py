@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from fred_supervisor.contract.checkpoint import CheckpointFile, list_checkpoints, why_invalid, why_no_zip
+from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
+from fred_supervisor.contract.checkpoint import CheckpointFile, why_invalid, why_no_zip
 from fred_supervisor.contract.files import read_file, read_json
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.policy.message import Message, Topic, say
@@ -91,7 +91,7 @@ def stamp(candidate: CheckpointFile) -> Stamp:
 def judged_before(path: Path) -> dict[Stamp, str | None]:
     """What was verified so far: file → None when valid, else the reason. Entries that make no sense are dropped."""
     judged: dict[Stamp, str | None] = {}
-    document: dict[str, Any] = read_json(path) or {}
+    document: dict[str, object] = read_json(path) or {}
     for text, reason in document.items():
         with contextlib.suppress(ValueError, TypeError):
             name, size, changed_ns = json.loads(text)

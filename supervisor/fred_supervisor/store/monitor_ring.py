@@ -35,7 +35,11 @@ def ring_path(monitor: Path) -> Path:
     return monitor.with_name("monitor_ring.jsonl")
 
 
-def read_ring(path: Path, since_s: float = KEEP_S) -> list[dict[str, Any]]:
+RingRecord = dict[str, Any]
+"""One line of the ring, as the monitor wrote it."""
+
+
+def read_ring(path: Path, since_s: float = KEEP_S) -> list[RingRecord]:
     """The records of the last `since_s` seconds before the newest one, oldest first; torn lines are passed over.
 
     Age is told by the monotonic clock, across a reboot by the wall clock.
@@ -44,8 +48,8 @@ def read_ring(path: Path, since_s: float = KEEP_S) -> list[dict[str, Any]]:
         lines = path.read_bytes().splitlines()
     except OSError:
         return []
-    found: list[dict[str, Any]] = []
-    newest: dict[str, Any] | None = None
+    found: list[dict[str, object]] = []
+    newest: dict[str, object] | None = None
     for line in reversed(lines):
         record = _record(line)
         if record is None:
@@ -57,7 +61,7 @@ def read_ring(path: Path, since_s: float = KEEP_S) -> list[dict[str, Any]]:
     return found
 
 
-def _record(line: bytes) -> dict[str, Any] | None:
+def _record(line: bytes) -> dict[str, object] | None:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
@@ -66,7 +70,7 @@ def _record(line: bytes) -> dict[str, Any] | None:
     return record if sound and isinstance(record.get("time"), str) else None
 
 
-def _age_s(record: dict[str, Any], newest: dict[str, Any]) -> float:
+def _age_s(record: RingRecord, newest: RingRecord) -> float:
     if record.get("boot") == newest.get("boot"):
         return float(newest["mono_s"] - record["mono_s"])
     try:
@@ -85,7 +89,7 @@ class Ring:
     _torn: bool = False
     """The file does not end with a whole line."""
 
-    def append(self, record: dict[str, Any]) -> None:
+    def append(self, record: dict[str, object]) -> None:
         """One record at the end. Raises OSError, and then the next call begins a line of its own."""
         line = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

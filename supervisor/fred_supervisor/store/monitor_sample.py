@@ -4,13 +4,17 @@
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from fred_supervisor.contract.decode import decode
 from fred_supervisor.contract.files import read_json
 from fred_supervisor.linux import proc
+from fred_supervisor.policy.message import Message
 from fred_supervisor.store.layout import RunDir
+from fred_supervisor.words.gpus import NO_ANSWER
+from fred_supervisor.words.sentences import stored_message
 
 _STALE: Final = (3, 5.0)
 """A sample older than this many periods and seconds says nothing."""
@@ -49,11 +53,17 @@ class GpuSample:
     temperature_c: int | float | None = None
     health: str | None = None
     """`ok`, or a sentence."""
+    health_facts: Mapping[str, Any] | None = None
     hold: bool = False
     """A launch makes no sense."""
     command: str | None = None
     """What to run against it."""
     processes: tuple[GpuProcess, ...] | None = None
+
+    @property
+    def trouble(self) -> Message | str | None:
+        """What is wrong with it: the facts where they make a sentence, else the monitor's sentence; None: nothing."""
+        return None if self.health in (None, "ok") else stored_message(self.health_facts) or self.health
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +71,13 @@ class NvmlSample:
     """How the driver answers."""
 
     state: str = "error"
-    text: str = "The monitor does not say how the driver answers."
+    text: str = NO_ANSWER
+    facts: Mapping[str, Any] | None = None
+
+    @property
+    def message(self) -> Message | str:
+        """The facts where they make a sentence, else the monitor's sentence."""
+        return stored_message(self.facts) or self.text
 
 
 @dataclass(frozen=True, kw_only=True)

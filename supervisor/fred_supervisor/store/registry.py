@@ -24,11 +24,17 @@ def state_dir() -> Path:
     return (Path(xdg) if os.path.isabs(xdg) else Path(home, ".local/state")) / "fred-supervise"
 
 
+def make_state_folder(folder: Path) -> None:
+    """Make a folder of `state_dir`, for its owner alone; `mkdir(parents=True)` gives its mode to the last one only."""
+    state_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def remember(spec: RunSpec) -> None:
     """Put a run on the list; a list that cannot be written is no reason not to train."""
     entry = _entry(spec)
     try:
-        entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_state_folder(entry.parent)
         write_json(entry, {"name": spec.name, "run_dir": spec.run_dir}, durable=False)
     except OSError as error:
         complain(f"this run will not be on the list of runs: {error}")

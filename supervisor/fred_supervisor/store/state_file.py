@@ -127,7 +127,7 @@ def state_file_of(
         awaits_gpu=isinstance(state, AwaitingGpu),
         history=state.history,
         limits_set=tuple(sorted(settings.hang_timeout_s)),
-        supervisor=SupervisorRecord(**supervisor.document(), version=fred_supervisor.__version__),
+        supervisor=SupervisorRecord(**supervisor._asdict(), version=fred_supervisor.__version__),
         pace=pace,
         incidents=incidents,
         max_restarts=settings.max_restarts,

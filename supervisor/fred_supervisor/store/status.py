@@ -5,9 +5,10 @@ import time
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from fred_supervisor.contract.checkpoint import CheckpointFile, list_checkpoints, why_invalid
+from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
+from fred_supervisor.contract.checkpoint import CheckpointFile, why_invalid
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.proc import Identity
@@ -154,7 +155,7 @@ class RunStatus:
         """It has not ended, as far as anybody knows."""
         return self.state in LIVE_STATES
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, object]:
         """`status --json`."""
         return asdict(self)
 

@@ -7,6 +7,18 @@ from fred_supervisor.policy.message import Topic
 from fred_supervisor.words import Facts, Words
 
 
+def lost_sentence(steps: int | None) -> str:
+    """What a failure has cost: steps to be trained again, None when that is not known."""
+    if steps is None:
+        return "What was lost is not known."
+    return "Nothing was lost." if steps == 0 else f"{steps} step{'s' if steps != 1 else ''} lost."
+
+
+def goes_on_sentence(checkpoint: str | None) -> str:
+    """Where the next attempt starts: the path of a checkpoint, or None."""
+    return f"It goes on from {checkpoint.rpartition('/')[2]}." if checkpoint else "It begins from the beginning."
+
+
 def _half_unfreeze_batch(facts: Facts) -> str:
     assumed = f" ({facts['before']} is assumed; --unfreeze-batch-size says it)" if facts["assumed"] else ""
     return (

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from fred_supervisor.contract.alarm import Alarm
+from fred_supervisor.linux.systemd_scope import ScopeOutcome
 from fred_supervisor.policy.message import Topic
 from fred_supervisor.words import Facts, Words
 
@@ -39,7 +40,7 @@ def _silent(facts: Facts) -> str:
 
 def _silent_ended(facts: Facts) -> str:
     why = "its processes do nothing" if facts["idle"] else f"{facts['factor']:.0f} times its limit has passed"
-    return f"{_silent(facts)} Ended, for {why}."
+    return f"{_silent(facts)} Ended, because {why}."
 
 
 def _launched(facts: Facts) -> str:
@@ -62,6 +63,28 @@ _OVERRIDES: Final[Mapping[str, str]] = {
     "freeze_batch_size": "The freeze batch",
     "workers": "The number of loader workers",
 }
+
+
+_PLACES: Final[Mapping[str, str]] = {
+    ScopeOutcome.ENTERED: "The supervisor runs in {unit}.",
+    ScopeOutcome.NO_MANAGER: (
+        "There is no user manager: the supervisor stays in the control group that it was started in."
+    ),
+    ScopeOutcome.SESSION: "The user does not linger: the supervisor stays in the session that it was started in.",
+    ScopeOutcome.NO_ANSWER: "No scope of its own: the user manager does not answer ({detail}).",
+    ScopeOutcome.REFUSED: "No scope of its own: the user manager refuses it ({detail}).",
+    ScopeOutcome.NOT_MOVED: "No scope of its own: the user manager could not move the supervisor.",
+}
+
+
+def _logout(facts: Facts) -> str:
+    """Advice for a person, as a clause."""
+    if facts["outcome"] == ScopeOutcome.SESSION:
+        return (
+            "lingering is off: where logouts end all processes of a session, yours ends the run; `loginctl"
+            " enable-linger`, then `restart`, or `install-service --user`, keeps it"
+        )
+    return "lingering is off: your last logout ends the run; `loginctl enable-linger` keeps it"
 
 
 EVENTS: Final[Mapping[Topic, Words]] = {
@@ -96,6 +119,8 @@ EVENTS: Final[Mapping[Topic, Words]] = {
     Topic.SILENT: _silent,
     Topic.SILENT_ENDED: _silent_ended,
     Topic.STRAY: "Process {pid} of this run was left over and is ended.",
+    Topic.SUPERVISOR_PLACE: lambda facts: _PLACES[facts["outcome"]].format_map(facts),
+    Topic.SUPERVISOR_LOGOUT: _logout,
     Topic.SUPERSEDED: "Another supervisor has taken the run dir's place; this one leaves.",
     Topic.UNKILLABLE_HELD: "{condition} Held until it is gone.",
 }

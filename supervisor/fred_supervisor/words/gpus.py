@@ -41,6 +41,7 @@ def _cuda_means(facts: Facts) -> str:
     return text
 
 
+NO_ANSWER: Final = "The monitor does not say how the driver answers."
 MONITOR_SILENT: Final = "Unknown: the monitor is silent."
 """Instead of a GPU's health."""
 

@@ -9,9 +9,10 @@ from fred_supervisor.words.actions import ACTIONS
 from fred_supervisor.words.alerts import ALERTS
 from fred_supervisor.words.causes import CAUSES
 from fred_supervisor.words.events import EVENTS
+from fred_supervisor.words.gpu_health import GPU_HEALTH
 from fred_supervisor.words.gpus import GPUS
 
-SENTENCES: Final[Mapping[Topic, Words]] = {**CAUSES, **ACTIONS, **GPUS, **EVENTS, **ALERTS}
+SENTENCES: Final[Mapping[Topic, Words]] = {**CAUSES, **ACTIONS, **GPUS, **EVENTS, **GPU_HEALTH, **ALERTS}
 
 
 def sentence(message: Message | str) -> str:
@@ -21,6 +22,22 @@ def sentence(message: Message | str) -> str:
     words = SENTENCES[message.topic]
     facts = {key: _said(value) for key, value in message.facts.items()}
     return words.format_map(facts) if isinstance(words, str) else words(facts)
+
+
+def stored_message(document: object) -> Message | None:
+    """A message out of a JSON file; None when it is none of ours, or lacks facts that its sentence needs."""
+    try:
+        message = _stored(document)
+        sentence(message)
+    except (LookupError, ValueError, TypeError, AttributeError, RecursionError):
+        return None
+    return message if isinstance(message, Message) else None
+
+
+def _stored(value: Any) -> Any:
+    if isinstance(value, dict):
+        return Message(Topic(value["topic"]), {key: _stored(fact) for key, fact in value.items() if key != "topic"})
+    return tuple(_stored(one) for one in value) if isinstance(value, list) else value
 
 
 def _said(value: Any) -> Any:

@@ -12,8 +12,9 @@ from tests.trainer.states import Listening, state_of
 
 from fred_supervisor.contract import Heartbeat, find_latest_checkpoint
 from fred_supervisor.contract.alarm import Alarm
+from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.contract.builtin.trainer_files import epoch_name, step_name
-from fred_supervisor.contract.checkpoint import digest_of, list_checkpoints, publish, read_sidecar
+from fred_supervisor.contract.checkpoint import digest_of, publish, read_sidecar
 from fred_trainer.checkpoint.checkpoints import Checkpoints
 from fred_trainer.checkpoint.load import load
 from fred_trainer.checkpoint.saver import SaveOutcome, Saver

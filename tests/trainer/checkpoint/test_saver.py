@@ -1,5 +1,7 @@
 """A state copied beside training, and what in it is not finite."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -20,7 +22,7 @@ def test_buffers_are_used_again(tmp_path):
 
 def test_a_copy_has_the_shape_of_the_state(tmp_path):
     saver, seen = Saver(CPU), []
-    state = {"a": [torch.ones(2), {"b": (torch.zeros(1), "word")}], "n": 3, "none": None}
+    state: dict[str, Any] = {"a": [torch.ones(2), {"b": (torch.zeros(1), "word")}], "n": 3, "none": None}
     saver.begin(state, seen.append)
     assert saver.join().error is None
     (copy,) = seen

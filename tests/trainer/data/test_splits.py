@@ -97,7 +97,7 @@ def test_the_folders_are_the_canonical_split_and_no_other():
 
 def test_a_validation_set_of_its_own_is_kept():
     train, val = index_of(0, 1, 2, subset="train"), index_of(3, subset="val")
-    index = Index(train.pairs + val.pairs + index_of(test=(4,)).pairs, "0" * 16, {})
+    index = Index([*train.pairs, *val.pairs, *index_of(test=(4,)).pairs], "0" * 16, {})
     parts = split(index)
     assert [numbers(part) for part in (parts.train, parts.validation, parts.test)] == [[0, 1, 2], [3], [4]]
 

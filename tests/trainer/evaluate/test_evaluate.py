@@ -1,5 +1,7 @@
 """Validation: scores of a detector on batches, at the scale of FRED's frames."""
 
+from typing import Any, cast
+
 import pytest
 import torch
 
@@ -28,14 +30,22 @@ class Answers(torch.nn.Module):
         return [{"boxes": self.boxes.clone(), "scores": torch.ones(len(self.boxes))} for _ in images]
 
 
-def scores(truth, found, frame):
+def scores(truth, found, frame: tuple[int, int]):
     """Boxes xyxy px of a `frame` (width, height)."""
     on_canvas = [
-        torch.tensor(move_boxes(torch.tensor(boxes, dtype=torch.float64).numpy(), letterbox(*frame, SIZE))).float()
+        torch.tensor(
+            move_boxes(torch.tensor(boxes, dtype=torch.float64).numpy(), letterbox(frame[0], frame[1], SIZE))
+        ).float()
         for boxes in (truth, found)
     ]
     batch = Batch(torch.zeros(1, 3, *canvas(SIZE)), [on_canvas[0]], ["0/000001"], (), (frame,))
-    return evaluate(Answers(on_canvas[1]), [batch], device=CPU, precision=choose_precision("off", CPU), hb=Silent())
+    return evaluate(
+        cast("Any", Answers(on_canvas[1])),
+        [batch],
+        device=CPU,
+        precision=choose_precision("off", CPU),
+        hb=cast("Any", Silent()),
+    )
 
 
 @pytest.mark.parametrize("frame", [(1280, 720), (640, 360), (640, 480), (720, 1280)])

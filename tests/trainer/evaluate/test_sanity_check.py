@@ -5,7 +5,7 @@ import torch
 
 import fred_trainer.train.loop
 from fred_supervisor.contract import Heartbeat
-from fred_supervisor.contract.checkpoint import list_checkpoints
+from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_trainer.cli.train import run
 from fred_trainer.errors import LearningError, NonFiniteError
 from fred_trainer.evaluate import sanity_check

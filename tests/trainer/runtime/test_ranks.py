@@ -36,7 +36,7 @@ class Together:
     processes: list
     folder: Path
 
-    def wait(self, limit_s: float = 60) -> list[int]:
+    def wait(self, limit_s: float = 180) -> list[int]:
         """Their exit codes, or minus the signals that ended them."""
         end = time.monotonic() + limit_s
         for process in self.processes:
@@ -45,7 +45,7 @@ class Together:
         assert None not in codes, f"{codes} after {limit_s} s"
         return codes
 
-    def wait_for(self, rank, seen, limit_s: float = 60):
+    def wait_for(self, rank, seen, limit_s: float = 180):
         end = time.monotonic() + limit_s
         while (beat := self.beat(rank)) is None or not seen(beat):
             assert time.monotonic() < end, f"not within {limit_s} s; the last beat was {beat}"

@@ -9,9 +9,10 @@ import torch
 
 import fred_trainer.train.loop
 from fred_supervisor.contract import Heartbeat
+from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.contract.builtin.flags import normalise
 from fred_supervisor.contract.builtin.trainer_files import BEST, FINAL
-from fred_supervisor.contract.checkpoint import list_checkpoints, read_sidecar, why_invalid
+from fred_supervisor.contract.checkpoint import read_sidecar, why_invalid
 from fred_trainer.checkpoint.load import load
 from fred_trainer.checkpoint.saver import _Save
 from fred_trainer.checkpoint.write import remove_leftovers

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from fred_supervisor.contract import Heartbeat
+from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.contract.builtin.trainer_files import FINAL
-from fred_supervisor.contract.checkpoint import list_checkpoints, sidecar_path
+from fred_supervisor.contract.checkpoint import sidecar_path
 from fred_trainer.checkpoint.load import load
 from fred_trainer.cli.train import run
 from fred_trainer.errors import CheckpointError, ConfigError, OutdatedCheckpointError

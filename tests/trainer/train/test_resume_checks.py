@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -43,7 +44,7 @@ class Made(SimpleNamespace):
         self.restored = state
 
 
-def training(**settings: object) -> Made:
+def training(**settings: Any) -> Any:
     net, average = model(), model()
     given = {"recorded": CONFIG, "force_resume": False, **settings}
     return Made(
@@ -63,7 +64,7 @@ def training(**settings: object) -> Made:
     )
 
 
-def own(**changes: object) -> dict:
+def own(**changes: Any) -> dict:
     """A checkpoint of this very training."""
     net = model()
     optimizer = trained(net)
@@ -74,7 +75,7 @@ def own(**changes: object) -> dict:
     return {**state, **changes}
 
 
-def foreign(**changes: object) -> dict:
+def foreign(**changes: Any) -> dict:
     return {
         key: value for key, value in own(**changes).items() if key in ("epoch", "model", "ema", "optimizer", "loss")
     }

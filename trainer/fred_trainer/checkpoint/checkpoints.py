@@ -13,8 +13,9 @@ import torch
 
 from fred_supervisor.contract import Heartbeat
 from fred_supervisor.contract.alarm import Alarm
+from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.contract.builtin.trainer_files import STEP_STATE_LINK, is_step_name, step_name
-from fred_supervisor.contract.checkpoint import CheckpointMeta, list_checkpoints, publish, read_sidecar
+from fred_supervisor.contract.checkpoint import CheckpointMeta, publish, read_sidecar
 from fred_supervisor.contract.files import TEMPORARY_SUFFIX, now_text
 from fred_trainer.checkpoint.retention import RetentionPolicy
 from fred_trainer.checkpoint.saver import SaveOutcome, Saver, State, not_finite

@@ -2,11 +2,12 @@
 
 import pickle
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 
 from fred_supervisor.contract.checkpoint import FORMAT_VERSION
+from fred_trainer.checkpoint.saver import State
 from fred_trainer.errors import CheckpointError, OutdatedCheckpointError
 
 MODEL_VERSION: Final = 2
@@ -17,7 +18,7 @@ KEYS: Final = (*COMMON_KEYS, "format_version", "config", "fingerprints", "positi
 """Of a checkpoint of this trainer."""
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path) -> State:
     """The state in `path`, on the CPU. Raises CheckpointError, OutdatedCheckpointError for an earlier version's."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -32,8 +33,9 @@ def load(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} is of format {version}, this version reads {FORMAT_VERSION}: update fred-supervise"
         )
-    loaded: dict[str, Any] = state
-    if not is_foreign(loaded) and loaded.get("model_version", 1) < MODEL_VERSION:
+    loaded: State = state
+    model = loaded.get("model_version", 1)
+    if not is_foreign(loaded) and (not isinstance(model, int) or model < MODEL_VERSION):
         raise OutdatedCheckpointError(
             f"{path} is of an earlier version, in whose detector a side of every box could be dead from the first steps"
             " on: train afresh, with --resume none or another --run-dir"
@@ -41,6 +43,6 @@ def load(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def is_foreign(state: dict[str, Any]) -> bool:
+def is_foreign(state: dict[str, object]) -> bool:
     """Whether another tool wrote it: weights and an epoch, but not how to go on exactly."""
     return any(key not in state for key in KEYS)

@@ -5,8 +5,9 @@ import os
 from pathlib import Path
 from typing import Final
 
+from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.contract.builtin.trainer_files import is_epoch_name, is_step_name
-from fred_supervisor.contract.checkpoint import CheckpointFile, list_checkpoints, sidecar_path, why_invalid
+from fred_supervisor.contract.checkpoint import CheckpointFile, sidecar_path, why_invalid
 
 log = logging.getLogger("fred_trainer")
 

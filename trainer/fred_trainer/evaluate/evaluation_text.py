@@ -27,7 +27,7 @@ def as_json(report: EvaluationReport) -> dict[str, Any]:
     }
 
 
-def _set_json(scores: FrameSetScores) -> dict[str, Any]:
+def _set_json(scores: FrameSetScores) -> dict[str, object]:
     return {
         "frames": scores.frames,
         "boxes": scores.detail.boxes,
@@ -37,7 +37,7 @@ def _set_json(scores: FrameSetScores) -> dict[str, Any]:
     }
 
 
-def _unit_json(scores: UnitScores) -> dict[str, Any]:
+def _unit_json(scores: UnitScores) -> dict[str, object]:
     return {
         "map50": scores.map50,
         "map50_95": scores.map50_95,
@@ -101,9 +101,9 @@ def write_coco(folder: Path, frames: Sequence[FrameDetections]) -> None:
     All frames are in it; `annotated` tells those with a drone. Areas are of the boxes, as COCO has them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    detections: list[dict[str, Any]] = []
+    images: list[dict[str, object]] = []
+    annotations: list[dict[str, object]] = []
+    detections: list[dict[str, object]] = []
     for number, frame in enumerate(frames, 1):
         pair = frame.pair
         images.append(

@@ -109,7 +109,7 @@ def scores_of(judged: dict[str, Any], boxes: int) -> Scores:
     )
 
 
-def ground_truth(truth: list[Tensor]) -> dict[str, Any]:
+def ground_truth(truth: list[Tensor]) -> dict[str, object]:
     """Boxes as a COCO document; images are numbered from 1. `area` is the square of the longer side."""
     boxes = [(image, *box) for image, of_image in enumerate(truth, 1) for box in _corner_and_size(of_image).tolist()]
     return {

@@ -3,15 +3,15 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.contract.builtin.flags import FLAGS
-from fred_supervisor.contract.checkpoint import list_checkpoints, why_invalid
+from fred_supervisor.contract.checkpoint import why_invalid
 from fred_trainer.checkpoint.load import is_foreign, load
-from fred_trainer.checkpoint.saver import not_finite
+from fred_trainer.checkpoint.saver import State, not_finite
 from fred_trainer.errors import CheckpointError, ConfigError, OutdatedCheckpointError
 from fred_trainer.train.state import Training
 
@@ -75,7 +75,7 @@ def _try(training: Training, path: Path) -> str | None:
     return None
 
 
-def restore(training: Training, state: dict[str, Any], path: Path) -> None:
+def restore(training: Training, state: State, path: Path) -> None:
     """Take up `state`, which was loaded from `path`. Raises CheckpointError when it does not fit, ConfigError when it
     is of another training. Nothing is changed then.
     """
@@ -98,7 +98,7 @@ def restore(training: Training, state: dict[str, Any], path: Path) -> None:
     log.info("resumed from %s: epoch %d, %d samples into it", path.name, position.epoch, position.in_epoch)
 
 
-def adopt(training: Training, state: dict[str, Any], path: Path) -> None:
+def adopt(training: Training, state: State, path: Path) -> None:
     """Go on from another tool's checkpoint with the epoch after its own, as exactly as what it holds allows."""
     epoch = state["epoch"]
     if not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 0:
@@ -130,7 +130,7 @@ def adopt(training: Training, state: dict[str, Any], path: Path) -> None:
     )
 
 
-def refuse_another(training: Training, state: dict[str, Any], path: Path) -> None:
+def refuse_another(training: Training, state: State, path: Path) -> None:
     """Raise ConfigError, naming every difference, when `state` is of another model or another data set.
 
     `--force-resume` only warns; weights that do not fit are refused all the same.

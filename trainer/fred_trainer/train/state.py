@@ -1,7 +1,6 @@
 """The state of a training run: what a checkpoint keeps and a resume takes up again."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import torch
 
@@ -9,6 +8,7 @@ from fred_supervisor.contract.builtin.trainer_files import TrainerFiles
 from fred_supervisor.contract.checkpoint import FORMAT_VERSION
 from fred_supervisor.contract.files import read_json
 from fred_trainer.checkpoint.load import MODEL_VERSION
+from fred_trainer.checkpoint.saver import State
 from fred_trainer.data import EpochOrder, PairDataset, UnreadableImages
 from fred_trainer.model.detector import Detector
 from fred_trainer.runtime.precision import Precision
@@ -95,7 +95,7 @@ class Training:
         """Micro-batches of this epoch done, in batches of the present size."""
         return -(-self.position.in_epoch // self.settings.batch_size(self.phase))
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> State:
         """The state as plain types and tensors, some of them live ones: they stay as they are until the next update."""
         model, ema = self.model.state_dict(), self.ema.model.state_dict()
         statistics = {name: value.clone() for name, value in self.model.named_buffers()}  # change with a forward pass
@@ -124,7 +124,7 @@ class Training:
             "preflight": read_json(TrainerFiles(self.settings.run_dir).preflight),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: State) -> None:
         """Take up a state of this very training, as `snapshot` gave it."""
         self.model.load_state_dict(state["model"])
         self.ema.model.load_state_dict(state["ema"])

@@ -20,6 +20,8 @@ from fred_supervisor.contract.environment import OF_CONFIGURATION as PREFIX
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.policy.settings import Settings
 
+Options = dict[str, Any]
+"""What the parser of `start` gives: key → value."""
 DERIVED: Final = frozenset(
     {
         "foreign",
@@ -41,7 +43,7 @@ _SWITCHES: Final = frozenset(
 _TRUTH: Final = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
 
 
-def policy_fields() -> dict[str, Any]:
+def policy_fields() -> Mapping[str, Any]:
     """Fields of `Settings` that no flag sets, with their defaults: their name is their key."""
     by_flag = {name for flag in START_FLAGS for name in flag.fields}
     return {f.name: f.default for f in fields(Settings) if f.name not in DERIVED | by_flag}
@@ -53,14 +55,14 @@ def keys() -> dict[str, list[str]]:
     return {"supervisor": [*own, *policy_fields()], "trainer": [flag.key for flag in TRAINER_FLAGS if not flag.own]}
 
 
-def layered(flags: dict[str, Any], parser: CommandParser, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+def layered(flags: Options, parser: CommandParser, environ: Mapping[str, str] = os.environ) -> Options:
     """Flags as parsed, and below them the environment and the file. Two more keys stand in the result.
 
     `policy`: numbers of the policy that have no flag, by field; `sources`: key → where its value came from.
     Raises Fault for a key that does not exist, and for a value that the flag of the same name would refuse.
     """
     allowed = keys()
-    policy: dict[str, Any] = {}
+    policy: dict[str, object] = {}
     sources = {key: f"flag --{key.replace('_', '-')}" for key, value in flags.items() if _is_given(value)}
     merged = {**flags, "policy": policy, "sources": sources}
 
@@ -99,7 +101,7 @@ def _variables(environ: Mapping[str, str], allowed: dict[str, list[str]]) -> lis
     return found
 
 
-def _read(path: Path, allowed: dict[str, list[str]]) -> dict[str, dict[str, Any]]:
+def _read(path: Path, allowed: dict[str, list[str]]) -> dict[str, dict[str, object]]:
     try:
         document = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:

@@ -243,9 +243,9 @@ OF_POLICY: Final[tuple[StartFlag, ...]] = tuple(flag for flag in FLAGS if flag.f
 """Those that set fields of the policy."""
 
 
-def policy_of(given: Mapping[str, Any]) -> dict[str, Any]:
+def policy_of(given: Mapping[str, Any]) -> dict[str, object]:
     """Fields of the policy that flags have set, from their values as parsed."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for flag in OF_POLICY:
         value = given[flag.key]
         if value is not None and value != []:
@@ -253,7 +253,7 @@ def policy_of(given: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def flags_of(policy: Mapping[str, Any]) -> dict[str, Any]:
+def flags_of(policy: Mapping[str, Any]) -> dict[str, object]:
     """The other way round: key → the value that sets what is set of the policy; other fields as they are."""
     by_flag = {field for flag in OF_POLICY for field in flag.fields}
     found = {key: value for key, value in policy.items() if key not in by_flag}

@@ -17,6 +17,7 @@ from fred_supervisor.store.status import (
     RunStatus,
 )
 from fred_supervisor.words import progress as words
+from fred_supervisor.words.actions import lost_sentence
 
 _BAR: Final = 24
 _LABEL: Final = 12
@@ -184,16 +185,9 @@ def _restarts(restarts: RestartStatus) -> str:
 
 
 def _incident(incident: IncidentStatus) -> str:
-    lost = "" if incident.lost_steps is None else f" {lost_text(incident.lost_steps)}"
+    lost = "" if incident.lost_steps is None else f" {lost_sentence(incident.lost_steps)}"
     ago = age_s(incident.at)
     return f"{'' if ago is None else span(ago) + ' ago: '}{incident.cause} {incident.action}{lost}"
-
-
-def lost_text(steps: int | None) -> str:
-    """What an incident has cost, in words."""
-    if steps is None:
-        return "What was lost is not known."
-    return "Nothing was lost." if steps == 0 else f"{steps} step{'s' if steps != 1 else ''} lost."
 
 
 def table_lines(rows: Sequence[RunStatus], *, width: int | None = None, ink: TerminalStyle = PLAIN) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Final
 import psutil
 
 from fred_supervisor.cli.doctor.finding import Finding, Subject, fail, ok, warn
-from fred_supervisor.contract.checkpoint import list_checkpoints
+from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.monitor.host import cgroup, free_bytes
 
 _GIB: Final = 1 << 30

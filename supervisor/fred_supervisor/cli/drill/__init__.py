@@ -137,7 +137,7 @@ def _has_trainer() -> bool:
 
 def _small() -> Stage:
     command = [sys.executable, "-m", "fred_supervisor.cli.drill.rehearsal_trainer"]
-    return Stage(trainer="a small trainer without torch", limit_s=2.0, words=lambda drill: ["--", *command, drill])
+    return Stage(trainer="a small trainer without torch", limit_s=5.0, words=lambda drill: ["--", *command, drill])
 
 
 def _built_in(folder: Path) -> Stage:

@@ -8,7 +8,7 @@ import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import fred_supervisor
 from fred_supervisor.cli.common.start_flags import flags_of
@@ -108,7 +108,7 @@ def config_template(name: str, data: str | None) -> str:
 
 def config_of(spec: RunSpec, data: str | None, *, with_run_dir: bool) -> str:
     """The configuration that starts what a known run was started with."""
-    own: dict[str, Any] = {"run-dir": spec.run_dir} if with_run_dir else {}
+    own: dict[str, object] = {"run-dir": spec.run_dir} if with_run_dir else {}
     if spec.command is not None:
         own["command"] = _line(spec.command)
     texts = {"done-file": spec.done_file, "checkpoints": spec.checkpoints, "progress-file": spec.progress_file}

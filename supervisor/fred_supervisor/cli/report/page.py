@@ -14,13 +14,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import fred_supervisor
 from fred_supervisor.cli.checkpoints import CheckpointRow
-from fred_supervisor.cli.common.view import lost_text, span
+from fred_supervisor.cli.common.view import span
 from fred_supervisor.cli.incidents import ended_by, evidence_lines, memory_lines, titled_evidence
 from fred_supervisor.cli.report import chart
 from fred_supervisor.cli.report.chart import Axis, Chart, Series, kind_class
 from fred_supervisor.cli.report.history import History
 from fred_supervisor.linux.text_io import printable
 from fred_supervisor.store.journal import Incident
+from fred_supervisor.words.actions import lost_sentence
 
 MARK: Final = "<!doctype html><!-- fred-supervise report -->"
 """What our pages begin with, so that only such a file is replaced."""
@@ -179,7 +180,7 @@ def _incident(incident: Incident) -> IncidentEntry:
         ),
         cause=str(incident.cause),
         action=str(incident.action),
-        lost=lost_text(incident.lost_steps),
+        lost=lost_sentence(incident.lost_steps),
         start=f"went on from {checkpoint.rpartition('/')[2]}" if checkpoint else "began from the beginning",
         recovered="not recovered" if recovered is None else f"past it again after {span(recovered)}",
         facts=[ended_by(incident), *memory_lines(incident.evidence.get("memory"))],

@@ -8,11 +8,12 @@ import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from fred_supervisor.alerts.client import AlertAddresses
 from fred_supervisor.attempt.torchrun import under_torchrun
 from fred_supervisor.cli.common.command_error import CommandError
+from fred_supervisor.cli.common.settings_layers import Options
 from fred_supervisor.contract.builtin.flags import BY_KEY
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.store.run_spec import RunSpec, changed_flags
@@ -46,7 +47,7 @@ def check_addresses(to: AlertAddresses) -> None:
         raise CommandError(CommandExit.BAD_INPUT, f"{wrong[0]}; nothing was started")
 
 
-def check_flags_of(command: list[str], flags: dict[str, Any]) -> None:
+def check_flags_of(command: list[str], flags: Options) -> None:
     lost = [BY_KEY[key].name for key in flags if key not in _OF_ANY_COMMAND]
     if lost:
         raise CommandError(
@@ -55,7 +56,7 @@ def check_flags_of(command: list[str], flags: dict[str, Any]) -> None:
         )
 
 
-def check_changes(before: RunSpec, flags: dict[str, Any], given: dict[str, Any]) -> None:
+def check_changes(before: RunSpec, flags: Options, given: Options) -> None:
     now = {**flags, "data": os.path.abspath(flags["data"])} if "data" in flags else flags
     changes = changed_flags({**before.flags, "modality": before.modality}, now)
     if changes:

@@ -8,12 +8,13 @@ from typing import Final
 from fred_supervisor.cli.common.command_error import CommandError
 from fred_supervisor.contract import environment
 from fred_supervisor.contract.exit_codes import CommandExit
-from fred_supervisor.linux.systemd_scope import shelter
-from fred_supervisor.policy.message import JournalEvent
+from fred_supervisor.linux.systemd_scope import move_to_scope
+from fred_supervisor.policy.message import JournalEvent, Topic, say
 from fred_supervisor.policy.state import Ended, RunOutcome
 from fred_supervisor.store.journal import Journal
 from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.store.state_file import read_state
+from fred_supervisor.words.sentences import sentence
 
 _SPAWN_S: Final = 60.0
 """The keeper answers within milliseconds; after this something is badly wrong."""
@@ -62,8 +63,9 @@ def detach(spec: RunSpec, held: int) -> int:
         _supervise_detached(spec, held, go_read, answer_write)
     os.close(answer_write)
     os.close(go_read)
-    place = shelter(spec.name, child)
-    Journal(spec.dir).append(JournalEvent.PLACE, text=place.text)
+    place = move_to_scope(spec.name, child)
+    lives = say(Topic.SUPERVISOR_PLACE, outcome=place.outcome, unit=place.unit, detail=place.detail)
+    Journal(spec.dir).append(JournalEvent.PLACE, text=sentence(lives), facts=lives.document())
     os.close(go_write)
     os.close(held)  # the child holds it on
     with open(answer_read, "rb") as answer:
@@ -75,8 +77,8 @@ def detach(spec: RunSpec, held: int) -> int:
         now = read_state(spec.dir)
         waits = f" ({now.state}: {now.detail})" if now.state in ("holding", "paused") else ""
         print(f"{spec.name}: started{waits}; `fred-supervise status {spec.name}` shows it, run dir {spec.run_dir}")
-        if place.advice is not None:
-            print(f"{spec.name}: {place.advice}")
+        if place.logout_ends:
+            print(f"{spec.name}: {sentence(say(Topic.SUPERVISOR_LOGOUT, outcome=place.outcome))}")
         return CommandExit.OK
     if text:
         os.waitpid(child, 0)  # it has nothing left to do but to leave

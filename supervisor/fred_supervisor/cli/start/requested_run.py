@@ -3,10 +3,10 @@
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from fred_supervisor.alerts.client import AlertAddresses
 from fred_supervisor.cli.common.command_error import CommandError
+from fred_supervisor.cli.common.settings_layers import Options
 from fred_supervisor.cli.common.start_flags import policy_of
 from fred_supervisor.cli.start.checks import (
     check_flags_of,
@@ -16,7 +16,7 @@ from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.store.run_spec import NAME, RunSpec, load_run_spec
 
 
-def requested_run(given: dict[str, Any], command: list[str] | None) -> tuple[RunSpec, RunSpec | None]:
+def requested_run(given: Options, command: list[str] | None) -> tuple[RunSpec, RunSpec | None]:
     """What is asked for, on top of what a run in the same place was asked before."""
     if given["name"] is not None and not NAME.fullmatch(given["name"]):
         raise CommandError(
@@ -72,7 +72,7 @@ def requested_run(given: dict[str, Any], command: list[str] | None) -> tuple[Run
     return fresh, before
 
 
-def addresses(given: dict[str, Any], spec: RunSpec) -> AlertAddresses:
+def addresses(given: Options, spec: RunSpec) -> AlertAddresses:
     """Where alerts go: what is given, else what this run was given before; "none" is nowhere."""
     before = asdict(AlertAddresses.load(spec.dir))
     now = {key: before[key] if given[key] is None else given[key] for key in before}

@@ -1,18 +1,21 @@
-"""What `fred-train` writes into a run dir: its checkpoints by name, and the files that the supervisor knows, too."""
+"""Names of the files that `fred-train` writes into a run dir and the supervisor knows, too."""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+PHASES: Final = ("freeze", "unfreeze")
+"""In the order of training."""
+LAST_EPOCH: Final = 1 << 40
+"""Later than any epoch: the number of the last epoch of a phase, when it is not known."""
+
 STEP_STATE_LINK: Final = "step_weights.pth"
 """A symbolic link to the newest mid-epoch state."""
-
-
 BEST: Final = "fred_fusion_best.pth"
-
-
+"""The weights with the best mAP so far."""
 FINAL: Final = "fred_fusion_final.pth"
+"""The weights at the end of training."""
 
 
 def epoch_name(phase: str, epoch: int) -> str:
@@ -40,10 +43,20 @@ def is_step_name(name: str) -> bool:
     return _STEP_NAME.fullmatch(name) is not None
 
 
-_EPOCH_NAME: Final = re.compile(r"(?:freeze|unfreeze)_epoch_\d+_weights\.pth")
+def place_by_name(name: str) -> tuple[str | None, int | None, int]:
+    """(phase, epoch, samples) of a checkpoint, as far as its name tells; the last epoch of a phase is `LAST_EPOCH`."""
+    if named := _EPOCH_NAME.fullmatch(name):
+        return named[1], int(named[2]), 0
+    if named := _LAST_EPOCH_NAME.fullmatch(name):
+        return named[1], LAST_EPOCH, 0
+    if named := _STEP_NAME.fullmatch(name):
+        return None, None, int(named[1])
+    return None, None, 0
 
 
-_STEP_NAME: Final = re.compile(r"step_weights\.\d+\.pth")
+_EPOCH_NAME: Final = re.compile(r"(freeze|unfreeze)_epoch_(\d+)_weights\.pth")
+_LAST_EPOCH_NAME: Final = re.compile(r"(freeze|unfreeze)_last_epoch_weights\.pth")
+_STEP_NAME: Final = re.compile(r"step_weights\.(\d+)\.pth")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pytest
 from tests.trainer.data.by_hand import line, rgb_name, write_image, write_sequence
 
 from fred_trainer.cli.main import main
-from fred_trainer.data import read_index, report, split
+from fred_trainer.data import SplitName, read_index, report, split
 from fred_trainer.data.audit.contact_sheet import choose_pairs, draw_sheet
 
 
@@ -44,7 +44,8 @@ def test_the_counts_follow_the_split(tmp_path):
     for number in (0, 1, 8, 10):
         write_sequence(tmp_path, number)
     index = read_index(tmp_path)
-    for name, test in (("canonical", "8"), ("challenging", "10")):
+    cases: list[tuple[SplitName, str]] = [("canonical", "8"), ("challenging", "10")]
+    for name, test in cases:
         text = report(index, split(index, name=name), name=name)
         roles = {
             words[0]: words[1] for words in map(str.split, text.partition("how each")[0].splitlines()) if len(words) > 6

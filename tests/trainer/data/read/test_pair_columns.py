@@ -12,7 +12,7 @@ from fred_trainer.data.read.pair_columns import PairColumns
 from fred_trainer.data.read.source import Member
 
 ROOT = Path("/data/FRED")
-names = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="/\0"), min_size=1, max_size=12).filter(
+names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=12).filter(
     lambda name: name not in (".", "..")
 )
 paths = st.builds(

@@ -344,7 +344,7 @@ def test_when_nothing_can_be_read_the_last_image_is_named(pairs, tmp_path, worke
         next(samples)
     assert caught.value.fred_kind == "data"
     if workers:
-        samples._shutdown_workers()  # the traceback holds the iterator, and collecting both takes torch 5 s
+        samples._shutdown_workers()  # type: ignore[attr-defined] # the traceback holds the iterator, and collecting both takes torch 5 s
 
 
 def test_a_failing_disk_is_no_unreadable_image(pairs, monkeypatch):

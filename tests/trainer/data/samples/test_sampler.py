@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,7 +45,8 @@ def test_the_length_is_what_comes(length, size, drop_last, data):
 def test_a_loader_goes_from_epoch_to_epoch():
     order = EpochOrder(5, 3)
     batches = EpochBatches(order, epoch=1, batch_size=2, start=3)
-    loader = DataLoader({(e, i): (e, i) for e in (1, 2) for i in range(5)}, batch_sampler=batches, collate_fn=list)
+    pairs: Any = {(e, i): (e, i) for e in (1, 2) for i in range(5)}
+    loader = DataLoader(pairs, batch_sampler=batches, collate_fn=list)
     assert [key for batch in loader for key in batch] == [(1, index) for index in order.order(1)[3:]]
     batches.epoch, batches.start = 2, 0
     assert [key for batch in loader for key in batch] == [(2, index) for index in order.order(2)]

@@ -3,6 +3,7 @@ import filecmp
 import re
 import time
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,12 +12,12 @@ import pytest
 from fred_trainer.data import DataError, read_index, report, split, write_sequences
 from fred_trainer.data.read.annotations import parse_line
 from fred_trainer.data.read.source import read_bytes
-from fred_trainer.data.synth.conditions import LIGHTS, SCENERIES, draw_conditions
+from fred_trainer.data.synth.conditions import LIGHTS, SCENERIES, Scenery, draw_conditions
 from fred_trainer.data.synth.events import make_events
 from fred_trainer.data.synth.flights import make_birds
 from fred_trainer.data.synth.scenery import draw_frame, draw_glare, draw_scene, hidden_share
 
-KINDS = ("day", "several", "day", "empty", "day")
+KINDS: tuple[Scenery, ...] = ("day", "several", "day", "empty", "day")
 
 
 def clear(seed: int, number: int) -> bool:
@@ -260,7 +261,7 @@ def test_archives_hold_what_the_folders_do(tmp_path):
 
 def test_an_unknown_scenery(tmp_path):
     with pytest.raises(DataError, match="no scenery 'fog': there are day, several, night, fast, empty, hover"):
-        write_sequences(tmp_path / "new", sceneries=("fog",))
+        write_sequences(tmp_path / "new", sceneries=("fog",))  # type: ignore[arg-type]
 
 
 def test_what_is_in_each_flight_is_written_beside(root):
@@ -306,7 +307,7 @@ def correlation(one, other) -> float:
 def test_no_condition_goes_in_step_with_another_nor_with_the_number():
     """Dusk went with every third number, so that night and hover were always dusk."""
     drawn = [draw_conditions(7, number, SCENERIES[number % len(SCENERIES)]) for number in range(3000)]
-    columns = {
+    columns: dict[str, Any] = {
         **{light: [one.light == light for one in drawn] for light in LIGHTS},
         **{scenery: [one.scenery == scenery for one in drawn] for scenery in SCENERIES},
         **{name: [getattr(one, name) for one in drawn] for name in ("drone_px", "blur", "grain", "event_noise")},

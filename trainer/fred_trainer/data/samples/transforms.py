@@ -87,7 +87,7 @@ class ToneCurve(v2.Transform):  # type: ignore[misc]
         super().__init__()
         self._table = table
 
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+    def transform(self, inpt: Any, params: dict[str, object]) -> Any:
         """The RGB image."""
         del params
         return RgbFrame(_planes(np.asarray(cv2.LUT(pixels(inpt), self._table), dtype=np.uint8)))
@@ -105,7 +105,7 @@ class EventDropout(v2.Transform):  # type: ignore[misc]
         super().__init__()
         self._rng = rng
 
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+    def transform(self, inpt: Any, params: dict[str, object]) -> Any:
         """The event frame."""
         del params
         share = self._rng.uniform(0, 0.3) if self._rng.random() < 0.5 else 0.0
@@ -123,7 +123,7 @@ class BlankCamera(v2.Transform):  # type: ignore[misc]
         super().__init__()
         self._transformed_types = (camera,)
 
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+    def transform(self, inpt: Any, params: dict[str, object]) -> Any:
         """The image of that camera."""
         del params
         return type(inpt)(_planes(np.full((*inpt.shape[1:], 3), type(inpt).fill, dtype=np.uint8)))
