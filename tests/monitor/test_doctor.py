@@ -134,9 +134,18 @@ def test_without_data_it_says_so(tmp_path: Path):
     assert "--data" in found.remedy
 
 
-@pytest.mark.slow
 def test_the_trainers_libraries_and_its_data_set(tmp_path: Path):
-    subprocess.run([sys.executable, "-m", "fred_trainer", "data", "synth", str(tmp_path / "data")], check=True)
+    words = [
+        sys.executable,
+        "-m",
+        "fred_trainer",
+        "data",
+        "synth",
+        str(tmp_path / "data"),
+        "--sequences=2",
+        "--frames=12",
+    ]
+    subprocess.run(words, check=True)
     words = [sys.executable, "-m", "fred_supervisor.cli.main", "doctor", "--json", "--data"]
     for data, level in (("data", "ok"), ("nowhere", "fail")):
         done = subprocess.run([*words, data], cwd=tmp_path, capture_output=True, text=True, timeout=600)
