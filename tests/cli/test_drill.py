@@ -1,10 +1,6 @@
 """`fred-supervise drill`: failures rehearsed on real small runs."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from tests.helpers.fred import PATIENCE_S, one_line
@@ -48,20 +44,3 @@ def test_every_failure_with_the_real_trainer(fred):
     done = fred("drill", "--json", timeout=890)
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout)["passed"] == len(EXPECTED)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_an_hour_of_healthy_pauses_ends_nobody(tmp_path: Path):
-    tool = Path(__file__).parents[2] / "tools/healthy_pauses.py"
-    done = subprocess.run(
-        [sys.executable, tool, "--json"],
-        env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=290,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    told = json.loads(done.stdout)
-    assert (told["false_kills"], told["orphans"], told["state"]) == (0, 0, "completed")
-    assert told["pauses"] > 20

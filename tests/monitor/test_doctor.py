@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fred_supervisor.cli.doctor import machine, training
-from fred_supervisor.cli.doctor.finding import Severity, Subject
+from fred_supervisor.cli.doctor.finding import PlannedRun, Severity
 from fred_supervisor.contract.builtin.preflight import PhaseNeeds, Preflight, write_preflight
 
 GIB = 1 << 30
@@ -42,7 +42,7 @@ def doctor(nvidia, tmp_path: Path) -> Callable[..., Any]:
 WITHOUT_TRAINER = """
 import sys
 from fred_supervisor.cli.doctor import training
-training.libraries = training.data = lambda subject: iter(())  # they load torch, which takes seconds
+training.libraries = training.data = lambda planned: iter(())  # they load torch, which takes seconds
 from fred_supervisor.cli.main import main
 sys.argv[1:1] = ["doctor"]
 sys.exit(main())
@@ -92,17 +92,17 @@ def test_lines_for_a_person_fit_and_name_the_remedy(doctor, nvidia):
     assert re.search(r"\d+ ok, \d+ warn, \d+ fail", done.stdout)
 
 
-def subject(tmp_path: Path, **flags: Any) -> Subject:
-    return Subject(run_dir=tmp_path / "logs" / "fred_dual", modality="dual", data=None, flags=flags)
+def planned(tmp_path: Path, **flags: Any) -> PlannedRun:
+    return PlannedRun(run_dir=tmp_path / "logs" / "fred_dual", modality="dual", data=None, flags=flags)
 
 
 def test_what_is_scarce_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    here = subject(tmp_path)
+    here = planned(tmp_path)
     monkeypatch.setattr(machine, "free_bytes", lambda _: 64 << 20)
     (shm,) = machine.shared_memory(here)
     assert shm.level is Severity.FAIL
     assert "--shm-size" in shm.remedy
-    assert list(machine.shared_memory(subject(tmp_path, workers=0))) == []
+    assert list(machine.shared_memory(planned(tmp_path, workers=0))) == []
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1048576))
     (files,) = machine.open_files(here)
     assert files.level is Severity.WARN
@@ -110,7 +110,7 @@ def test_what_is_scarce_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_disk_for_the_checkpoints_that_are_still_to_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    here = subject(tmp_path, epochs=100, save_every_epochs=10)
+    here = planned(tmp_path, epochs=100, save_every_epochs=10)
     here.run_dir.mkdir(parents=True)
     with (here.run_dir / "freeze_epoch_10_weights.pth").open("wb") as file:
         file.truncate(100 << 20)
@@ -124,19 +124,28 @@ def test_disk_for_the_checkpoints_that_are_still_to_come(tmp_path: Path, monkeyp
 
 def test_a_run_dir_that_cannot_be(tmp_path: Path):
     (tmp_path / "logs").touch()
-    (found,) = machine.run_dir(subject(tmp_path))
+    (found,) = machine.run_dir(planned(tmp_path))
     assert found.level is Severity.FAIL
 
 
 def test_without_data_it_says_so(tmp_path: Path):
-    (found,) = training.data(subject(tmp_path))
+    (found,) = training.data(planned(tmp_path))
     assert found.level is Severity.WARN
     assert "--data" in found.remedy
 
 
-@pytest.mark.slow
 def test_the_trainers_libraries_and_its_data_set(tmp_path: Path):
-    subprocess.run([sys.executable, "-m", "fred_trainer", "data", "synth", str(tmp_path / "data")], check=True)
+    words = [
+        sys.executable,
+        "-m",
+        "fred_trainer",
+        "data",
+        "synth",
+        str(tmp_path / "data"),
+        "--sequences=2",
+        "--frames=12",
+    ]
+    subprocess.run(words, check=True)
     words = [sys.executable, "-m", "fred_supervisor.cli.main", "doctor", "--json", "--data"]
     for data, level in (("data", "ok"), ("nowhere", "fail")):
         done = subprocess.run([*words, data], cwd=tmp_path, capture_output=True, text=True, timeout=600)

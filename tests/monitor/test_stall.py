@@ -1,6 +1,7 @@
 """A monitor that is wedged, with a driver that hangs: the supervisor's loop goes its way."""
 
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -18,9 +19,6 @@ from fred_supervisor.policy.state import Overrides
 from fred_supervisor.store.monitor_sample import newest_sample
 from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.store.status import gpu_status
-
-STALL_S = 0.05
-"""The longest that the loop may be held up by a look at the GPUs."""
 
 
 def test_nothing_that_the_loop_does_with_a_wedged_monitor_waits(
@@ -45,22 +43,17 @@ def test_nothing_that_the_loop_does_with_a_wedged_monitor_waits(
     until(lambda: (sample := newest_sample(spec.dir)) and sample.gpus)
     nvidia.say("gpus 1", "hang nvmlDeviceGetTemperature")
     os.kill(who.pid, signal.SIGSTOP)
-    took_s = []
-    opened = False
-    deadline_s = time.monotonic() + 30
-    while not opened or len(took_s) < 300:
-        began_s = time.perf_counter()
-        monitor.send(facts={"restarts": len(took_s), "images_per_s": 1.0, "padding": "x" * 500})  # fills the pipe
-        if not opened:
-            gpus.ask(None, Overrides())
-        opened = opened or gpus.admission() == Admit(blind=True)
+    gpus.ask(None, Overrides())
+    waited = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+    for turn in range(300):
+        monitor.send(facts={"restarts": turn, "images_per_s": 1.0, "padding": "x" * 500})  # fills the pipe
+        gpus.admission()
         gpus.examine(Evidence(signal=9))
         gpus.examined()
         gpus.warnings.news()
-        took_s.append(time.perf_counter() - began_s)
-        assert time.monotonic() < deadline_s, "a driver that cannot be asked kept the launch out"
-    took_s.sort()
-    assert took_s[len(took_s) * 99 // 100] < STALL_S  # the rest is a busy machine's
+    waited = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - waited
+    assert waited < 30, "the processor was given away in turn after turn: somebody was waited for"
+    until(lambda: gpus.admission() == Admit(blind=True))
     (row,) = gpu_status(spec.dir)
     assert row.total_mib == 24576
 

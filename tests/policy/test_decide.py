@@ -31,7 +31,7 @@ from fred_supervisor.policy.state import (
     Survivor,
     advance,
 )
-from fred_supervisor.policy.watch import Learned, slowest, stop_grace_s
+from fred_supervisor.policy.watch import HeartbeatReading, Learned, slowest, stop_grace_s
 from fred_supervisor.words.sentences import sentence
 
 
@@ -310,6 +310,32 @@ def test_waiting_obeys(request_: Request):
     expected = {Request.STOP: Ended, Request.PAUSE: Paused, Request.QUIET: Paused}
     expected |= {Request.RESUME: Starting, Request.RESTART: Starting}
     assert isinstance(history.state, expected[request_])
+
+
+def touched(stamp: str) -> tuple[HeartbeatReading, ...]:
+    """A heartbeat file that was changed, and holds no record."""
+    return (HeartbeatReading(stamp=stamp),)
+
+
+@pytest.mark.parametrize(
+    ("settings", "looks", "section"),
+    [
+        (replace(NO_PAUSE, level1_limit_s=60.0), touched("1"), "train"),
+        (replace(NO_PAUSE, section_limit_s=60.0), (), "startup"),
+    ],
+    ids=["it touches the file", "it is silent"],
+)
+def test_the_limit_of_a_trainer_without_records_is_doubled_too(settings, looks, section):
+    history = History(settings)
+    for limit_s in (60.0, 60.0, 120.0):
+        history.see(after_s=0.1, launched=True).see(after_s=0.1, looks=looks)
+        history.see(after_s=limit_s - 1)
+        assert isinstance(history.state, Running)
+        assert history.state.watch.stalled_s is None, f"before {limit_s} s"
+        history.see(after_s=2.0).see(after_s=1.0, busy=False)
+        assert isinstance(history.state, Stopping)
+        history.end(signal=9)
+    assert history.told[1] == f"Relaunched with twice the limit for {section}."
 
 
 # -- what does not end ------------------------------------------------------------------------------------------------

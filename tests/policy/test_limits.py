@@ -61,7 +61,7 @@ def test_a_repeated_hang_stretches_the_limit_of_its_section(section: str, learne
         (FOREIGN, RankWatch(changed_s=0.0), Learned(), None),
         (FOREIGN, RankWatch(changed_s=0.0), Learned(beats=True), 3600.0),
         (FOREIGN, RankWatch(changed_s=0.0), Learned(factors={"train": 2.0}), None),
-        (OURS, RankWatch(changed_s=0.0), Learned(factors={"startup": 2.0}), 3600.0),
+        (OURS, RankWatch(changed_s=0.0), Learned(factors={"startup": 2.0}), 7200.0),
         (replace(OURS, hang_timeout_s={"startup": 5.0}), RankWatch(changed_s=0.0), Learned(), 5.0),
         (FOREIGN, RankWatch(changed_s=0.0, stamp="1"), Learned(factors={"train": 2.0}), 7200.0),
         (FOREIGN, RankWatch(changed_s=0.0, stamp="1"), Learned(gaps_s={"train": 9999.0}), 3600.0),

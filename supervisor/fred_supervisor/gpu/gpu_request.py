@@ -31,7 +31,7 @@ class SampleRequest:
         self._dir, self._monitor = spec.dir, monitor
         self._asked_s = time.monotonic()
         self._until_s = self._asked_s + limit_s
-        monitor.want(self._asked_s)
+        monitor.start_now(self._asked_s)
         monitor.send(event="near")
 
     def answer(self) -> MonitorSample | None:
@@ -42,7 +42,7 @@ class SampleRequest:
                 return sample
             if sample.nvml.state not in _TO_COME:
                 return SILENT
-        given_up = time.monotonic() >= self._until_s or not self._monitor.coming(self._until_s)
+        given_up = time.monotonic() >= self._until_s or not self._monitor.runs_by(self._until_s)
         return SILENT if given_up else None
 
 

@@ -88,7 +88,7 @@ class RunGpus:
             self._claims.keep(())
             return False
         self._claims.keep(uuids)
-        self._monitor.show(",".join(uuids) or None)
+        self._monitor.set_visible_devices(",".join(uuids) or None)
         self.uuids = uuids
         return True
 

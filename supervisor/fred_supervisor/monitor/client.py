@@ -9,9 +9,9 @@ from fred_supervisor.linux.proc import Identity
 from fred_supervisor.store.monitor_sample import newest_sample
 from fred_supervisor.store.run_spec import RunSpec
 
-_FIRST_S: Final = 1.0
+_START_DELAY_S: Final = 1.0
 """From the first launch until the monitor is started: it must not slow down the trainer's start."""
-_AGAIN_S: Final = (5.0, 300.0)
+_RESTART_PAUSE_S: Final = (5.0, 300.0)
 """Pause before a dead monitor is started again, doubled from the first to the last."""
 _LEAVE_S: Final = 1.0
 """From the end of its input until SIGKILL."""
@@ -40,22 +40,22 @@ class MonitorClient:
         """Of the monitor, while it lives."""
         return frozenset() if self._process is None else frozenset({self._process.who.pid})
 
-    def expect(self, now_s: float) -> None:
+    def start_soon(self, now_s: float) -> None:
         """Starts a monitor soon, unless there is one: a trainer was launched."""
         if self._process is None and self.due_s is None:
-            self.due_s = now_s + _FIRST_S
+            self.due_s = now_s + _START_DELAY_S
 
-    def want(self, now_s: float) -> None:
+    def start_now(self, now_s: float) -> None:
         """Starts a monitor at once, unless there is one, and has NVML open: somebody waits for a sample."""
-        self.expect(now_s)
+        self.start_soon(now_s)
         if self._deaths == 0 and self.due_s is not None:
             self.due_s = now_s
         if self.released:
             self.released = False
             self.send(release=False)
 
-    def coming(self, until_s: float) -> bool:
-        """Whether it lives, or will by then."""
+    def runs_by(self, until_s: float) -> bool:
+        """Whether it runs, or will be started by then."""
         return self._process is not None or (self.due_s is not None and self.due_s < until_s)
 
     def release(self) -> None:
@@ -69,7 +69,7 @@ class MonitorClient:
             self._trainer = trainer
             self.send(event="near", trainer=trainer)
 
-    def show(self, visible: str | None) -> None:
+    def set_visible_devices(self, visible: str | None) -> None:
         """Tells it CUDA_VISIBLE_DEVICES of the next trainer; None: our own."""
         self._visible = os.environ.get("CUDA_VISIBLE_DEVICES") if visible is None else visible
         self.send(cuda_visible_devices=self._visible)
@@ -82,7 +82,7 @@ class MonitorClient:
         return True
 
     def kill(self) -> None:
-        """Kills it; `ended` is called then as after any other end."""
+        """Kills it; `plan_restart` is called then as after any other end."""
         if self._process is not None:
             self._process.kill()
 
@@ -108,13 +108,13 @@ class MonitorClient:
         if self._process is not None:
             self._process.write(**command)
 
-    def ended(self, now_s: float) -> None:
+    def plan_restart(self, now_s: float) -> None:
         """Plans the start of another one: it died."""
         if self._process is not None:
             self._process.close()
         self._process = None
         self._deaths += 1
-        first, longest = _AGAIN_S
+        first, longest = _RESTART_PAUSE_S
         self.due_s = now_s + min(longest, first * 2.0 ** (self._deaths - 1))
 
     def leave(self) -> None:

@@ -100,6 +100,8 @@ class Evidence:
     """Others held so much of the GPU's memory that they, and not the batch, made it too small: who."""
     stalled_s: float | None = None
     """How long it had made no progress, for a hang."""
+    stalled_in: str | None = None
+    """The section whose limit had passed, for a hang."""
     stuck: Message | None = None
     """What hangs, and where in the code, as a clause."""
     stacks: str = ""
@@ -165,7 +167,7 @@ def diagnose(seen: Evidence) -> Diagnosis:
             Cause.HANG,
             IncidentKind.HANG,
             Topic.NO_PROGRESS,
-            same=_section(seen),
+            same=section_of(seen),
             silent_s=seen.stalled_s,
             stuck=seen.stuck,
             **where,
@@ -226,7 +228,7 @@ def place_of(seen: Evidence) -> Message:
     error, beat = seen.error, seen.beat
     return say(
         Topic.PLACE,
-        section=_section(seen),
+        section=section_of(seen),
         phase=(error.phase if error else None) or (beat.phase if beat else None),
         epoch=(error.epoch if error else None) or (beat.epoch if beat else None),
         step=(error.step if error else None) or (beat.step if beat else None),
@@ -240,10 +242,11 @@ def _signature_of_place(seen: Evidence) -> str:
     return f"{section}|{facts['phase']}|{facts['epoch']}|{facts['step']}"
 
 
-def _section(seen: Evidence) -> str:
+def section_of(seen: Evidence) -> str:
+    """Of the trainer when it ended; a trainer that writes no records is in the section that its limit was for."""
     if seen.error is not None and seen.error.section:
         return seen.error.section
-    return seen.beat.section if seen.beat else ""
+    return seen.beat.section if seen.beat else seen.stalled_in or ""
 
 
 def signal_name(number: int) -> str:

@@ -280,7 +280,8 @@ def _stopping(settings: Settings, state: Stopping, seen: Observation) -> tuple[S
     state = replace(state, watch=watch, history=replace(state.history, learned=learned))
     if seen.ended is not None:
         by = EndedBy.STOP if seen.request is Request.STOP else state.by
-        ended = replace(seen.ended, ended_by=by, stalled_s=state.stalled_s)
+        stalled_in = None if state.stalled_s is None else str(state.watch.ranks[state.rank or 0].section)
+        ended = replace(seen.ended, ended_by=by, stalled_s=state.stalled_s, stalled_in=stalled_in)
         if state.rank is not None:
             ended = replace(ended, rank=state.rank)
         after, actions = after_exit(settings, state.history, ended, seen.now_s)

@@ -10,7 +10,7 @@ from fred_supervisor.policy.state import Overrides
 
 
 def effective_overrides(settings: Settings, overrides: Overrides) -> Overrides:
-    """The orders with what was set by hand filled in."""
+    """The overrides with what was set by hand filled in."""
     if not settings.batch_set:
         return overrides
     return replace(

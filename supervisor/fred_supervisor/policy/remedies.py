@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from fred_supervisor.contract.heartbeat import Section
-from fred_supervisor.policy.cause import Cause, Diagnosis, Evidence
+from fred_supervisor.policy.cause import Cause, Diagnosis, Evidence, section_of
 from fred_supervisor.policy.message import Message, Topic, say
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import RunHistory
@@ -33,7 +33,7 @@ class Remedy(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One failure before its answer. `book` already counts it."""
+    """One failure before its answer. `history` already counts it."""
 
     settings: Settings
     history: RunHistory
@@ -46,8 +46,7 @@ class Case:
 
     @property
     def section(self) -> str:
-        error, beat = self.evidence.error, self.evidence.beat
-        return (error.section if error else None) or (beat.section if beat else "")
+        return section_of(self.evidence)
 
     @property
     def phase(self) -> str | None:
@@ -228,7 +227,7 @@ def _why_spent(case: Case, row: Row) -> Message:
 
 
 def _apply(remedy: Remedy, case: Case) -> tuple[RunHistory, Message] | None:
-    """The book with the remedy in force, and what to tell; None when it cannot be applied."""
+    """The history with the remedy in force, and what to tell; None when it cannot be applied."""
     history, overrides = case.history, case.history.overrides
 
     def order(told: Message, **changes: object) -> tuple[RunHistory, Message]:

@@ -73,7 +73,7 @@ class RunHistory:
 
 
 def lived(history: RunHistory, *, lived_s: float, useful_s: float, window_s: float) -> RunHistory:
-    """The book with the time of an attempt added; what is older than about two windows weighs less and less."""
+    """The history with the time of an attempt added; what is older than about two windows weighs less and less."""
     lived_s, useful_s = history.lived_s + lived_s, history.useful_s + useful_s
     while lived_s > 2 * window_s:
         lived_s, useful_s = lived_s / 2, useful_s / 2

@@ -165,7 +165,7 @@ def limit_s(settings: Settings, learned: Learned, rank: RankWatch) -> float | No
     if rank.level is HeartbeatLevel.SILENT:
         if by_hand is None and not (settings.expects_beats or learned.beats):
             return None
-        return settings.section_limit_s if by_hand is None else by_hand
+        return settings.section_limit_s * learned.factors.get(section, 1.0) if by_hand is None else by_hand
     if by_hand is not None:
         return by_hand
     factor = learned.factors.get(section, 1.0)

@@ -49,7 +49,7 @@ class Observer:
         happened = live.events.wait(self._timeout_s(state, wake_s, upkeep_s, time.monotonic()))
         now_s = time.monotonic()
         if Source.MONITOR in happened.ended:
-            live.monitor.ended(now_s)
+            live.monitor.plan_restart(now_s)
         seen = Observation(
             now_s=now_s,
             late_s=happened.late_s,

@@ -216,7 +216,7 @@ class Performer:
         """Have one once a trainer runs, and have it measure that."""
         monitor, attempt = self._live.monitor, self._live.attempt
         if isinstance(state, Running):
-            monitor.expect(now_s)
+            monitor.start_soon(now_s)
         monitor.follow(attempt.trainer.pid if attempt is not None and attempt.trainer is not None else None)
         if monitor.due_s is None or now_s < monitor.due_s:
             return

@@ -20,9 +20,7 @@ CPU = torch.device("cpu")
 BENCH = Path(__file__).parents[3] / "tools" / "bench_fusion.py"
 
 
-@pytest.mark.parametrize(
-    "modality", ["event", pytest.param("rgb", marks=pytest.mark.slow), pytest.param("dual", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("modality", ["event", "rgb", "dual"])
 def test_four_frames_are_learnt_by_heart(settings_for, modality):
     """Every modality, from random weights, with one optimiser through all of it."""
     flags = ("--skip-freeze", "--input-size=256", "--no-augment", "--backbone=regnet_x_400mf", "--epochs=1")

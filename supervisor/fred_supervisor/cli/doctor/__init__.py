@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fred_supervisor.cli.common.command_error import CommandParser
 from fred_supervisor.cli.common.terminal import TerminalStyle, columns
-from fred_supervisor.cli.doctor.finding import Finding, Severity, Subject
+from fred_supervisor.cli.doctor.finding import Finding, PlannedRun, Severity
 from fred_supervisor.contract.builtin.flags import BY_KEY
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.linux.text_io import printable
@@ -31,18 +31,18 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--run-dir", metavar="D", help="where the run is or will be (default logs/fred_<modality>)")
     parser.add_argument("--json", action="store_true", help="one JSON document, for programs")
     given = parser.parse_args(argv)
-    subject = _subject(given.modality, given.data, given.run_dir)
+    planned = _planned_run(given.modality, given.data, given.run_dir)
 
     from fred_supervisor.cli.doctor import gpu, machine, training  # noqa: PLC0415 - after --help
 
     checks = (
         machine.run_dir, machine.disk, machine.shared_memory, machine.open_files, machine.memory, machine.clock,
-        machine.lingering, training.libraries, gpu.gpus, gpu.needs, training.data,
+        machine.lingering, training.libraries, gpu.gpus, gpu.memory, training.data,
     )  # fmt: skip
     found: list[Finding] = []
     ink = TerminalStyle.of(sys.stdout)
     for check in checks:
-        for finding in check(subject):
+        for finding in check(planned):
             found.append(finding)
             if not given.json:
                 print("\n".join(_lines(finding, ink)), flush=True)
@@ -55,13 +55,13 @@ def main(argv: Sequence[str]) -> int:
     return CommandExit.REFUSED if Severity.FAIL in worst else CommandExit.OK
 
 
-def _subject(modality: str | None, data: str | None, run_dir: str | None) -> Subject:
-    """What is to be trained: as given, else as the run in that place was asked for."""
+def _planned_run(modality: str | None, data: str | None, run_dir: str | None) -> PlannedRun:
+    """The run to check: as given, else as the run in that folder was started."""
     default = str(BY_KEY["modality"].default)
     path = Path(os.path.abspath(run_dir or f"logs/fred_{modality or default}"))
     spec = load_run_spec(path)
     flags = {} if spec is None else spec.flags
-    return Subject(
+    return PlannedRun(
         run_dir=path,
         modality=modality or (spec.modality if spec is not None else default),
         data=os.path.abspath(data) if data is not None else flags.get("data"),

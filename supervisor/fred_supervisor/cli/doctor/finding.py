@@ -1,4 +1,4 @@
-"""What a check says."""
+"""What a check finds, and the run that it checks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,19 +10,19 @@ from fred_supervisor.contract.builtin.flags import BY_KEY
 
 
 class Severity(StrEnum):
-    """How good it is."""
+    """How bad a finding is."""
 
     OK = "ok"
     """Nothing to do."""
     WARN = "warn"
-    """The run may go well; somebody should look."""
+    """The run may go well; a person should look at it."""
     FAIL = "fail"
-    """The run would stop."""
+    """The run would stop because of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One line."""
+    """One line of the doctor's output."""
 
     name: str
     level: Severity
@@ -44,18 +44,18 @@ def fail(name: str, text: str, remedy: str) -> Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
-    """What is to be trained."""
+class PlannedRun:
+    """The run that is to be started."""
 
     run_dir: Path
     modality: str
     data: str | None
     flags: Mapping[str, Any] = field(default_factory=dict)
-    """Of the trainer, by key, where the run is known."""
+    """The trainer's flags by key, when the run exists already."""
     foreign: bool = False
-    """Somebody else's COMMAND: what our trainer needs does not count."""
+    """Another trainer: what `fred-train` needs is not checked."""
 
     def flag(self, key: str) -> Any:
-        """In force: as given, else its default."""
+        """The value of a flag: as given, else its default."""
         given = self.flags.get(key)
         return BY_KEY[key].default if given is None else given

@@ -1,4 +1,4 @@
-"""GPUs, by the monitor's probe: NVML may hang, so it is asked by a process of its own."""
+"""Checks of GPUs. NVML may hang, so the monitor's worker process asks it."""
 
 import os
 import time
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, Final
 
-from fred_supervisor.cli.doctor.finding import Finding, Subject, fail, ok, warn
+from fred_supervisor.cli.doctor.finding import Finding, PlannedRun, fail, ok, warn
 from fred_supervisor.contract.builtin.preflight import PhaseNeeds, read_preflight
 from fred_supervisor.monitor.gpu_sampler import GpuSampler
 from fred_supervisor.monitor.nvml_client import NvmlAnswer, NvmlClient, NvmlState
@@ -15,10 +15,10 @@ from fred_supervisor.monitor.xid_log import XidLog
 from fred_supervisor.store.layout import RunDir
 
 _ANSWER_S: Final = 40.0
-"""Without persistence mode the driver first initialises every GPU."""
+"""How long we wait for NVML: without persistence mode the driver first initialises every GPU."""
 _LOOK_S: Final = 0.2
 _CONTEXT_MIB: Final = 600
-"""What CUDA itself takes, beside what torch counts."""
+"""Memory of a CUDA context, which torch does not count."""
 _MIB: Final = 1 << 20
 _REMEDIES: Final = {
     NvmlState.NO_DRIVER: "install the NVIDIA driver; without a GPU, train with --device cpu",
@@ -31,27 +31,27 @@ _REMEDIES: Final = {
 
 
 @cache
-def _look() -> tuple[NvmlAnswer, list[dict[str, Any]]]:
-    """The driver's answer, and what it says of each GPU."""
-    driver = NvmlClient()
+def _ask_driver() -> tuple[NvmlAnswer, list[dict[str, Any]]]:
+    """NVML's answer, and a document for each GPU."""
+    nvml = NvmlClient()
     end_s = time.monotonic() + _ANSWER_S
     try:
-        answer = driver.sample()
+        answer = nvml.sample()
         while answer.state is NvmlState.STARTING and time.monotonic() < end_s:
             time.sleep(_LOOK_S)
-            answer = driver.sample()
+            answer = nvml.sample()
     finally:
-        driver.close()
+        nvml.close()
     pci_order = os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
     gpus = GpuSampler(os.environ.get("CUDA_VISIBLE_DEVICES"), pci_order, XidLog())
     return answer, gpus.documents(answer, TrainerProcesses(""), time.monotonic())
 
 
-def gpus(subject: Subject) -> Iterator[Finding]:
-    """Driver and library, then each GPU."""
-    answer, documents = _look()
+def gpus(planned: PlannedRun) -> Iterator[Finding]:
+    """The driver, then each GPU."""
+    answer, documents = _ask_driver()
     if answer.sample is None or not documents:
-        on_cpu = subject.flag("device") == "cpu"
+        on_cpu = planned.flag("device") == "cpu"
         remedy = _REMEDIES.get(answer.state, "look at nvidia-smi and dmesg")
         yield (warn if on_cpu or answer.state in _ABSENT else fail)("GPU driver", answer.text, remedy)
         return
@@ -78,12 +78,12 @@ def gpus(subject: Subject) -> Iterator[Finding]:
 _ABSENT: Final = (NvmlState.NO_DRIVER, NvmlState.NO_GPU, NvmlState.NO_BINDINGS)
 
 
-def needs(subject: Subject) -> Iterator[Finding]:
-    """Memory for both phases: what the trainer's preflight measured, against the GPU with the most free."""
-    if subject.foreign:
+def memory(planned: PlannedRun) -> Iterator[Finding]:
+    """What the trainer's preflight measured for each phase, against the free memory of the emptiest GPU."""
+    if planned.foreign:
         return
-    preflight = read_preflight(RunDir(subject.run_dir).preflight)
-    _, documents = _look()
+    preflight = read_preflight(RunDir(planned.run_dir).preflight)
+    _, documents = _ask_driver()
     free_mib = max(
         (gpu["free_mib"] for gpu in documents if gpu["chosen"] and gpu["free_mib"] is not None), default=None
     )

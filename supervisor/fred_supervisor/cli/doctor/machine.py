@@ -1,4 +1,4 @@
-"""The host: disk, memory, limits, clock, and who ends processes at logout."""
+"""Checks of the host: disk, memory, limits, clock, and what happens at logout."""
 
 import ctypes
 import os
@@ -10,17 +10,17 @@ from typing import Final
 
 import psutil
 
-from fred_supervisor.cli.doctor.finding import Finding, Subject, fail, ok, warn
+from fred_supervisor.cli.doctor.finding import Finding, PlannedRun, fail, ok, warn
 from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.monitor.host import cgroup, free_bytes
 
 _GIB: Final = 1 << 30
 _MIB: Final = 1 << 20
 _UNNUMBERED: Final = 6
-"""Checkpoints beside those of every so many epochs: last of a phase, best, final, two mid-epoch states, one in work."""
+"""Checkpoints besides the periodic ones: last of a phase, best, final, two mid-epoch states, one being written."""
 _LEAST_DISK: Final = 10 * _GIB
-"""While the size of a checkpoint is not known."""
-_SHARED: Final = "/dev/shm"  # noqa: S108 - that is the place
+"""Free space that is enough while the size of a checkpoint is not known."""
+_SHARED: Final = "/dev/shm"  # noqa: S108 - its name
 _FILES: Final = 4096
 _TIME_ERROR: Final = 5
 """adjtimex(2): the clock is not synchronised."""
@@ -30,21 +30,21 @@ _IMAGE_BYTES: Final = 3 * 4
 """Of one pixel of one stream: three float32."""
 
 
-def run_dir(subject: Subject) -> Iterator[Finding]:
-    """Whether it can be written."""
-    path = _existing(subject.run_dir)
+def run_dir(planned: PlannedRun) -> Iterator[Finding]:
+    """Whether the run dir can be written."""
+    path = _existing(planned.run_dir)
     if not path.is_dir():
         yield fail("run dir", f"{path} is a file.", "choose another --run-dir")
     elif not os.access(path, os.W_OK | os.X_OK):
         yield fail("run dir", f"{path} cannot be written.", f"chown or chmod {path}, or choose another --run-dir")
     else:
-        yield ok("run dir", f"{subject.run_dir} can be written.")
+        yield ok("run dir", f"{planned.run_dir} can be written.")
 
 
-def disk(subject: Subject) -> Iterator[Finding]:
-    """Room for every checkpoint of the run."""
+def disk(planned: PlannedRun) -> Iterator[Finding]:
+    """Whether every checkpoint of the run will fit."""
     try:
-        room = os.statvfs(_existing(subject.run_dir))
+        room = os.statvfs(_existing(planned.run_dir))
     except OSError as error:
         yield warn("disk", f"free space is not known: {error.strerror}.", "look whether the file system is mounted")
         return
@@ -52,7 +52,7 @@ def disk(subject: Subject) -> Iterator[Finding]:
     if room.f_files and room.f_favail == 0:
         yield fail("disk", "no inode is left: no file can be made.", "delete files, or choose another --run-dir")
         return
-    there = list_checkpoints(subject.run_dir)
+    there = list_checkpoints(planned.run_dir)
     size = next((size for found in there if (size := _size(found.path)) is not None), None)
     if size is None:
         text = f"{free / _GIB:.1f} GiB free; how large a checkpoint is is not known before the first one."
@@ -61,7 +61,7 @@ def disk(subject: Subject) -> Iterator[Finding]:
         else:
             yield ok("disk", text)
         return
-    count = int(subject.flag("epochs")) // int(subject.flag("save_every_epochs")) + _UNNUMBERED
+    count = int(planned.flag("epochs")) // int(planned.flag("save_every_epochs")) + _UNNUMBERED
     left = max(2, count - len(there))
     needed = f"{left} more checkpoints of {size / _MIB:.0f} MiB are {left * size / _GIB:.1f} GiB"
     text = f"{free / _GIB:.1f} GiB free; {needed}."
@@ -74,7 +74,7 @@ def disk(subject: Subject) -> Iterator[Finding]:
 
 
 def _existing(path: Path) -> Path:
-    """The path, or the nearest folder above it that is there."""
+    """The path, or the nearest folder above it that exists."""
     return next(each for each in (path, *path.parents) if each.exists())
 
 
@@ -85,19 +85,19 @@ def _size(path: Path) -> int | None:
         return None
 
 
-def shared_memory(subject: Subject) -> Iterator[Finding]:
-    """What loader workers hand their batches over in: 64 MiB in a container by default."""
-    workers = int(subject.flag("workers"))
-    if subject.foreign or not workers:
+def shared_memory(planned: PlannedRun) -> Iterator[Finding]:
+    """Whether /dev/shm holds the batches of the loader workers: in a container it has 64 MiB by default."""
+    workers = int(planned.flag("workers"))
+    if planned.foreign or not workers:
         return
     try:
         free = free_bytes(_SHARED)
     except OSError as error:
         yield warn(_SHARED, f"not there: {error.strerror}.", "mount it, or train with --workers 0")
         return
-    streams = 2 if subject.modality == "dual" else 1
-    batch = max(int(subject.flag("freeze_batch_size")), int(subject.flag("unfreeze_batch_size")))
-    needed = workers * _PREFETCHED * batch * streams * _IMAGE_BYTES * int(subject.flag("input_size")) ** 2
+    streams = 2 if planned.modality == "dual" else 1
+    batch = max(int(planned.flag("freeze_batch_size")), int(planned.flag("unfreeze_batch_size")))
+    needed = workers * _PREFETCHED * batch * streams * _IMAGE_BYTES * int(planned.flag("input_size")) ** 2
     text = f"{free / _MIB:.0f} MiB free; {workers} workers hold up to {needed / _MIB:.0f} MiB of batches."
     if free < needed:
         yield fail(_SHARED, text, "docker run --shm-size=8g (or --ipc=host), or fewer --workers")
@@ -105,8 +105,8 @@ def shared_memory(subject: Subject) -> Iterator[Finding]:
         yield ok(_SHARED, text)
 
 
-def open_files(_: Subject) -> Iterator[Finding]:
-    """The limit that the trainer would inherit."""
+def open_files(_: PlannedRun) -> Iterator[Finding]:
+    """The limit of open files that the trainer will inherit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     text = "no limit on open files." if soft == resource.RLIM_INFINITY else f"{soft} open files are allowed."
     if soft != resource.RLIM_INFINITY and soft < _FILES:
@@ -118,8 +118,8 @@ def open_files(_: Subject) -> Iterator[Finding]:
         yield ok("open files", text)
 
 
-def memory(_: Subject) -> Iterator[Finding]:
-    """Of the host, or of the cgroup that we are confined to."""
+def memory(_: PlannedRun) -> Iterator[Finding]:
+    """Free memory of the host, or of the cgroup that limits us."""
     found = psutil.virtual_memory()
     free, limit = found.available, None
     try:
@@ -134,10 +134,10 @@ def memory(_: Subject) -> Iterator[Finding]:
         yield ok("memory", text)
 
 
-def clock(_: Subject) -> Iterator[Finding]:
-    """Whether the kernel believes that its clock is right; nothing is set."""
+def clock(_: PlannedRun) -> Iterator[Finding]:
+    """Whether the kernel's clock is synchronised."""
     try:
-        state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))  # zeroes: only asks
+        state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))  # zeroes: sets nothing
     except AttributeError:
         state = -1
     if state < 0:
@@ -149,8 +149,8 @@ def clock(_: Subject) -> Iterator[Finding]:
         yield ok("clock", "synchronised.")
 
 
-def lingering(_: Subject) -> Iterator[Finding]:
-    """Whether a user's services and processes live on after the last logout."""
+def lingering(_: PlannedRun) -> Iterator[Finding]:
+    """Whether a user's services go on after the last logout."""
     uid = os.getuid()
     if uid == 0 or not Path("/run/systemd/system").is_dir():
         yield ok("logout", "nothing here ends processes at logout." if uid else "root's processes stay at logout.")

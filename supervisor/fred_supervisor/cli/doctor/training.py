@@ -1,4 +1,4 @@
-"""What our trainer is made of, and what it learns from: looked at by processes of their own."""
+"""Checks of the trainer's libraries and data, each in a process of its own."""
 
 import importlib.util
 import json
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import Final
 
-from fred_supervisor.cli.doctor.finding import Finding, Subject, fail, ok, warn
+from fred_supervisor.cli.doctor.finding import Finding, PlannedRun, fail, ok, warn
 
 _TORCH_S: Final = 120.0
 _DATA_S: Final = 600.0
@@ -17,9 +17,9 @@ _ASK_TORCH: Final = (
 )
 
 
-def libraries(subject: Subject) -> Iterator[Finding]:
-    """PyTorch, and whether it can use the GPU: a build without CUDA trains for weeks on the CPU."""
-    if subject.foreign:
+def libraries(planned: PlannedRun) -> Iterator[Finding]:
+    """Whether PyTorch can use the GPU: a build without CUDA would train on the CPU for weeks."""
+    if planned.foreign:
         return
     wanted = ("fred_trainer", "torch", "torchvision", "cv2", "faster_coco_eval")
     missing = next((name for name in wanted if importlib.util.find_spec(name) is None), None)
@@ -40,7 +40,7 @@ def libraries(subject: Subject) -> Iterator[Finding]:
     text = f"torch {found['torch']}, {'CUDA ' + found['cuda'] if found['cuda'] else 'without CUDA'}"
     if found["sees"]:
         yield ok("libraries", f"{text}; it sees {found['sees']} GPU{'s' if found['sees'] > 1 else ''}.")
-    elif subject.flag("device") == "cpu":
+    elif planned.flag("device") == "cpu":
         yield ok("libraries", f"{text}; training is on the CPU, as asked.")
     else:
         remedy = "install PyPI's torch" if not found["cuda"] else "see the lines on the GPU driver"
@@ -49,11 +49,11 @@ def libraries(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def data(subject: Subject) -> Iterator[Finding]:
-    """The data set, by the trainer's own eyes."""
-    if subject.foreign:
+def data(planned: PlannedRun) -> Iterator[Finding]:
+    """The data set, as `fred-train data check` sees it."""
+    if planned.foreign:
         return
-    if subject.data is None:
+    if planned.data is None:
         yield warn("data", "no data set was given, so none was looked at.", "doctor --data DIR")
         return
     if importlib.util.find_spec("fred_trainer") is None:
@@ -62,16 +62,16 @@ def data(subject: Subject) -> Iterator[Finding]:
         )
         return
     try:
-        words = [sys.executable, "-m", "fred_trainer", "data", "check", subject.data, "--no-sheet"]
+        words = [sys.executable, "-m", "fred_trainer", "data", "check", planned.data, "--no-sheet"]
         done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=_DATA_S)
     except subprocess.TimeoutExpired:
-        remedy = f"fred-train data check {subject.data}"
-        yield warn("data", f"{subject.data} was not read within {_DATA_S / 60:.0f} min.", remedy)
+        remedy = f"fred-train data check {planned.data}"
+        yield warn("data", f"{planned.data} was not read within {_DATA_S / 60:.0f} min.", remedy)
         return
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1].removeprefix("fred-train: ")
-        yield fail("data", last, f"fred-train data check {subject.data}")
+        yield fail("data", last, f"fred-train data check {planned.data}")
         return
     used = done.stdout.partition("\nused:\n")[2].partition("\n\n")[0].splitlines()
     counts = [f"{words[2]} frames to {words[0]}" for line in used[1:] if len(words := line.split()) > 2]
-    yield ok("data", f"{subject.data}: {'; '.join(counts) or 'readable'}.")
+    yield ok("data", f"{planned.data}: {'; '.join(counts) or 'readable'}.")

@@ -27,10 +27,10 @@ def main(argv: Sequence[str]) -> int:
     given = parser.parse_args(argv)
     spec = find_run(given.name, given.run_dir)
 
-    from fred_supervisor.cli.report.history import gather  # noqa: PLC0415 - after the checks
+    from fred_supervisor.cli.report.history import read_history  # noqa: PLC0415 - after the checks
     from fred_supervisor.cli.report.page import MARK, page  # noqa: PLC0415 - likewise
 
-    data = page(gather(spec)).encode()
+    data = page(read_history(spec)).encode()
     if given.output == "-":
         sys.stdout.buffer.write(data)
         return CommandExit.OK

@@ -40,7 +40,7 @@ class Axis:
         return LEFT + (WIDTH - LEFT - RIGHT) * min(1.0, max(0.0, share))
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Positions and words, of a person's own clock."""
+        """(x, text) of each tick, in local time."""
         span_s = self.end_s - self.start_s
         steps = (10, 30, 60, 300, 900, 1800, 3600, 10800, 21600, 43200, 86400, 2 * 86400, 7 * 86400)
         step_s = next((step for step in steps if span_s / step <= 8), 30 * 86400)

@@ -1,4 +1,4 @@
-"""Everything that a report tells, gathered once from the files of a run."""
+"""Everything that a report shows, read once from the files of a run."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ _TAGS: Final = {
     "map50": ("val/map50",),
     "map50_95": ("val/map50_95",),
 }
-"""Curve → tags; the first that is there counts. The supervisor's own are there for any trainer that beats."""
+"""Curve → tags; the first one that occurs is used. The supervisor's tags exist for any trainer that beats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +34,9 @@ class Attempt:
     """Wall clock."""
     end_s: float
     ended: str
-    """In words."""
+    """How it ended, in words."""
     kind: str
-    """Of the incident that ended it; "end" or "live" without one."""
+    """Kind of the incident that ended it; "end" or "live" without one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class GpuCurves:
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """One run from its beginning until now, or its end."""
+    """One run, from its beginning until now or its end."""
 
     status: RunStatus
     command: str
@@ -60,19 +60,19 @@ class History:
     end_s: float
     attempts: Sequence[Attempt]
     incidents: Sequence[Incident]
-    """Those of which the time is known."""
+    """Those whose time is known."""
     checkpoints: Sequence[CheckpointRow]
     curves: Mapping[str, list[Point]]
     gpus: Sequence[GpuCurves]
 
     @property
     def trained_s(self) -> float:
-        """In which a trainer was there."""
+        """How long a trainer ran."""
         return sum(attempt.end_s - attempt.start_s for attempt in self.attempts)
 
 
-def gather(spec: RunSpec) -> History:
-    """From files alone."""
+def read_history(spec: RunSpec) -> History:
+    """Reads files only."""
     status = read_status(spec)
     now_s = time.time()
     incidents = [incident for incident in Incidents(spec.dir) if incident.at_s is not None]

@@ -24,7 +24,7 @@ from fred_supervisor.store.journal import Incident
 from fred_supervisor.words.actions import lost_sentence
 
 MARK: Final = "<!doctype html><!-- fred-supervise report -->"
-"""What our pages begin with, so that only such a file is replaced."""
+"""Our pages begin with it, so that we replace no other file."""
 _MOST_LINES: Final = 160
 _MOST_CHARS: Final = 12_000
 """Of one piece of evidence; what is longer loses its middle."""
@@ -118,7 +118,7 @@ def _environment() -> Environment:
 
 
 def _without_controls(value: Any) -> Any:
-    """Every value on its way into the page; what a template has made of values has been here before."""
+    """Called for every value on its way into the page; a template's own output has passed it already."""
     return value if hasattr(value, "__html__") else printable(str(value))
 
 
@@ -189,7 +189,7 @@ def _incident(incident: Incident) -> IncidentEntry:
 
 
 def _shortened(lines: Sequence[str]) -> Sequence[str]:
-    """The beginning and the end of what is too long for a page."""
+    """Lines without their middle, when they are too long for a page."""
     half, chars = _MOST_LINES // 2, _MOST_CHARS // 2
     if len(lines) > _MOST_LINES:
         lines = [*lines[:half], f"… {len(lines) - 2 * half} lines …", *lines[-half:]]
