@@ -48,6 +48,21 @@ class Score:
         return self.killed / judged if judged else 1.0
 
 
+class Equivalent:
+    """Mutants of one function that change nothing."""
+
+    def __init__(self, entry: dict[str, Any]) -> None:
+        self.module, self.where, self.changes = entry["module"], entry["where"], tuple(entry["changes"])
+        self.on = entry.get("on", "")
+        """On lines that hold this text only."""
+        self.unseen = set(self.changes)
+
+    def fits(self, mutant: Mutant) -> bool:
+        if (mutant.module, mutant.where) != (self.module, self.where) or self.on not in mutant.source:
+            return False
+        return mutant.change in self.changes
+
+
 class Workshop:
     """A copy of the sources, in which one module at a time is spoilt."""
 
@@ -133,21 +148,21 @@ def main() -> int:
     parser.add_argument("--verbose", action="store_true", help="tell each mutant as it is judged")
     given = parser.parse_args()
     config = read("mutants.toml")
-    entries = read("equivalent_mutants.toml")["equivalent"]
-    listed = {(entry["module"], entry["where"], change) for entry in entries for change in entry["changes"]}
+    listed = [Equivalent(entry) for entry in read("equivalent_mutants.toml")["equivalent"]]
     os.chdir(ROOT)
     os.nice(15)
     os.environ["OMP_NUM_THREADS"] = "1"
     chosen = list(modules(config["group"], given.words))
     for name in ("pytest", "hypothesis", *{one for _, group in chosen for one in group.get("preload", ())}):
         importlib.import_module(name)
-    scores, wrong, stale = [], [], set(listed)
+    scores, wrong = [], []
     limits_s: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         workshop = Workshop(Path(folder))
         for module, group in chosen:
             found = Finder(module, (ROOT / module).read_bytes()).found
-            stale -= {(m.module, m.where, m.change) for m in found}
+            for one in listed:
+                one.unseen -= {mutant.change for mutant in found if one.fits(mutant)}
             kept = [m for m in found if m.row_swap]
             rest = [m for m in found if not m.row_swap]
             size = min(given.sample or len(rest), len(rest))
@@ -164,7 +179,7 @@ def main() -> int:
             score = Score(module=module, total=len(found))
             for mutant in sample:
                 killed = workshop.killed(mutant, stages, limits_s[key])
-                known = (mutant.module, mutant.where, mutant.change) in listed
+                known = any(one.fits(mutant) for one in listed)
                 if given.verbose or not (killed or known):
                     word = "killed" if killed else "equivalent" if known else "SURVIVED"
                     print(f"{word} {mutant.module}:{mutant.line} {mutant.where}: {mutant.change}", flush=True)
@@ -183,9 +198,9 @@ def main() -> int:
     for mutant in wrong:
         print(f"listed as equivalent, and killed: {mutant.module}:{mutant.line} {mutant.where}: {mutant.change}")
     names = {module for module, _ in chosen}
-    gone = [entry for entry in stale if entry[0] in names]
-    for missing in gone:
-        print(f"listed as equivalent, and no longer there: {': '.join(missing)}")
+    gone = [(one, change) for one in listed if one.module in names for change in sorted(one.unseen)]
+    for one, change in gone:
+        print(f"listed as equivalent, and no longer there: {one.module} {one.where}: {change}")
     low = [score.module for score in scores if score.share < config["least"]]
     if low:
         print(f"under {config['least']:.0%}: {', '.join(low)}")

@@ -40,6 +40,8 @@ class Mutant:
     change: str
     """Code before → code after."""
     line: int
+    source: str
+    """The line that it begins on."""
     begin: int
     end: int
     """Bytes of the source that `text` stands in the place of."""
@@ -72,7 +74,8 @@ class Finder(ast.NodeVisitor):
         self._unordered: set[int] = set()
         """Tuples whose order changes nothing: what is looked for in them is there or not."""
         starts = [0]
-        for line in source.splitlines(keepends=True):
+        self._lines = source.splitlines(keepends=True)
+        for line in self._lines:
             starts.append(starts[-1] + len(line))
         self._starts = starts
         self.visit(ast.parse(source))
@@ -86,6 +89,7 @@ class Finder(ast.NodeVisitor):
             where=".".join(self._names) or "module",
             change=change or f"{short(node)} → {short(text)}",
             line=node.lineno,
+            source=self._lines[node.lineno - 1].decode().strip(),
             begin=self._starts[node.lineno - 1] + node.col_offset,
             end=self._starts[node.end_lineno - 1] + node.end_col_offset,
             text=f"({text})" if isinstance(node, ast.expr) else text,
@@ -222,6 +226,10 @@ class Finder(ast.NodeVisitor):
                 if not isinstance(keyword.value, ast.Constant):
                     self.visit(keyword.value)
             return
+        if name == "isinstance" or (
+            isinstance(node.func, ast.Attribute) and node.func.attr in ("startswith", "endswith")
+        ):
+            self._unordered |= {id(argument) for argument in node.args}
         if name == "replace" or name[:1].isupper():
             for at, keyword in enumerate(node.keywords):
                 if keyword.arg is not None:

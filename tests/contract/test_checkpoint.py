@@ -92,6 +92,8 @@ def test_links_and_files_under_construction_are_no_candidates(tmp_path: Path):
     target = write(tmp_path, "step_weights.8.pth")
     (tmp_path / "step_weights.pth").symlink_to(target.name)
     torch_zip(tmp_path / ".freeze_epoch_9_weights.pth.tmp")
+    torch_zip(tmp_path / ".freeze_epoch_9_weights.pth")
+    torch_zip(tmp_path / "freeze_epoch_9_weights.pt")
     (tmp_path / "folder.pth").mkdir()
     assert [found.path.name for found in list_checkpoints(tmp_path)] == ["step_weights.8.pth"]
 

@@ -103,6 +103,7 @@ def pace(*looks: tuple[float, dict[str, Any]]) -> Pace:
 def test_the_rate_is_that_of_the_samples():
     assert pace((0.0, {"samples": 0})).images_per_s is None
     assert pace((0.0, {"samples": 0}), (2.0, {"samples": 100})).images_per_s == 50.0
+    assert pace((0.0, {"samples": 0}), (0.5, {"samples": 100})).images_per_s == 200.0
 
 
 def test_later_rates_weigh_by_their_time():
@@ -203,6 +204,7 @@ def test_what_is_stored_and_shown():
 def test_only_the_losses_of_training_are_kept():
     made = pace((0.0, {"loss": 5.0, "section": Section.EVAL}), (1.0, {"loss": None}), (2.0, {"loss": 3.0}))
     assert made.losses.means == [3.0]
+    assert pace((0.0, {"loss": 3.0}), (0.5, {"loss": 9.0, "section": Section.EVAL})).losses.means == [3.0]
 
 
 # -- CUDA_VISIBLE_DEVICES -------------------------------------------------------------------------------------------------
@@ -252,3 +254,9 @@ def test_the_word_at_which_cuda_stops_is_told(value: str, ended: str | None):
 )
 def test_indices_of_different_gpus_are_unsure(value: str, devices: list[Device], pci_order: bool, unsure: bool):
     assert resolve(value, devices, pci_order=pci_order).message.facts["order_unsure"] is unsure
+
+
+def test_a_uuid_that_is_the_beginning_of_another_is_itself():
+    devices = [Device(uuid="GPU-ab", name="x"), Device(uuid="GPU-abc", name="x")]
+    assert resolve("GPU-ab", devices, pci_order=True).uuids == ("GPU-ab",)
+    assert resolve("GPU-a", devices, pci_order=True).uuids is None
