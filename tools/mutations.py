@@ -129,6 +129,11 @@ class Finder(ast.NodeVisitor):
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         self._inside(node, node.body)
 
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
+        if node.type is not None:
+            self._unordered.add(id(node.type))
+        self.generic_visit(node)
+
     def visit_Assert(self, node: ast.Assert) -> None:
         """What mypy is told is no behaviour."""
 

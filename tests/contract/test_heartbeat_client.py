@@ -144,12 +144,12 @@ def test_a_phase_is_one_short_word(path: Path, said: str, written: str):
     assert read(path).phase == written
 
 
-def record(**changes: str) -> bytes:
+def record(magic: str = "fred-beat/1", **changes: str) -> bytes:
     words = {
         "seq": "5", "pid": "7", "section": "train", "phase": "-", "epoch": "-", "epochs": "-", "step": "-", "steps": "-",
         "samples": "-", "loss": "-", "done": "0", **changes,
     }  # fmt: skip
-    body = ("fred-beat/1 " + " ".join(f"{key}={value}" for key, value in words.items() if value)).encode()
+    body = (f"{magic} " + " ".join(f"{key}={value}" for key, value in words.items() if value)).encode()
     return (body + b" crc=%08x" % zlib.crc32(body)).ljust(RECORD_BYTES - 1) + b"\n"
 
 
@@ -174,6 +174,16 @@ def test_a_record_written_by_hand():
     )  # fmt: skip
 
 
+def test_a_word_may_hold_the_sign_between_key_and_value():
+    assert read_record(record(alarm="a=b")).alarm == "a=b"
+
+
+def read_record(data: bytes) -> Beat:
+    found = parse(data)
+    assert found is not None
+    return found
+
+
 @pytest.mark.parametrize(
     "garbled",
     [
@@ -182,6 +192,8 @@ def test_a_record_written_by_hand():
         record() + b"\n",
         record().replace(b"seq=5", b"seq=6"),
         record().replace(b"fred-beat/1", b"fred-beat/2"),
+        record("fred-beat/2"),
+        record("x"),
         record(seq="five"),
         record(section="lunch"),
         record(epoch=""),
@@ -212,6 +224,15 @@ def test_an_error_file_that_cannot_be_written_costs_nothing(tmp_path: Path, caps
     nowhere = {environment.ERROR_FILE: str(tmp_path / "no" / "error.json")}
     Heartbeat(environ=nowhere, signals=False).error(ValueError("x"))
     assert "cannot write" in capsys.readouterr().err
+
+
+def test_without_an_error_file_an_error_is_nobodys_news(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Heartbeat(environ={}, signals=False).error(ValueError("x"))
+    assert capsys.readouterr().err == ""
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_disk_without_room_costs_a_beat_and_no_training(path: Path, monkeypatch: pytest.MonkeyPatch):
