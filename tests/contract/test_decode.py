@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Optional
 
 import pytest
 from hypothesis import given
@@ -173,6 +173,8 @@ class Odd:
     word: Literal["a", "b", 1] = "a"
     anything: Any = None
     either: int | str | None = None
+    once: int | None = 5
+    old: Optional[int] = None  # noqa: UP045 - as older code declares it
     bare: list = field(default_factory=list)
     pairs: tuple[tuple[int, str], ...] = ()
     nested: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -192,6 +194,9 @@ class Odd:
         ({"either": 5}, Odd(either=5)),
         ({"either": "x"}, Odd(either="x")),
         ({"either": True}, Odd()),
+        ({"once": None}, Odd(once=None)),
+        ({"once": "x"}, Odd()),
+        ({"old": 3}, Odd(old=3)),
         ({"bare": [1, "x", None]}, Odd(bare=[1, "x", None])),
         ({"bare": "x"}, Odd()),
         ({"pairs": [[1, "a"], [2, "b"]]}, Odd(pairs=((1, "a"), (2, "b")))),

@@ -8,7 +8,7 @@ import pytest
 from fred_supervisor.contract import environment
 from fred_supervisor.contract.alarm import Alarm
 from fred_supervisor.contract.builtin import flags, trainer_files
-from fred_supervisor.contract.builtin.drill import DrillFault, parse_drills
+from fred_supervisor.contract.builtin.drill import Drill, DrillFault, parse_drills
 from fred_supervisor.contract.builtin.trainer_files import (
     TrainerFiles,
     epoch_name,
@@ -93,6 +93,11 @@ def test_kinds_of_drills():
     }  # fmt: skip
 
 
+def test_a_drill_without_more():
+    drill = Drill(fault=DrillFault.OOM, where="startup", text="x")
+    assert (drill.epoch, drill.step, drill.batch_above, drill.seconds, drill.always) == (None, None, None, 0.0, False)
+
+
 @pytest.mark.parametrize(
     ("text", "marker"),
     [("oom@batch>4", "oom_batch_4"), ("slow=2.5@eval:3", "slow=2.5_eval_3"), ("hang@freeze:1:2!", "hang_freeze_1_2_")],
@@ -151,11 +156,22 @@ CHOICES = {
     "modality": ("dual", "rgb", "event"), "split": ("canonical", "challenging"), "train-on": ("held-in", "all"),
     "phase": ("auto", "freeze", "unfreeze"), "amp": ("auto", "fp16", "bf16", "off"), "cache": ("none", "ram", "disk"),
 }  # fmt: skip
+METAVARS = {
+    "data": "DIR", "fred-root": "DIR", "run-dir": "DIR", "resume": "auto|none|PATH", "pretrained": "auto|none|PATH",
+    "save-every-seconds": "auto|S", "backbone": "NAME", "device": "NAME", "compression-ratio": "R", "lr": "LR",
+    "input-size": "PX", "negatives": "SHARE", "mosaic": "P", "time-shift": "P", "modality-dropout": "P",
+    **dict.fromkeys((
+        "freeze-epochs", "epochs", "freeze-batch-size", "unfreeze-batch-size", "eval-batch-size", "accumulate",
+        "save-every-epochs", "eval-every", "patience", "cache-gib", "workers", "seed",
+    ), "N"),
+}  # fmt: skip
 OWN = {"run-dir", "resume", "phase", "force-resume"}
 
 
 def test_the_flags_of_the_trainer():
     assert {flag.name: flag.default for flag in flags.FLAGS} == DEFAULTS
+    assert [flag.name for flag in flags.FLAGS] == [*DEFAULTS], "in the order of --help"
+    assert {flag.name: flag.metavar for flag in flags.FLAGS if flag.metavar} == METAVARS
     assert {flag.name for flag in flags.FLAGS if flag.recorded} == RECORDED
     assert {flag.name: flag.choices for flag in flags.FLAGS if flag.choices} == CHOICES
     assert {flag.name for flag in flags.FLAGS if flag.own} == OWN

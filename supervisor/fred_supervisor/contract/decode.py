@@ -121,8 +121,6 @@ def _scalar(kind: Any, value: object) -> Any:
 
     A whole number of more than 64 bits is none of ours, and arithmetic with it may raise OverflowError.
     """
-    if kind is None or kind is types.NoneType:
-        return None if value is None else _UNFIT
     if kind is float and type(value) in (int, float):
         try:
             number = float(typing.cast("float", value))
