@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from dataclasses import fields
 from pathlib import Path
@@ -70,7 +71,9 @@ def test_each_layer_outranks_the_next_and_says_so(fred, tmp_path: Path):
     assert supervisor["hang_timeout"]["value"] == {"train": 60.0, "eval": 90.0}
     assert supervisor["learn_factor"]["value"] == 12
     assert supervisor["busy_factor"] == {"value": 4, "source": "environment FRED_SUPERVISE_BUSY_FACTOR"}
+    assert supervisor["backoff"]["value"] == [1.0, 300.0]
     text = fred("config", "show", "--seed", "6").stdout
+    assert re.search(r'^backoff += "1:300"', text, re.MULTILINE), "as it may stand in the file"
     assert "# flag --seed" in text
     assert "[supervisor]" in text
 

@@ -82,7 +82,8 @@ def _document(given: Options, *, recorded: RunSpec | None) -> dict[str, Any]:
             return None if spec.command is None else shlex.join(spec.command)
         if key in START_FLAGS and START_FLAGS[key].fields:
             flag = START_FLAGS[key]
-            return flag.from_fields(*(settings[name] for name in flag.fields))
+            values = [settings[name] for name in flag.fields]
+            return flag.from_fields(*values) if len(values) == 1 else values
         if key == "gpu_memory":
             return None if spec.gpu_memory_mib is None else f"{spec.gpu_memory_mib}MiB"
         return settings[key] if key in policy_fields() else getattr(spec, key, None)
@@ -123,6 +124,6 @@ def _toml(value: Any) -> str:
         return "-"
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + " }" if value else "{}"
-    if isinstance(value, list) and all(isinstance(each, str) for each in value):
-        return json.dumps(value)
+    if isinstance(value, list) and value and not any(isinstance(each, str) for each in value):  # FIRST:MAX
+        return json.dumps(":".join(f"{each:g}" for each in value))
     return json.dumps(value)

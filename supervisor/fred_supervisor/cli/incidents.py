@@ -18,7 +18,7 @@ from fred_supervisor.words.actions import goes_on_sentence, lost_sentence
 
 _WIDEST: Final = 100
 _LABEL: Final = 10
-_TOLD: Final = frozenset({"exit_code", "signal", "memory", "last_heartbeat"})
+_TOLD: Final = frozenset({"exit_code", "signal", "memory", "last_heartbeat", "facts"})
 """Evidence that stands in the lines above, in words."""
 _TITLES: Final[Mapping[str, str]] = {
     "exception": "exception",
