@@ -1,6 +1,7 @@
 """The record of a preflight."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -62,3 +63,35 @@ def test_a_run_dir_with_one_is_still_ours(tmp_path):
     from fred_supervisor.cli.start.checks import _OURS
 
     assert _OURS.fullmatch(RunDir(tmp_path).preflight.name)
+
+
+def test_the_time_is_that_of_the_preflight_else_of_its_writing(tmp_path):
+    path = tmp_path / "preflight.json"
+    write_preflight(path, FOUND)
+    assert json.loads(path.read_text())["time"] == FOUND.time
+    write_preflight(path, replace(FOUND, time=""))
+    found = read_preflight(path)
+    assert found is not None
+    assert found.time.endswith("Z")
+    assert found == replace(FOUND, time=found.time)
+
+
+@pytest.mark.parametrize(
+    ("value", "known"), [(1, 1), (0, None), (-1, None), (True, None), (1.5, None), ("1", None), (None, None)]
+)
+def test_a_count_is_a_whole_number_above_zero(tmp_path, value, known):
+    path = tmp_path / "preflight.json"
+    phases = {"freeze": {"batch": 8, "gpu_peak_bytes": value, "host_peak_bytes": value}, "eval": {"batch": value}}
+    path.write_text(json.dumps({"format_version": 1, "fingerprint": "x", "phases": phases, "seconds": 2}))
+    found = read_preflight(path)
+    assert found is not None
+    assert (found.phases["freeze"].gpu_peak_bytes, found.phases["freeze"].host_peak_bytes) == (known, known)
+    assert ("eval" in found.phases) == (known is not None)
+    assert (found.seconds, found.time, found.fingerprint) == (2.0, "", "x")
+
+
+@pytest.mark.parametrize("changes", [{"format_version": 0}, {"seconds": "1"}, {"seconds": None}, {"fingerprint": None}])
+def test_a_preflight_of_another_form_is_none(tmp_path, changes):
+    path = tmp_path / "preflight.json"
+    path.write_text(json.dumps({"format_version": 1, "fingerprint": "x", "phases": {}, "seconds": 1, **changes}))
+    assert read_preflight(path) is None
