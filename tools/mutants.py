@@ -30,6 +30,9 @@ from tools.mutations import Finder, Mutant
 
 ROOT: Final = Path(__file__).parents[1]
 SOURCES: Final = ("supervisor", "trainer")
+UNCHECKED: Final = py_compile.PycInvalidationMode.UNCHECKED_HASH
+"""Times are too coarse for a source that changes twice a second."""
+COPIED: Final = (*SOURCES, "tests")
 
 
 @dataclass(kw_only=True)
@@ -64,14 +67,14 @@ class Equivalent:
 
 
 class Workshop:
-    """A copy of the sources, in which one module at a time is spoilt."""
+    """A copy of sources and tests, in which one module at a time is spoilt; edits meanwhile change nothing."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for name in SOURCES:
+        shutil.copy(ROOT / "pyproject.toml", folder)
+        for name in COPIED:
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-            unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
-            compileall.compile_dir(folder / name, quiet=1, invalidation_mode=unchecked)
+            compileall.compile_dir(folder / name, quiet=1, invalidation_mode=UNCHECKED)
         self._path = [str(folder / name) for name in SOURCES]
         os.environ["PYTHONPATH"] = os.pathsep.join(self._path)  # for the processes that tests start
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
@@ -90,7 +93,7 @@ class Workshop:
             return any(self._fails(tests, limit_s) for tests in stages)
         finally:
             path.write_bytes(source)
-            py_compile.compile(str(path), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+            py_compile.compile(str(path), invalidation_mode=UNCHECKED)
 
     def _fails(self, tests: Sequence[str], limit_s: float) -> bool:
         pid = os.fork()
@@ -116,7 +119,8 @@ class Workshop:
 
         os.setsid()
         sys.dont_write_bytecode = True
-        sys.path[:0] = [*self._path, str(ROOT)]
+        os.chdir(self.folder)
+        sys.path[:0] = [*self._path, str(self.folder)]
         log = os.open(self.folder / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(log, 1)
         os.dup2(log, 2)
@@ -131,10 +135,12 @@ def read(name: str) -> dict[str, Any]:
 
 
 def modules(groups: Sequence[dict[str, Any]], wanted: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The modules whose path holds one of the words, with their group."""
+    """The modules whose path holds one of the words, each with the first group that it is of."""
+    seen: set[Path] = set()
     for group in groups:
-        left_out = {path for pattern in group.get("without", ()) for path in ROOT.glob(pattern)}
-        for path in sorted({path for pattern in group["modules"] for path in ROOT.glob(pattern)} - left_out):
+        paths = {path for pattern in group["modules"] for path in ROOT.glob(pattern)} - seen
+        seen |= paths
+        for path in sorted(paths):
             name = str(path.relative_to(ROOT))
             if path.name != "__init__.py" and (not wanted or any(word in name for word in wanted)):
                 yield name, group
@@ -160,7 +166,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         workshop = Workshop(Path(folder))
         for module, group in chosen:
-            found = Finder(module, (ROOT / module).read_bytes()).found
+            found = Finder(module, (workshop.folder / module).read_bytes()).found
             for one in listed:
                 one.unseen -= {mutant.change for mutant in found if one.fits(mutant)}
             kept = [m for m in found if m.row_swap]

@@ -87,6 +87,26 @@ def test_which_names_are_whose(name: str, epoch: bool, step: bool):
     assert (is_epoch_name(name), is_step_name(name)) == (epoch, step)
 
 
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("freeze_epoch_10_weights.pth", ("freeze", 10, 0)),
+        ("unfreeze_epoch_7_weights.pth", ("unfreeze", 7, 0)),
+        ("freeze_last_epoch_weights.pth", ("freeze", trainer_files.LAST_EPOCH, 0)),
+        ("step_weights.640.pth", (None, None, 640)),
+        ("other.pth", (None, None, 0)),
+        ("xfreeze_epoch_10_weights.pth", (None, None, 0)),
+    ],
+)
+def test_what_a_name_tells(name: str, place: tuple[str | None, int | None, int]):
+    assert trainer_files.place_by_name(name) == place
+
+
+def test_no_epoch_is_later_than_the_last():
+    assert trainer_files.LAST_EPOCH > 10**12
+    assert trainer_files.PHASES == ("freeze", "unfreeze")
+
+
 def test_kinds_of_drills():
     assert {*DrillFault} == {
         "exception", "oom", "segfault", "sigkill", "sigstop", "hang", "gil", "exit0", "nan", "slow",
