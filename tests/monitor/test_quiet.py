@@ -122,6 +122,51 @@ def test_windows_that_follow_one_another_are_one() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["daily 00:00-12:00 UTC", "daily 12:00-24:00 UTC"],
+        ["mon-fri 00:00-24:00 UTC", "sat-sun 00:00-24:00 UTC"],
+        ["daily 18:00-06:00 UTC", "daily 05:00-19:00 UTC"],
+    ],
+)
+def test_windows_that_together_never_end_have_no_end(texts: list[str]) -> None:
+    quiet = quiet_at(map(parse_window, texts), datetime(2026, 11, 23, 9, tzinfo=UTC))
+    assert (quiet.now, quiet.until) == (True, None)
+
+
+def test_a_whole_working_week_ends_when_it_ends() -> None:
+    windows = [parse_window("mon-sat 00:00-24:00 UTC"), parse_window("mon 08:00-09:00 UTC")]
+    quiet = quiet_at(windows, datetime(2026, 11, 23, 8, 30, tzinfo=UTC))
+    assert (quiet.now, quiet.until) == (True, datetime(2026, 11, 29, tzinfo=UTC))
+
+
+FULL = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+
+
+@pytest.mark.parametrize(("number", "name"), list(enumerate(FULL)))
+def test_every_day_by_its_names(number: int, name: str) -> None:
+    for word in (name, name[:3], name.upper(), name[:3].capitalize()):
+        assert parse_window(f"{word} 08:00-09:00 UTC").days == {number}
+    assert datetime(2026, 11, 23 + number, tzinfo=UTC).strftime("%A").lower() == name
+    assert in_window(parse_window(f"{name} 08:00-09:00 UTC"), datetime(2026, 11, 23 + number, 8, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("text", "start_min", "end_min"),
+    [
+        ("* 00:00-24:00 UTC", 0, 1440),
+        ("08:30-19:59 UTC", 510, 1199),
+        ("22:00-00:00 UTC", 1320, 1440),
+        ("23:59-0:01 UTC", 1439, 1),
+        ("8:00\N{EN DASH}9:00 UTC", 480, 540),
+    ],
+)
+def test_hours(text: str, start_min: int, end_min: int) -> None:
+    window = parse_window(text)
+    assert (window.start_min, window.end_min, window.days, window.text) == (start_min, end_min, set(range(7)), text)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     days=st.sampled_from(["daily", "sun", "sat-sun", "mon,sun"]),
