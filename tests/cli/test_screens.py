@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -167,6 +168,8 @@ class Terminal:
     def __init__(self, fred, *words: str, **environ: str) -> None:
         self.child, self.fd = pty.fork()
         if self.child == 0:
+            for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):  # a suite in the background ignores them
+                signal.signal(number, signal.SIG_DFL)
             os.chdir(fred.home)
             os.environ.clear()
             os.environ.update(fred.environ | {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"} | environ)
