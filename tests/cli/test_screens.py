@@ -157,9 +157,9 @@ def test_the_history_of_the_loss_is_bounded():
 
 def test_a_live_run_shows_its_loss(fred, until):
     assert fred(*fred.words(2, 400, {"*": ["slow", 1, 300]})).returncode == 0
-    until(lambda: fred.status()["progress"]["loss"] is not None)
-    lines = run_lines(decode(RunStatus, fred.status()), width=80)
-    assert any(line.startswith("  loss 0.") for line in lines)
+    shown = until(lambda: (status := fred.status())["progress"]["loss"] is not None and status)
+    lines = run_lines(decode(RunStatus, shown), width=80)
+    assert any(line.startswith(f"  loss {shown['progress']['loss']:.4g}") for line in lines)
 
 
 class Terminal:
