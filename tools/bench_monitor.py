@@ -25,7 +25,7 @@ from fred_supervisor.gpu.run_gpus import RunGpus
 from fred_supervisor.linux import proc
 from fred_supervisor.monitor.client import MonitorClient
 from fred_supervisor.policy.cause import Evidence
-from fred_supervisor.policy.state import Overrides
+from fred_supervisor.policy.history import Overrides
 from fred_supervisor.store.layout import RunDir
 from fred_supervisor.store.monitor_ring import read_ring, ring_path
 from fred_supervisor.store.run_spec import RunSpec

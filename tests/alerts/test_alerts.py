@@ -20,8 +20,9 @@ from fred_supervisor.alerts.client import AlertAddresses, AlertClient
 from fred_supervisor.contract.files import write_json
 from fred_supervisor.linux import proc
 from fred_supervisor.policy.cause import Cause
+from fred_supervisor.policy.history import RunHistory
 from fred_supervisor.policy.message import AlertKind, JournalEvent, Topic, say
-from fred_supervisor.policy.state import Holding, RunHistory
+from fred_supervisor.policy.state import Holding
 from fred_supervisor.store.run_spec import load_run_spec
 
 SECRET = "geheim"

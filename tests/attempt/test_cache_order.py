@@ -1,7 +1,7 @@
 """The host ran out of memory: half the loader workers, and no frames cached there."""
 
 from fred_supervisor.attempt.launch import command
-from fred_supervisor.policy.state import Overrides
+from fred_supervisor.policy.history import Overrides
 from fred_supervisor.store.run_spec import RunSpec
 
 

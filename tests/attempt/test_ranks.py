@@ -14,7 +14,7 @@ from fred_supervisor.attempt.torchrun import RankEnd, blamed, own_output, under_
 from fred_supervisor.contract.environment import rank_path
 from fred_supervisor.contract.error_file import ErrorKind, record_error
 from fred_supervisor.contract.files import read_json
-from fred_supervisor.policy.state import Overrides
+from fred_supervisor.policy.history import Overrides
 from fred_supervisor.store.layout import AttemptDir
 from fred_supervisor.store.run_spec import RunSpec
 

@@ -14,7 +14,7 @@ from fred_supervisor.contract import Heartbeat, environment
 from fred_supervisor.contract.alarm import Alarm
 from fred_supervisor.contract.error_file import ErrorKind, read_error
 from fred_supervisor.contract.heartbeat import RECORD_BYTES, Section, parse
-from fred_supervisor.words.events import alarm_sentence
+from fred_supervisor.words.status import alarm_sentence
 
 
 @pytest.fixture

@@ -121,7 +121,7 @@ def test_a_launch_waits_until_the_memory_is_free(fred, nvidia, stranger, until):
 def test_the_memory_that_the_next_phase_was_measured_to_need(fred, nvidia, tmp_path: Path):
     from fred_supervisor.contract.builtin.preflight import PhaseNeeds, Preflight, write_preflight
     from fred_supervisor.gpu.inventory import need_mib, next_phase
-    from fred_supervisor.policy.state import Overrides
+    from fred_supervisor.policy.history import Overrides
     from fred_supervisor.store.run_spec import RunSpec
 
     spec = RunSpec(name="t", modality="rgb", run_dir=str(tmp_path), cwd="/", flags={"no_eval_map": True})

@@ -13,7 +13,7 @@ from fred_supervisor.contract.builtin.trainer_files import epoch_name
 from fred_supervisor.contract.checkpoint import CheckpointMeta, digest_of, sidecar_path
 from fred_supervisor.contract.files import write_json
 from fred_supervisor.linux import proc
-from fred_supervisor.policy.state import Overrides, Restarts, RunHistory
+from fred_supervisor.policy.history import Overrides, Restarts, RunHistory
 from fred_supervisor.store.registry import remember
 from fred_supervisor.store.run_spec import RunSpec
 

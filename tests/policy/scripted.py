@@ -10,10 +10,11 @@ from fred_supervisor.policy.actions import Action, Report, Spawn
 from fred_supervisor.policy.admission import Admit
 from fred_supervisor.policy.cause import Evidence
 from fred_supervisor.policy.decide import decide
+from fred_supervisor.policy.history import RunHistory
 from fred_supervisor.policy.launching import launch
 from fred_supervisor.policy.observation import Observation
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.state import AwaitingGpu, RunHistory, Running, Starting, State, Stopping
+from fred_supervisor.policy.state import AwaitingGpu, Running, Starting, State, Stopping
 from fred_supervisor.policy.watch import HeartbeatReading
 from fred_supervisor.words.sentences import sentence
 

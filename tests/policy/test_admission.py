@@ -11,22 +11,12 @@ from fred_supervisor.policy.actions import Action, AnswerStart, AskGpu, Note, Re
 from fred_supervisor.policy.admission import Admit, Deny, Gpu, GpuNeed, Holder, blame, choose
 from fred_supervisor.policy.cause import Cause, EndedBy, Evidence, IncidentKind
 from fred_supervisor.policy.decide import decide, wake_s
+from fred_supervisor.policy.history import RunHistory, RunOutcome
 from fred_supervisor.policy.launching import launch
 from fred_supervisor.policy.message import JournalEvent, Topic, say
 from fred_supervisor.policy.observation import Observation, SpawnFailure
 from fred_supervisor.policy.requests import Request
-from fred_supervisor.policy.state import (
-    AwaitingGpu,
-    Ended,
-    Holding,
-    Paused,
-    RunHistory,
-    Running,
-    RunOutcome,
-    Starting,
-    State,
-    Stopping,
-)
+from fred_supervisor.policy.state import AwaitingGpu, Ended, Holding, Paused, Running, Starting, State, Stopping
 from fred_supervisor.words.sentences import sentence
 
 QUIET = say(Topic.QUIET_HOURS, window="daily 08:00-19:00 UTC", until="2026-11-22T19:00:00Z")

@@ -13,21 +13,10 @@ from fred_supervisor.contract.heartbeat import Section
 from fred_supervisor.policy.actions import AskGpu, Note, Report, Spawn
 from fred_supervisor.policy.after_exit import after_exit, backoff_s
 from fred_supervisor.policy.cause import Cause, EndedBy, Evidence
+from fred_supervisor.policy.history import Overrides, Restarts, RunHistory, RunOutcome, lived
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.state import (
-    AwaitingGpu,
-    BackingOff,
-    Ended,
-    Holding,
-    Overrides,
-    Paused,
-    Restarts,
-    RunHistory,
-    RunOutcome,
-    Starting,
-    lived,
-)
+from fred_supervisor.policy.state import AwaitingGpu, BackingOff, Ended, Holding, Paused, Starting
 
 CRASH = Evidence(exit_code=1, error=error(ErrorKind.EXCEPTION), beat=beat())
 OOM = Evidence(**oom(), beat=beat())

@@ -5,22 +5,13 @@ from dataclasses import asdict
 from fred_supervisor.policy.actions import PASSING, AnswerStart, AskGpu, DumpStacks, Spawn, Terminate
 from fred_supervisor.policy.admission import Admit, Deny, Gpu, GpuNeed
 from fred_supervisor.policy.cause import Cause, EndedBy, Evidence
+from fred_supervisor.policy.history import Learned, Overrides, Restarts, RunHistory, RunOutcome
 from fred_supervisor.policy.launching import answer_start, spawn
 from fred_supervisor.policy.message import Topic, say
 from fred_supervisor.policy.observation import Observation, SpawnFailure
 from fred_supervisor.policy.remedies import Remedy
-from fred_supervisor.policy.state import (
-    AwaitingGpu,
-    Overrides,
-    Paused,
-    Restarts,
-    Rung,
-    RunHistory,
-    RunOutcome,
-    Starting,
-    Stopping,
-)
-from fred_supervisor.policy.watch import HeartbeatLevel, HeartbeatReading, Learned, RankWatch, begin
+from fred_supervisor.policy.state import AwaitingGpu, Paused, Rung, Starting, Stopping
+from fred_supervisor.policy.watch import HeartbeatLevel, HeartbeatReading, RankWatch, begin
 
 LEARNED = {"gaps_s": {}, "cycle": (), "factors": {}, "beats": False}
 NO_OVERRIDE = {

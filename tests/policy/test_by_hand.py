@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from fred_supervisor.policy.history import Overrides
 from fred_supervisor.policy.message import Topic
 from fred_supervisor.policy.overrides import effective_overrides, outranked
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.state import Overrides
 
 LEARNED = Overrides(unfreeze_batch=2, accumulate=4, freeze_batch=3, workers=1, full_precision=True, eval_batch=5)
 FLAGS = {"unfreeze_batch_size": 8, "accumulate": 1, "freeze_batch_size": 6, "workers": 4, "amp": "fp16"}

@@ -8,6 +8,7 @@ from tests.policy.test_cause import beat
 
 from fred_supervisor.contract.error_file import ErrorKind, ErrorRecord
 from fred_supervisor.contract.heartbeat import Section
+from fred_supervisor.linux.proc import Survivor
 from fred_supervisor.policy.actions import (
     DumpStacks,
     Kill,
@@ -16,22 +17,11 @@ from fred_supervisor.policy.actions import (
 from fred_supervisor.policy.after_exit import backoff_s
 from fred_supervisor.policy.cause import EndedBy
 from fred_supervisor.policy.decide import wake_s
+from fred_supervisor.policy.history import Learned, RunOutcome, advance
 from fred_supervisor.policy.requests import Request
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.state import (
-    BackingOff,
-    Ended,
-    Holding,
-    Paused,
-    Rung,
-    Running,
-    RunOutcome,
-    Starting,
-    Stopping,
-    Survivor,
-    advance,
-)
-from fred_supervisor.policy.watch import HeartbeatReading, Learned, slowest, stop_grace_s
+from fred_supervisor.policy.state import BackingOff, Ended, Holding, Paused, Rung, Running, Starting, Stopping
+from fred_supervisor.policy.watch import HeartbeatReading, slowest, stop_grace_s
 from fred_supervisor.words.sentences import sentence
 
 

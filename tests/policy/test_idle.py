@@ -10,20 +10,11 @@ from fred_supervisor.policy.actions import AskGpu, Note, ReleaseGpus, Report
 from fred_supervisor.policy.admission import Admit, Deny
 from fred_supervisor.policy.cause import Cause, EndedBy, Evidence
 from fred_supervisor.policy.decide import wake_s
+from fred_supervisor.policy.history import RunHistory
 from fred_supervisor.policy.message import JournalEvent, Topic, say
 from fred_supervisor.policy.observation import SpawnFailure
 from fred_supervisor.policy.requests import Request
-from fred_supervisor.policy.state import (
-    AwaitingGpu,
-    BackingOff,
-    Ended,
-    Holding,
-    Paused,
-    RunHistory,
-    Running,
-    Starting,
-    Stopping,
-)
+from fred_supervisor.policy.state import AwaitingGpu, BackingOff, Ended, Holding, Paused, Running, Starting, Stopping
 from fred_supervisor.policy.watch import begin
 
 NIGHT = said("quiet hours (daily)")

@@ -9,9 +9,11 @@ from tests.policy.scripted import EXACT, NO_PAUSE, OURS, History
 from tests.policy.test_cause import beat
 
 from fred_supervisor.contract.heartbeat import Section
+from fred_supervisor.linux.proc import Survivor
 from fred_supervisor.policy.actions import Action, DumpStacks, Kill, Note, Report, Terminate
 from fred_supervisor.policy.cause import Cause, EndedBy, Evidence
 from fred_supervisor.policy.decide import wake_s
+from fred_supervisor.policy.history import Learned, RunHistory, RunOutcome
 from fred_supervisor.policy.message import JournalEvent, Topic
 from fred_supervisor.policy.requests import Request, prevailing
 from fred_supervisor.policy.state import (
@@ -21,15 +23,12 @@ from fred_supervisor.policy.state import (
     Holding,
     Paused,
     Rung,
-    RunHistory,
     Running,
-    RunOutcome,
     Starting,
     Stopping,
-    Survivor,
     Unkillable,
 )
-from fred_supervisor.policy.watch import HeartbeatReading, Learned, begin
+from fred_supervisor.policy.watch import HeartbeatReading, begin
 
 STUCK = (Survivor(pid=4711, wchan="nfs_wait_bit"),)
 

@@ -7,10 +7,10 @@ import pytest
 from tests.policy.test_cause import beat
 
 from fred_supervisor.contract.heartbeat import Section
+from fred_supervisor.policy.history import Learned
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.watch import (
     HeartbeatReading,
-    Learned,
     RankWatch,
     Watch,
     begin,

@@ -8,9 +8,11 @@ from tests.policy.scripted import NO_PAUSE, OURS, History
 from tests.policy.test_cause import beat
 
 from fred_supervisor.contract.heartbeat import Beat
+from fred_supervisor.linux.proc import Survivor
 from fred_supervisor.policy.actions import Note, Recovered
+from fred_supervisor.policy.history import RunHistory, RunOutcome, advance
 from fred_supervisor.policy.message import JournalEvent
-from fred_supervisor.policy.state import Ended, RunHistory, Running, RunOutcome, Starting, Survivor, advance
+from fred_supervisor.policy.state import Ended, Running, Starting
 from fred_supervisor.policy.watch import HeartbeatReading
 
 FOREIGN = replace(NO_PAUSE, foreign=True, expects_beats=False)

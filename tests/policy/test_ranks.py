@@ -5,11 +5,11 @@ from dataclasses import replace
 from fred_supervisor.contract.heartbeat import Beat, Section
 from fred_supervisor.policy.actions import DumpStacks, Note
 from fred_supervisor.policy.decide import decide
+from fred_supervisor.policy.history import Learned, RunHistory
 from fred_supervisor.policy.observation import Observation
-from fred_supervisor.policy.ranks import laggard
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.state import RunHistory, Running, State, Stopping
-from fred_supervisor.policy.watch import HeartbeatReading, Learned, begin, look
+from fred_supervisor.policy.state import Running, State, Stopping
+from fred_supervisor.policy.watch import HeartbeatReading, begin, laggard, look
 from fred_supervisor.words.sentences import sentence
 
 

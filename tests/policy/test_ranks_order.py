@@ -8,11 +8,11 @@ from tests.policy.test_cause import beat
 from fred_supervisor.contract.heartbeat import Beat, Section
 from fred_supervisor.policy.actions import Note
 from fred_supervisor.policy.decide import decide
+from fred_supervisor.policy.history import Learned, RunHistory
 from fred_supervisor.policy.observation import Observation
-from fred_supervisor.policy.ranks import laggard, overdue
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.state import RunHistory, Running, Stopping
-from fred_supervisor.policy.watch import Learned, RankWatch, Slowest, Watch, slowest
+from fred_supervisor.policy.state import Running, Stopping
+from fred_supervisor.policy.watch import RankWatch, Slowest, Watch, laggard, overdue, slowest
 
 EXACT = Settings(hang_timeout_s={"train": 10.0, "checkpoint": 100.0})
 

@@ -10,11 +10,10 @@ from tests.policy.test_cause import beat, error
 from fred_supervisor.contract.error_file import ErrorKind
 from fred_supervisor.contract.heartbeat import Section
 from fred_supervisor.policy.cause import EndedBy, Evidence, diagnose
+from fred_supervisor.policy.history import Learned, Overrides, RunHistory
 from fred_supervisor.policy.message import Topic
 from fred_supervisor.policy.remedies import ROWS, Case, Choice, Remedy, choose
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.state import Overrides, RunHistory
-from fred_supervisor.policy.watch import Learned
 
 OURS = Settings()
 FOREIGN = Settings(foreign=True)

@@ -9,18 +9,9 @@ from hypothesis import strategies as st
 from tests.policy.test_cause import beat
 
 from fred_supervisor.contract.heartbeat import Section
+from fred_supervisor.policy.history import Learned
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.watch import (
-    HeartbeatLevel,
-    HeartbeatReading,
-    Learned,
-    Watch,
-    begin,
-    forgive,
-    limit_s,
-    look,
-    slowest,
-)
+from fred_supervisor.policy.watch import HeartbeatLevel, HeartbeatReading, Watch, begin, forgive, limit_s, look, slowest
 
 FOREIGN = Settings(foreign=True, expects_beats=False)
 OURS = Settings()

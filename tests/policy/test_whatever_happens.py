@@ -9,10 +9,12 @@ from tests.policy.test_cause import beat
 
 from fred_supervisor.contract.error_file import ErrorKind, ErrorRecord
 from fred_supervisor.contract.heartbeat import Section
+from fred_supervisor.linux.proc import Survivor
 from fred_supervisor.policy.actions import AnswerStart, AskGpu, DumpStacks, Kill, ReleaseGpus, Spawn, Terminate
 from fred_supervisor.policy.admission import Admit, Deny
 from fred_supervisor.policy.cause import Cause, Evidence
 from fred_supervisor.policy.decide import decide, wake_s
+from fred_supervisor.policy.history import RunHistory
 from fred_supervisor.policy.launching import answer_start, launch
 from fred_supervisor.policy.observation import Observation, SpawnFailure
 from fred_supervisor.policy.requests import Request
@@ -23,12 +25,10 @@ from fred_supervisor.policy.state import (
     Ended,
     Holding,
     Paused,
-    RunHistory,
     Running,
     Starting,
     State,
     Stopping,
-    Survivor,
 )
 from fred_supervisor.policy.watch import HeartbeatReading, begin
 from fred_supervisor.words.sentences import sentence

@@ -10,20 +10,11 @@ import pytest
 from fred_supervisor.contract.heartbeat import Beat, Section
 from fred_supervisor.linux import proc
 from fred_supervisor.policy.cause import Cause, EndedBy
+from fred_supervisor.policy.history import RunHistory, RunOutcome
 from fred_supervisor.policy.message import Topic, say
 from fred_supervisor.policy.pace import Pace
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.state import (
-    Ended,
-    Holding,
-    Paused,
-    Rung,
-    RunHistory,
-    Running,
-    RunOutcome,
-    Starting,
-    Stopping,
-)
+from fred_supervisor.policy.state import Ended, Holding, Paused, Rung, Running, Starting, Stopping
 from fred_supervisor.policy.watch import begin
 from fred_supervisor.run.service import Service, how_it_goes
 

@@ -4,6 +4,7 @@ import pytest
 
 from fred_supervisor.contract.heartbeat import Section
 from fred_supervisor.policy.cause import Cause, EndedBy
+from fred_supervisor.policy.history import RunHistory, RunOutcome
 from fred_supervisor.policy.message import Topic, say
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import (
@@ -13,9 +14,7 @@ from fred_supervisor.policy.state import (
     Holding,
     Paused,
     Rung,
-    RunHistory,
     Running,
-    RunOutcome,
     Starting,
     State,
     Stopping,

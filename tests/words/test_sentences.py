@@ -12,8 +12,8 @@ from fred_supervisor.contract.alarm import Alarm
 from fred_supervisor.linux.systemd_scope import ScopeOutcome
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.words.actions import goes_on_sentence, lost_sentence
-from fred_supervisor.words.events import alarm_sentence
 from fred_supervisor.words.sentences import SENTENCES, sentence, stored_message
+from fred_supervisor.words.status import alarm_sentence
 
 SOURCE = Path(fred_supervisor.__file__).parent
 PLACE = say(Topic.PLACE, section="eval", phase="unfreeze", epoch=61, step=7)

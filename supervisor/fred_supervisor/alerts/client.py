@@ -10,8 +10,9 @@ from fred_supervisor.contract.decode import decode_or
 from fred_supervisor.contract.files import now_text, read_json, write_json
 from fred_supervisor.linux.child_process import ChildProcess
 from fred_supervisor.linux.text_io import complain
+from fred_supervisor.policy.history import RunOutcome
 from fred_supervisor.policy.message import AlertKind, JournalEvent, Topic, say
-from fred_supervisor.policy.state import Ended, Holding, RunOutcome, State
+from fred_supervisor.policy.state import Ended, Holding, State
 from fred_supervisor.store.journal import Incident, Journal
 from fred_supervisor.store.layout import RunDir
 from fred_supervisor.store.monitor_sample import newest_sample

@@ -15,7 +15,7 @@ from fred_supervisor.contract import environment
 from fred_supervisor.contract.builtin.flags import to_argv
 from fred_supervisor.contract.files import now_text
 from fred_supervisor.linux.proc import Identity, identify
-from fred_supervisor.policy.state import Overrides
+from fred_supervisor.policy.history import Overrides
 from fred_supervisor.store.layout import AttemptDir
 from fred_supervisor.store.run_spec import RunSpec
 

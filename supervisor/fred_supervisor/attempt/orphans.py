@@ -10,8 +10,8 @@ from fred_supervisor.attempt.live_attempt import LiveAttempt
 from fred_supervisor.contract import environment
 from fred_supervisor.contract.files import now_text, write_json
 from fred_supervisor.linux import cgroup, proc
+from fred_supervisor.linux.proc import Survivor
 from fred_supervisor.linux.text_io import complain
-from fred_supervisor.policy.state import Survivor
 from fred_supervisor.store.attempt_files import ExitRecord, read_exit
 from fred_supervisor.store.run_spec import RunSpec
 

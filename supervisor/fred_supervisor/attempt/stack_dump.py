@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import sys
 import time
@@ -39,7 +38,11 @@ class StackDump:
 def py_spy() -> str | None:
     """Where it is: beside our Python, or on the path."""
     beside = Path(sys.executable).with_name("py-spy")
-    return str(beside) if os.access(beside, os.X_OK) else shutil.which("py-spy")
+    if os.access(beside, os.X_OK):
+        return str(beside)
+    import shutil  # noqa: PLC0415 - rare, and slow to import
+
+    return shutil.which("py-spy")
 
 
 class StackDumper:

@@ -8,8 +8,8 @@ from fred_supervisor.cli.common.find_run import add_run, find_run
 from fred_supervisor.cli.common.request import tell
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.linux import sd_notify
+from fred_supervisor.run.control import stop_limit_s
 from fred_supervisor.run.ending import stop
-from fred_supervisor.store.state_file import stop_limit_s
 from fred_supervisor.store.status import LIVE_STATES, read_status
 
 _SLACK_S = 15.0

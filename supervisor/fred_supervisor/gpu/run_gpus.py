@@ -14,7 +14,7 @@ from fred_supervisor.gpu.warnings import GpuWarnings
 from fred_supervisor.monitor.client import MonitorClient
 from fred_supervisor.policy.admission import Admit, Deny, GpuNeed
 from fred_supervisor.policy.cause import Evidence
-from fred_supervisor.policy.state import Overrides
+from fred_supervisor.policy.history import Overrides
 from fred_supervisor.store.run_spec import RunSpec
 
 _LOOK_S: Final = 0.05

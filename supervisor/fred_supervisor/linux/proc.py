@@ -48,6 +48,14 @@ def identity_from(document: object) -> Identity | None:
     return Identity(pid=pid, start_ticks=start, boot=boot)
 
 
+class Survivor(NamedTuple):
+    """A process that SIGKILL does not end: it waits in the kernel, for a disk, a network file system or a driver."""
+
+    pid: int
+    wchan: str | None = None
+    """The kernel function that it waits in, where that may be read."""
+
+
 class Stat(NamedTuple):
     """The fields of /proc/<pid>/stat that we use."""
 

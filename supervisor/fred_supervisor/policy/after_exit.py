@@ -4,21 +4,12 @@ from dataclasses import replace
 
 from fred_supervisor.policy.actions import Action, Note, Report
 from fred_supervisor.policy.cause import Cause, Diagnosis, EndedBy, Evidence, IncidentKind, diagnose
+from fred_supervisor.policy.history import Restarts, RunHistory, RunOutcome, lived
 from fred_supervisor.policy.launching import launch
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.policy.remedies import Case, Remedy, choose
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.state import (
-    BackingOff,
-    Ended,
-    Holding,
-    Paused,
-    Restarts,
-    RunHistory,
-    RunOutcome,
-    State,
-    lived,
-)
+from fred_supervisor.policy.state import BackingOff, Ended, Holding, Paused, State
 
 
 def end(history: RunHistory, outcome: RunOutcome, message: Message) -> tuple[State, tuple[Action, ...]]:

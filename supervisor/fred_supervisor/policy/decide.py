@@ -8,10 +8,10 @@ from fred_supervisor.policy.actions import Action, DumpStacks, Kill, Note, Recov
 from fred_supervisor.policy.admission import Deny
 from fred_supervisor.policy.after_exit import after_exit, end
 from fred_supervisor.policy.cause import Cause, EndedBy, Evidence
+from fred_supervisor.policy.history import RunHistory, RunOutcome, advance, lived
 from fred_supervisor.policy.launching import answer_start, launch
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.policy.observation import Observation, SpawnFailure
-from fred_supervisor.policy.ranks import overdue
 from fred_supervisor.policy.requests import ENDED_BY, OBEYED_AT_THE_END, Request, prevailing
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import (
@@ -21,17 +21,13 @@ from fred_supervisor.policy.state import (
     Holding,
     Paused,
     Rung,
-    RunHistory,
     Running,
-    RunOutcome,
     Starting,
     State,
     Stopping,
     Unkillable,
-    advance,
-    lived,
 )
-from fred_supervisor.policy.watch import HeartbeatLevel, Watch, begin, forgive, look, slowest, stop_grace_s
+from fred_supervisor.policy.watch import HeartbeatLevel, Watch, begin, forgive, look, overdue, slowest, stop_grace_s
 
 
 def decide(settings: Settings, state: State, seen: Observation) -> tuple[State, tuple[Action, ...]]:

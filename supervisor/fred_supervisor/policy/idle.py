@@ -8,21 +8,13 @@ from fred_supervisor.policy.actions import Action, AskGpu, Note, ReleaseGpus
 from fred_supervisor.policy.admission import Admit, Deny
 from fred_supervisor.policy.after_exit import after_exit, end
 from fred_supervisor.policy.cause import GPU_CAUSES, Cause, EndedBy, Evidence
+from fred_supervisor.policy.history import RunHistory, RunOutcome
 from fred_supervisor.policy.launching import launch, spawn
 from fred_supervisor.policy.message import JournalEvent, Topic, say
 from fred_supervisor.policy.observation import Observation
 from fred_supervisor.policy.requests import Request
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.state import (
-    AwaitingGpu,
-    BackingOff,
-    Holding,
-    Paused,
-    RunHistory,
-    RunOutcome,
-    State,
-    Unkillable,
-)
+from fred_supervisor.policy.state import AwaitingGpu, BackingOff, Holding, Paused, State, Unkillable
 
 _AGAIN_S: Final = 0.2
 """Until a GPU is asked for again whose memory the driver is about to free."""

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 from fred_supervisor.policy.actions import Action, AnswerStart, AskGpu, Spawn
 from fred_supervisor.policy.admission import Admit
+from fred_supervisor.policy.history import RunHistory
 from fred_supervisor.policy.message import Message
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.state import AwaitingGpu, RunHistory, Starting, State
+from fred_supervisor.policy.state import AwaitingGpu, Starting, State
 
 
 def launch(settings: Settings, history: RunHistory) -> tuple[State, tuple[Action, ...]]:

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
+from fred_supervisor.linux.proc import Survivor
 from fred_supervisor.policy.actions import Note
 from fred_supervisor.policy.admission import Admit, Deny
 from fred_supervisor.policy.cause import Evidence
 from fred_supervisor.policy.message import Message
 from fred_supervisor.policy.requests import Request
-from fred_supervisor.policy.state import Survivor
 from fred_supervisor.policy.watch import HeartbeatReading
 
 

@@ -4,9 +4,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from fred_supervisor.policy.history import Overrides
 from fred_supervisor.policy.message import Message, Topic, say
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.state import Overrides
 
 
 def effective_overrides(settings: Settings, overrides: Overrides) -> Overrides:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, Self
 
 from fred_supervisor.contract.heartbeat import Beat, Section
-from fred_supervisor.policy.state import advance
+from fred_supervisor.policy.history import advance
 
 MOST: Final = 64
 """Means that are kept; half as many after each time that it is full."""

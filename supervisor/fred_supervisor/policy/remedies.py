@@ -6,10 +6,9 @@ from enum import StrEnum
 
 from fred_supervisor.contract.heartbeat import Section
 from fred_supervisor.policy.cause import Cause, Diagnosis, Evidence, section_of
+from fred_supervisor.policy.history import Learned, RunHistory
 from fred_supervisor.policy.message import Message, Topic, say
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.state import RunHistory
-from fred_supervisor.policy.watch import Learned
 
 
 class Remedy(StrEnum):

@@ -1,10 +1,14 @@
-"""Is it hung? Progress by our clock, a limit for each section, learned where it may be."""
+"""Is it hung? Progress by our clock, a limit for each section, learned where it may be, and the rank that is to blame.
+
+Of several ranks one hangs; the others wait for it, and fall silent too.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from fred_supervisor.contract.heartbeat import Beat, Section
+from fred_supervisor.policy.history import Learned
 from fred_supervisor.policy.settings import Settings
 
 
@@ -62,24 +66,6 @@ class RankWatch:
         if self.beat is not None:
             return self.beat.section
         return Section.TRAIN if self.stamp else Section.STARTUP
-
-
-@dataclass(frozen=True, kw_only=True)
-class Learned:
-    """What a run has taught about its own pace; kept over relaunches."""
-
-    gaps_s: Mapping[str, float] = field(default_factory=dict)
-    """Section → largest gap between two signs of progress."""
-    cycle: tuple[str, ...] = ()
-    """Sections of a cycle seen so far: train, eval, checkpoint, and train again."""
-    factors: Mapping[str, float] = field(default_factory=dict)
-    """Section → by how much a hang that repeated itself has stretched its limit."""
-    beats: bool = False
-    """An attempt of this run has beaten."""
-
-    @property
-    def whole_cycle(self) -> bool:
-        return self.cycle[-1:] == (Section.TRAIN,) and {Section.EVAL, Section.CHECKPOINT} <= set(self.cycle)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,3 +197,38 @@ def slowest(settings: Settings, learned: Learned, watch: Watch) -> Slowest | Non
             exact = by_hand(settings, seen)
             found.append(Slowest(rank=rank, seen=seen, deadline_s=seen.changed_s + limit, limit_s=limit, exact=exact))
     return min(found, key=lambda s: s.deadline_s, default=None)
+
+
+def overdue(settings: Settings, learned: Learned, watch: Watch, found: Slowest, now_s: float) -> Slowest | None:
+    """Who is to blame when `found` is beyond its limit; None while it waits for one that still has time.
+
+    That one has got less far, and may be in a section with a longer limit: writing a checkpoint, say.
+    """
+    for seen in watch.ranks.values():
+        limit = limit_s(settings, learned, seen)
+        behind = seen.level is not HeartbeatLevel.TOUCHES and _reached(seen.beat) < _reached(found.seen.beat)
+        if behind and not seen.blind and limit is not None and now_s < seen.changed_s + limit:
+            return None
+    rank = laggard(watch, found.seen.changed_s, now_s)
+    return replace(found, rank=rank, seen=watch.ranks[rank])
+
+
+def laggard(watch: Watch, silent_since_s: float, now_s: float) -> int:
+    """The rank to blame when one has been silent since `silent_since_s`.
+
+    Of those that have been silent for at least half as long: one that is stopped (SIGSTOP), else the one that has got
+    least far, else the one that fell silent first.
+    """
+    half_s = (now_s - silent_since_s) / 2
+    silent = {rank: seen for rank, seen in watch.ranks.items() if now_s - seen.changed_s >= half_s and not seen.blind}
+    return min(silent, key=lambda rank: _order(silent[rank]), default=0)
+
+
+def _order(seen: RankWatch) -> tuple[bool, tuple[int, ...], float]:
+    return not seen.stopped, _reached(seen.beat), seen.changed_s
+
+
+def _reached(beat: Beat | None) -> tuple[int, ...]:
+    if beat is None:
+        return (-1, -1, -1)
+    return tuple(-1 if n is None else n for n in (beat.epoch, beat.step, beat.samples))

@@ -8,6 +8,7 @@ from typing import Final
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.proc import Identity
 from fred_supervisor.policy.requests import Request
+from fred_supervisor.policy.watch import stop_grace_s
 from fred_supervisor.store import lock
 from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.store.state_file import read_state
@@ -49,3 +50,8 @@ def wait_for(fits: Callable[[], bool], timeout_s: float) -> bool:
             return False
         time.sleep(_LOOK_S)
     return True
+
+
+def stop_limit_s(spec: RunSpec) -> float:
+    """How long the trainer of a run is given to save and leave, by what its saves have taught."""
+    return stop_grace_s(spec.settings(), read_state(spec.dir).history.learned)

@@ -6,12 +6,13 @@ from typing import Final
 
 from fred_supervisor.attempt import checkpoint_check, evidence
 from fred_supervisor.attempt.live_attempt import LiveAttempt
+from fred_supervisor.linux.proc import Survivor
 from fred_supervisor.policy.actions import Note
 from fred_supervisor.policy.cause import GPU_CAUSES, Cause, Evidence
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.policy.observation import Observation
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.state import Holding, Rung, Running, State, Stopping, Survivor
+from fred_supervisor.policy.state import Holding, Rung, Running, State, Stopping
 from fred_supervisor.policy.watch import slowest
 from fred_supervisor.run.events import Happened, Source
 from fred_supervisor.run.live_run import LiveRun

@@ -28,11 +28,12 @@ from fred_supervisor.policy.actions import (
     Spawn,
     Terminate,
 )
+from fred_supervisor.policy.history import Overrides
 from fred_supervisor.policy.message import JournalEvent, Topic, say
 from fred_supervisor.policy.observation import SpawnFailure
 from fred_supervisor.policy.overrides import effective_overrides
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.state import Ended, Overrides, Running, Starting, State, Stopping
+from fred_supervisor.policy.state import Ended, Running, Starting, State, Stopping
 from fred_supervisor.run.events import Source
 from fred_supervisor.run.live_run import LiveRun
 from fred_supervisor.run.maintenance import Maintenance

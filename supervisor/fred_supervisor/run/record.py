@@ -19,10 +19,11 @@ from fred_supervisor.policy.requests import Request
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Running, State, Stopping
 from fred_supervisor.run.live_run import LiveRun
+from fred_supervisor.run.state_snapshot import state_file_of, word
 from fred_supervisor.store import lock
 from fred_supervisor.store.journal import Incident, Incidents, Journal
 from fred_supervisor.store.monitor_sample import newest_sample
-from fred_supervisor.store.state_file import read_state, state_file_of, word
+from fred_supervisor.store.state_file import read_state
 from fred_supervisor.words.detail import detail_sentence
 from fred_supervisor.words.sentences import sentence
 

@@ -5,9 +5,10 @@ from typing import Final
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.linux import sd_notify
 from fred_supervisor.policy.cause import EndedBy
+from fred_supervisor.policy.history import RunOutcome
 from fred_supervisor.policy.pace import Pace
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.state import AwaitingGpu, Ended, Running, RunOutcome, Starting, State, Stopping
+from fred_supervisor.policy.state import AwaitingGpu, Ended, Running, Starting, State, Stopping
 from fred_supervisor.words import progress
 
 _SLACK_S: Final = 15.0

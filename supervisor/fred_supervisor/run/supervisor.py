@@ -14,12 +14,13 @@ from fred_supervisor.linux import proc, sd_notify
 from fred_supervisor.policy.actions import Action, Note, Report
 from fred_supervisor.policy.cause import Cause, Diagnosis, Evidence, IncidentKind, goal_reached, place_of
 from fred_supervisor.policy.decide import decide
+from fred_supervisor.policy.history import RunHistory
 from fred_supervisor.policy.launching import answer_start, launch
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.policy.observation import Observation
 from fred_supervisor.policy.overrides import outranked
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.state import Ended, Paused, RunHistory, Running, State
+from fred_supervisor.policy.state import Ended, Paused, Running, State
 from fred_supervisor.policy.watch import begin
 from fred_supervisor.run.live_run import LiveRun
 from fred_supervisor.run.loop import supervise

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from fred_supervisor.contract.decode import decode, decode_or
 from fred_supervisor.contract.files import read_json
 from fred_supervisor.linux import proc
-from fred_supervisor.linux.proc import Identity
-from fred_supervisor.policy.state import Survivor
+from fred_supervisor.linux.proc import Identity, Survivor
 from fred_supervisor.store.layout import AttemptDir, RunDir, last_attempt
 
 

@@ -12,8 +12,8 @@ from fred_supervisor.contract.checkpoint import CheckpointFile, why_invalid
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.proc import Identity
+from fred_supervisor.policy.history import RunHistory, RunOutcome
 from fred_supervisor.policy.pace import PaceRecord, time_left_s
-from fred_supervisor.policy.state import RunHistory, RunOutcome
 from fred_supervisor.store import lock
 from fred_supervisor.store.attempt_files import read_launch
 from fred_supervisor.store.checkpoints import foreign_checkpoints, why_not_whole
@@ -23,9 +23,14 @@ from fred_supervisor.store.layout import RunDir, last_attempt
 from fred_supervisor.store.monitor_sample import last_sample, newest_sample
 from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.store.state_file import StateFile, read_state
-from fred_supervisor.words.detail import INTERRUPTED, SUPERVISOR_GONE, SUPERVISOR_STARTS, SUPERVISOR_STOPPED
-from fred_supervisor.words.events import alarm_sentence
-from fred_supervisor.words.gpus import MONITOR_SILENT
+from fred_supervisor.words.status import (
+    MONITOR_SILENT,
+    SUPERVISOR_STARTS,
+    SUPERVISOR_STOPPED,
+    alarm_sentence,
+    interrupted,
+    supervisor_gone,
+)
 
 LIVE_STATES: Final = ("starting", "running", "stopping", "paused", "waiting", "holding")
 
@@ -170,7 +175,7 @@ def read_status(spec: RunSpec) -> RunStatus:
     supervised = lock.held(spec.dir)
     supervisor = recorded.supervisor.identity
     beat = newest_beat(folder.heartbeat)
-    state, detail = _state(recorded, supervised=supervised, supervisor=supervisor, trainer_alive=alive)
+    state, detail = _state(recorded, spec.run_dir, supervised=supervised, supervisor=supervisor, trainer_alive=alive)
     last = Incidents(spec.dir).last()
     trainer = None
     if launch.trainer is not None and alive:
@@ -205,7 +210,7 @@ def read_status(spec: RunSpec) -> RunStatus:
 
 
 def _state(
-    recorded: StateFile, *, supervised: bool, supervisor: Identity | None, trainer_alive: bool
+    recorded: StateFile, run_dir: str, *, supervised: bool, supervisor: Identity | None, trainer_alive: bool
 ) -> tuple[str, str]:
     """The recorded state, corrected by what is seen to live."""
     state, detail = recorded.state, recorded.detail
@@ -218,8 +223,8 @@ def _state(
     if state not in LIVE_STATES:
         return state, detail
     if trainer_alive:
-        return "running", SUPERVISOR_GONE
-    return "stopped", INTERRUPTED
+        return "running", supervisor_gone(run_dir)
+    return "stopped", interrupted(run_dir)
 
 
 def _progress(beat: Beat | None, pace: PaceRecord, *, trains: bool) -> ProgressStatus:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+from fred_supervisor.policy.history import RunHistory
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import (
     AwaitingGpu,
@@ -11,7 +12,6 @@ from fred_supervisor.policy.state import (
     Holding,
     Paused,
     Rung,
-    RunHistory,
     Running,
     Starting,
     State,
@@ -20,11 +20,6 @@ from fred_supervisor.policy.state import (
 from fred_supervisor.policy.watch import HeartbeatLevel, Watch, slowest
 from fred_supervisor.words.sentences import sentence
 
-SUPERVISOR_STARTS: Final = "The supervisor is starting."
-SUPERVISOR_GONE: Final = "The supervisor is gone, the trainer trains on; `fred-supervise start` adopts it."
-INTERRUPTED: Final = "Interrupted: neither supervisor nor trainer lives; `fred-supervise start` goes on."
-SUPERVISOR_STOPPED: Final = "The supervisor itself is stopped (SIGSTOP)."
-"""Behind what a supervisor has said that is not gone."""
 _RUNGS: Final[Mapping[Rung, str]] = {
     Rung.DUMP: "its stacks are dumped",
     Rung.TERM: "it was sent SIGTERM",

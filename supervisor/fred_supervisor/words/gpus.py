@@ -42,8 +42,6 @@ def _cuda_means(facts: Facts) -> str:
 
 
 NO_ANSWER: Final = "The monitor does not say how the driver answers."
-MONITOR_SILENT: Final = "Unknown: the monitor is silent."
-"""Instead of a GPU's health."""
 
 GPUS: Final[Mapping[Topic, Words]] = {
     Topic.GPU_PLACE: _gpu_place,

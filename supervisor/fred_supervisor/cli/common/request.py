@@ -7,8 +7,7 @@ from fred_supervisor.cli.common.command_error import CommandError, CommandParser
 from fred_supervisor.cli.common.find_run import add_run, find_run
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.policy.requests import Request
-from fred_supervisor.run.control import ask, live_supervisor, wait_for
-from fred_supervisor.store.state_file import stop_limit_s
+from fred_supervisor.run.control import ask, live_supervisor, stop_limit_s, wait_for
 from fred_supervisor.store.status import RunStatus, read_status
 
 _ANSWER_S = 5.0

@@ -16,7 +16,7 @@ from fred_supervisor.cli.start.undo import Undo
 from fred_supervisor.contract.builtin.flags import normalise
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.linux import sd_notify
-from fred_supervisor.policy.state import RunOutcome
+from fred_supervisor.policy.history import RunOutcome
 from fred_supervisor.store import lock
 from fred_supervisor.store.attempt_files import trainer_lives
 from fred_supervisor.store.registry import remember

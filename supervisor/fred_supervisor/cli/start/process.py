@@ -9,8 +9,9 @@ from fred_supervisor.cli.common.command_error import CommandError
 from fred_supervisor.contract import environment
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.linux.systemd_scope import move_to_scope
+from fred_supervisor.policy.history import RunOutcome
 from fred_supervisor.policy.message import JournalEvent, Topic, say
-from fred_supervisor.policy.state import Ended, RunOutcome
+from fred_supervisor.policy.state import Ended
 from fred_supervisor.store.journal import Journal
 from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.store.state_file import read_state

@@ -1,22 +1,31 @@
 """The flags of `fred-train`, as data: its parser and that of `fred-supervise start` are both built from this table."""
 
-import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def _unfit(text: str, wanted: str) -> Exception:
+    """What argparse shows in one line."""
+    import argparse  # noqa: PLC0415 - the supervisor reads this table, and parses nothing
+
+    return argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
 
 
 def positive(text: str) -> int:
     """A whole number from 1."""
     if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+        raise _unfit(text, "a whole number from 1")
     return int(text)
 
 
 def natural(text: str) -> int:
     """A whole number from 0."""
     if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+        raise _unfit(text, "a whole number from 0")
     return int(text)
 
 
@@ -31,21 +40,21 @@ def _real(text: str) -> float:
 def ratio(text: str) -> float:
     """A number above 0, up to 1."""
     if not 0 < _real(text) <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0, up to 1")
+        raise _unfit(text, "a number above 0, up to 1")
     return float(text)
 
 
 def share(text: str) -> float:
     """A number from 0 to 1."""
     if not 0 <= _real(text) <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+        raise _unfit(text, "a number from 0 to 1")
     return float(text)
 
 
 def rate(text: str) -> float:
     """A number above 0."""
     if not 0 < _real(text) < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+        raise _unfit(text, "a number above 0")
     return float(text)
 
 
@@ -236,7 +245,7 @@ def normalise(argv: Sequence[str]) -> list[str]:
 
 
 def add_flags(
-    parser: argparse._ArgumentGroup | argparse.ArgumentParser, flags: Iterable[Flag], *, defaults: bool
+    parser: "argparse._ArgumentGroup | argparse.ArgumentParser", flags: Iterable[Flag], *, defaults: bool
 ) -> None:
     """Add `flags` to a parser; without `defaults` a flag that was not given is None."""
     for flag in flags:

@@ -1,0 +1,113 @@
+"""What a run remembers over its attempts; `state.json` keeps it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from fred_supervisor.contract.heartbeat import Beat, Section
+
+
+class RunOutcome(StrEnum):
+    """How a run has ended."""
+
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overrides:
+    """What the trainer is launched with beyond what was asked for: learnt from failures, kept for the run."""
+
+    unfreeze_batch: int | None = None
+    accumulate: int | None = None
+    freeze_batch: int | None = None
+    eval_batch: int | None = None
+    workers: int | None = None
+    no_eval_map: bool = False
+    full_precision: bool = False
+    expandable_segments: bool = False
+    blamed: tuple[str, ...] = ()
+    """Checkpoints that come last."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restarts:
+    """Relaunches by kind, for people."""
+
+    crash: int = 0
+    hang: int = 0
+    oom: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.crash + self.hang + self.oom
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned:
+    """What a run has taught about its own pace; kept over relaunches."""
+
+    gaps_s: Mapping[str, float] = field(default_factory=dict)
+    """Section → largest gap between two signs of progress."""
+    cycle: tuple[str, ...] = ()
+    """Sections of a cycle seen so far: train, eval, checkpoint, and train again."""
+    factors: Mapping[str, float] = field(default_factory=dict)
+    """Section → by how much a hang that repeated itself has stretched its limit."""
+    beats: bool = False
+    """An attempt of this run has beaten."""
+
+    @property
+    def whole_cycle(self) -> bool:
+        return self.cycle[-1:] == (Section.TRAIN,) and {Section.EVAL, Section.CHECKPOINT} <= set(self.cycle)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunHistory:
+    """What a run remembers over its attempts. A stretch is the time since the last new progress."""
+
+    attempt: int = 0
+    overrides: Overrides = field(default_factory=Overrides)
+    learned: Learned = field(default_factory=Learned)
+    restarts: Restarts = field(default_factory=Restarts)
+    furthest: float | None = None
+    """Furthest point ever trained to, see `advance`."""
+    spent: int = 0
+    """Relaunches in this stretch."""
+    backoffs: int = 0
+    """Back-offs in this stretch."""
+    tried: tuple[str, ...] = ()
+    """Remedies tried in this stretch, as "row: remedy"."""
+    failures: Mapping[str, int] = field(default_factory=dict)
+    """Signature → how often in this stretch."""
+    eval_failures: Mapping[str, int] = field(default_factory=dict)
+    """Epoch → failures during its evaluation, in this stretch."""
+    signal_crashes: int = 0
+    """Crashes by a signal while unfreezing, in this stretch."""
+    progressed: bool = False
+    """This attempt has made new progress."""
+    waived: bool = False
+    """A person has resumed training within these quiet hours: they no longer count."""
+    lived_s: float = 0.0
+    """Time of attempts and back-offs in the window of the last hours; see `lived`."""
+    useful_s: float = 0.0
+    """How much of it brought training further than ever."""
+
+
+def lived(history: RunHistory, *, lived_s: float, useful_s: float, window_s: float) -> RunHistory:
+    """The history with the time of an attempt added; what is older than about two windows weighs less and less."""
+    lived_s, useful_s = history.lived_s + lived_s, history.useful_s + useful_s
+    while lived_s > 2 * window_s:
+        lived_s, useful_s = lived_s / 2, useful_s / 2
+    return replace(history, lived_s=lived_s, useful_s=useful_s)
+
+
+def advance(beat: Beat | None) -> float | None:
+    """How far a record is in training, comparable over attempts and batch sizes; None when it does not say."""
+    if beat is None:
+        return None
+    if beat.epoch is not None:
+        return beat.epoch + ((beat.step or 0) / beat.steps if beat.steps else (beat.step or 0) * 1e-9)
+    if beat.samples is not None:
+        return float(beat.samples)
+    return None if beat.step is None else float(beat.step)

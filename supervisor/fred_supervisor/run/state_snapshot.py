@@ -1,0 +1,69 @@
+"""From the live state to the snapshot that `state.json` holds."""
+
+import fred_supervisor
+from fred_supervisor.contract.files import now_text
+from fred_supervisor.linux.proc import Identity
+from fred_supervisor.policy.pace import PaceRecord
+from fred_supervisor.policy.settings import Settings
+from fred_supervisor.policy.state import (
+    AwaitingGpu,
+    BackingOff,
+    Ended,
+    Holding,
+    Paused,
+    Running,
+    Starting,
+    State,
+    Stopping,
+)
+from fred_supervisor.policy.watch import HeartbeatLevel
+from fred_supervisor.store.state_file import StateFile, SupervisorRecord
+from fred_supervisor.words.detail import detail_sentence
+from fred_supervisor.words.sentences import sentence
+
+
+def word(state: State, settings: Settings) -> str:
+    """The state as the contract names it."""
+    match state:
+        case AwaitingGpu() | Starting():
+            return "starting"
+        case Running():
+            quiet = state.watch.main.level is HeartbeatLevel.SILENT
+            return "starting" if quiet and (settings.expects_beats or state.history.learned.beats) else "running"
+        case Stopping():
+            return "stopping"
+        case BackingOff():
+            return "waiting"
+        case Holding():
+            return "holding"
+        case Paused():
+            return "paused"
+        case Ended():
+            return str(state.outcome)
+
+
+def state_file_of(
+    *,
+    state: State,
+    settings: Settings,
+    now_s: float,
+    last_note: str,
+    warnings: str,
+    supervisor: Identity,
+    pace: PaceRecord,
+    incidents: int,
+) -> StateFile:
+    """The snapshot of a live run; `warnings` are sentences that hold now, `last_note` what was told last."""
+    return StateFile(
+        time=now_text(),
+        state=word(state, settings),
+        detail=" ".join(filter(None, (detail_sentence(state, settings, now_s, last_note), warnings))),
+        paused_for=sentence(state.quiet) if isinstance(state, Paused) and state.quiet is not None else "",
+        awaits_gpu=isinstance(state, AwaitingGpu),
+        history=state.history,
+        limits_set=tuple(sorted(settings.hang_timeout_s)),
+        supervisor=SupervisorRecord(**supervisor._asdict(), version=fred_supervisor.__version__),
+        pace=pace,
+        incidents=incidents,
+        max_restarts=settings.max_restarts,
+    )
