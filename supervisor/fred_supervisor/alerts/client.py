@@ -3,11 +3,12 @@
 import contextlib
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Final, Self
 
 from fred_supervisor.contract.decode import decode_or
 from fred_supervisor.contract.files import now_text, read_json, write_json
+from fred_supervisor.contract.record import record
 from fred_supervisor.linux.child_process import ChildProcess
 from fred_supervisor.linux.text_io import complain
 from fred_supervisor.policy.history import RunOutcome
@@ -32,7 +33,7 @@ _DISK_H: Final = 24.0
 """A disk that will be full sooner is worth an alert."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class AlertAddresses:
     """Where alerts go. They hold passwords."""
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from fred_supervisor.contract.record import record
 from fred_supervisor.policy.message import AlertKind
 from fred_supervisor.words.alerts import left_out, notification_title
 
@@ -14,7 +15,7 @@ _URGENT: Final = (AlertKind.FAILED, AlertKind.COMPLETED, AlertKind.HOLDING)
 """Sent at once, however much was sent before. The first kind in this order that occurs gives the title."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class AlertEvent:
     """One thing that happened."""
 

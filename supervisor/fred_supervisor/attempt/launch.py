@@ -5,7 +5,7 @@ import os
 import re
 import socket
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import fred_supervisor
@@ -14,6 +14,7 @@ from fred_supervisor.attempt.torchrun import under_torchrun
 from fred_supervisor.contract import environment
 from fred_supervisor.contract.builtin.flags import to_argv
 from fred_supervisor.contract.files import now_text
+from fred_supervisor.contract.record import record
 from fred_supervisor.linux.proc import Identity, identify
 from fred_supervisor.policy.history import Overrides
 from fred_supervisor.store.layout import AttemptDir
@@ -24,7 +25,7 @@ _KEEPER = "import sys; sys.path[:0] = sys.argv[1:]; from fred_supervisor.attempt
 _PLACEHOLDER = re.compile(r"\{(run_dir|modality|attempt|resume|unfreeze_batch_size|accumulate|heartbeat)\}")
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Launched:
     """A keeper that was told to start a trainer."""
 

@@ -3,11 +3,11 @@
 import re
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from fred_supervisor.contract.exit_codes import TrainerExit
+from fred_supervisor.contract.record import record
 
 TORCHRUN: Final = ("-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--max-restarts=0")
 """One machine and no relaunches: those are ours. Standalone, it listens on a port that the kernel gives it; every
@@ -30,7 +30,7 @@ def under_torchrun(words: Sequence[str], count: int) -> list[str] | None:
     return [*words[:at], *TORCHRUN, f"--nproc-per-node={count}", *words[at:]]
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class RankEnd:
     """How one rank ended, as torchrun tells it."""
 

@@ -4,7 +4,7 @@ import contextlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from fred_supervisor.cli.common.command_error import CommandParser
@@ -13,6 +13,7 @@ from fred_supervisor.cli.common.view import aligned, span
 from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.contract.checkpoint import CheckpointFile, why_invalid
 from fred_supervisor.contract.exit_codes import CommandExit
+from fred_supervisor.contract.record import record
 from fred_supervisor.store.checkpoints import foreign_checkpoints, why_not_whole
 from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.store.state_file import read_state
@@ -41,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
     return CommandExit.OK
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class CheckpointRow:
     """One checkpoint, as `checkpoints --json` has it. What is not known is None."""
 

@@ -2,18 +2,19 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Final
 
 from fred_supervisor.contract.decode import decode
 from fred_supervisor.contract.files import read_json, sync_folder, write_json
+from fred_supervisor.contract.record import record
 
 FORMAT_VERSION: Final = 1
 """Of the checkpoints that this version writes; a checkpoint with a higher one is from the future."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class CheckpointMeta:
     """`<checkpoint>.json`: what is known of a checkpoint without loading it. What is not known is None."""
 
@@ -51,7 +52,7 @@ class CheckpointMeta:
     """The sidecar of the file that had this name before: valid until the rename has happened."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class CheckpointFile:
     """A checkpoint file and what is known of it."""
 

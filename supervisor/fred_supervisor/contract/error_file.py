@@ -1,12 +1,13 @@
 """The error file: the trainer writes what ended it."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
 from fred_supervisor.contract.decode import decode
 from fred_supervisor.contract.files import read_json, write_json
+from fred_supervisor.contract.record import record
 
 
 class ErrorKind(StrEnum):
@@ -76,7 +77,7 @@ def classify(error: BaseException) -> ErrorKind:
     return classify_text(str(error)) or ErrorKind.EXCEPTION
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class ErrorRecord:
     """One error file. What is not known is None."""
 

@@ -12,7 +12,6 @@ import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Final
 
 from fred_supervisor.contract import environment
 from fred_supervisor.contract.error_file import record_error
+from fred_supervisor.contract.record import record
 
 RECORD_BYTES: Final = 256
 _MAGIC: Final = b"fred-beat/1 "
@@ -43,7 +43,7 @@ class Section(StrEnum):
     """Leaving: last files, worker processes."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Beat:
     """One valid record. What the trainer did not say is None."""
 

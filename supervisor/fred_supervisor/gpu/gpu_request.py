@@ -1,9 +1,9 @@
 """Questions to the monitor before a launch and after an end. They are put, and looked at again until answered."""
 
 import time
-from dataclasses import dataclass
 from typing import Final
 
+from fred_supervisor.contract.record import record
 from fred_supervisor.gpu import inventory
 from fred_supervisor.gpu.claims import GpuClaims
 from fred_supervisor.monitor.client import MonitorClient
@@ -46,7 +46,7 @@ class SampleRequest:
         return SILENT if given_up else None
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class GpuRequest:
     """Asks which GPUs the next attempt may have. What cannot be observed keeps nobody out: the launch shows it."""
 

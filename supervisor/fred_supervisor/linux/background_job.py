@@ -5,11 +5,11 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import fred_supervisor
+from fred_supervisor.contract.record import record
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.proc import Identity
 from fred_supervisor.linux.text_io import complain
@@ -21,7 +21,7 @@ _RUN: Final = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class BackgroundJob:
     """One job that runs."""
 

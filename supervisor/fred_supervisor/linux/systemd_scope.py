@@ -9,10 +9,11 @@ was started from one therefore stays there.
 import os
 import pwd
 import time
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
+
+from fred_supervisor.contract.record import record
 
 _ANSWER_S: Final = 2.0
 """How long we wait until the user manager has answered and moved us."""
@@ -39,7 +40,7 @@ class ScopeOutcome(StrEnum):
     """Where it was started: the user manager took the question and has not moved it in time."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class ScopePlace:
     """Where a detached supervisor lives."""
 

@@ -1,17 +1,17 @@
 """What the supervisor writes to the monitor's standard input: the configuration, then commands, each a JSON line."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from fred_supervisor.contract.record import record
 from fred_supervisor.monitor.quiet import QuietWindow, parse_window
 from fred_supervisor.store.layout import RunDir
 
 _LEAST_PERIOD_S: Final = 0.1
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class MonitorConfig:
     """The first line: what to watch."""
 

@@ -14,10 +14,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from fred_supervisor.contract.record import record
 from fred_supervisor.monitor.nvml_worker import NO_BINDINGS
 from fred_supervisor.policy.message import Message, Topic, say
 from fred_supervisor.words.sentences import sentence
@@ -63,7 +63,7 @@ class NvmlState(StrEnum):
     """NVML was closed on request, so that a GPU can be reset."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class NvmlAnswer:
     """What one call of `sample` gave."""
 

@@ -9,10 +9,11 @@ The local clock counts: when it goes back at night, an hour comes twice, and bot
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from fred_supervisor.contract.record import record
 
 _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _FULL_DAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -23,7 +24,7 @@ _HORIZON_DAYS: Final = 9
 _EXAMPLE: Final = "for example: mon-fri 08:00-19:00 Europe/Rome"
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class QuietWindow:
     """Hours of the week in which training pauses."""
 
@@ -161,7 +162,7 @@ def _clock_change(zone: tzinfo, begin: datetime, end: datetime) -> Iterable[date
     yield end.replace(microsecond=0)
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class QuietState:
     """What holds at one time, over all windows."""
 

@@ -15,13 +15,14 @@ from typing import Any, Final
 import psutil
 
 from fred_supervisor.contract import environment
+from fred_supervisor.contract.record import record
 from fred_supervisor.words.monitor import NO_TRAINER, NOT_PERMITTED
 
 _COMMAND_CHARS: Final = 200
 _PROC: Final = Path("/proc")
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class ProcessOwner:
     """What is known of a pid that the driver names."""
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+from fred_supervisor.contract.record import record
 from fred_supervisor.policy.cause import Diagnosis, Evidence
 from fred_supervisor.policy.message import JournalEvent, Message
 
@@ -12,7 +13,7 @@ class AskGpu:
     """Ask the monitor whether the next attempt can have a GPU; the answer comes as `Observation.admission`."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class ReleaseGpus:
     """Let other runs have our GPUs; an answer that is still to come is no longer wanted."""
 
@@ -20,7 +21,7 @@ class ReleaseGpus:
     """Have the monitor close NVML, too: an open one blocks the GPU reset that is waited for."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Spawn:
     """Start attempt `history.attempt` of the state that comes with this."""
 
@@ -30,7 +31,7 @@ class Spawn:
     """Another run may hold them as well."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class AnswerStart:
     """Tell the command `start`, which waits for it, how the first launch went."""
 
@@ -55,7 +56,7 @@ class Kill:
     """SIGKILL to the whole tree."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Report:
     """Write an incident."""
 
@@ -65,7 +66,7 @@ class Report:
     """What is done about it."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Note:
     """A line for the journal, and for `detail` of the status."""
 

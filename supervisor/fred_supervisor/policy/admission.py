@@ -5,9 +5,9 @@ not known keeps nobody out either: then the launch itself shows it.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from fred_supervisor.contract.record import record
 from fred_supervisor.policy.cause import Cause
 from fred_supervisor.policy.message import Message, Topic, say
 
@@ -20,7 +20,7 @@ _MORE_SHARE: Final = 0.05
 _MOST_NAMED: Final = 4
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Holder:
     """A process that holds memory of a GPU. None is "not known"."""
 
@@ -38,7 +38,7 @@ class Holder:
         return say(Topic.GPU_HOLDER, visible=self.ours is not None, **facts)
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Gpu:
     """A GPU, or a MIG device of one, before a launch."""
 
@@ -71,7 +71,7 @@ class Gpu:
         return sum(holder.mib or 0 for holder in self.holders if holder.ours is False)
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class GpuNeed:
     """What the next attempt needs of the GPUs."""
 
@@ -85,7 +85,7 @@ class GpuNeed:
     """The attempt before has just ended: wait for its memory rather than move."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Admit:
     """Launch, on these GPUs."""
 
@@ -102,7 +102,7 @@ class Admit:
         return self.named or self.blind
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Deny:
     """Do not launch now."""
 
@@ -187,7 +187,7 @@ def describe(gpu: Gpu) -> Message:
     return say(Topic.GPU_HOLDERS, holders=tuple(holder.message for holder in holders))
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Blame:
     """Others held the memory that an attempt lacked."""
 

@@ -2,13 +2,13 @@
 
 import signal as signals
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from fred_supervisor.contract.error_file import ErrorKind, ErrorRecord
 from fred_supervisor.contract.exit_codes import TrainerExit
 from fred_supervisor.contract.heartbeat import Beat, Section
+from fred_supervisor.contract.record import record
 from fred_supervisor.policy.message import Message, Topic, say
 
 
@@ -67,7 +67,7 @@ class EndedBy(StrEnum):
     QUIET = "quiet hours"
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Evidence:
     """What is known of the end of an attempt. None is "not known", never "no"."""
 
@@ -114,7 +114,7 @@ class Evidence:
     """Checkpoint of this attempt."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Diagnosis:
     """The name of a failure."""
 

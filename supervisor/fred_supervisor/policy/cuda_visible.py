@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
+from fred_supervisor.contract.record import record
 from fred_supervisor.policy.message import Message, Topic, say
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Device:
     """One GPU, or one MIG device of a GPU."""
 

@@ -6,12 +6,12 @@ outside. What cannot be told stays untold.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from fred_supervisor.contract.record import record
 from fred_supervisor.policy.message import Message, Topic, say
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class ProcessFacts:
     """One process of the tree, as it was when stacks were asked for."""
 
@@ -26,7 +26,7 @@ class ProcessFacts:
     """It, or the command itself, is what trains; False: a loader worker, a launcher, a grandchild."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Frame:
     """One line of a stack."""
 
@@ -39,7 +39,7 @@ class Frame:
         return bool(_LIBRARY.search(self.file))
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Stack:
     """The stack of the main thread of one process, innermost frame first."""
 
@@ -48,7 +48,7 @@ class Stack:
     """It was seen to hold the interpreter lock (py-spy says so)."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class HangFacts:
     """Everything that was seen of a hang."""
 

@@ -1,10 +1,11 @@
 """What a run remembers over its attempts; `state.json` keeps it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import StrEnum
 
 from fred_supervisor.contract.heartbeat import Beat, Section
+from fred_supervisor.contract.record import record
 
 
 class RunOutcome(StrEnum):
@@ -15,7 +16,7 @@ class RunOutcome(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Overrides:
     """What the trainer is launched with beyond what was asked for: learnt from failures, kept for the run."""
 
@@ -31,7 +32,7 @@ class Overrides:
     """Checkpoints that come last."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Restarts:
     """Relaunches by kind, for people."""
 
@@ -44,7 +45,7 @@ class Restarts:
         return self.crash + self.hang + self.oom
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Learned:
     """What a run has taught about its own pace; kept over relaunches."""
 
@@ -62,7 +63,7 @@ class Learned:
         return self.cycle[-1:] == (Section.TRAIN,) and {Section.EVAL, Section.CHECKPOINT} <= set(self.cycle)
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class RunHistory:
     """What a run remembers over its attempts. A stretch is the time since the last new progress."""
 

@@ -1,7 +1,6 @@
 """What is seen of the world at one moment, and what has happened since the last look."""
 
-from dataclasses import dataclass
-
+from fred_supervisor.contract.record import record
 from fred_supervisor.linux.proc import Survivor
 from fred_supervisor.policy.actions import Note
 from fred_supervisor.policy.admission import Admit, Deny
@@ -11,7 +10,7 @@ from fred_supervisor.policy.requests import Request
 from fred_supervisor.policy.watch import HeartbeatReading
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class SpawnFailure:
     """The attempt that was to be started has no process."""
 
@@ -22,7 +21,7 @@ class SpawnFailure:
     """Another run was faster: its GPU is no longer to be had."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Observation:
     """One observation. What was not looked at, or could not be seen, is None or empty."""
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, Self
 
 from fred_supervisor.contract.heartbeat import Beat, Section
+from fred_supervisor.contract.record import record
 from fred_supervisor.policy.history import advance
 
 MOST: Final = 64
@@ -15,7 +16,7 @@ _GAP_S: Final = 30.0
 """A longer time between two values is a pause, and counts as this much."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class LossRecord:
     """A `LossHistory`, as it is stored."""
 
@@ -23,7 +24,7 @@ class LossRecord:
     means: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class PaceRecord:
     """How fast training goes, as it is stored and shown. None is "not known"."""
 

@@ -1,10 +1,11 @@
 """The failure policy: a cause, and its remedies in order. The first matching row counts."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 
 from fred_supervisor.contract.heartbeat import Section
+from fred_supervisor.contract.record import record
 from fred_supervisor.policy.cause import Cause, Diagnosis, Evidence, section_of
 from fred_supervisor.policy.history import Learned, RunHistory
 from fred_supervisor.policy.message import Message, Topic, say
@@ -30,7 +31,7 @@ class Remedy(StrEnum):
     FAIL = "give up"
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Case:
     """One failure before its answer. `history` already counts it."""
 
@@ -71,7 +72,7 @@ class Case:
         return self.history.failures.get(self.diagnosis.signature, 0)
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Row:
     """One row of the table."""
 
@@ -189,7 +190,7 @@ ROWS: tuple[Row, ...] = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Choice:
     """What is done about a failure."""
 

@@ -1,10 +1,12 @@
 """Every number of the failure policy."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from fred_supervisor.contract.record import record
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Settings:
     """How a run is watched and answered. Seconds are of the monotonic clock."""
 

@@ -1,8 +1,8 @@
 """The states that a run can be in."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 
+from fred_supervisor.contract.record import record
 from fred_supervisor.linux.proc import Survivor
 from fred_supervisor.policy.cause import Cause, EndedBy
 from fred_supervisor.policy.history import RunHistory, RunOutcome
@@ -11,7 +11,7 @@ from fred_supervisor.policy.requests import Request
 from fred_supervisor.policy.watch import Watch
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class AwaitingGpu:
     """The next attempt waits for word whether it can have a GPU; `history` ends with the attempt before."""
 
@@ -24,7 +24,7 @@ class AwaitingGpu:
     """The command `start` waits for word."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Starting:
     """A launch was ordered; the keeper has not yet said that the trainer runs."""
 
@@ -35,7 +35,7 @@ class Starting:
     """The command `start` waits for word."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Running:
     """The trainer is alive."""
 
@@ -55,7 +55,7 @@ class Rung(StrEnum):
     KILL = "kill"
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Stopping:
     """The trainer is being ended."""
 
@@ -74,7 +74,7 @@ class Stopping:
     """Which of several ranks hangs."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Unkillable:
     """The end of a trainer that SIGKILL has begun and not finished."""
 
@@ -84,7 +84,7 @@ class Unkillable:
     stalled_s: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class BackingOff:
     """Back-off before a relaunch."""
 
@@ -92,7 +92,7 @@ class BackingOff:
     until_s: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Holding:
     """Will not relaunch until a condition clears."""
 
@@ -107,7 +107,7 @@ class Holding:
     """What is waited for is the end of these processes; nothing else clears it."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Paused:
     """Let go of the GPU, by request."""
 
@@ -116,7 +116,7 @@ class Paused:
     """The quiet hours whose end ends it; None: a person asked, and a person ends it."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Ended:
     """Nothing of the run is left."""
 

@@ -4,10 +4,11 @@ Of several ranks one hangs; the others wait for it, and fall silent too.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import IntEnum
 
 from fred_supervisor.contract.heartbeat import Beat, Section
+from fred_supervisor.contract.record import record
 from fred_supervisor.policy.history import Learned
 from fred_supervisor.policy.settings import Settings
 
@@ -23,7 +24,7 @@ class HeartbeatLevel(IntEnum):
     """It writes records."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class HeartbeatReading:
     """One look at one rank's heartbeat file."""
 
@@ -41,7 +42,7 @@ class HeartbeatReading:
     """Its process has died, likewise; for a while that is no silence, for torchrun takes its time to end the rest."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class RankWatch:
     """What is known of one rank."""
 
@@ -68,7 +69,7 @@ class RankWatch:
         return Section.TRAIN if self.stamp else Section.STARTUP
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Watch:
     """All ranks of one attempt."""
 
@@ -177,7 +178,7 @@ def stop_grace_s(settings: Settings, learned: Learned) -> float:
     return max(settings.stop_timeout_s, learned.gaps_s.get(Section.CHECKPOINT, 0.0) * settings.stop_factor)
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Slowest:
     """The rank that is nearest to its limit, or furthest beyond."""
 

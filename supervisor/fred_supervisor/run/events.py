@@ -7,10 +7,10 @@ import selectors
 import signal
 import socket
 import time
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from fred_supervisor.contract.record import record
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.background_job import BackgroundJobs
 from fred_supervisor.linux.proc import Identity
@@ -32,7 +32,7 @@ class Source(StrEnum):
     MONITOR = "monitor"
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Happened:
     """Everything since the last wait."""
 

@@ -4,16 +4,17 @@ The keeper writes them, and imports no more than it must; here is their one read
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from fred_supervisor.contract.decode import decode, decode_or
 from fred_supervisor.contract.files import read_json
+from fred_supervisor.contract.record import record
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.proc import Identity, Survivor
 from fred_supervisor.store.layout import AttemptDir, RunDir, last_attempt
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class LaunchRecord:
     """One launch. What is not known is None or empty."""
 
@@ -29,7 +30,7 @@ class LaunchRecord:
     """What the trainer was given: the variables of the contract, and those of CUDA."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class ExitRecord:
     """How the trainer ended."""
 

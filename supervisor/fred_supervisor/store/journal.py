@@ -11,12 +11,13 @@ from typing import Any
 
 from fred_supervisor.contract.decode import decode
 from fred_supervisor.contract.files import append_json, now_text, read_json, write_json
+from fred_supervisor.contract.record import record
 from fred_supervisor.linux.text_io import complain
 from fred_supervisor.policy.message import JournalEvent
 from fred_supervisor.store.layout import RunDir
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Incident:
     """One failure, as the contract has it. What is not known, or garbled, is None."""
 

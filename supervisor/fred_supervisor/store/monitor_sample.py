@@ -5,11 +5,12 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from fred_supervisor.contract.decode import decode
 from fred_supervisor.contract.files import read_json
+from fred_supervisor.contract.record import record
 from fred_supervisor.linux import proc
 from fred_supervisor.policy.message import Message
 from fred_supervisor.store.layout import RunDir
@@ -20,7 +21,7 @@ _STALE: Final = (3, 5.0)
 """A sample older than this many periods and seconds says nothing."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class GpuProcess:
     """A process that holds memory of a GPU."""
 
@@ -32,7 +33,7 @@ class GpuProcess:
     """Of this run; None: not visible from here."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class GpuSample:
     """One GPU, or one MIG device."""
 
@@ -66,7 +67,7 @@ class GpuSample:
         return None if self.health in (None, "ok") else stored_message(self.health_facts) or self.health
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class NvmlSample:
     """How the driver answers."""
 
@@ -80,7 +81,7 @@ class NvmlSample:
         return stored_message(self.facts) or self.text
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class HostSample:
     """Memory and disk of the machine."""
 
@@ -94,7 +95,7 @@ class HostSample:
     disk_fits_checkpoint: bool | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class MonitorSample:
     """What the monitor has seen at one moment."""
 

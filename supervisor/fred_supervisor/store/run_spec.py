@@ -3,13 +3,14 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
 from fred_supervisor.contract.builtin.flags import BY_KEY
 from fred_supervisor.contract.decode import decode_strictly
 from fred_supervisor.contract.files import now_text, read_json, write_json
+from fred_supervisor.contract.record import record
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.store.layout import RunDir
 
@@ -19,7 +20,7 @@ FORMAT = 1
 """Of run.json and state.json."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class RunSpec:
     """`run.json`: everything that a supervisor needs to take up a run."""
 

@@ -1,10 +1,11 @@
 """`state.json`: the atomic snapshot that `status` and the next supervisor read."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any
 
 from fred_supervisor.contract.decode import decode_or
 from fred_supervisor.contract.files import read_json, write_json
+from fred_supervisor.contract.record import record
 from fred_supervisor.linux.proc import Identity
 from fred_supervisor.policy.history import RunHistory
 from fred_supervisor.policy.pace import PaceRecord
@@ -12,7 +13,7 @@ from fred_supervisor.store.layout import RunDir
 from fred_supervisor.store.run_spec import FORMAT
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class SupervisorRecord:
     """The supervisor that wrote the snapshot."""
 
@@ -29,7 +30,7 @@ class SupervisorRecord:
         return Identity(pid=self.pid, start_ticks=self.start_ticks, boot=self.boot)
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class StateFile:
     """The whole snapshot. What is not known, or garbled, has its default."""
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -10,6 +10,7 @@ from typing import Final
 from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.contract.checkpoint import CheckpointFile, why_invalid
 from fred_supervisor.contract.heartbeat import Beat
+from fred_supervisor.contract.record import record
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.proc import Identity
 from fred_supervisor.policy.history import RunHistory, RunOutcome
@@ -35,7 +36,7 @@ from fred_supervisor.words.status import (
 LIVE_STATES: Final = ("starting", "running", "stopping", "paused", "waiting", "holding")
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class SupervisorStatus:
     """`pid` only while it lives."""
 
@@ -44,7 +45,7 @@ class SupervisorStatus:
     version: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class TrainerStatus:
     """A trainer that lives."""
 
@@ -55,7 +56,7 @@ class TrainerStatus:
     beat_age_s: float | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class ProgressStatus:
     """Where training is, and how fast it goes."""
 
@@ -72,7 +73,7 @@ class ProgressStatus:
     """Means over equal times, oldest first."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class CheckpointStatus:
     """The newest checkpoint that looks whole, else the newest."""
 
@@ -84,7 +85,7 @@ class CheckpointStatus:
     valid: bool
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class RestartStatus:
     """Relaunches by kind, and how many are left without new progress."""
 
@@ -95,7 +96,7 @@ class RestartStatus:
     budget_left: int | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class BatchStatus:
     """Of the unfreeze phase; None where nobody has said it."""
 
@@ -105,7 +106,7 @@ class BatchStatus:
     initial: int | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class GpuStatus:
     """One GPU, as the monitor sees it."""
 
@@ -120,7 +121,7 @@ class GpuStatus:
     """`ok`, or a sentence."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class IncidentStatus:
     """The newest incident, in short."""
 
@@ -135,7 +136,7 @@ class IncidentStatus:
     action: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class RunStatus:
     """What `status`, its table, `--watch` and the report show. What is not known is None."""
 

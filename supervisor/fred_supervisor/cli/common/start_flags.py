@@ -4,12 +4,12 @@ The flags of the trainer are a table of their own (`contract/builtin/flags.py`),
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from fred_supervisor.cli.common import converters
 from fred_supervisor.contract.builtin.flags import natural, positive
+from fred_supervisor.contract.record import record
 
 
 class Group(StrEnum):
@@ -21,7 +21,7 @@ class Group(StrEnum):
     TELL = "telling"
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class StartFlag:
     """One flag of `start`."""
 

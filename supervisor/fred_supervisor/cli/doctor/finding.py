@@ -1,12 +1,13 @@
 """What a check finds, and the run that it checks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from fred_supervisor.contract.builtin.flags import BY_KEY
+from fred_supervisor.contract.record import record
 
 
 class Severity(StrEnum):
@@ -20,7 +21,7 @@ class Severity(StrEnum):
     """The run would stop because of it."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Finding:
     """One line of the doctor's output."""
 
@@ -43,7 +44,7 @@ def fail(name: str, text: str, remedy: str) -> Finding:
     return Finding(name=name, level=Severity.FAIL, text=text, remedy=remedy)
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class PlannedRun:
     """The run that is to be started."""
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,7 @@ from fred_supervisor.contract import environment
 from fred_supervisor.contract.builtin.drill import DrillFault, parse_drills
 from fred_supervisor.contract.builtin.flags import positive
 from fred_supervisor.contract.exit_codes import CommandExit
+from fred_supervisor.contract.record import record
 from fred_supervisor.linux import proc
 from fred_supervisor.store.attempt_files import read_launch
 from fred_supervisor.store.journal import Incident, Incidents
@@ -46,7 +47,7 @@ _PAUSE_SHARE: Final = 0.6
 _RUN_S: Final = 600.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Stage:
     """Where it is rehearsed: a trainer and the limit that fits its pace."""
 
@@ -56,7 +57,7 @@ class Stage:
     """From a drill to what stands behind `start` and the run's own flags."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Result:
     """What came of one rehearsal. What is not known is None."""
 

@@ -5,7 +5,6 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +13,7 @@ from fred_supervisor.cli.common.command_error import CommandError, CommandParser
 from fred_supervisor.cli.install_service.unit import UnitFile, config_of, config_template, install, load_unit
 from fred_supervisor.contract.builtin.flags import BY_KEY
 from fred_supervisor.contract.exit_codes import CommandExit
+from fred_supervisor.contract.record import record
 from fred_supervisor.linux.systemd_scope import lingers
 from fred_supervisor.store import lock
 from fred_supervisor.store.registry import SYSTEM_STATE, known_runs
@@ -32,7 +32,7 @@ by hand are kept, and it is said so; --force replaces them, and keeps the old on
 """
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class ServicePlace:
     """Where a service manager looks."""
 

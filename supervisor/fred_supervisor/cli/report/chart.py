@@ -8,6 +8,7 @@ from typing import Final
 
 from fred_supervisor.cli.report.history import Attempt
 from fred_supervisor.cli.report.scalars import Point
+from fred_supervisor.contract.record import record
 from fred_supervisor.store.journal import Incident
 
 WIDTH: Final = 1000
@@ -55,7 +56,7 @@ class Axis:
         return found
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Series:
     """One curve of a chart."""
 
@@ -67,7 +68,7 @@ class Series:
     dots: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Mark:
     """An incident in a chart; it leads to its story."""
 
@@ -79,7 +80,7 @@ class Mark:
     """Whether its number is shown: not where the number of another one stands."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class AttemptBar:
     """An attempt in the timeline."""
 
@@ -89,7 +90,7 @@ class AttemptBar:
     title: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Dot:
     """One value of a curve."""
 
@@ -98,7 +99,7 @@ class Dot:
     value: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class CurvePiece:
     """One unbroken piece of a curve; paths are in SVG's words."""
 
@@ -111,7 +112,7 @@ class CurvePiece:
     dots: Sequence[Dot]
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Timeline:
     """Attempts as bars, incidents as marks above them."""
 
@@ -121,7 +122,7 @@ class Timeline:
     """(x, words)."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Chart:
     """Curves over time."""
 

@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from fred_supervisor.cli.checkpoints import CheckpointRow, checkpoint_rows
 from fred_supervisor.cli.report.scalars import Point, read_scalars
+from fred_supervisor.contract.record import record
 from fred_supervisor.store.attempt_files import read_exit, read_launch
 from fred_supervisor.store.journal import Incident, Incidents
 from fred_supervisor.store.layout import last_attempt
@@ -25,7 +25,7 @@ _TAGS: Final = {
 """Curve → tags; the first one that occurs is used. The supervisor's tags exist for any trainer that beats."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Attempt:
     """One process of the trainer."""
 
@@ -39,7 +39,7 @@ class Attempt:
     """Kind of the incident that ended it; "end" or "live" without one."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class GpuCurves:
     """Memory of one GPU, in GiB."""
 
@@ -49,7 +49,7 @@ class GpuCurves:
     total: float | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class History:
     """One run, from its beginning until now or its end."""
 

@@ -19,6 +19,7 @@ from fred_supervisor.cli.incidents import ended_by, evidence_lines, memory_lines
 from fred_supervisor.cli.report import chart
 from fred_supervisor.cli.report.chart import Axis, Chart, Series, kind_class
 from fred_supervisor.cli.report.history import History
+from fred_supervisor.contract.record import record
 from fred_supervisor.linux.text_io import printable
 from fred_supervisor.store.journal import Incident
 from fred_supervisor.words.actions import lost_sentence
@@ -39,7 +40,7 @@ class Tile:
     label: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class IncidentEntry:
     """One incident, in words."""
 
@@ -58,7 +59,7 @@ class IncidentEntry:
     """(title, lines)."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class CheckpointEntry:
     """One line of the table of checkpoints."""
 

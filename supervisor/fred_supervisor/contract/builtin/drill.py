@@ -1,9 +1,10 @@
 """Drills: failures that `fred-train` rehearses on purpose, `KIND@WHERE[!][,…]`."""
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal
+
+from fred_supervisor.contract.record import record
 
 
 class DrillFault(StrEnum):
@@ -31,7 +32,7 @@ class DrillFault(StrEnum):
     """Pauses for the given seconds, and goes on: healthy."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Drill:
     """One drill. It fires once per run (a marker in the run dir), or, with `always`, whenever WHERE holds."""
 

@@ -1,8 +1,9 @@
 """The flags of `fred-train`, as data: its parser and that of `fred-supervise start` are both built from this table."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+
+from fred_supervisor.contract.record import record
 
 if TYPE_CHECKING:
     import argparse
@@ -63,7 +64,7 @@ def seconds_or_auto(text: str) -> float | str:
     return text if text == "auto" else rate(text)
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Flag:
     """One flag of the trainer."""
 

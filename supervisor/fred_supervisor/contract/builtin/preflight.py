@@ -5,17 +5,18 @@ it to know beforehand how much memory a phase will want.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
 from fred_supervisor.contract.decode import decode
 from fred_supervisor.contract.files import now_text, read_json, write_json
+from fred_supervisor.contract.record import record
 
 FORMAT_VERSION: Final = 1
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class PhaseNeeds:
     """One phase. What is not known is None, never zero."""
 
@@ -28,7 +29,7 @@ class PhaseNeeds:
     """Largest resident set of the main process; loader workers come on top."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Preflight:
     """One preflight that passed."""
 
@@ -58,7 +59,7 @@ def read_preflight(path: Path) -> Preflight | None:
     return Preflight(fingerprint=found.fingerprint, phases=known, seconds=found.seconds, time=found.time)
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class _PreflightFile:
     """What the file holds."""
 
