@@ -13,8 +13,8 @@ from tests.helpers.nvidia import Nvidia
 from fred_supervisor.gpu import inventory
 from fred_supervisor.gpu.run_gpus import RunGpus
 from fred_supervisor.monitor.client import MonitorClient
-from fred_supervisor.policy.admission import Admit
 from fred_supervisor.policy.cause import Evidence
+from fred_supervisor.policy.gpu_admission import Admit
 from fred_supervisor.policy.history import Overrides
 from fred_supervisor.store.monitor_sample import newest_sample
 from fred_supervisor.store.run_spec import RunSpec

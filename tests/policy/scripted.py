@@ -7,9 +7,9 @@ from tests.policy.test_cause import beat
 
 from fred_supervisor.contract.error_file import ErrorKind, ErrorRecord
 from fred_supervisor.policy.actions import Action, Report, Spawn
-from fred_supervisor.policy.admission import Admit
 from fred_supervisor.policy.cause import Evidence
 from fred_supervisor.policy.decide import decide
+from fred_supervisor.policy.gpu_admission import Admit
 from fred_supervisor.policy.history import RunHistory
 from fred_supervisor.policy.launching import launch
 from fred_supervisor.policy.observation import Observation

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from tests.policy.messages import said
 
-from fred_supervisor.policy.admission import Admit, Deny, Gpu, GpuNeed, Holder, blame, choose, describe
 from fred_supervisor.policy.cause import Cause
+from fred_supervisor.policy.gpu_admission import Admit, Deny, Gpu, GpuNeed, Holder, blame, choose, describe
 
 
 def gpu(index: int = 0, **changes: Any) -> Gpu:

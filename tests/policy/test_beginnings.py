@@ -3,8 +3,8 @@
 from dataclasses import asdict
 
 from fred_supervisor.policy.actions import PASSING, AnswerStart, AskGpu, DumpStacks, Spawn, Terminate
-from fred_supervisor.policy.admission import Admit, Deny, Gpu, GpuNeed
 from fred_supervisor.policy.cause import Cause, EndedBy, Evidence
+from fred_supervisor.policy.gpu_admission import Admit, Deny, Gpu, GpuNeed
 from fred_supervisor.policy.history import Learned, Overrides, Restarts, RunHistory, RunOutcome
 from fred_supervisor.policy.launching import answer_start, spawn
 from fred_supervisor.policy.message import Topic, say

@@ -7,9 +7,9 @@ from tests.policy.messages import said
 from tests.policy.scripted import NO_PAUSE, OURS, History
 
 from fred_supervisor.policy.actions import AskGpu, Note, ReleaseGpus, Report
-from fred_supervisor.policy.admission import Admit, Deny
 from fred_supervisor.policy.cause import Cause, EndedBy, Evidence
 from fred_supervisor.policy.decide import wake_s
+from fred_supervisor.policy.gpu_admission import Admit, Deny
 from fred_supervisor.policy.history import RunHistory
 from fred_supervisor.policy.message import JournalEvent, Topic, say
 from fred_supervisor.policy.observation import SpawnFailure

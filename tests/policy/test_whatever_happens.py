@@ -11,9 +11,9 @@ from fred_supervisor.contract.error_file import ErrorKind, ErrorRecord
 from fred_supervisor.contract.heartbeat import Section
 from fred_supervisor.linux.proc import Survivor
 from fred_supervisor.policy.actions import AnswerStart, AskGpu, DumpStacks, Kill, ReleaseGpus, Spawn, Terminate
-from fred_supervisor.policy.admission import Admit, Deny
 from fred_supervisor.policy.cause import Cause, Evidence
 from fred_supervisor.policy.decide import decide, wake_s
+from fred_supervisor.policy.gpu_admission import Admit, Deny
 from fred_supervisor.policy.history import RunHistory
 from fred_supervisor.policy.launching import answer_start, launch
 from fred_supervisor.policy.observation import Observation, SpawnFailure

@@ -2,10 +2,10 @@
 
 import contextlib
 import os
-import signal
 from collections.abc import Callable
 from dataclasses import asdict, replace
 
+from fred_supervisor.attempt import terminate
 from fred_supervisor.attempt.live_attempt import LiveAttempt
 from fred_supervisor.contract import environment
 from fred_supervisor.contract.files import now_text, write_json
@@ -38,10 +38,7 @@ class Orphans:
         """SIGKILL to everything of the run that is left without a keeper; whether nothing is."""
         if attempt.cgroup is not None:
             cgroup.kill(attempt.cgroup)
-        strays = proc.with_environment(environment.RUN_ID, self._spec.run_id)
-        strays = [stray for stray in strays if stray.pid not in self._own()]
-        for stray in strays:
-            proc.send(stray, signal.SIGKILL)
+        strays = terminate.kill_strays(self._spec.run_id, self._own())
         proc.kill_children(self._own())
         self.reap(attempt)
         if strays or not set(proc.children(os.getpid())) <= self._own():

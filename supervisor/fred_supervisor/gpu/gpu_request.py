@@ -7,7 +7,7 @@ from fred_supervisor.contract.record import record
 from fred_supervisor.gpu import inventory
 from fred_supervisor.gpu.claims import GpuClaims
 from fred_supervisor.monitor.client import MonitorClient
-from fred_supervisor.policy.admission import Admit, Deny, GpuNeed, choose
+from fred_supervisor.policy.gpu_admission import Admit, Deny, GpuNeed, choose
 from fred_supervisor.store.monitor_sample import MonitorSample, newest_sample
 from fred_supervisor.store.run_spec import RunSpec
 

@@ -6,8 +6,8 @@ from typing import Final
 
 from fred_supervisor.contract.builtin.preflight import PhaseNeeds, read_preflight
 from fred_supervisor.contract.checkpoint import CheckpointFile
-from fred_supervisor.policy.admission import Gpu, Holder
 from fred_supervisor.policy.cuda_visible import Device, resolve
+from fred_supervisor.policy.gpu_admission import Gpu, Holder
 from fred_supervisor.policy.history import Overrides
 from fred_supervisor.policy.message import Message, Topic, say
 from fred_supervisor.store.monitor_sample import GpuProcess, GpuSample, MonitorSample

@@ -8,8 +8,8 @@ from fred_supervisor.contract.exit_codes import TrainerExit
 from fred_supervisor.gpu import inventory
 from fred_supervisor.gpu.gpu_request import SILENT, SampleRequest
 from fred_supervisor.monitor.client import MonitorClient
-from fred_supervisor.policy.admission import Gpu, blame
 from fred_supervisor.policy.cause import Evidence
+from fred_supervisor.policy.gpu_admission import Gpu, blame
 from fred_supervisor.policy.history import Overrides
 from fred_supervisor.policy.message import Topic, say
 from fred_supervisor.store.monitor_sample import MonitorSample, newest_sample

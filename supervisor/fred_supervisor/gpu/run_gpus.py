@@ -12,8 +12,8 @@ from fred_supervisor.gpu.gpu_request import GpuRequest, SampleRequest
 from fred_supervisor.gpu.post_mortem import PostMortem
 from fred_supervisor.gpu.warnings import GpuWarnings
 from fred_supervisor.monitor.client import MonitorClient
-from fred_supervisor.policy.admission import Admit, Deny, GpuNeed
 from fred_supervisor.policy.cause import Evidence
+from fred_supervisor.policy.gpu_admission import Admit, Deny, GpuNeed
 from fred_supervisor.policy.history import Overrides
 from fred_supervisor.store.run_spec import RunSpec
 

@@ -5,9 +5,9 @@ from typing import assert_never
 
 from fred_supervisor.policy import idle
 from fred_supervisor.policy.actions import Action, DumpStacks, Kill, Note, Recovered, ReleaseGpus, Terminate
-from fred_supervisor.policy.admission import Deny
 from fred_supervisor.policy.after_exit import after_exit, end
 from fred_supervisor.policy.cause import Cause, EndedBy, Evidence
+from fred_supervisor.policy.gpu_admission import Deny
 from fred_supervisor.policy.history import RunHistory, RunOutcome, advance, lived
 from fred_supervisor.policy.launching import answer_start, launch
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say

@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import Final, assert_never
 
 from fred_supervisor.policy.actions import Action, AskGpu, Note, ReleaseGpus
-from fred_supervisor.policy.admission import Admit, Deny
 from fred_supervisor.policy.after_exit import after_exit, end
 from fred_supervisor.policy.cause import GPU_CAUSES, Cause, EndedBy, Evidence
+from fred_supervisor.policy.gpu_admission import Admit, Deny
 from fred_supervisor.policy.history import RunHistory, RunOutcome
 from fred_supervisor.policy.launching import launch, spawn
 from fred_supervisor.policy.message import JournalEvent, Topic, say

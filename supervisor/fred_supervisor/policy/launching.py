@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from fred_supervisor.policy.actions import Action, AnswerStart, AskGpu, Spawn
-from fred_supervisor.policy.admission import Admit
+from fred_supervisor.policy.gpu_admission import Admit
 from fred_supervisor.policy.history import RunHistory
 from fred_supervisor.policy.message import Message
 from fred_supervisor.policy.settings import Settings

@@ -3,8 +3,8 @@
 from fred_supervisor.contract.record import record
 from fred_supervisor.linux.proc import Survivor
 from fred_supervisor.policy.actions import Note
-from fred_supervisor.policy.admission import Admit, Deny
 from fred_supervisor.policy.cause import Evidence
+from fred_supervisor.policy.gpu_admission import Admit, Deny
 from fred_supervisor.policy.message import Message
 from fred_supervisor.policy.requests import Request
 from fred_supervisor.policy.watch import HeartbeatReading

@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 
 import fred_supervisor
+from fred_supervisor.attempt import terminate
 from fred_supervisor.attempt.live_attempt import LiveAttempt
 from fred_supervisor.contract import environment
 from fred_supervisor.contract.files import now_text
@@ -82,9 +83,7 @@ def _ask_trainer(spec: RunSpec, deadline_s: float) -> None:
     attempt.read_trainer()
     if attempt.trainer is None or not proc.alive(attempt.trainer):
         return
-    for target in attempt.targets():
-        proc.send(target, signal.SIGTERM)
-        proc.send(target, signal.SIGCONT)
+    terminate.send_sigterm(attempt, wake=True)
     _gone(attempt.trainer, deadline_s - time.monotonic())
 
 
@@ -96,8 +95,7 @@ def _end_tree(spec: RunSpec) -> None:
     """Have the keeper end its tree, and wait for it."""
     keeper = read_launch(spec.dir.attempt(last_attempt(spec.dir))).keeper
     if keeper is not None and proc.alive(keeper):
-        proc.send(keeper, signal.SIGTERM)
-        proc.send(keeper, signal.SIGCONT)
+        terminate.kill_by_keeper(keeper)
         _gone(keeper, _KILL_S)
 
 
@@ -107,8 +105,7 @@ def _kill_all(spec: RunSpec) -> list[Identity]:
     end_s = time.monotonic() + _KILL_S
     left = _left(spec)
     while left and time.monotonic() < end_s:
-        for stray in left:
-            proc.send(stray, signal.SIGKILL)
+        terminate.kill_strays(spec.run_id)
         _gone(left[0], 0.1)
         left = _left(spec)
     return left

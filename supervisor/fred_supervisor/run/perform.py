@@ -1,18 +1,16 @@
 """Perform: act as the policy has decided, and do what a live run needs in every state. Nothing is decided here."""
 
 import errno
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from fred_supervisor.attempt import evidence
+from fred_supervisor.attempt import evidence, terminate
 from fred_supervisor.attempt.launch import spawn
 from fred_supervisor.attempt.live_attempt import LiveAttempt
 from fred_supervisor.contract.checkpoint import CheckpointFile
-from fred_supervisor.linux import proc
 from fred_supervisor.linux.proc import Identity
 from fred_supervisor.linux.text_io import complain
 from fred_supervisor.policy.actions import (
@@ -79,7 +77,8 @@ class Performer:
                 if live.attempt is not None:
                     live.attempt.ask_stacks()
             case Terminate():
-                self._terminate(wake=action.wake)
+                if live.attempt is not None:
+                    terminate.send_sigterm(live.attempt, wake=action.wake)
             case Kill():
                 self._kill()
             case Report():
@@ -149,13 +148,6 @@ class Performer:
         live.gpus.adopt(read_launch(attempt.folder).environment)
         live.events.watch(keeper, Source.KEEPER)
 
-    def _terminate(self, *, wake: bool) -> None:
-        attempt = self._live.attempt
-        for who in attempt.targets() if attempt is not None else ():
-            proc.send(who, signal.SIGTERM)
-            if wake:
-                proc.send(who, signal.SIGCONT)
-
     def _kill(self) -> None:
         """The keeper kills its tree; without one, we do."""
         attempt = self._live.attempt
@@ -164,8 +156,7 @@ class Performer:
         if attempt.keeper is None:
             self._live.orphans.sweep(attempt)
         else:
-            proc.send(attempt.keeper, signal.SIGTERM)
-            proc.send(attempt.keeper, signal.SIGCONT)
+            terminate.kill_by_keeper(attempt.keeper)
 
     # -- in every turn of the loop ------------------------------------------------------------------------------------
 

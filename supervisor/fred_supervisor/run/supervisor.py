@@ -1,14 +1,12 @@
 """One supervisor from beginning to end: take up the run where it is, then loop."""
 
 import os
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from fred_supervisor.attempt import evidence
-from fred_supervisor.contract import environment
+from fred_supervisor.attempt import evidence, terminate
 from fred_supervisor.contract.files import remove_unfinished
 from fred_supervisor.linux import proc, sd_notify
 from fred_supervisor.policy.actions import Action, Note, Report
@@ -82,9 +80,8 @@ def _take_up(
         performer.adopt(number, keeper if proc.alive(keeper) else None, resume)
         recorder.note(JournalEvent.ADOPTED, say(Topic.ADOPTED, attempt=number))
         return Running(history=history, watch=begin(now_s), since_s=now_s), ()
-    for stray in proc.with_environment(environment.RUN_ID, spec.run_id):
+    for stray in terminate.kill_strays(spec.run_id):
         recorder.note(JournalEvent.STRAY, say(Topic.STRAY, pid=stray.pid))
-        proc.send(stray, signal.SIGKILL)
     if number and before.state in _LIVE and not _answered(before, number):
         # The supervisor died, and the trainer ended while nobody watched: answer that now.
         ended = evidence.gather(spec, number, oom_kills_before=None)

@@ -5,18 +5,8 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from fred_trainer.data.samples.transforms import (
-    CLAMP_BOXES,
-    BlankCamera,
-    EventDropout,
-    EventFrame,
-    RgbFrame,
-    ToneCurve,
-    Warp,
-    join_tiles,
-    make_scene,
-    pixels,
-)
+from fred_trainer.data.samples.image_to_tensor import EventFrame, RgbFrame, make_scene, pixels
+from fred_trainer.data.samples.transforms import CLAMP_BOXES, BlankCamera, EventDropout, ToneCurve, Warp, join_tiles
 
 SIZE = (80, 50)
 

@@ -13,10 +13,10 @@ from torch.utils.data import Dataset
 from fred_trainer.data.read.pair import Pair
 from fred_trainer.data.samples.augment import Augmentation
 from fred_trainer.data.samples.frame_cache import FrameCache
+from fred_trainer.data.samples.image_to_tensor import pixels
 from fred_trainer.data.samples.pair_table import PairTable
 from fred_trainer.data.samples.sample_maker import SampleMaker
 from fred_trainer.data.samples.scene_reader import SceneReader
-from fred_trainer.data.samples.transforms import pixels
 
 FRED_SIZE: Final = (1280, 720)
 """px."""

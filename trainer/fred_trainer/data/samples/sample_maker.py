@@ -15,19 +15,10 @@ from fred_trainer.data.samples.augment import (
     random_tone,
 )
 from fred_trainer.data.samples.geometry import Matrix, canvas, clip_boxes, letterbox, move_boxes
+from fred_trainer.data.samples.image_to_tensor import EventFrame, RgbFrame, Scene
 from fred_trainer.data.samples.pair_table import PairTable
 from fred_trainer.data.samples.scene_reader import SceneReader
-from fred_trainer.data.samples.transforms import (
-    CLAMP_BOXES,
-    BlankCamera,
-    EventDropout,
-    EventFrame,
-    RgbFrame,
-    Scene,
-    ToneCurve,
-    Warp,
-    join_tiles,
-)
+from fred_trainer.data.samples.transforms import CLAMP_BOXES, BlankCamera, EventDropout, ToneCurve, Warp, join_tiles
 
 _GEOMETRY, _TONE, _DROPOUT, _SHIFT, _BLANK = 1, 2, 3, 4, 5
 """Random streams. Each kind of change has its own, so that the draws of one modality do not depend on another's."""

@@ -9,8 +9,8 @@ from fred_trainer.data.read.image import Image, fit_image
 from fred_trainer.data.read.pair_columns import Camera
 from fred_trainer.data.samples.frame_cache import FrameCache
 from fred_trainer.data.samples.geometry import letterbox
+from fred_trainer.data.samples.image_to_tensor import Scene, make_scene
 from fred_trainer.data.samples.pair_table import PairTable
-from fred_trainer.data.samples.transforms import Scene, make_scene
 
 _TRIES: Final = 10
 """When so many samples in a row are unreadable, the damage is not to single files."""

@@ -1,8 +1,6 @@
 """Changes of a scene as torchvision v2 transforms: own pixel work, five times as fast as v2's, on v2's types.
 
-A scene is a dict of tv_tensors: `rgb` and `event`, (3, H, W) uint8 of the same source frame, and `boxes`. As v2 has
-it, one call sees all of them, so that geometry hits images and boxes together; types of their own for the two cameras
-keep photometry apart. Channels are in OpenCV's order, blue first, until a sample is made of them.
+As v2 has it, one call sees images and boxes of a scene, so that geometry hits them together.
 """
 
 from typing import Any, Final
@@ -14,48 +12,8 @@ import torch
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from fred_trainer.data.read.image import Image
 from fred_trainer.data.samples.geometry import Matrix, move_boxes, place
-
-GREY: Final = 114
-"""Around an RGB image: about the mean of photographs, as in the YOLO family."""
-BLACK: Final = 0
-"""Around an event frame: no event."""
-
-Scene = dict[str, tv_tensors.TVTensor]
-
-
-class RgbFrame(tv_tensors.Image):  # type: ignore[misc]  # torchvision ships no types
-    """(3, H, W) uint8 of the RGB camera."""
-
-    fill = GREY
-
-
-class EventFrame(tv_tensors.Image):  # type: ignore[misc]
-    """(3, H, W) uint8, one frame of accumulated events."""
-
-    fill = BLACK
-
-
-def make_scene(rgb: Image | None, event: Image | None, boxes: npt.NDArray[np.float64], size: tuple[int, int]) -> Scene:
-    """Of frames (H, W, 3), either or both, that show a source of `size` (width, height); boxes are xyxy px in that."""
-    scene: Scene = {}
-    if rgb is not None:
-        scene["rgb"] = RgbFrame(_planes(rgb))
-    if event is not None:
-        scene["event"] = EventFrame(_planes(event))
-    scene["boxes"] = tv_tensors.BoundingBoxes(torch.from_numpy(boxes), format="XYXY", canvas_size=size[::-1])
-    return scene
-
-
-def pixels(image: torch.Tensor) -> Image:
-    """(H, W, 3) of (3, H, W), without a copy where the one was made of the other."""
-    planes: Image = image.permute(1, 2, 0).numpy()
-    return np.ascontiguousarray(planes)
-
-
-def _planes(image: Image) -> torch.Tensor:
-    return torch.from_numpy(image).permute(2, 0, 1)
+from fred_trainer.data.samples.image_to_tensor import EventFrame, RgbFrame, Scene, pixels, planes
 
 
 class Warp(v2.Transform):  # type: ignore[misc]
@@ -75,7 +33,7 @@ class Warp(v2.Transform):  # type: ignore[misc]
             moved = torch.from_numpy(move_boxes(inpt.double().numpy(), self._matrix))
             return tv_tensors.BoundingBoxes(moved, format="XYXY", canvas_size=self._on)
         placed = place(pixels(inpt), self._matrix, frame=self._frame, on=self._on, fill=type(inpt).fill)
-        return type(inpt)(_planes(placed))
+        return type(inpt)(planes(placed))
 
 
 class ToneCurve(v2.Transform):  # type: ignore[misc]
@@ -90,7 +48,7 @@ class ToneCurve(v2.Transform):  # type: ignore[misc]
     def transform(self, inpt: Any, params: dict[str, object]) -> Any:
         """The RGB image."""
         del params
-        return RgbFrame(_planes(np.asarray(cv2.LUT(pixels(inpt), self._table), dtype=np.uint8)))
+        return RgbFrame(planes(np.asarray(cv2.LUT(pixels(inpt), self._table), dtype=np.uint8)))
 
 
 class EventDropout(v2.Transform):  # type: ignore[misc]
@@ -113,7 +71,7 @@ class EventDropout(v2.Transform):  # type: ignore[misc]
             return inpt
         image = pixels(inpt)
         kept = self._rng.integers(0, 256, image.shape[:2], dtype=np.uint8) >= round(share * 256)
-        return EventFrame(_planes(np.asarray(cv2.copyTo(image, kept.view(np.uint8)), dtype=np.uint8)))
+        return EventFrame(planes(np.asarray(cv2.copyTo(image, kept.view(np.uint8)), dtype=np.uint8)))
 
 
 class BlankCamera(v2.Transform):  # type: ignore[misc]
@@ -126,7 +84,7 @@ class BlankCamera(v2.Transform):  # type: ignore[misc]
     def transform(self, inpt: Any, params: dict[str, object]) -> Any:
         """The image of that camera."""
         del params
-        return type(inpt)(_planes(np.full((*inpt.shape[1:], 3), type(inpt).fill, dtype=np.uint8)))
+        return type(inpt)(planes(np.full((*inpt.shape[1:], 3), type(inpt).fill, dtype=np.uint8)))
 
 
 CLAMP_BOXES: Final = v2.Compose([v2.ClampBoundingBoxes(), v2.SanitizeBoundingBoxes(min_size=2.0, labels_getter=None)])
@@ -146,7 +104,7 @@ def join_tiles(tiles: list[tuple[tuple[int, int, int, int], Scene]], on: tuple[i
                 boxes.append(inpt.as_subclass(torch.Tensor) + torch.tensor([x1, y1, x1, y1]))
                 continue
             if name not in scene:
-                scene[name] = type(inpt)(_planes(np.empty((*on, 3), dtype=np.uint8)))
+                scene[name] = type(inpt)(planes(np.empty((*on, 3), dtype=np.uint8)))
             whole = pixels(scene[name])
             whole[y1:y2, x1:x2] = pixels(inpt)
     scene["boxes"] = tv_tensors.BoundingBoxes(torch.cat(boxes), format="XYXY", canvas_size=on)

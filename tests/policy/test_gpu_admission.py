@@ -8,9 +8,9 @@ from tests.policy.messages import said
 from tests.policy.scripted import NO_PAUSE, History, oom
 
 from fred_supervisor.policy.actions import Action, AnswerStart, AskGpu, Note, ReleaseGpus, Report, Spawn, Terminate
-from fred_supervisor.policy.admission import Admit, Deny, Gpu, GpuNeed, Holder, blame, choose
 from fred_supervisor.policy.cause import Cause, EndedBy, Evidence, IncidentKind
 from fred_supervisor.policy.decide import decide, wake_s
+from fred_supervisor.policy.gpu_admission import Admit, Deny, Gpu, GpuNeed, Holder, blame, choose
 from fred_supervisor.policy.history import RunHistory, RunOutcome
 from fred_supervisor.policy.launching import launch
 from fred_supervisor.policy.message import JournalEvent, Topic, say

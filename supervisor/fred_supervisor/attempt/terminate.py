@@ -1,0 +1,33 @@
+"""Where a trainer is sent the signals that end it: SIGTERM to save and leave, then SIGKILL to its whole tree.
+
+When each is due is decided in `policy/decide.py`. Nothing here waits.
+"""
+
+import signal
+
+from fred_supervisor.attempt.live_attempt import LiveAttempt
+from fred_supervisor.contract import environment
+from fred_supervisor.linux import proc
+from fred_supervisor.linux.proc import Identity
+
+
+def send_sigterm(attempt: LiveAttempt, *, wake: bool) -> None:
+    """Ask the trainer to save and leave: who beats, else the command itself. `wake` ends a SIGSTOP, too."""
+    for who in attempt.targets():
+        proc.send(who, signal.SIGTERM)
+        if wake:
+            proc.send(who, signal.SIGCONT)
+
+
+def kill_by_keeper(keeper: Identity) -> None:
+    """SIGTERM to a keeper: it sends SIGKILL to all of its trainer's tree, and reaps it."""
+    proc.send(keeper, signal.SIGTERM)
+    proc.send(keeper, signal.SIGCONT)
+
+
+def kill_strays(run_id: str, spare: frozenset[int] = frozenset()) -> list[Identity]:
+    """SIGKILL to every process that carries a run's id in its environment; who that was."""
+    strays = [stray for stray in proc.with_environment(environment.RUN_ID, run_id) if stray.pid not in spare]
+    for stray in strays:
+        proc.send(stray, signal.SIGKILL)
+    return strays
