@@ -168,7 +168,7 @@ def held_up(folder: Path) -> Iterator[MonitorFigure]:
         yield MonitorFigure("longest round of the supervisor with a wedged monitor", 50, 1000 * longest_s, "ms")
     finally:
         watched.kill()
-        watched.leave()
+        watched.close()
 
 
 @contextmanager

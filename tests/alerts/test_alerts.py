@@ -232,7 +232,7 @@ def test_a_hold_a_filling_disk_and_a_warning_are_told_once(fred, server, monkeyp
     assert alerts.pids
     alerts.tell(AlertKind.WARNING, JournalEvent.GPU, "GPU 0: The GPU is lost.")
     server.wait(lambda: "disk" in str(server.told) and "GPU is lost" in str(server.told))
-    alerts.leave()
+    alerts.close()
     text = " ".join(f"{told['title']} {told['message']}" for told in server.told)
     assert text.count("Not relaunched until this clears: The disk of the run is full") == 1
     assert text.count("The disk will be full in 3.5 h") == 1

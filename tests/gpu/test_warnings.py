@@ -76,7 +76,7 @@ def test_a_monitor_that_hangs_is_killed(
     assert not monitor.kill_if_silent(time.monotonic())
     who = monitor.start()
     assert who is not None
-    request.addfinalizer(lambda: (monitor.kill(), monitor.leave()))
+    request.addfinalizer(lambda: (monitor.kill(), monitor.close()))
     os.kill(who.pid, signal.SIGSTOP)  # before it has written anything: Python itself takes longer to start
     assert monitor.kill_if_silent(time.monotonic())
     until(lambda: not proc.alive(who))

@@ -129,7 +129,7 @@ def monitor_of(tmp_path: Path) -> Iterator[Callable[..., Monitor]]:
         if monitor.process.poll() is None:
             probes = monitor.probes()
             monitor.process.send_signal(signal.SIGCONT)
-            monitor.leave()
+            monitor.close()
             assert psutil.wait_procs(probes, timeout=WAIT_S)[1] == []
         assert monitor.process.stdin is not None
         monitor.process.stdin.close()

@@ -68,7 +68,7 @@ def test_one_sample_is_seen_everywhere(nvidia: Any, monitor_of: MonitorOf, idle:
     assert record["gpus"][gpu["uuid"]] == [9000, 8000, 66, 250.5, 97, []]
     assert record["facts"]["images_per_s"] == 41.5
 
-    assert monitor.leave() == 0
+    assert monitor.close() == 0
     modes = {path.name: path.stat().st_mode & 0o777 for path in monitor.dir.supervisor.iterdir()}
     assert set(modes.values()) == {0o600}
     assert "fred_supervise.prom" not in modes  # its last values would stand in every chart for ever
@@ -166,7 +166,7 @@ def test_a_hung_driver_stops_nothing_else(nvidia: Any, monitor_of: MonitorOf) ->
     monitor.shows(lambda d: d["mono_s"] > first + 0.2 and d["nvml"]["state"] == "hung")
     probes = monitor.probes()
     assert len(probes) == 1
-    assert monitor.leave() == 0
+    assert monitor.close() == 0
     assert psutil.wait_procs(probes, timeout=WAIT_S)[1] == []
 
 

@@ -36,7 +36,7 @@ def test_nothing_that_the_loop_does_with_a_wedged_monitor_waits(
     spec = RunSpec(name="t", modality="rgb", run_dir=str(tmp_path / "run"), cwd="/")
     spec.dir.supervisor.mkdir(parents=True)
     monitor = MonitorClient(spec)
-    request.addfinalizer(lambda: (monitor.kill(), monitor.leave()))
+    request.addfinalizer(lambda: (monitor.kill(), monitor.close()))
     gpus = RunGpus(spec, monitor)
     who = monitor.start()
     assert who is not None

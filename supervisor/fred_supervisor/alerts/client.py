@@ -153,7 +153,7 @@ class AlertClient:
             started.write(name=spec.name, journal=str(spec.dir.journal), cwd=spec.cwd, **where)
         return started
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Waits a bounded time until the last alerts are sent: the run is over."""
         by_itself = isinstance(self._state, Ended) and self._state.outcome is not RunOutcome.STOPPED
         if self._pinger is not None and not self._pinger.leaves(0):

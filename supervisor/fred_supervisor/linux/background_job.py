@@ -73,7 +73,7 @@ class BackgroundJobs:
             if now_s >= job.end_s:
                 proc.send(job.who, signal.SIGKILL)
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """The run has ended: nothing of ours stays behind."""
         for job in self._jobs:
             proc.send(job.who, signal.SIGKILL)

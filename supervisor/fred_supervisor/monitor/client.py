@@ -117,7 +117,7 @@ class MonitorClient:
         first, longest = _RESTART_PAUSE_S
         self.due_s = now_s + min(longest, first * 2.0 ** (self._deaths - 1))
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Ends it within a bounded time."""
         self.due_s = None
         process, self._process = self._process, None

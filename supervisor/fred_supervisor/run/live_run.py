@@ -34,7 +34,7 @@ class LiveRun:
 
     def close(self) -> None:
         """After the end of the run: nothing of ours stays behind."""
-        self.jobs.leave()
-        self.monitor.leave()
-        self.alerts.leave()
+        self.jobs.close()
+        self.monitor.close()
+        self.alerts.close()
         self.events.close()

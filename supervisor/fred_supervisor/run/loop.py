@@ -26,8 +26,8 @@ def supervise(
         recorder.record(state, durable=any(not isinstance(action, PASSING) for action in actions))
         for action in actions:
             performer.perform(action, state)
-        performer.upkeep(state)
+        performer.maintain(state)
         if isinstance(state, Ended):
             return state
-        seen = observer.observe(state, wake_s=wake_s(settings, state), upkeep_s=performer.due_s)
+        seen = observer.observe(state, wake_s=wake_s(settings, state), maintenance_s=performer.due_s)
         state, actions = decide(settings, state, seen)

@@ -41,13 +41,13 @@ class Observer:
         """The quiet hours that hold now."""
         return self._hours.now()
 
-    def observe(self, state: State, *, wake_s: float | None, upkeep_s: float | None) -> Observation:
+    def observe(self, state: State, *, wake_s: float | None, maintenance_s: float | None) -> Observation:
         """Wait for an event, or until one of two times on the monotonic clock; then say what is seen.
 
-        `wake_s`: when the policy wants to be asked again; `upkeep_s`: when the performer has something to do by itself.
+        `wake_s`: when the policy wants to be asked again; `maintenance_s`: when the performer has work of its own.
         """
         live = self._live
-        happened = live.events.wait(self._timeout_s(state, wake_s, upkeep_s, time.monotonic()))
+        happened = live.events.wait(self._timeout_s(state, wake_s, maintenance_s, time.monotonic()))
         now_s = time.monotonic()
         if Source.MONITOR in happened.ended:
             live.monitor.plan_restart(now_s)
@@ -71,7 +71,7 @@ class Observer:
             seen = replace(seen, clear=self._clear(state))
         return replace(seen, ended=seen.ended or live.gpus.examined())
 
-    def _timeout_s(self, state: State, wake_s: float | None, upkeep_s: float | None, now_s: float) -> float | None:
+    def _timeout_s(self, state: State, wake_s: float | None, maintenance_s: float | None, now_s: float) -> float | None:
         live = self._live
         ends = [] if wake_s is None else [wake_s]
         if isinstance(state, Running):
@@ -82,7 +82,7 @@ class Observer:
             ends.append(now_s + _LOOK_S)
         if live.attempt is not None and live.attempt.orphan_s is not None:
             ends.append(now_s if live.attempt.swept else now_s + _SWEEP_S)
-        ends += [end_s for end_s in (upkeep_s, live.gpus.due_s, self._hours.due_s) if end_s is not None]
+        ends += [end_s for end_s in (maintenance_s, live.gpus.due_s, self._hours.due_s) if end_s is not None]
         return None if not ends else max(0.0, min(ends) - now_s)
 
     # -- what has happened to the attempt -----------------------------------------------------------------------------

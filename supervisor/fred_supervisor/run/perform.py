@@ -162,11 +162,11 @@ class Performer:
 
     @property
     def due_s(self) -> float | None:
-        """When `upkeep` has something to do again though nothing happens."""
+        """When `maintain` has something to do again though nothing happens."""
         due = (self._live.monitor.due_s, self._live.alerts.due_s, self._service.due_s)
         return min((due_s for due_s in due if due_s is not None), default=None)
 
-    def upkeep(self, state: State) -> None:
+    def maintain(self, state: State) -> None:
         """Tell the service manager and people how it goes; care for the processes beside the trainer."""
         live, now_s = self._live, time.monotonic()
         self._service.see(state, self._settings, now_s)

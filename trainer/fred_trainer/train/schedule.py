@@ -13,7 +13,11 @@ FLOOR: Final = 0.01
 def learning_rate(samples: int, *, total: int, peak: float) -> float:
     """The rate of the optimiser step that begins after `samples` of `total` samples: linear warm-up, then a cosine.
 
-    The phases are not looked at, so the rate is continuous where the backbones thaw.
+    Warm-up as in Goyal et al. 2017 (arXiv 1706.02677), the cosine as in Loshchilov and Hutter 2017 (arXiv 1608.03983),
+    without restarts. `peak` is the rate at the end of the warm-up; so much is left of it after `total`: FLOOR.
+
+    The phases are not looked at, so the rate is
+    continuous where the backbones thaw.
     """
     warmup = min(WARMUP_SHARE * total, WARMUP_SAMPLES_MAX)
     if samples < warmup:
