@@ -80,7 +80,7 @@ class Monitor:
     def probes(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
-    def leave(self) -> int:
+    def close(self) -> int:
         """End of input, as when the supervisor dies."""
         assert self.process.stdin is not None
         self.process.stdin.close()
