@@ -12,9 +12,9 @@ from fred_supervisor.contract.record import record
 from fred_supervisor.linux.child_process import ChildProcess
 from fred_supervisor.linux.text_io import complain
 from fred_supervisor.policy.history import RunOutcome
-from fred_supervisor.policy.message import AlertKind, JournalEvent, Topic, say
+from fred_supervisor.policy.message import AlertKind, Message, Topic, say
 from fred_supervisor.policy.state import Ended, Holding, State
-from fred_supervisor.store.journal import Incident, Journal
+from fred_supervisor.store.journal import Incident
 from fred_supervisor.store.layout import RunDir
 from fred_supervisor.store.monitor_sample import newest_sample
 from fred_supervisor.store.run_spec import RunSpec
@@ -72,7 +72,7 @@ class AlertClient:
 
     @property
     def pids(self) -> frozenset[int]:
-        """Of the sender and the pinger, while they live."""
+        """The pids of the sender and the pinger, while they live."""
         return frozenset(process.who.pid for process in (self._sender, self._pinger) if process is not None)
 
     @property
@@ -93,20 +93,20 @@ class AlertClient:
             self._sender.close()
             self._sender = None
 
-    def check_disk(self) -> None:
-        """Sends one alert when the disk will be full before long."""
+    def check_disk(self) -> Message | None:
+        """Sends one alert when the disk will be full before long; what was found, the first time."""
         sample = newest_sample(self._spec.dir)
         left_h = None if sample is None else sample.host.disk_forecast_h
         fits = None if sample is None else sample.host.disk_fits_checkpoint
         soon = left_h is not None and left_h < _DISK_H
         bad = soon or fits is False
-        if bad and not self._disk:
-            message = say(Topic.DISK_NO_ROOM) if fits is False else say(Topic.DISK_FORECAST, left_h=left_h)
-            text = sentence(message)
-            Journal(self._spec.dir).append(JournalEvent.DISK, text=text, facts=message.document())
-            advice = say(Topic.ALERT_DISK, forecast=message, run_dir=self._spec.run_dir)
-            self.tell(AlertKind.DISK, "disk", sentence(advice))
-        self._disk = bad
+        before, self._disk = self._disk, bad
+        if not bad or before:
+            return None
+        message = say(Topic.DISK_NO_ROOM) if fits is False else say(Topic.DISK_FORECAST, left_h=left_h)
+        advice = say(Topic.ALERT_DISK, forecast=message, run_dir=self._spec.run_dir)
+        self.tell(AlertKind.DISK, "disk", sentence(advice))
+        return message
 
     def tell(self, kind: AlertKind, subject: str, text: str, incident: Incident | None = None) -> None:
         """Gives one event to the sender. One that it does not take is lost, and the log says so."""

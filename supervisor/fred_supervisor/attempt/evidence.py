@@ -66,8 +66,8 @@ _CONSEQUENCES = (ErrorKind.NCCL, ErrorKind.PREEMPTED)
 def first_error(path: Path) -> ErrorRecord | None:
     """Of all ranks, what was said first: later ones are mostly consequences.
 
-    That a collective operation failed, or that it was asked to leave, is one for certain where another rank has
-    something else to say.
+    If another rank reports something else, "a collective operation failed" and "asked to leave" are certainly only
+    consequences of it.
     """
     records = [read_error(path)]
     try:

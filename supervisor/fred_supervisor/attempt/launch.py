@@ -94,7 +94,7 @@ def prepare(spec: RunSpec, attempt: int) -> AttemptDir:
     """The folder of an attempt with an empty heartbeat file. Raises OSError."""
     folder = spec.dir.attempt(attempt)
     folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Of a COMMAND it is not known whether all its ranks beat: the files of those that do are made by themselves.
+    # We do not know whether every rank of a COMMAND beats. A rank that beats makes its own file.
     ranks = range(spec.rank_count) if spec.command is None else range(1)
     beats = [Path(environment.rank_path(str(folder.heartbeat), rank)) for rank in ranks]
     for path in (*beats, folder.output):

@@ -59,9 +59,8 @@ def own_output(text: str) -> str:
 def blamed(text: str) -> RankEnd | None:
     """The rank that torchrun's last words leave to blame, of those that it names; None where it has said nothing.
 
-    It calls the rank that it happened to look at first the root cause. A signal tells more, unless it is the SIGTERM
-    that torchrun sends to the others; and who left in good order, or because he was asked to, is to blame only where
-    nobody else is.
+    torchrun calls the rank that it looked at first the root cause. A signal tells more, unless it is the SIGTERM that
+    torchrun sends to the others. A rank that left in good order, or on request, is blamed only if no other rank is.
     """
     reports = list(_FAILED.finditer(text))
     if not reports:

@@ -117,7 +117,7 @@ def _mapping(arguments: tuple[Any, ...], value: object) -> Any:
 
 
 def _scalar(kind: Any, value: object) -> Any:
-    """Exact types, but for whole numbers where fractions may stand; a number is finite, and no truth value.
+    """The type must match exactly, but an int may stand for a float. A number is finite, and a bool is no number.
 
     A whole number of more than 64 bits is none of ours, and arithmetic with it may raise OverflowError.
     """

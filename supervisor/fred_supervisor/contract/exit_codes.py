@@ -34,6 +34,6 @@ class TrainerExit(IntEnum):
     FAILURE = 1
     """Python's own exit code for an uncaught exception."""
     SAVED = 75
-    """The state is saved; run the trainer again (EX_TEMPFAIL of sysexits.h)."""
+    """The state is saved; run the trainer again (EX_TEMPFAIL of sysexits.h). `policy/after_exit.py` answers it."""
     CONFIG = 78
     """A configuration error: never retried (EX_CONFIG of sysexits.h)."""

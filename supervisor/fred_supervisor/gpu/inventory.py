@@ -17,7 +17,7 @@ _LIBRARY: Final = "libnvidia-ml.so.1"
 _SIGNS: Final = ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/dxg", "/dev/nvhost-gpu")
 """Of a driver: on Linux, in a container, under WSL, on a Jetson."""
 _CONTEXT_MIB: Final = 300
-"""The least that CUDA itself takes on a GPU, beyond what torch counts: what ran beside a desktop before still may."""
+"""The least that CUDA takes on a GPU beyond what torch counts: low, so that a run beside a desktop is admitted."""
 _SEVERAL: Final = ("torchrun", "torch.distributed", "accelerate", "deepspeed", "horovodrun", "mpirun", "nproc")
 """In a COMMAND: it starts processes for several GPUs, and none is chosen for it."""
 

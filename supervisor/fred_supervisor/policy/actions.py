@@ -46,7 +46,7 @@ class DumpStacks:
 
 @dataclass(frozen=True)
 class Terminate:
-    """SIGTERM to the trainer alone, and SIGCONT where it may be stopped."""
+    """SIGTERM to every process that beats, else to the command, and SIGCONT where it may be stopped."""
 
     wake: bool = False
 

@@ -13,10 +13,10 @@ from fred_supervisor.policy.message import Message, Topic, say
 
 _BLAMED_MIB: Final = 1024
 _BLAMED_SHARE: Final = 0.1
-"""Others that hold less than both of it do not make a GPU too small: a desktop does not."""
+"""Other processes are blamed only if they hold at least the larger of these two amounts. A desktop holds less."""
 _MORE_MIB: Final = 512
 _MORE_SHARE: Final = 0.05
-"""By how much more than what did not suffice must be free before it is tried again."""
+"""Before a retry the larger of these must be free beyond what was free when memory ran out."""
 _MOST_NAMED: Final = 4
 
 

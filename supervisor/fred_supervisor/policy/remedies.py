@@ -57,8 +57,8 @@ class Case:
     def unfreezing(self) -> bool:
         """Anything but the freeze phase: trainers without phases train everything.
 
-        Of a foreign one only the unfreeze batch can be ordered, and many beat after a step: then the last record
-        before an out-of-memory at the phase boundary is still of the freeze phase.
+        For a foreign trainer only the unfreeze batch can be ordered. Many trainers beat after each step: when memory
+        runs out at the phase boundary, their last record is still of the freeze phase.
         """
         return self.settings.foreign or self.phase != "freeze"
 

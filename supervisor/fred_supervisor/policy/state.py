@@ -48,7 +48,7 @@ class Running:
 
 
 class Rung(StrEnum):
-    """Of the ladder by which a trainer is ended."""
+    """The steps by which a trainer is ended."""
 
     DUMP = "dump"
     TERM = "term"

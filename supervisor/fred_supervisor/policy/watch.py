@@ -39,7 +39,7 @@ class HeartbeatReading:
     stopped: bool = False
     """Its process is held by SIGSTOP; only looked at where there are several ranks."""
     gone: bool = False
-    """Its process has died, likewise; for a while that is no silence, for torchrun takes its time to end the rest."""
+    """Its process has died (looked at likewise). For a while that is no silence: torchrun ends the others slowly."""
 
 
 @record

@@ -1,4 +1,7 @@
-"""The loop: observe, decide, record, perform. Each verb has a module of its own; what is decided is pure."""
+"""The loop: observe, decide, record, perform. Each verb has a module of its own; what is decided is pure.
+
+`maintain` is of the performer, too: what every round needs, whatever was decided.
+"""
 
 from fred_supervisor.policy.actions import PASSING, Action
 from fred_supervisor.policy.decide import decide, wake_s

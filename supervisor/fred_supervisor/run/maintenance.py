@@ -27,7 +27,7 @@ class Maintenance:
         self._capped = 0
         """The newest attempt whose output was too long."""
 
-    def look(self, attempt: LiveAttempt) -> None:
+    def start_due(self, attempt: LiveAttempt) -> None:
         """Start whatever is due."""
         if not attempt.folder.code.exists():
             self._note_code(attempt)

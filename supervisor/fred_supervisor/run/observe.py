@@ -1,4 +1,6 @@
-"""Observe: wait until something happens, then look at whatever the state makes worth a look. Nothing is acted upon."""
+"""Observe: wait until something happens, then look at whatever the state makes worth a look. Nothing of the run is
+acted upon; a helper may be asked for a closer look (a sample of the GPUs, a probe of the disk).
+"""
 
 import time
 from dataclasses import replace

@@ -66,7 +66,7 @@ class Performer:
         match action:
             case AskGpu():
                 overrides = self._overrides(state)
-                live.gpus.ask(self._resume(overrides), overrides)
+                live.gpus.ask(self._next_checkpoint(overrides), overrides)
             case ReleaseGpus():
                 live.gpus.release(nvml=action.nvml)
             case Spawn():
@@ -82,7 +82,7 @@ class Performer:
             case Kill():
                 self._kill()
             case Report():
-                self._recorder.incident(action, self._resume(self._overrides(state)))
+                self._recorder.incident(action, self._next_checkpoint(self._overrides(state)))
             case Recovered():
                 self._recorder.recovered()
             case Note():
@@ -91,8 +91,8 @@ class Performer:
     def _overrides(self, state: State) -> Overrides:
         return effective_overrides(self._settings, state.history.overrides)
 
-    def _resume(self, overrides: Overrides) -> CheckpointFile | None:
-        """Where the next attempt starts from."""
+    def _next_checkpoint(self, overrides: Overrides) -> CheckpointFile | None:
+        """Where the next attempt starts from; what had to be passed over is noted."""
         spec = self._live.spec
         if spec.resume == "none":
             return None
@@ -110,7 +110,7 @@ class Performer:
         if self._settings.uses_gpu and not live.gpus.claim(action.gpus, shared=action.shared):
             live.events.post(SpawnFailure(gpu_taken=True))
             return
-        found = self._resume(overrides)
+        found = self._next_checkpoint(overrides)
         resume = None if found is None else found.path
         oom_kills = evidence.oom_kills()
         try:
@@ -167,7 +167,7 @@ class Performer:
         return min((due_s for due_s in due if due_s is not None), default=None)
 
     def maintain(self, state: State) -> None:
-        """Tell the service manager and people how it goes; care for the processes beside the trainer."""
+        """Tell the service manager and people how it goes; care for the helpers, and for what a trainer has left."""
         live, now_s = self._live, time.monotonic()
         self._service.see(state, self._settings, now_s)
         live.alerts.update(state)
@@ -181,20 +181,21 @@ class Performer:
             self._keep_monitor(state, now_s)
         if self._recorder.snapshots != self._snapshots:
             self._snapshots = self._recorder.snapshots
-            self._refresh(state, now_s)
+            self._maintain_slowly(state, now_s)
 
-    def _refresh(self, state: State, now_s: float) -> None:
-        """With each snapshot: when a person would see something new, or after a few seconds."""
+    def _maintain_slowly(self, state: State, now_s: float) -> None:
+        """What is done with each snapshot only: when a person would see something new, or after a few seconds."""
         live = self._live
         self._service.show(state, self._recorder.detail(state), self._recorder.pace)
-        live.alerts.check_disk()
+        if (disk := live.alerts.check_disk()) is not None:
+            self._recorder.note(JournalEvent.DISK, disk)
         pace = self._recorder.pace.record()
         known = {"images_per_s": pace.images_per_s, "eta_s": pace.eta_s, "loss": pace.loss}
         live.monitor.send(facts={**known, "restarts": state.history.restarts.total})
         if not isinstance(state, Running | Stopping):  # a trainer that starts has the processor to itself
             return
         if live.attempt is not None:
-            self._maintenance.look(live.attempt)
+            self._maintenance.start_due(live.attempt)
         if self._settings.uses_gpu and live.monitor.kill_if_silent(now_s):
             self._recorder.note(JournalEvent.MONITOR, say(Topic.MONITOR_HANGS))
 

@@ -16,7 +16,7 @@ _SLACK_S: Final = 15.0
 
 
 class Service:
-    """Speaks for the loop, and only when the loop goes round: a hung one falls silent, and the watchdog bites."""
+    """Speaks for the loop, and only when the loop goes round: a hung one falls silent, and systemd restarts it."""
 
     def __init__(self) -> None:
         self._watchdog_s = sd_notify.watchdog_s()

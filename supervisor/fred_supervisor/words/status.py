@@ -9,7 +9,7 @@ MONITOR_SILENT: Final = "Unknown: the monitor is silent."
 """Instead of a GPU's health."""
 SUPERVISOR_STARTS: Final = "The supervisor is starting."
 SUPERVISOR_STOPPED: Final = "The supervisor itself is stopped (SIGSTOP)."
-"""Behind what a supervisor has said that is not gone."""
+"""Added to the last words of a supervisor that is still there."""
 
 
 def supervisor_gone(run_dir: str) -> str:

@@ -2,11 +2,11 @@
 
 import shutil
 
-from fred_supervisor.contract.files import read_json, write_json
 from fred_supervisor.store.journal import Incidents
 from fred_supervisor.store.layout import last_attempt
 from fred_supervisor.store.registry import forget
 from fred_supervisor.store.run_spec import RunSpec
+from fred_supervisor.store.state_file import read_state
 
 
 class Undo:
@@ -14,7 +14,7 @@ class Undo:
 
     def __init__(self, spec: RunSpec, before: RunSpec | None) -> None:
         self._spec, self._before = spec, before
-        self._state = read_json(spec.dir.state)
+        self._state = read_state(spec.dir) if spec.dir.state.exists() else None
         self._attempt = last_attempt(spec.dir)
         self._incidents = Incidents(spec.dir).numbers()
 
@@ -31,4 +31,4 @@ class Undo:
             return
         self._before.save()
         if self._state is not None:
-            write_json(run.state, self._state)
+            self._state.write(run)
