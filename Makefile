@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .PHONY: demo test test-slow test-gpu test-kills mutants check install lint types imports format clean \
-        bench-monitor bench-supervisor bench-checkpoint bench-trainer bench-fusion healthy-pauses
+        bench-monitor bench-output bench-supervisor bench-checkpoint bench-trainer bench-fusion healthy-pauses
 
 install: $(STAMP)
 
@@ -55,6 +55,10 @@ mutants: install
 
 bench-checkpoint: install
 	@$(BIN)/python tools/bench_checkpoint.py
+
+# 300 MB of output in a minute: what reading the position from it costs.
+bench-output: install
+	@$(BIN)/python tools/bench_output.py
 
 bench-monitor: install
 	@$(BIN)/python tools/bench_monitor.py

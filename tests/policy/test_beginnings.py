@@ -13,7 +13,7 @@ from fred_supervisor.policy.remedies import Remedy
 from fred_supervisor.policy.state import AwaitingGpu, Paused, Rung, Starting, Stopping
 from fred_supervisor.policy.watch import HeartbeatLevel, HeartbeatReading, RankWatch, begin
 
-LEARNED = {"gaps_s": {}, "cycle": (), "factors": {}, "beats": False}
+LEARNED = {"gaps_s": {}, "cycle": (), "factors": {}, "beats": False, "patterns": ()}
 NO_OVERRIDE = {
     "unfreeze_batch": None, "accumulate": None, "freeze_batch": None, "eval_batch": None, "workers": None,
     "no_eval_map": False, "full_precision": False, "expandable_segments": False, "blamed": (),
@@ -25,8 +25,8 @@ def test_a_run_begins_with_nothing_learned_and_nothing_spent():
     assert asdict(Learned()) == LEARNED
     assert asdict(RunHistory()) == {
         "attempt": 0, "overrides": NO_OVERRIDE, "learned": LEARNED, "restarts": {"crash": 0, "hang": 0, "oom": 0},
-        "furthest": None, "spent": 0, "backoffs": 0, "tried": (), "failures": {}, "eval_failures": {},
-        "signal_crashes": 0, "progressed": False, "waived": False, "lived_s": 0.0, "useful_s": 0.0,
+        "furthest": {}, "spent": 0, "backoffs": 0, "tried": (), "failures": {}, "eval_failures": {},
+        "signal_crashes": 0, "left_at": None, "progressed": False, "waived": False, "lived_s": 0.0, "useful_s": 0.0,
     }  # fmt: skip
     assert Restarts(crash=1, hang=2, oom=4).total == 7
 
@@ -39,12 +39,13 @@ def test_an_observation_that_saw_nothing():
     }  # fmt: skip
     assert asdict(SpawnFailure()) == {"reason": "", "disk_full": False, "gpu_taken": False}
     assert asdict(HeartbeatReading()) == {
-        "rank": 0, "stamp": "", "beat": None, "readable": True, "age_s": 0.0, "stopped": False, "gone": False,
+        "rank": 0, "stamp": "", "beat": None, "readable": True, "age_s": 0.0, "stopped": False, "gap_s": 0.0,
+        "patterns": (), "gone": False,
     }  # fmt: skip
 
 
 def test_evidence_that_knows_nothing():
-    empty = {"attempt": 0, "unverified": False, "stacks": ""}
+    empty = {"attempt": 0, "unverified": False, "stacks": "", "early_stop": False}
     assert {key: value for key, value in asdict(Evidence()).items() if value is not None} == empty
 
 

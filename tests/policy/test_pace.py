@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.policy.test_cause import beat
 
-from fred_supervisor.contract.heartbeat import Section
+from fred_supervisor.contract.heartbeat import BeatSource, Section
 from fred_supervisor.policy.cuda_visible import Device, resolve
 from fred_supervisor.policy.message import Topic
 from fred_supervisor.policy.pace import MOST, LossHistory, LossRecord, Pace, PaceRecord, time_left_s
@@ -147,6 +147,14 @@ def test_the_time_that_is_left_is_that_of_the_rest_at_this_pace():
     assert made.record().eta_s == pytest.approx(6.1 * 60 / 0.5)
 
 
+def test_the_time_that_is_left_by_steps_alone():
+    steps = {"epoch": None, "epochs": None, "samples": None, "source": BeatSource.GUESS}
+    made = pace((0.0, {**steps, "step": 100, "steps": 600}), (10.0, {**steps, "step": 200, "steps": 600}))
+    assert made.record().eta_s == pytest.approx(40.0)
+    made.see(beat(**steps, step=10, steps=50), 20.0)
+    assert made.record().eta_s is None, "another bar is another way"
+
+
 @pytest.mark.parametrize(
     "looks",
     [
@@ -155,6 +163,7 @@ def test_the_time_that_is_left_is_that_of_the_rest_at_this_pace():
         [(0.0, {"step": 4}), (10.0, {"step": 3})],
         [(0.0, {"step": 4, "epochs": None}), (10.0, {"step": 5, "epochs": None})],
         [(0.0, {"epoch": None}), (10.0, {"epoch": None, "step": 6})],
+        [(0.0, {"epoch": 3, "epochs": None}), (10.0, {"epoch": 3, "epochs": None, "step": 6})],
         [(0.0, {"step": 4, "section": Section.EVAL}), (10.0, {"step": 5})],
         [(0.0, {"step": 4}), (10.0, {"step": 5, "epochs": 10**18})],
     ],

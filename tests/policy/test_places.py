@@ -182,15 +182,19 @@ def test_errors_of_the_machine(text: str):
 @pytest.mark.parametrize(
     ("record", "short"),
     [
-        (None, False),
+        (None, None),
         (beat(epoch=8, epochs=9), True),
         (beat(epoch=9, epochs=9), False),
         (beat(epoch=10, epochs=9), False),
-        (beat(epoch=None, epochs=9), False),
-        (beat(epoch=8, epochs=None), False),
+        (beat(epoch=None, epochs=9), None),
+        (beat(epoch=8, epochs=None, step=3, steps=9), True),
+        (beat(epoch=8, epochs=None, step=9, steps=9), False),
+        (beat(epoch=None, epochs=None, step=3, steps=9), True),
+        (beat(epoch=8, epochs=None, step=3, steps=None), None),
+        (beat(epoch=9, epochs=9, step=3, steps=9), False),
     ],
 )
-def test_whether_epochs_are_missing(record: Any, short: bool):
+def test_whether_epochs_are_missing(record: Any, short: bool | None):
     assert short_of_goal(record) is short
 
 

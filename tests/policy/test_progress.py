@@ -64,16 +64,17 @@ def test_trainers_that_count_one_thing_only_make_progress_too(counts: dict[str, 
 
     see(0)
     assert not history.state.history.progressed, "where a run begins is not yet progress"
-    assert history.state.history.furthest == 8.0
+    (measure,) = counts
+    assert history.state.history.furthest == {measure: 8.0}
     see(1)
     assert history.state.history.progressed
-    assert history.state.history.furthest == 9.0
+    assert history.state.history.furthest == {measure: 9.0}
 
 
 # -- what it refills ----------------------------------------------------------------------------------------------------
 
 SPENT = RunHistory(
-    attempt=3, furthest=2.5, spent=4, backoffs=3, tried=("hang in train: relaunch at once",), failures={"x": 2},
+    attempt=3, furthest={"epoch": 2.5}, spent=4, backoffs=3, tried=("hang in train: relaunch at once",), failures={"x": 2},
     eval_failures={"2": 1}, signal_crashes=1,
 )  # fmt: skip
 
@@ -91,11 +92,11 @@ def test_new_progress_refills_every_count_and_incidents_are_over():
     assert replace(history.state.history, learned=SPENT.learned) == SPENT, "as far as before is not further"
     assert Recovered() not in history.actions
     history.train(2, 6)
-    refilled = RunHistory(attempt=3, furthest=2.6, progressed=True, learned=history.state.history.learned)
+    refilled = RunHistory(attempt=3, furthest={"epoch": 2.6}, progressed=True, learned=history.state.history.learned)
     assert history.state.history == refilled
     assert history.actions.count(Recovered()) == 1
     history.train(2, 7)
-    assert history.state.history.furthest == 2.7
+    assert history.state.history.furthest == {"epoch": 2.7}
     assert history.actions.count(Recovered()) == 1, "told once for each attempt"
 
 
@@ -127,7 +128,7 @@ def test_at_level_1_ten_minutes_of_beats_are_progress():
     assert history.actions.count(Recovered()) == 1
     touch(history, after_s=600.0)
     assert history.actions.count(Recovered()) == 1
-    assert history.state.history.furthest is None
+    assert history.state.history.furthest == {}
 
 
 def test_at_level_1_every_attempt_that_lasts_refills_the_budget_and_others_do_not():

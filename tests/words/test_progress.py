@@ -37,13 +37,18 @@ def test_count(at: int | None, of: int | None, words: str):
     ("epoch", "epochs", "step", "steps", "done"),
     [
         (1, 4, None, None, 0.0),
+        (None, None, 5, 10, 0.5),
+        (None, None, 11, 10, 1.0),
+        (None, None, 5, None, None),
+        (None, None, None, None, None),
+        (3, None, 5, 10, None),
         (3, 4, 5, 10, 0.625),
         (4, 4, 10, 10, 1.0),
         (9, 4, None, None, 1.0),
         (0, 4, None, 10, 0.0),
     ],
 )
-def test_share(epoch: int, epochs: int, step: int | None, steps: int | None, done: float):
+def test_share(epoch: int | None, epochs: int | None, step: int | None, steps: int | None, done: float | None):
     assert share(epoch, epochs, step, steps) == done
 
 

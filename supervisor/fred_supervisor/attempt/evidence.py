@@ -12,13 +12,16 @@ from fred_supervisor.contract.files import TEMPORARY_SUFFIX
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.linux import kernel_log, proc
 from fred_supervisor.linux.text_io import printable, printable_lines, tail
+from fred_supervisor.output.built_in import speaks_of_early_stopping
 from fred_supervisor.policy.cause import Evidence
 from fred_supervisor.store.attempt_files import LaunchRecord, read_exit, read_launch
-from fred_supervisor.store.heartbeats import rank_beats
+from fred_supervisor.store.heartbeats import newest_beat, rank_beats
 from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.words.sentences import sentence
 
 _NO_SPACE = ("No space left on device", "Disk quota exceeded")
+_LAST_LINES = 40
+"""Of an output, that tell why it ended."""
 _SCARCE_BYTES = 16 << 20
 """Less room than this cannot hold a checkpoint."""
 
@@ -31,7 +34,7 @@ def gather(spec: RunSpec, attempt: int, *, oom_kills_before: int | None) -> Evid
     if error is not None:  # its words go into sentences, signatures and files
         error = replace(error, message=printable_lines(error.message), traceback=printable_lines(error.traceback))
     beats = rank_beats(folder.heartbeat)
-    beat = next(iter(beats.values()), None)
+    beat = newest_beat(folder)
     text = tail(folder.output)
     exit_code, signal = (None, None) if left is None else (left.exit_code, left.signal)
     end = torchrun.blamed(text) if exit_code == 1 else None  # torchrun turns every end of a rank into 1
@@ -57,6 +60,7 @@ def gather(spec: RunSpec, attempt: int, *, oom_kills_before: int | None) -> Evid
         disk_full=scarce(spec) if left is None or any(sign in said for sign in _NO_SPACE) else None,
         data_gone=data_gone(spec),
         resumed_from=launch.resume,
+        early_stop=exit_code == 0 and speaks_of_early_stopping("\n".join(text.splitlines()[-_LAST_LINES:])),
     )
 
 

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from fred_supervisor.attempt.output_reader import OutputReader, patterns_of
 from fred_supervisor.attempt.stack_dump import StackDumper
 from fred_supervisor.contract import environment, heartbeat
 from fred_supervisor.contract.files import now_text, read_file, write_json
@@ -16,6 +17,7 @@ from fred_supervisor.policy.message import Message
 from fred_supervisor.policy.watch import HeartbeatReading
 from fred_supervisor.store.attempt_files import read_launch
 from fred_supervisor.store.checkpoints import modified_ns
+from fred_supervisor.store.heartbeats import write_printed
 from fred_supervisor.store.run_spec import RunSpec
 
 _IDLE_TICKS_PER_S = 5
@@ -47,17 +49,23 @@ class LiveAttempt:
     """Nothing of it is left."""
     cgroup: str | None = None
     """The trainer's own control group, if it has one."""
+    patterns: tuple[str, ...] = ()
+    """What attempts before it have believed of the output."""
     _looked_s: float = field(default_factory=time.monotonic)
     _trees: list[tuple[ProcessFacts, ...]] = field(default_factory=list)
     """Its processes, whenever stacks were asked for."""
     _died_s: dict[int, float] = field(default_factory=dict)
     """Rank's pid → since when it is gone."""
     _checkpoints: tuple[int, ...] | None = None
+    _printed: int = 0
+    """The newest record of the output that was written down."""
     _activity: tuple[float, tuple[int, int]] | None = None
 
     def __post_init__(self) -> None:
         self.folder = self.spec.dir.attempt(self.number)
         self.stacks = StackDumper(self.folder)
+        patterns = None if self.spec.command is None else patterns_of(self.spec.progress_output)
+        self.output = None if patterns is None else OutputReader(self.folder.output, patterns, self.patterns)
 
     def read_trainer(self) -> None:
         """Who the trainer is, from what the keeper wrote."""
@@ -73,8 +81,31 @@ class LiveAttempt:
         known = {key: identity.document() for key, identity in who.items() if identity is not None}
         write_json(self.folder.launch, {"attempt": self.number, "time": now_text(), **known})
 
-    def look(self, now_s: float) -> tuple[HeartbeatReading, ...]:
-        """One look at every rank's sign of life."""
+    def look(self, now_s: float, *, final: bool = False) -> tuple[HeartbeatReading, ...]:
+        """One look at every rank's sign of life, and, where none writes records, at the output."""
+        looks = self._look_at_files(now_s)
+        output, root = self.output, self.trainer
+        if output is None or root is None or any(look.beat is not None for look in looks):
+            return looks
+        output.look(now_s, final=final)
+        beat = output.beat(root.pid)
+        if beat is None:
+            return looks
+        if beat.seq != self._printed:
+            self._printed = beat.seq
+            write_printed(self.folder, beat)
+        first = looks[0]
+        printed = replace(
+            first,
+            stamp=f"{first.stamp} {beat.seq}",
+            beat=beat,
+            readable=first.readable and not output.too_slow,
+            gap_s=output.gap_s,
+            patterns=output.known,
+        )
+        return (printed, *looks[1:])
+
+    def _look_at_files(self, now_s: float) -> tuple[HeartbeatReading, ...]:
         since_s, self._looked_s = now_s - self._looked_s, now_s
         if self.spec.progress_file is not None:
             files = list(Path(self.spec.run_dir).glob(self.spec.progress_file))

@@ -43,6 +43,17 @@ class Section(StrEnum):
     """Leaving: last files, worker processes."""
 
 
+class BeatSource(StrEnum):
+    """Where a record comes from."""
+
+    CLIENT = "client"
+    """The trainer wrote it."""
+    OUTPUT = "output"
+    """Its output was read, as `--progress-output` says."""
+    GUESS = "guess"
+    """Its output was read by patterns that fit many trainers."""
+
+
 @record
 class Beat:
     """One valid record. What the trainer did not say is None."""
@@ -66,6 +77,12 @@ class Beat:
     """The goal of the command is reached."""
     alarm: str | None = None
     """A word of `Alarm`: what needs a person, while training goes on."""
+    source: BeatSource = BeatSource.CLIENT
+
+    @property
+    def printed(self) -> bool:
+        """It was read from the trainer's output."""
+        return self.source is not BeatSource.CLIENT
 
     @property
     def position(self) -> tuple[str, str | None, int | None, int | None, int | None]:
@@ -99,9 +116,48 @@ def parse(data: bytes) -> Beat | None:
             loss=None if fields["loss"] == "-" else float(fields["loss"]),
             done=fields["done"] == "1",
             alarm=fields.get("alarm"),
+            source=BeatSource(fields.get("source", BeatSource.CLIENT)),
         )
     except (ValueError, KeyError):
         return None
+
+
+def record_of(beat: Beat) -> bytes:
+    """A whole record, for those who write what they have read themselves."""
+    values = (beat.epoch, beat.epochs, beat.step, beat.steps, beat.samples)
+    phase = None if beat.phase is None else _word(beat.phase)
+    record = _format(
+        seq=beat.seq,
+        pid=beat.pid,
+        section=beat.section,
+        phase=phase,
+        values=values,
+        loss=beat.loss,
+        done=beat.done,
+        last=f" source={beat.source}",
+    )
+    return record.ljust(RECORD_BYTES - 1) + b"\n"
+
+
+def _format(
+    *,
+    seq: int,
+    pid: int,
+    section: Section,
+    phase: str | None,
+    values: tuple[int | None, ...],
+    loss: float | None,
+    done: bool,
+    last: str,
+) -> bytes:
+    """Raises TypeError or ValueError for a value that is no number."""
+    epoch, epochs, step, steps, samples = ["-" if value is None else int(value) for value in values]
+    body = (
+        f"fred-beat/1 seq={seq} pid={pid} section={section} phase={phase or '-'}"
+        f" epoch={epoch} epochs={epochs} step={step} steps={steps} samples={samples}"
+        f" loss={'-' if loss is None else f'{float(loss):.6g}'} done={done:d}{last}"
+    ).encode("ascii")
+    return b"%b crc=%08x" % (body, zlib.crc32(body))
 
 
 @lru_cache(maxsize=16)
@@ -253,14 +309,16 @@ class Heartbeat:
 
     def _record(self) -> bytes:
         values = (self._epoch, self._epochs, self._step, self._steps, self._samples)
-        epoch, epochs, step, steps, samples = ["-" if value is None else int(value) for value in values]
-        loss = "-" if self._loss is None else f"{float(self._loss):.6g}"
-        body = (
-            f"fred-beat/1 seq={self._seq} pid={self._pid} section={self._section} phase={self._phase or '-'}"
-            f" epoch={epoch} epochs={epochs} step={step} steps={steps} samples={samples}"
-            f" loss={loss} done={self._done:d}" + (f" alarm={self._alarm}" if self._alarm else "")
-        ).encode("ascii")
-        return b"%b crc=%08x" % (body, zlib.crc32(body))
+        return _format(
+            seq=self._seq,
+            pid=self._pid,
+            section=self._section,
+            phase=self._phase,
+            values=values,
+            loss=self._loss,
+            done=self._done,
+            last=f" alarm={self._alarm}" if self._alarm else "",
+        )
 
     def _take_signals(self) -> None:
         try:

@@ -3,7 +3,16 @@
 from dataclasses import replace
 
 from fred_supervisor.policy.actions import Action, Note, Report
-from fred_supervisor.policy.cause import Cause, Diagnosis, EndedBy, Evidence, IncidentKind, diagnose
+from fred_supervisor.policy.cause import (
+    Cause,
+    Diagnosis,
+    EndedBy,
+    Evidence,
+    IncidentKind,
+    diagnose,
+    left_at,
+    place_facts,
+)
 from fred_supervisor.policy.history import Restarts, RunHistory, RunOutcome, lived
 from fred_supervisor.policy.launching import launch
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
@@ -21,6 +30,7 @@ def after_exit(
     settings: Settings, history: RunHistory, ended: Evidence, now_s: float
 ) -> tuple[State, tuple[Action, ...]]:
     """The trainer is gone: what now?"""
+    ended = replace(ended, left_before=history.left_at)
     found = diagnose(ended)
     if found.cause is Cause.GOAL:
         return end(history, RunOutcome.COMPLETED, _completed(ended))
@@ -34,6 +44,10 @@ def after_exit(
         )
     if ended.ended_by is EndedBy.RESTART:
         return launch(settings, history)
+    if (ended_early := _ended_early(history, found, ended)) is not None:
+        return end(history, RunOutcome.COMPLETED, ended_early)
+    if found.cause is Cause.SILENT_EXIT:
+        history = replace(history, left_at=left_at(ended))
     overrides = history.overrides
     choice = choose(Case(settings=settings, history=_counted(history, found, ended), diagnosis=found, evidence=ended))
     history = choice.history
@@ -67,6 +81,18 @@ def after_exit(
         return after, (*actions, report)
     after, actions = launch(settings, history)
     return after, (*actions, Report(diagnosis=found, evidence=ended, action=choice.action))
+
+
+def _ended_early(history: RunHistory, found: Diagnosis, ended: Evidence) -> Message | None:
+    """Why it may have been right to leave before the goal, now that a relaunch has brought nothing; else None."""
+    before = history.left_at
+    if before is None or before.certain:
+        return None
+    if found.cause is Cause.SILENT_EXIT and not (left_at(ended) or before).certain:
+        return say(Topic.COMPLETED_TWICE, **place_facts(left_at(ended) or before))
+    if before.early and found.cause is Cause.CRASH and not history.progressed:
+        return say(Topic.COMPLETED_EARLY, detail=found.message, **place_facts(before))
+    return None
 
 
 def _spent(settings: Settings, history: RunHistory) -> Message | None:

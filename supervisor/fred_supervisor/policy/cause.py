@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from fred_supervisor.contract.error_file import ErrorKind, ErrorRecord
 from fred_supervisor.contract.exit_codes import TrainerExit
-from fred_supervisor.contract.heartbeat import Beat, Section
+from fred_supervisor.contract.heartbeat import Beat, BeatSource, Section
 from fred_supervisor.contract.record import record
+from fred_supervisor.policy.history import LeftAt
 from fred_supervisor.policy.message import Message, Topic, say
 
 
@@ -112,6 +113,10 @@ class Evidence:
     """Which of several ranks is to blame."""
     resumed_from: str | None = None
     """Checkpoint of this attempt."""
+    early_stop: bool = False
+    """The end of its output speaks of early stopping."""
+    left_before: LeftAt | None = None
+    """Where an attempt before it has left short of the goal, without new progress since."""
 
 
 @record
@@ -134,12 +139,40 @@ def goal_reached(seen: Evidence) -> bool:
         return False
     if seen.done_file is not None:
         return seen.done_file
-    return seen.unverified and not short_of_goal(seen.beat)
+    return seen.unverified and left_at(seen) is None
 
 
-def short_of_goal(beat: Beat | None) -> bool:
-    """Whether the last record itself says that epochs are missing."""
-    return beat is not None and beat.epoch is not None and beat.epochs is not None and beat.epoch < beat.epochs
+def short_of_goal(beat: Beat | None) -> bool | None:
+    """Whether the last record itself says that epochs are missing, or steps where it names no number of epochs."""
+    if beat is None:
+        return None
+    if beat.epoch is not None and beat.epochs is not None:
+        return beat.epoch < beat.epochs
+    if beat.epochs is None and beat.step is not None and beat.steps is not None:
+        return beat.step < beat.steps
+    return None
+
+
+def left_at(seen: Evidence) -> LeftAt | None:
+    """Where it left short of its goal; None: it reached it, or nothing is known of one.
+
+    An attempt that says nothing has got no further than the one before.
+    """
+    beat, short = seen.beat, short_of_goal(seen.beat)
+    if short is None:
+        return seen.left_before
+    if beat is None or not short:
+        return None
+    certain = seen.done_file is not None or (beat.source is not BeatSource.GUESS and not seen.early_stop)
+    by_steps = beat.epochs is None
+    return LeftAt(
+        epoch=beat.epoch,
+        epochs=beat.epochs,
+        step=beat.step if by_steps else None,
+        steps=beat.steps if by_steps else None,
+        certain=certain,
+        early=seen.early_stop,
+    )
 
 
 def diagnose(seen: Evidence) -> Diagnosis:
@@ -209,14 +242,22 @@ def diagnose(seen: Evidence) -> Diagnosis:
         name = signal_name(seen.signal)
         return found(Cause.SIGNAL, IncidentKind.CRASH, Topic.SIGNAL, same=name, signal=name, **where)
     if seen.exit_code == TrainerExit.COMPLETE:
-        epoch, epochs = (seen.beat.epoch, seen.beat.epochs) if seen.beat else (None, None)
-        topic = Topic.SILENT_EXIT
-        return found(Cause.SILENT_EXIT, IncidentKind.SILENT_EXIT, topic, same="0", epoch=epoch, epochs=epochs)
+        facts = place_facts(left_at(seen) or _reached(seen.beat))
+        return found(Cause.SILENT_EXIT, IncidentKind.SILENT_EXIT, Topic.SILENT_EXIT, same="0", **facts)
     if seen.exit_code is None:
         return found(Cause.CRASH, IncidentKind.CRASH, Topic.END_UNKNOWN, same="unknown", **where)
     if error is not None:
         return found(Cause.CRASH, IncidentKind.CRASH, Topic.EXCEPTION, detail=first_line, **where)
     return found(Cause.CRASH, IncidentKind.CRASH, Topic.EXIT_CODE, code=seen.exit_code, detail=first_line, **where)
+
+
+def _reached(beat: Beat | None) -> LeftAt:
+    return LeftAt() if beat is None else LeftAt(epoch=beat.epoch, epochs=beat.epochs)
+
+
+def place_facts(place: LeftAt) -> Mapping[str, int | None]:
+    """For a sentence."""
+    return {"epoch": place.epoch, "epochs": place.epochs, "step": place.step, "steps": place.steps}
 
 
 _OF_THE_PROGRAM = frozenset({ErrorKind.CONFIG, ErrorKind.PREEMPTED, ErrorKind.DATA, ErrorKind.CHECKPOINT})

@@ -8,7 +8,7 @@ from fred_supervisor.policy.actions import Action, DumpStacks, Kill, Note, Recov
 from fred_supervisor.policy.after_exit import after_exit, end
 from fred_supervisor.policy.cause import Cause, EndedBy, Evidence
 from fred_supervisor.policy.gpu_admission import Deny
-from fred_supervisor.policy.history import RunHistory, RunOutcome, advance, lived
+from fred_supervisor.policy.history import RunHistory, RunOutcome, advance, lived, measure
 from fred_supervisor.policy.launching import answer_start, launch
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.policy.observation import Observation, SpawnFailure
@@ -194,11 +194,14 @@ def _progress(
         )
         furthest = history.furthest
     else:
-        new = reached > (history.furthest if history.furthest is not None else -1.0)
-        # The first record of a run is where it begins, not yet progress.
-        if state.watch.main.beat is None and history.furthest is None:
-            return replace(history, furthest=reached), False
-        furthest = reached if new else history.furthest
+        assert watch.main.beat is not None
+        of = measure(watch.main.beat)
+        new = reached > history.furthest.get(of, -1.0)
+        # The first record of a run is where it begins, not yet progress; and so is that of another measure.
+        begins = state.watch.main.beat is None or watch.main.beat.printed or bool(history.furthest)
+        if begins and of not in history.furthest:
+            return replace(history, furthest={**history.furthest, of: reached}), False
+        furthest = {**history.furthest, of: reached} if new else history.furthest
     if not new:
         return history, False
     return (
@@ -211,6 +214,7 @@ def _progress(
             failures={},
             eval_failures={},
             signal_crashes=0,
+            left_at=None,
             progressed=True,
         ),
         not history.progressed,

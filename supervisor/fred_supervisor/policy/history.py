@@ -57,10 +57,26 @@ class Learned:
     """Section → by how much a hang that repeated itself has stretched its limit."""
     beats: bool = False
     """An attempt of this run has beaten."""
+    patterns: tuple[str, ...] = ()
+    """Names of what was believed of its output."""
 
     @property
     def whole_cycle(self) -> bool:
         return self.cycle[-1:] == (Section.TRAIN,) and {Section.EVAL, Section.CHECKPOINT} <= set(self.cycle)
+
+
+@record
+class LeftAt:
+    """A place short of the goal."""
+
+    epoch: int | None = None
+    epochs: int | None = None
+    step: int | None = None
+    steps: int | None = None
+    certain: bool = True
+    """False: it may have been right to end there, for all that is known."""
+    early: bool = False
+    """Its output spoke of early stopping."""
 
 
 @record
@@ -71,8 +87,8 @@ class RunHistory:
     overrides: Overrides = field(default_factory=Overrides)
     learned: Learned = field(default_factory=Learned)
     restarts: Restarts = field(default_factory=Restarts)
-    furthest: float | None = None
-    """Furthest point ever trained to, see `advance`."""
+    furthest: Mapping[str, float] = field(default_factory=dict)
+    """Measure → furthest point ever trained to, see `advance`."""
     spent: int = 0
     """Relaunches in this stretch."""
     backoffs: int = 0
@@ -85,6 +101,8 @@ class RunHistory:
     """Epoch → failures during its evaluation, in this stretch."""
     signal_crashes: int = 0
     """Crashes by a signal while unfreezing, in this stretch."""
+    left_at: LeftAt | None = None
+    """Where a trainer left with exit code 0 before its goal, in this stretch."""
     progressed: bool = False
     """This attempt has made new progress."""
     waived: bool = False
@@ -101,6 +119,15 @@ def lived(history: RunHistory, *, lived_s: float, useful_s: float, window_s: flo
     while lived_s > 2 * window_s:
         lived_s, useful_s = lived_s / 2, useful_s / 2
     return replace(history, lived_s=lived_s, useful_s=useful_s)
+
+
+def measure(beat: Beat) -> str:
+    """What `advance` counts: only points of one measure can be compared. A bar has its own."""
+    if beat.epoch is not None:
+        return "epoch"
+    if beat.samples is not None:
+        return "samples"
+    return f"step of {beat.steps}" if beat.printed else "step"
 
 
 def advance(beat: Beat | None) -> float | None:

@@ -6,7 +6,7 @@ from typing import Final, Self
 
 from fred_supervisor.contract.heartbeat import Beat, Section
 from fred_supervisor.contract.record import record
-from fred_supervisor.policy.history import advance
+from fred_supervisor.policy.history import advance, measure
 
 MOST: Final = 64
 """Means that are kept; half as many after each time that it is full."""
@@ -97,6 +97,15 @@ def time_left_s(eta_s: float | None) -> float | None:
     return None if eta_s is None or not eta_s <= _FAR_S else max(0.0, eta_s)
 
 
+def _way(beat: Beat) -> tuple[float, float] | None:
+    """Where training is, and where it will end, in epochs or steps; None: it does not say where."""
+    if beat.epochs is not None and beat.epoch is not None:
+        return advance(beat) or 0.0, beat.epochs + 1.0
+    if beat.epochs is None and beat.epoch is None and beat.step is not None and beat.steps is not None:
+        return beat.step, beat.steps
+    return None
+
+
 @dataclass
 class Pace:
     """How fast training goes, and when it will be done."""
@@ -116,20 +125,21 @@ class Pace:
         before, self._last = self._last, (now_s, beat)
         if beat.section is Section.TRAIN and beat.loss is not None:
             self.losses.add(now_s, beat.loss)
-        at = advance(beat)
-        if before is None or before[1].pid != beat.pid:
+        way = _way(beat)
+        if before is None or before[1].pid != beat.pid or measure(before[1]) != measure(beat):
             self.images_per_s = self._eta_s = None
             self._start = None
         elif beat.section is Section.TRAIN and before[1].section is Section.TRAIN:
             self._average(now_s - before[0], before[1], beat)
-        if at is None or beat.epochs is None or beat.epoch is None:
+        if way is None:
             return
+        at, end = way
         if self._start is None:
             if beat.section is Section.TRAIN:
                 self._start = (now_s, at)
             return
         done, took_s = at - self._start[1], now_s - self._start[0]
-        self._eta_s = None if done <= 0 else time_left_s((beat.epochs + 1 - at) * took_s / done)
+        self._eta_s = None if done <= 0 else time_left_s((end - at) * took_s / done)
 
     def _average(self, span_s: float, before: Beat, beat: Beat) -> None:
         if beat.samples is None or before.samples is None or span_s <= 0:

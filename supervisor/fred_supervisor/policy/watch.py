@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from enum import IntEnum
 
-from fred_supervisor.contract.heartbeat import Beat, Section
+from fred_supervisor.contract.heartbeat import Beat, BeatSource, Section
 from fred_supervisor.contract.record import record
 from fred_supervisor.policy.history import Learned
 from fred_supervisor.policy.settings import Settings
@@ -38,6 +38,10 @@ class HeartbeatReading:
     """How long ago the file changed, as far as that is known: at most the time since the look before."""
     stopped: bool = False
     """Its process is held by SIGSTOP; only looked at where there are several ranks."""
+    gap_s: float = 0.0
+    """The longest time between two lines of its output that showed progress, also before they were believed."""
+    patterns: tuple[str, ...] = ()
+    """What is believed of its output."""
     gone: bool = False
     """Its process has died (looked at likewise). For a while that is no silence: torchrun ends the others slowly."""
 
@@ -98,7 +102,7 @@ def look(watch: Watch, learned: Learned, looks: tuple[HeartbeatReading, ...], no
         after = _look_at(before, seen, now_s)
         if after.changed_s != before.changed_s and not after.blind:
             progressed = progressed or watch.stalled_rank in (None, seen.rank)
-            learned = _learn(learned, before, after)
+            learned = _learn(learned, before, after, seen)
         ranks[seen.rank] = after
     return replace(watch, ranks=ranks, stalled_s=None if progressed else watch.stalled_s), learned
 
@@ -120,6 +124,7 @@ def _look_at(before: RankWatch, seen: HeartbeatReading, now_s: float) -> RankWat
         return replace(before, stamp=seen.stamp, changed_s=now_s, first_s=first_s)
     progress = (
         before.beat is None
+        or seen.beat.printed
         or seen.beat.position != before.beat.position
         or (seen.beat.section in (Section.EVAL, Section.CHECKPOINT) and seen.beat.seq != before.beat.seq)
     )
@@ -127,16 +132,16 @@ def _look_at(before: RankWatch, seen: HeartbeatReading, now_s: float) -> RankWat
     return RankWatch(stamp=seen.stamp, beat=seen.beat, changed_s=changed_s, first_s=first_s, stopped=seen.stopped)
 
 
-def _learn(learned: Learned, before: RankWatch, after: RankWatch) -> Learned:
-    section = before.section
-    gap_s = after.changed_s - before.changed_s
+def _learn(learned: Learned, before: RankWatch, after: RankWatch, seen: HeartbeatReading) -> Learned:
+    section = before.section if before.level > HeartbeatLevel.SILENT else after.section
+    gap_s = seen.gap_s if before.level is HeartbeatLevel.SILENT else after.changed_s - before.changed_s
     gaps_s = learned.gaps_s
-    if before.level > HeartbeatLevel.SILENT and gap_s > gaps_s.get(section, 0.0):
+    if gap_s > gaps_s.get(section, 0.0):
         gaps_s = {**gaps_s, section: gap_s}
     cycle = learned.cycle
     if after.level is HeartbeatLevel.RECORDS and not learned.whole_cycle and after.section != (cycle[-1:] or ("",))[0]:
         cycle = (*(s for s in cycle if s != after.section), str(after.section))
-    return replace(learned, gaps_s=gaps_s, cycle=cycle, beats=True)
+    return replace(learned, gaps_s=gaps_s, cycle=cycle, beats=True, patterns=seen.patterns or learned.patterns)
 
 
 def forgive(watch: Watch, late_s: float, now_s: float) -> Watch:
@@ -158,12 +163,23 @@ def limit_s(settings: Settings, learned: Learned, rank: RankWatch) -> float | No
     factor = learned.factors.get(section, 1.0)
     if rank.level is HeartbeatLevel.TOUCHES:
         return settings.level1_limit_s * factor
+    if rank.beat is not None and rank.beat.printed:
+        return _printed_limit_s(settings, learned, rank.beat)
     gap_s = learned.gaps_s.get(section, 0.0) * settings.learn_factor
     if section is not Section.TRAIN:
         return max(settings.section_limit_s, gap_s) * factor
     if not learned.whole_cycle:
         return max(settings.train_limit_s, gap_s) * factor
     return max(settings.train_limit_least_s, gap_s) * factor
+
+
+def _printed_limit_s(settings: Settings, learned: Learned, beat: Beat) -> float | None:
+    """What a trainer prints says nothing of its evaluations and saves, and a bar that is full says nothing more."""
+    full = beat.epoch is None and beat.steps is not None and beat.step == beat.steps
+    if full and beat.source is BeatSource.GUESS:
+        return None
+    gap_s = learned.gaps_s.get(Section.TRAIN, 0.0) * settings.learn_factor
+    return max(settings.level1_limit_s, gap_s) * learned.factors.get(Section.TRAIN, 1.0)
 
 
 def by_hand(settings: Settings, rank: RankWatch) -> bool:

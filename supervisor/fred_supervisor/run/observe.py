@@ -109,7 +109,9 @@ class Observer:
         if not over:
             return seen
         self._live.attempt = None
-        return replace(seen, looks=attempt.look(seen.now_s), ended=self._live.gpus.examine(self._evidence(attempt)))
+        looks = attempt.look(seen.now_s, final=True)
+        seen = replace(seen, notes=seen.notes + _of_output(attempt))
+        return replace(seen, looks=looks, ended=self._live.gpus.examine(self._evidence(attempt)))
 
     def _evidence(self, attempt: LiveAttempt) -> Evidence:
         found = evidence.gather(self._live.spec, attempt.number, oom_kills_before=attempt.oom_kills)
@@ -138,7 +140,7 @@ class Observer:
             stacks_moved=attempt.stacks.moved() if ending else None,
             dumping=attempt.stacks.writing,
             survivors=self._survivors(attempt, state, now_s),
-            notes=(*seen.notes, *warnings),
+            notes=(*seen.notes, *warnings, *_of_output(attempt)),
         )
 
     def _survivors(self, attempt: LiveAttempt, state: State, now_s: float) -> tuple[Survivor, ...]:
@@ -155,6 +157,11 @@ class Observer:
         if state.cause is Cause.DISK:
             return evidence.scarce(self._live.spec) is False
         return evidence.data_gone(self._live.spec) is None
+
+
+def _of_output(attempt: LiveAttempt) -> tuple[Note, ...]:
+    news = () if attempt.output is None else attempt.output.news()
+    return tuple(Note(event=JournalEvent.POSITION, message=message) for message in news)
 
 
 def _launched(attempt: LiveAttempt) -> Message:

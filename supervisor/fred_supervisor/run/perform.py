@@ -26,7 +26,7 @@ from fred_supervisor.policy.actions import (
     Spawn,
     Terminate,
 )
-from fred_supervisor.policy.history import Overrides
+from fred_supervisor.policy.history import Overrides, RunHistory
 from fred_supervisor.policy.message import JournalEvent, Topic, say
 from fred_supervisor.policy.observation import SpawnFailure
 from fred_supervisor.policy.overrides import effective_overrides
@@ -120,7 +120,12 @@ class Performer:
             live.events.post(SpawnFailure(reason=reason, disk_full=error.errno in _NO_ROOM))
             return
         live.attempt = LiveAttempt(
-            spec=live.spec, number=number, keeper=launched.keeper, resume=resume, oom_kills=oom_kills
+            spec=live.spec,
+            number=number,
+            keeper=launched.keeper,
+            resume=resume,
+            oom_kills=oom_kills,
+            patterns=state.history.learned.patterns,
         )
         live.events.await_answer(launched.ready_fd)
         live.events.watch(launched.keeper, Source.KEEPER)
@@ -137,11 +142,16 @@ class Performer:
         except OSError as error:
             complain(f"run.json: {error}; the next supervisor may resume from where this one did")
 
-    def adopt(self, number: int, keeper: Identity | None, resume: Path | None) -> None:
+    def adopt(self, history: RunHistory, keeper: Identity | None, resume: Path | None) -> None:
         """Take over a live attempt of a supervisor that is gone."""
         live = self._live
         attempt = LiveAttempt(
-            spec=live.spec, number=number, keeper=keeper, resume=resume, oom_kills=evidence.oom_kills()
+            spec=live.spec,
+            number=history.attempt,
+            keeper=keeper,
+            resume=resume,
+            oom_kills=evidence.oom_kills(),
+            patterns=history.learned.patterns,
         )
         attempt.read_trainer()
         live.attempt = attempt

@@ -77,7 +77,7 @@ def _take_up(
     now_s = time.monotonic()
     if proc.alive(keeper) or proc.alive(trainer):
         resume = Path(launched.resume) if launched.resume else None
-        performer.adopt(number, keeper if proc.alive(keeper) else None, resume)
+        performer.adopt(history, keeper if proc.alive(keeper) else None, resume)
         recorder.note(JournalEvent.ADOPTED, say(Topic.ADOPTED, attempt=number))
         return Running(history=history, watch=begin(now_s), since_s=now_s), ()
     for stray in terminate.kill_strays(spec.run_id):
@@ -137,6 +137,7 @@ def fresh_stretch(history: RunHistory) -> RunHistory:
         failures={},
         eval_failures={},
         signal_crashes=0,
+        left_at=None,
         lived_s=0.0,
         useful_s=0.0,
     )

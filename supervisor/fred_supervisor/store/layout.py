@@ -29,6 +29,11 @@ class AttemptDir:
         return self.path / "heartbeat"
 
     @property
+    def printed(self) -> Path:
+        """The position that was read from the output, as a record of the heartbeat."""
+        return self.path / "printed"
+
+    @property
     def error(self) -> Path:
         return self.path / "error.json"
 

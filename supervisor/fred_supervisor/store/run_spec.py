@@ -11,6 +11,7 @@ from fred_supervisor.contract.builtin.flags import BY_KEY
 from fred_supervisor.contract.decode import decode_strictly
 from fred_supervisor.contract.files import now_text, read_json, write_json
 from fred_supervisor.contract.record import record
+from fred_supervisor.output.patterns import wrong_regex
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.store.layout import RunDir
 
@@ -42,6 +43,8 @@ class RunSpec:
     done_file: str | None = None
     checkpoints: str | None = None
     progress_file: str | None = None
+    progress_output: list[str] = field(default_factory=list)
+    """How the position is read from the output: auto (empty means that, too), none, or regular expressions."""
     gpu: str | None = None
     """`auto`, or a list of indices and UUIDs; None: not said, which is auto."""
     gpu_memory_mib: int | None = None
@@ -108,6 +111,8 @@ def load_run_spec(run_dir: Path) -> RunSpec | None:
         return None
     patterns = (spec.done_file, spec.checkpoints, spec.progress_file)
     if not NAME.fullmatch(spec.name) or any(wrong_pattern(text) for text in patterns if text is not None):
+        return None
+    if spec.progress_output not in (["auto"], ["none"]) and any(map(wrong_regex, spec.progress_output)):
         return None
     # A run dir may have been moved or mounted elsewhere: where it is found is where it is.
     return replace(spec, run_dir=str(run_dir))

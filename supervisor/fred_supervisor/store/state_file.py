@@ -64,9 +64,13 @@ def read_state(run: RunDir) -> StateFile:
 
 
 def _renamed(document: dict[str, Any] | None) -> object:
-    """Version 0.1 called the history of a run its book, and overrides orders."""
-    if document is None or "book" not in document or "history" in document:
+    """Version 0.1 called the history of a run its book, and overrides orders, and had one measure of progress."""
+    if document is None:
         return document
-    book = document["book"]
-    history = {**book, "overrides": book.get("orders")} if isinstance(book, dict) else book
+    history = document.get("history")
+    if "book" in document and "history" not in document:
+        book = document["book"]
+        history = {**book, "overrides": book.get("orders")} if isinstance(book, dict) else book
+    if isinstance(history, dict) and isinstance(history.get("furthest"), int | float):
+        history = {**history, "furthest": {"epoch": history["furthest"]}}
     return {**document, "history": history}

@@ -20,7 +20,7 @@ from fred_supervisor.store.attempt_files import read_launch
 from fred_supervisor.store.checkpoints import foreign_checkpoints, why_not_whole
 from fred_supervisor.store.heartbeats import newest_beat
 from fred_supervisor.store.journal import Incident, Incidents
-from fred_supervisor.store.layout import RunDir, last_attempt
+from fred_supervisor.store.layout import AttemptDir, RunDir, last_attempt
 from fred_supervisor.store.monitor_sample import last_sample, newest_sample
 from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.store.state_file import StateFile, read_state
@@ -69,6 +69,8 @@ class ProgressStatus:
     loss: float | None
     images_per_s: float | None
     eta_s: float | None
+    source: str | None
+    """Who says it: client, output or file."""
     loss_history: tuple[float, ...]
     """Means over equal times, oldest first."""
 
@@ -175,7 +177,7 @@ def read_status(spec: RunSpec) -> RunStatus:
     alive = proc.alive(launch.trainer)
     supervised = lock.held(spec.dir)
     supervisor = recorded.supervisor.identity
-    beat = newest_beat(folder.heartbeat)
+    beat = newest_beat(folder)
     state, detail = _state(recorded, spec.run_dir, supervised=supervised, supervisor=supervisor, trainer_alive=alive)
     last = Incidents(spec.dir).last()
     trainer = None
@@ -185,7 +187,7 @@ def read_status(spec: RunSpec) -> RunStatus:
             attempt=number,
             uptime_s=_since_s(launch.time),
             section=None if beat is None else beat.section,
-            beat_age_s=_beat_age_s(folder.heartbeat, beat),
+            beat_age_s=_beat_age_s(folder.printed if beat is not None and beat.printed else folder.heartbeat, beat),
         )
     return RunStatus(
         name=spec.name,
@@ -200,7 +202,7 @@ def read_status(spec: RunSpec) -> RunStatus:
             version=recorded.supervisor.version,
         ),
         trainer=trainer,
-        progress=_progress(beat, recorded.pace, trains=alive),
+        progress=_progress(beat, recorded.pace, trains=alive, source=_source(spec, folder, beat)),
         checkpoint=_checkpoint(spec),
         restarts=_restarts(recorded),
         batch=_batch(spec, recorded.history),
@@ -228,7 +230,13 @@ def _state(
     return "stopped", interrupted(run_dir)
 
 
-def _progress(beat: Beat | None, pace: PaceRecord, *, trains: bool) -> ProgressStatus:
+def _source(spec: RunSpec, folder: AttemptDir, beat: Beat | None) -> str | None:
+    if beat is not None:
+        return "output" if beat.printed else "client"
+    return "file" if spec.progress_file is not None or _beat_age_s(folder.heartbeat, beat) is not None else None
+
+
+def _progress(beat: Beat | None, pace: PaceRecord, *, trains: bool, source: str | None) -> ProgressStatus:
     loss = beat.loss if beat is not None and beat.loss is not None and math.isfinite(beat.loss) else None
     return ProgressStatus(
         phase=beat.phase if beat else None,
@@ -240,6 +248,7 @@ def _progress(beat: Beat | None, pace: PaceRecord, *, trains: bool) -> ProgressS
         loss=loss,
         images_per_s=pace.images_per_s if trains else None,
         eta_s=time_left_s(pace.eta_s) if trains else None,
+        source=source,
         loss_history=pace.losses.means,
     )
 

@@ -5,6 +5,7 @@ from typing import Final
 
 from fred_supervisor.policy.message import Topic
 from fred_supervisor.words import Facts, Words
+from fred_supervisor.words.progress import short_place
 
 
 def lost_sentence(steps: int | None) -> str:
@@ -90,6 +91,13 @@ ACTIONS: Final[Mapping[Topic, Words]] = {
     ),
     Topic.COMPLETED_DONE_FILE: "The trainer left with exit code 0 and its done file is there.",
     Topic.COMPLETED_UNVERIFIED: "The trainer left with exit code 0 (unverified: it records no goal).",
+    Topic.COMPLETED_EARLY: lambda facts: (
+        f"The trainer left with exit code 0 and spoke of early stopping (unverified: it ended at {short_place(facts)},"
+        f" and did not train on when it was launched again). {facts['detail']}"
+    ),
+    Topic.COMPLETED_TWICE: lambda facts: (
+        f"The trainer left with exit code 0 (unverified: it ended twice at {short_place(facts)})."
+    ),
     Topic.STOPPED: "Stopped by request.",
     Topic.STOPPED_BEFORE_LAUNCH: "Stopped before the launch.",
     Topic.STOPPED_BACKING_OFF: "Stopped while waiting for a relaunch.",

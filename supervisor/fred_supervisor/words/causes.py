@@ -6,6 +6,7 @@ from typing import Final
 from fred_supervisor.contract.heartbeat import Section
 from fred_supervisor.policy.message import Topic
 from fred_supervisor.words import Facts, Words
+from fred_supervisor.words.progress import short_place
 
 
 def _place(facts: Facts) -> str:
@@ -65,8 +66,8 @@ _SIGNALS: Final[Mapping[str, str]] = {
 
 
 def _silent_exit(facts: Facts) -> str:
-    short = f" after epoch {facts['epoch']} of {facts['epochs']}" if facts["epoch"] else ""
-    return f"The trainer left with exit code 0{short}, before its goal."
+    place = short_place(facts)
+    return f"The trainer left with exit code 0{f' after {place}' if place else ''}, before its goal."
 
 
 def _exit_code(facts: Facts) -> str:

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from fred_supervisor.contract.heartbeat import Section
+from fred_supervisor.words import Facts
 
 _SECTIONS = {Section.EVAL: "evaluating", Section.CHECKPOINT: "saving"}
 
@@ -20,10 +21,23 @@ def count(what: str, at: int | None, of: int | None) -> str:
     return f"{what} {at} of {of}" if of else f"{what} {at}"
 
 
-def share(epoch: int, epochs: int, step: int | None, steps: int | None) -> float:
-    """How much of training is done, 0..1; epochs and steps count from 1, and a step that is named is done."""
-    done = epoch - 1 + (step / steps if step and steps else 0)
-    return min(1.0, max(0.0, done / epochs))
+def short_place(facts: Facts) -> str:
+    """E.g. "epoch 37 of 300", or "step 229 of 600" of a trainer that names no number of epochs."""
+    if facts["epochs"] is None and facts.get("steps") is not None:
+        within = count("epoch", facts["epoch"], None)
+        return ", ".join(filter(None, (within, count("step", facts["step"], facts["steps"]))))
+    return count("epoch", facts["epoch"], facts["epochs"])
+
+
+def share(epoch: int | None, epochs: int | None, step: int | None, steps: int | None) -> float | None:
+    """How much of training is done, 0..1; epochs and steps count from 1, and a step that is named is done.
+
+    None: it is not known where training ends. Steps alone are those of the whole of it.
+    """
+    within = step / steps if step and steps else 0.0
+    if epoch is not None and epochs:
+        return min(1.0, max(0.0, (epoch - 1 + within) / epochs))
+    return min(1.0, within) if epoch is None and step is not None and steps else None
 
 
 def doing(section: str | None) -> str:

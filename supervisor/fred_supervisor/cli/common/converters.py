@@ -7,8 +7,12 @@ from typing import Final
 
 from fred_supervisor.contract.builtin.drill import parse_drills
 from fred_supervisor.contract.heartbeat import Section
+from fred_supervisor.linux.time_box import OutOfTimeError, time_box
+from fred_supervisor.output.patterns import LINE_CHARS, probe_lines, wrong_regex
 from fred_supervisor.store.run_spec import wrong_pattern
 
+_PROBE_S: Final = 0.5
+"""Of processor time, for all probes of one pattern; an honest one takes a thousandth of it."""
 _GPU: Final = re.compile(r"\d{1,3}|(GPU|MIG)-[0-9A-Za-z/-]+")
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([MG])(?:iB|B)?", re.IGNORECASE)
 _MIB_OF: Final = {"M": 1, "G": 1024}
@@ -55,6 +59,24 @@ def pattern(text: str) -> str:
     """A file name pattern relative to the run dir."""
     if (wrong := wrong_pattern(text)) is not None:
         raise ArgumentTypeError(f"{text!r} {wrong}")
+    return text
+
+
+def output_pattern(text: str) -> str:
+    """A regular expression with the groups of a position, or auto or none. One that can take for ever is refused."""
+    if text in ("auto", "none"):
+        return text
+    if (wrong := wrong_regex(text)) is not None:
+        raise ArgumentTypeError(f"{text!r} {wrong}")
+    regex = re.compile(text)
+    try:
+        with time_box(_PROBE_S):
+            for line in probe_lines(text):
+                regex.search(line)
+    except OutOfTimeError as error:
+        raise ArgumentTypeError(
+            f"{text!r} takes too long on a line of {LINE_CHARS} characters; avoid a repetition within a repetition"
+        ) from error
     return text
 
 

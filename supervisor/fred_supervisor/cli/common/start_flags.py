@@ -177,6 +177,15 @@ FLAGS: Final[tuple[StartFlag, ...]] = (
         help="whose change is a sign of life",
     ),
     StartFlag(
+        name="progress-output",
+        group=Group.WATCH,
+        kind=converters.output_pattern,
+        metavar="REGEX|auto|none",
+        repeatable=True,
+        between="\n",
+        help="where a COMMAND is, read from its output; groups epoch epochs step steps loss phase; repeatable",
+    ),
+    StartFlag(
         name="drill",
         group=Group.WATCH,
         kind=converters.drills,

@@ -44,12 +44,13 @@ def run_lines(
     screen = _Screen(min(_WIDEST, width or columns()), ink)
     progress, trainer, checkpoint = status.progress, status.trainer, status.checkpoint
     screen.headline(status)
-    if progress.epoch is not None:
+    trains = progress.epoch is not None or progress.step is not None
+    if trains:
         screen.training(progress)
     screen.paragraph(status.detail, "bold red" if status.detail.startswith("stalled") else "")
     if status.alarm:
         screen.entry("alarm", status.alarm, "bold red")
-    if says and progress.epoch is None and trainer is not None:
+    if says and not trains and trainer is not None:
         screen.entry("it says", says, cut=True)
     screen.lines.append("")
     for gpu in status.gpus:
@@ -93,8 +94,8 @@ class _Screen:
     def training(self, progress: ProgressStatus) -> None:
         epoch, epochs, step, steps = progress.epoch, progress.epochs, progress.step, progress.steps
         where = words.position(phase=progress.phase, epoch=epoch, epochs=epochs, step=step, steps=steps)
-        if epoch is not None and epochs:
-            share = words.share(epoch, epochs, step, steps)
+        share = words.share(epoch, epochs, step, steps)
+        if share is not None:
             full = round(share * _BAR)
             bar = self.ink("green", "█" * full) + self.ink("dim", "░" * (_BAR - full))
             self.lines.append(f"  {bar} {share:4.0%}  {where}")
@@ -210,11 +211,13 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _row(status: RunStatus) -> tuple[str, ...]:
     progress, checkpoint = status.progress, status.checkpoint
-    epoch = "-" if progress.epoch is None else f"epoch {progress.epoch}/{progress.epochs or '?'}"
+    where = "-" if progress.step is None else f"step {progress.step}/{progress.steps or '?'}"
+    if progress.epoch is not None:
+        where = f"epoch {progress.epoch}/{progress.epochs or '?'}"
     return (
         status.name,
         status.state + (" (drill)" if status.drill else ""),
-        epoch,
+        where,
         "-" if progress.eta_s is None else span(progress.eta_s),
         "-" if checkpoint is None else f"{span(checkpoint.age_s)} old",
         str(status.restarts.total),

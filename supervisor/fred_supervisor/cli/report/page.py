@@ -134,6 +134,9 @@ def _tiles(history: History) -> Iterator[Tile]:
     if progress.epoch is not None:
         of = f" of {progress.epochs}" if progress.epochs else ""
         yield Tile(f"{progress.epoch}{of}", f"epoch, {progress.phase or 'training'}")
+    elif progress.step is not None:
+        of = f" of {progress.steps}" if progress.steps else ""
+        yield Tile(f"{progress.step}{of}", f"step, {progress.phase or 'training'}")
     if best is not None:
         yield Tile(f"{best:.3f}", "best mAP50")
     if progress.loss is not None:

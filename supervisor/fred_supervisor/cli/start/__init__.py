@@ -9,7 +9,14 @@ from fred_supervisor.cli.common.command_error import CommandError
 from fred_supervisor.cli.common.options import parser
 from fred_supervisor.cli.common.redact_argv import redact_argv
 from fred_supervisor.cli.common.settings_layers import layered
-from fred_supervisor.cli.start.checks import check_addresses, check_changes, check_command, check_ranks, check_run_dir
+from fred_supervisor.cli.start.checks import (
+    check_addresses,
+    check_changes,
+    check_command,
+    check_output,
+    check_ranks,
+    check_run_dir,
+)
 from fred_supervisor.cli.start.process import detach, run_in_foreground
 from fred_supervisor.cli.start.requested_run import addresses, requested_run
 from fred_supervisor.cli.start.undo import Undo
@@ -53,6 +60,7 @@ def main(argv: Sequence[str]) -> int:
     if not trainer_lives(spec.dir):  # else it is adopted, whatever a launch would need
         check_command(spec)
     check_ranks(spec)
+    check_output(spec)
     to = addresses(given, spec)
     check_addresses(to)
     held = _make_dir(spec)

@@ -97,6 +97,20 @@ def _is_ours(folder: Path) -> bool:
     return folder.is_dir() and all(_INTERRUPTED.fullmatch(entry) for entry in os.listdir(folder))
 
 
+def check_output(spec: RunSpec) -> None:
+    """Whether `--progress-output` makes sense as a whole."""
+    given = spec.progress_output
+    if given and spec.command is None:
+        raise CommandError(
+            CommandExit.USAGE, "--progress-output is for a COMMAND; fred-train says by itself where it is: leave it out"
+        )
+    alone = next((word for word in ("none", "auto") if word in given and len(given) > 1), None)
+    if alone is not None:
+        raise CommandError(
+            CommandExit.USAGE, f"--progress-output {alone} stands alone; leave it out, or leave the patterns out"
+        )
+
+
 def check_ranks(spec: RunSpec) -> None:
     """Whether several ranks can be started as asked."""
     count, gpus = spec.ranks or 1, 0 if spec.gpu is None else len(spec.gpu.split(","))

@@ -61,6 +61,7 @@ def requested_run(given: Options, command: list[str] | None) -> tuple[RunSpec, R
         done_file=given["done_file"] or kept.get("done_file"),
         checkpoints=given["checkpoints"] or kept.get("checkpoints"),
         progress_file=given["progress_file"] or kept.get("progress_file"),
+        progress_output=given["progress_output"] or kept.get("progress_output") or [],
         gpu=given["gpu"] or kept.get("gpu"),
         gpu_memory_mib=(given["gpu_memory"] if given["gpu_memory"] is not None else kept.get("gpu_memory_mib")) or None,
         quiet=[window for window in given["quiet"] or kept.get("quiet") or () if window != "never"],

@@ -1,0 +1,117 @@
+"""Reads what a live trainer prints: what is new since the look before, and never much of it."""
+
+import os
+import re
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Final
+
+from fred_supervisor.contract.heartbeat import Beat
+from fred_supervisor.linux.text_io import printable
+from fred_supervisor.linux.time_box import OutOfTimeError, time_box
+from fred_supervisor.output.built_in import BuiltInPatterns
+from fred_supervisor.output.patterns import LINE_CHARS, LinePatterns, OwnPatterns
+from fred_supervisor.output.position import OutputPosition
+from fred_supervisor.policy.message import Message, Topic, say
+
+_BYTES_PER_S: Final = 32768
+"""More than this is skipped: the newest lines say where training is."""
+_LEAST_BYTES: Final = 8192
+_LINE_BYTES: Final = 4 * LINE_CHARS
+_REGEX_S: Final = 0.2
+"""Of processor time, for a person's patterns in one look; beyond that they are given up."""
+_END: Final = re.compile(rb"[\r\n]+")
+"""Of a line; bars are drawn over themselves."""
+
+
+def patterns_of(progress_output: list[str]) -> LinePatterns | None:
+    """The patterns that `--progress-output` asks for; None: the output is not read."""
+    if progress_output == ["none"]:
+        return None
+    return OwnPatterns(tuple(progress_output)) if progress_output not in ([], ["auto"]) else BuiltInPatterns()
+
+
+class OutputReader:
+    """The position in one attempt's output."""
+
+    def __init__(self, path: Path, patterns: LinePatterns, known: tuple[str, ...]) -> None:
+        """`known`: what earlier attempts have believed."""
+        self._path = path
+        self._position = OutputPosition(patterns, known)
+        self._told = bool(known)
+        self._told_slow = False
+        self._offset = 0
+        self._rest = b""
+        """The line that has not ended yet."""
+        self._looked_s: float | None = None
+        self._moved_s: float | None = None
+        self.too_slow = False
+        """A person's pattern has taken too long: nothing is read any more."""
+        self.gap_s = 0.0
+        """The longest time between two lines that moved something."""
+
+    def look(self, now_s: float, *, final: bool = False) -> None:
+        """Read on; `final`: nothing comes any more, so what stands at the end is a line, too."""
+        if self.too_slow:
+            return
+        since_s = 1.0 if self._looked_s is None else min(1.0, now_s - self._looked_s)
+        self._looked_s = now_s
+        before = self._position.moves
+        box = time_box(_REGEX_S) if self._position.patterns.certain else nullcontext()
+        try:
+            with box:
+                for line in self._lines(max(_LEAST_BYTES, int(_BYTES_PER_S * since_s))):
+                    self._position.feed(line)
+                if final:
+                    self._position.feed(_text(self._rest))
+        except OSError:
+            return  # of a run dir that is gone; the recorder says so
+        except OutOfTimeError:
+            self.too_slow = True
+        if self._position.moves != before:
+            self.gap_s = max(self.gap_s, 0.0 if self._moved_s is None else now_s - self._moved_s)
+            self._moved_s = now_s
+
+    def _lines(self, most: int) -> list[str]:
+        """The whole lines that are new; of more than `most` bytes, the last ones."""
+        with open(self._path, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size == self._offset:
+                return []
+            if size < self._offset:  # it was emptied, see `sparse_log.cap`
+                self._offset, self._rest = 0, b""
+            skipped = size - self._offset > most
+            if skipped:
+                self._offset, self._rest = size - most, b""
+            data = self._rest + os.pread(file.fileno(), most, self._offset)
+        self._offset += len(data) - len(self._rest)
+        *lines, rest = _END.split(data)
+        self._rest = rest[:_LINE_BYTES]
+        whole = lines[1:] if skipped else lines
+        return [_text(line) for line in whole if line]
+
+    def beat(self, pid: int) -> Beat | None:
+        return self._position.beat(pid)
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        return self._position.names
+
+    def news(self) -> tuple[Message, ...]:
+        """What a person is to be told of the reading, once."""
+        found: tuple[Message, ...] = ()
+        if self._position.line and not self._told:
+            self._told = True
+            found += (say(Topic.READS_POSITION, line=self._position.line.strip()[:_SHOWN]),)
+        if self.too_slow and not self._told_slow:
+            self._told_slow = True
+            found += (say(Topic.PATTERN_TOO_SLOW),)
+        return found
+
+
+def _text(line: bytes) -> str:
+    return printable(line[:_LINE_BYTES].decode(errors="replace"))
+
+
+_SHOWN: Final = 120
+"""Characters of a line that are shown."""

@@ -1,0 +1,1 @@
+"""Where training is, read from what a trainer prints. Pure: lines come in, a position comes out."""

@@ -1,0 +1,219 @@
+"""Which of the numbers that lines show may be believed, and the position that follows from them.
+
+A number is believed once it has risen twice. One that begins again and again (the bar of each epoch) is no position,
+unless an epoch rises around it. Validation, and a bar within a bar, are signs of life, and change no position.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from fred_supervisor.contract.heartbeat import Beat, BeatSource, Section
+from fred_supervisor.output.built_in import EPOCH_BAR, counts_to_last_index
+from fred_supervisor.output.patterns import LineMatch, LinePatterns
+
+_RISES: Final = 2
+_COUNTERS: Final = 64
+"""More different bars than a trainer has; beyond that, the oldest are forgotten."""
+_FROM_ZERO: Final = " from 0"
+
+
+@dataclass
+class Counter:
+    """One number, or epoch and step together, that lines show again and again."""
+
+    name: str
+    """Of its pattern, with the total: it names the counter in later attempts."""
+    pattern: str
+    total: int | None
+    steps: int | None
+    aside: bool
+    known: bool
+    """An earlier attempt has believed it."""
+    at: tuple[int, int] = (-1, -1)
+    """Epoch and step; one of them is 0 where lines show the other only."""
+    rises: int = 0
+    cyclic: bool = False
+    """It begins again and again."""
+    _lower: tuple[int, int] | None = None
+    """Where it may have begun again; one line with an old number is no new beginning."""
+    _lower_rises: int = 0
+
+    @property
+    def believed(self) -> bool:
+        return self.known or self.rises >= _RISES
+
+    @property
+    def finished(self) -> bool:
+        return self.total is not None and self.at[1] >= self.total
+
+    def see(self, at: tuple[int, int]) -> bool:
+        """Take in what a line shows; whether it differs from the line before."""
+        if at > self.at:
+            self.rises += self.at != (-1, -1)
+            self.at, self._lower, self._lower_rises = at, None, 0
+            return True
+        if self._lower is None:
+            lead = 0 if self.at[0] else 1
+            if at != self.at and at[lead] * 2 <= self.at[lead]:
+                self._lower = at
+            return at != self.at
+        moved = at != self._lower
+        self._lower_rises += at > self._lower
+        self._lower = at
+        if self._lower_rises >= _RISES:
+            self.cyclic, self.at, self._lower, self._lower_rises = True, at, None, 0
+        return moved
+
+
+@dataclass
+class OutputPosition:
+    """Fed with the lines of one attempt, in order."""
+
+    patterns: LinePatterns
+    known: tuple[str, ...] = ()
+    """What earlier attempts have believed."""
+    seq: int = 0
+    """Rises with every line that shows that training, or its validation, goes on."""
+    moves: int = 0
+    """Rises with every line whose numbers have changed, believed or not."""
+    line: str = ""
+    """The first line that was believed."""
+    _epochs: dict[tuple[object, ...], Counter] = field(default_factory=dict)
+    _steps: dict[tuple[object, ...], Counter] = field(default_factory=dict)
+    _epoch: Counter | None = None
+    """The one that says the epoch."""
+    _step: Counter | None = None
+    """The one that says the step where no epoch is known."""
+    _inner: Counter | None = None
+    """The one that says the step within this epoch: the first that moves in it."""
+    _inner_step: int | None = None
+    _loss: float | None = None
+    _phase: str | None = None
+
+    def feed(self, line: str) -> None:
+        found = self.patterns.match(line)
+        if found is None:
+            return
+        self._loss = self._loss if found.loss is None else found.loss
+        self._phase = found.phase or self._phase
+        if not found.counts:
+            return
+        moved = self._see_epoch(found) if found.epoch is not None else self._see_step(found)
+        self.moves += moved
+        if self.believes and moved:
+            self.seq += 1
+            self.line = self.line or line
+
+    @property
+    def believes(self) -> bool:
+        return any(c.believed and not c.aside for c in (*self._epochs.values(), *self._steps.values()))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is believed now, and was before: for the next attempt."""
+        now = [c.name for c in (*self._epochs.values(), *self._steps.values()) if c.believed and not c.aside]
+        return tuple(sorted({*self.known, *now}))
+
+    def _see_epoch(self, found: LineMatch) -> bool:
+        assert found.epoch is not None
+        key = (found.epoch_by, found.epochs, found.label, found.steps, found.aside)
+        counter = self._counter(self._epochs, key, found.epoch_by, found.epochs, found)
+        if found.epoch == 0 and found.epoch_by != EPOCH_BAR:
+            self.known = tuple(sorted({*self.known, counter.name + _FROM_ZERO}))
+        moved = counter.see((found.epoch, found.step or 0))
+        if found.aside:
+            return moved
+        # A header of an epoch has risen once when its second epoch begins; the bars below it speak for it, too.
+        if counter.rises and any(c.rises >= _RISES for c in self._steps.values()):
+            counter.known = True
+        before = None if self._epoch is None or self._epoch.cyclic else self._epoch
+        if counter.believed and not counter.cyclic and (before is None or _rank(counter) > _rank(before)):
+            self._epoch = counter
+        if self._epoch is not before or (counter is self._epoch and moved and found.step is None):
+            self._inner = self._inner_step = None
+        elif found.step is not None and moved:
+            self._see_inner(counter, found.step)
+        return moved
+
+    def _see_step(self, found: LineMatch) -> bool:
+        assert found.step is not None
+        key = (found.step_by, found.label, found.steps, found.aside)
+        counter = self._counter(self._steps, key, found.step_by, found.steps, found)
+        moved = counter.see((0, found.step))
+        if found.aside:
+            return moved
+        if moved:
+            self._see_inner(counter, found.step)
+        before = self._step
+        if counter.believed and not counter.cyclic and (before is None or before.cyclic or before.finished):
+            self._step = counter
+        return moved
+
+    def _see_inner(self, counter: Counter, step: int) -> None:
+        if self._inner is None or counter is self._inner:
+            self._inner, self._inner_step = counter, step
+
+    def _counter(
+        self,
+        counters: dict[tuple[object, ...], Counter],
+        key: tuple[object, ...],
+        pattern: str,
+        total: int | None,
+        found: LineMatch,
+    ) -> Counter:
+        if key not in counters:
+            while len(counters) >= _COUNTERS:
+                del counters[next(iter(counters))]
+            name = pattern if total is None else f"{pattern} /{total}"
+            known = name in self.known and not found.aside
+            counters[key] = Counter(
+                name=name, pattern=pattern, total=total, steps=found.steps, aside=found.aside, known=known
+            )
+        return counters[key]
+
+    def beat(self, pid: int) -> Beat | None:
+        """The position as a record of the trainer; None: no line was believed so far."""
+        if not self.seq:
+            return None
+        epoch, epochs, step, steps = self._position()
+        return Beat(
+            seq=self.seq,
+            pid=pid,
+            section=Section.TRAIN,
+            phase=self._phase,
+            epoch=epoch,
+            epochs=epochs,
+            step=step,
+            steps=steps,
+            samples=None,
+            loss=self._loss,
+            done=False,
+            source=BeatSource.OUTPUT if self.patterns.certain else BeatSource.GUESS,
+        )
+
+    def _position(self) -> tuple[int | None, int | None, int | None, int | None]:
+        main = self._epoch
+        if main is not None and not main.cyclic:
+            epoch, epochs = self._from_one(main)
+            if main.steps is not None:
+                return epoch, epochs, main.at[1], main.steps
+            inner = self._inner
+            return epoch, epochs, self._inner_step, None if inner is None else inner.steps
+        main = self._step
+        if main is not None and not main.cyclic:
+            return None, None, main.at[1], main.total
+        return None, None, None, None
+
+    def _from_one(self, main: Counter) -> tuple[int, int | None]:
+        """Epoch and epochs as we count them: from 1."""
+        epoch, epochs = main.at[0], main.total
+        if main.name + _FROM_ZERO in self.known:
+            epoch += 1
+            if epochs is not None:
+                epochs = max(epoch, epochs + counts_to_last_index(main.pattern))
+        return epoch, epochs
+
+
+def _rank(counter: Counter) -> tuple[bool, int]:
+    """The one that names its total says more; of two, the one that is further goes on."""
+    return counter.total is not None, counter.at[0]

@@ -1,0 +1,133 @@
+"""What lines of common trainers say, line by line."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fred_supervisor.output.built_in import BuiltInPatterns, speaks_of_early_stopping
+from fred_supervisor.output.patterns import LineMatch
+
+PATTERNS = BuiltInPatterns()
+
+
+def said(line: str) -> tuple[int | None, int | None, int | None, int | None]:
+    found = PATTERNS.match(line) or LineMatch()
+    return found.epoch, found.epochs, found.step, found.steps
+
+
+@pytest.mark.parametrize(
+    ("line", "numbers"),
+    [
+        ("Epoch 4/8", (4, 8, None, None)),
+        ("epoch: 4 of 8", (4, 8, None, None)),
+        ("Epoch [4/8], Step [120/3000], Loss: 0.5", (4, 8, 120, 3000)),
+        ("[4/8][120/3000]\tLoss_D: 0.4", (4, 8, 120, 3000)),
+        ("Epoch: [4/8]  [120/3000]", (4, 8, 120, 3000)),
+        ("Epoch: [4][ 120/3000]\tTime 0.1 (0.2)\tLoss 6.9e+00 (6.9e+00)", (4, None, 120, 3000)),
+        ("Epoch: [4]  [ 120/3000]  eta: 0:10:00  lr: 0.02  loss: 1.2 (1.3)", (4, None, 120, 3000)),
+        ("Train Epoch: 4 [1920/60000 (3%)]\tLoss: 0.5", (4, None, None, None)),
+        ("iter 1510: loss 1.23, time 12.3ms, mfu 1.0%", (None, None, 1510, None)),
+        ("step 2000: train loss 1.2, val loss 1.3", (None, None, 2000, None)),
+        ("Iteration 120/3000", (None, None, 120, 3000)),
+        (" 45%|████▌     | 120/3000 [00:10<00:15, 11.9it/s, loss=1.2]", (None, None, 120, 3000)),
+        ("Epoch 3/8:  45%|████▌     | 120/3000 [00:10<00:15, 11.9it/s]", (3, 8, 120, 3000)),
+        ("Epoch 3:  45%|████▌     | 120/300 [00:10<00:15, 11.9it/s, v_num=0]", (3, None, 120, 300)),
+        ("Epochs:  38%|███▊      | 3/8 [00:10<00:20,  1.2it/s]", (3, 8, None, None)),
+        ("      4/300      2.31G      1.234      2.345      1.11         12        640:  45%|████      | 10/20 [00:03<00:03]", (4, 300, 10, 20)),
+        ("      4/300         0G      1.234      2.345      1.11         12        640: 50% ━━━━━━────── 10/20 1.5it/s 1.3s", (4, 300, 10, 20)),
+        ("Epoch 3/8  ━━━━━━━━━╸━━━━━━━ 120/300 0:00:10 • 0:00:20 train_loss: 0.3", (3, 8, 120, 300)),
+        ("120/300 ━━━━━━━━━━━━━━━━━━━━ 10s 33ms/step - accuracy: 0.5 - loss: 1.23", (None, None, 120, 300)),
+        ("120/300 [===========>..................] - ETA: 10s - loss: 1.23", (None, None, 120, 300)),
+        ("2026/11/26 12:00:00 - mmengine - INFO - Epoch(train)  [4][ 120/3000]  lr: 1.0e-3  eta: 0:10:00  loss: 1.2", (4, None, 120, 3000)),
+        ("2026/11/26 12:00:00 - mmengine - INFO - Iter(train) [ 120/3000]  lr: 1.0e-3  loss: 1.2", (None, None, 120, 3000)),
+        ("[11/26 12:00:00 d2.utils.events]:  eta: 0:10:00  iter: 1519  total_loss: 1.234  loss_cls: 0.5", (None, None, 1519, None)),
+        ('{"epoch": 3, "step": 120, "loss": 0.5}', (3, None, 120, None)),
+    ],
+)  # fmt: skip
+def test_where_training_is(line: str, numbers: tuple[Any, ...]):
+    assert said(line) == numbers
+    found = PATTERNS.match(line)
+    assert found is not None
+    assert not found.aside
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "2026-11-26 12:00:00 listening on 10/8, port 4711",
+        "saved /logs/epoch=3-step=400.ckpt",
+        "wrote epoch 4 of 8 to weights/last.pt",
+        "epochs: 300, steps_per_epoch: 120",
+        "{'eval_loss': '0.5', 'epoch': '1.25'}",
+        "Downloading 45 of 120 files",
+        "loaded 4/8",
+        "Epoch 99999999999999999999/8",
+    ],
+)
+def test_what_says_nothing(line: str):
+    assert said(line)[0] is None
+    assert said(line)[2] is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Validation DataLoader 0:  50%|█████     | 5/10 [00:00<00:00]",
+        "Sanity Checking DataLoader 0:  50%|█████     | 1/2 [00:00<00:00]",
+        "2026/11/26 12:00:00 - mmengine - INFO - Epoch(val)  [4][ 10/100]    eta: 0:10:00",
+        "                 Class     Images  Instances      Box(P          R      mAP50  mAP50-95): 100% ━━━━━━━━━━━━ 1/1 1.2it/s",
+        "Evaluating:  50%|█████     | 5/10 [00:00<00:00]",
+        "Map:  50%|█████     | 2500/5000 [00:00<00:00]",
+        "train: Scanning /data/labels... 8 images, 0 backgrounds: 100%|██████████| 8/8 [00:00<00:00]",
+        "Loading weights: 100%|██████████| 150/150 [00:00<00:00]",
+        "Test: [ 10/100]  Epoch 4/8",
+    ],
+)  # fmt: skip
+def test_what_stands_beside_training(line: str):
+    found = PATTERNS.match(line)
+    assert found is not None
+    assert found.aside
+
+
+@pytest.mark.parametrize(
+    ("line", "loss"),
+    [
+        ("iter 1510: loss 1.23", 1.23),
+        ("{'loss': '0.5', 'grad_norm': '1.2', 'learning_rate': '5e-05', 'epoch': '1.25'}", 0.5),
+        ("Epoch 3:  45%|████▌     | 1/2 [00:10<00:15, val_loss=9.0, train_loss=0.3]", 0.3),
+        ("epoch 1/8 - val_loss: 2.0", None),
+        ("epoch 1/8 - loss: -1.5e-03 - val_loss: 2.0", -1.5e-3),
+        ("step 2000: val loss 1.3", None),
+    ],
+)
+def test_the_loss(line: str, loss: float | None):
+    found = PATTERNS.match(line)
+    assert (None if found is None else found.loss) == loss
+
+
+def test_a_loss_that_is_no_number():
+    assert repr(PATTERNS.match("iter 3: loss nan").loss) == "nan"
+
+
+@pytest.mark.parametrize(
+    ("text", "early"),
+    [
+        ("EarlyStopping: Training stopped early as no improvement observed in last 3 epochs.", True),
+        ("Best results observed at epoch 7, best model saved as best.pt.", True),
+        ("Monitored metric val_loss did not improve in the last 2 records. Signaling Trainer to stop.", True),
+        ("Epoch 8: early stopping", True),
+        ("patience of 10 epochs exhausted", True),
+        ("Training complete.", False),
+        ("stopped", False),
+    ],
+)
+def test_words_of_early_stopping(text: str, early: bool):
+    assert speaks_of_early_stopping(text) is early
+
+
+@given(st.text(max_size=300))
+def test_no_line_is_too_strange(line: str):
+    PATTERNS.match(line)

@@ -1,0 +1,174 @@
+"""From lines to a position: what is believed, and what confuses nobody."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fred_supervisor.contract.heartbeat import Beat, BeatSource
+from fred_supervisor.linux.text_io import printable
+from fred_supervisor.output.built_in import BuiltInPatterns
+from fred_supervisor.output.patterns import OwnPatterns
+from fred_supervisor.output.position import OutputPosition
+
+RECORDED = Path(__file__).with_name("recorded")
+"""Outputs of real programs: a tiny training each; bars and tables shortened."""
+
+
+def read(*lines: str, known: tuple[str, ...] = ()) -> OutputPosition:
+    position = OutputPosition(BuiltInPatterns(), known)
+    for line in lines:
+        position.feed(line)
+    return position
+
+
+def place(position: OutputPosition) -> tuple[int | None, int | None, int | None, int | None] | None:
+    beat = position.beat(1)
+    return None if beat is None else (beat.epoch, beat.epochs, beat.step, beat.steps)
+
+
+def bar(step: int, steps: int, label: str = "") -> str:
+    return f"{label}{100 * step // steps:3}%|███       | {step}/{steps} [00:10<00:15, 11.9it/s]"
+
+
+def recorded(name: str) -> list[Beat]:
+    """The beats that come of a recorded output, one for each new position."""
+    position = OutputPosition(BuiltInPatterns())
+    found: list[Beat] = []
+    for line in re.split(rb"[\r\n]+", (RECORDED / name).read_bytes()):
+        position.feed(printable(line.decode()))
+        beat = position.beat(1)
+        if beat is not None and (not found or beat.position != found[-1].position):
+            found.append(beat)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "last"),
+    [
+        ("hugging_face.log", (None, None, 120, 120)),
+        ("hugging_face_early.log", (None, None, 60, 120)),
+        ("lightning.log", (6, None, 20, 20)),
+        ("lightning_early.log", (3, None, 20, 20)),
+        ("ultralytics.log", (4, 4, 2, 2)),
+        ("ultralytics_early.log", (3, 30, 2, 2)),
+    ],
+)
+def test_the_position_of_real_trainers_rises_to_where_they_ended(name: str, last: tuple[int | None, ...]):
+    beats = recorded(name)
+    places = [(beat.epoch or 0, beat.step or 0) for beat in beats]
+    assert places == sorted(places), "validation and bars in bars change nothing"
+    assert len(places) >= 3
+    assert (beats[-1].epoch, beats[-1].epochs, beats[-1].step, beats[-1].steps) == last
+    assert beats[-1].source is BeatSource.GUESS
+
+
+def test_a_number_is_believed_when_it_has_risen_twice():
+    assert place(read("Epoch 1/300", "Epoch 1/300")) is None
+    assert place(read("Epoch 1/300", "Epoch 2/300")) is None
+    position = read("Epoch 1/300", "Epoch 2/300", "Epoch 3/300")
+    assert place(position) == (3, 300, None, None)
+    assert position.line == "Epoch 3/300"
+
+
+def test_what_an_earlier_attempt_has_believed_is_believed_at_once():
+    names = read("Epoch 1/300", "Epoch 2/300", "Epoch 3/300").names
+    assert place(read("Epoch 7/300", known=names)) == (7, 300, None, None)
+    assert place(read("Epoch 7/12", known=names)) is None, "that is another number"
+
+
+def test_a_line_with_an_old_number_changes_nothing():
+    position = read(*(f"Epoch {n}/9" for n in (1, 2, 3, 4)), "Best was epoch 2/9", "Epoch 5/9")
+    assert place(position) == (5, 9, None, None)
+
+
+def test_a_bar_for_each_epoch_says_the_step_within_it():
+    lines = [line for n in (1, 2) for line in (f"Epoch {n}/8", *(bar(step, 30) for step in (0, 10, 20, 30)))]
+    assert place(read(*lines)) == (2, 8, 30, 30)
+    assert place(read(*lines, bar(0, 5), bar(1, 5), bar(5, 5))) == (2, 8, 30, 30), "a bar of the validation"
+    assert place(read(*lines, "Epoch 3/8", bar(0, 30))) == (3, 8, 0, 30)
+
+
+def test_a_bar_that_begins_again_and_again_says_no_position_but_life():
+    rounds = [bar(step, 30) for _ in range(3) for step in (0, 10, 20, 30)]
+    position = read(*rounds[:4])
+    assert place(position) == (None, None, 30, 30)
+    position = read(*rounds)
+    assert place(position) == (None, None, None, None)
+    seq = position.seq
+    position.feed(bar(1, 30))
+    assert position.seq == seq + 1
+
+
+def test_a_bar_within_a_bar():
+    lines = [line for n in (0, 1, 2) for line in (bar(n, 8), *(bar(step, 30) for step in (0, 10, 20, 30)))]
+    assert place(read(*lines, bar(3, 8))) == (None, None, 3, 8)
+    lines = [line for n in (0, 1, 2) for line in (bar(n, 8, "Epochs:"), *(bar(step, 30) for step in (0, 10, 20, 30)))]
+    assert place(read(*lines, bar(3, 8, "Epochs:"), bar(10, 30))) == (3, 8, 10, 30)
+
+
+def test_a_bar_of_preparation_is_followed_by_that_of_training():
+    before = [bar(step, 5000) for step in (0, 2500, 4000, 5000)]
+    assert place(read(*before, *(bar(step, 600) for step in (0, 1, 2)))) == (None, None, 2, 600)
+    labelled = [bar(step, 5000, "Map: ") for step in (0, 2500, 4000, 5000)]
+    assert place(read(*labelled)) is None
+    assert read(*labelled).seq == 0, "no sign of life either: nothing may be expected after it"
+
+
+def test_bars_of_several_ranks_do_not_look_like_new_beginnings():
+    lines = [bar(step - lag, 600) for step in range(10, 60, 2) for lag in (0, 5, 1)]
+    assert place(read(*lines)) == (None, None, 58, 600)
+
+
+@pytest.mark.parametrize(
+    ("lines", "last"),
+    [
+        ([f"Epoch {n}/24" for n in range(25)], (25, 25, None, None)),
+        ([f"Epoch {n}/25" for n in range(25)], (25, 25, None, None)),
+        ([f"Epoch {n}/25" for n in range(12)], (12, 25, None, None)),
+        ([f"  {n}/299     3.5G    0.1    0.2   640" for n in range(300)], (300, 300, None, None)),
+        ([f"  {n}/299     3.5G    0.1    0.2   640" for n in range(299)], (299, 300, None, None)),
+    ],
+)
+def test_those_that_count_from_0(lines: list[str], last: tuple[int | None, ...]):
+    assert place(read(*lines)) == last
+
+
+def test_counting_from_0_is_remembered():
+    names = read(*(f"Epoch {n}/25" for n in range(4))).names
+    assert place(read("Epoch 4/25", known=names)) == (5, 25, None, None)
+
+
+def test_folds_that_count_anew_say_no_position():
+    folds = [f"Epoch {n}/8" for _ in range(2) for n in range(1, 9)]
+    assert place(read(*folds)) == (None, None, None, None)
+
+
+def test_the_loss_may_stand_on_another_line():
+    position = read(*(bar(n, 600) for n in (0, 1, 2)), "{'loss': '0.5', 'epoch': '0.01'}")
+    assert position.beat(1).loss == 0.5
+
+
+def test_a_pattern_of_a_person():
+    own = OwnPatterns((r"done (?P<step>[\d,]+) out of (?P<steps>[\d,]+) in (?P<phase>\w+), L=(?P<loss>\S+)",))
+    position = OutputPosition(own)
+    for step in ("1,000", "2,000", "3,000"):
+        position.feed(f"done {step} out of 9,000 in warmup, L=0.5")
+        position.feed("Epoch 1/2")
+    beat = position.beat(7)
+    assert (beat.pid, beat.step, beat.steps, beat.phase, beat.loss) == (7, 3000, 9000, "warmup", 0.5)
+    assert beat.source is BeatSource.OUTPUT
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["Epoch {}/9", "iter {}", " 9%|x| {}/9 [", "[{}/9][1/2]"])))
+)
+def test_whatever_comes_the_position_is_one_that_was_printed(lines: list[tuple[int, str]]):
+    position = read(*(line.format(n) for n, line in lines))
+    beat = position.beat(1)
+    if beat is not None:
+        assert beat.epoch is None or 0 <= beat.epoch <= 10
+        assert beat.step is None or 0 <= beat.step <= 9
+        assert position.line

@@ -1,0 +1,150 @@
+"""Exit 0 short of the goal: a failure, or, where nobody can know, one relaunch and then the end."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.policy.scripted import NO_PAUSE, OURS, History
+from tests.policy.test_cause import beat
+
+from fred_supervisor.contract.heartbeat import Beat, BeatSource
+from fred_supervisor.policy.after_exit import after_exit
+from fred_supervisor.policy.cause import Evidence, IncidentKind
+from fred_supervisor.policy.history import LeftAt, RunHistory, RunOutcome, measure
+from fred_supervisor.policy.settings import Settings
+from fred_supervisor.policy.state import Ended, Running, Starting
+from fred_supervisor.policy.watch import HeartbeatReading, RankWatch, limit_s
+from fred_supervisor.words.sentences import sentence
+
+FOREIGN = replace(NO_PAUSE, foreign=True, expects_beats=False)
+GUESSED = beat(epoch=37, epochs=300, step=None, steps=None, samples=None, source=BeatSource.GUESS)
+NOTHING = beat(epoch=None, epochs=None, step=None, steps=None, samples=None)
+
+
+def left(record: Beat | None, **changes: Any) -> Evidence:
+    return Evidence(exit_code=0, unverified=True, beat=record, **changes)
+
+
+def ends(*evidence: Evidence, settings: Settings = FOREIGN) -> list[str]:
+    """What follows from each end, without new progress in between."""
+    history, found = RunHistory(attempt=1), []
+    for ended in evidence:
+        state, _ = after_exit(settings, history, ended, 100.0)
+        history = state.history
+        found.append(sentence(state.message) if isinstance(state, Ended) else "relaunched")
+    return found
+
+
+TWICE = "The trainer left with exit code 0 (unverified: it ended twice at epoch 37 of 300)."
+FAR = replace(GUESSED, epoch=300)
+TOLD = replace(GUESSED, source=BeatSource.OUTPUT)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        (left(GUESSED), left(GUESSED), TWICE),
+        (left(GUESSED), left(None), TWICE),
+        (left(GUESSED), left(NOTHING), TWICE),
+        (left(GUESSED), left(FAR), "The trainer left with exit code 0 (unverified: it records no goal)."),
+        (left(GUESSED, early_stop=True), left(GUESSED), TWICE),
+        (left(TOLD, early_stop=True), left(TOLD, early_stop=True), TWICE),
+        (left(TOLD, early_stop=True), left(None), TWICE),
+        (left(TOLD), left(TOLD), "relaunched"),
+        (left(TOLD), left(None), "relaunched"),
+        (left(beat()), left(beat()), "relaunched"),
+        (left(beat()), left(NOTHING), "relaunched"),
+        (left(GUESSED, done_file=False), left(GUESSED, done_file=False), "relaunched"),
+        (left(GUESSED, done_file=False), left(None, done_file=False), "relaunched"),
+        (left(GUESSED), left(GUESSED, done_file=True), "The trainer left with exit code 0 and its done file is there."),
+        (left(GUESSED), Evidence(exit_code=1, unverified=True, last_line="KeyError"), "relaunched"),
+    ],
+)
+def test_a_second_exit_0_is_the_end_where_nobody_can_know(first: Evidence, second: Evidence, said: str):
+    assert ends(first, second) == ["relaunched", said]
+
+
+def test_a_trainer_that_stopped_early_and_cannot_go_on_is_no_failure():
+    """Ultralytics strips its last checkpoint, and refuses to resume from it."""
+    crash = Evidence(exit_code=1, unverified=True, last_line="AssertionError: nothing to resume")
+    (first, last) = ends(left(GUESSED, early_stop=True), crash)
+    assert first == "relaunched"
+    assert "ended at epoch 37 of 300" in last
+    assert "unverified" in last
+    assert "nothing to resume" in last
+
+
+def test_by_steps_where_no_number_of_epochs_is_named():
+    by_steps = beat(epoch=None, epochs=None, step=229, steps=600, samples=None)
+    state, actions = after_exit(FOREIGN, RunHistory(attempt=1), left(by_steps), 100.0)
+    assert isinstance(state, Starting)
+    assert state.history.left_at == LeftAt(step=229, steps=600)
+    (found,) = [action.diagnosis for action in actions if hasattr(action, "diagnosis")]
+    assert found.kind is IncidentKind.SILENT_EXIT
+    assert sentence(found.message) == "The trainer left with exit code 0 after step 229 of 600, before its goal."
+    state, _ = after_exit(FOREIGN, RunHistory(attempt=1), left(replace(by_steps, step=600)), 100.0)
+    assert isinstance(state, Ended)
+    assert state.outcome is RunOutcome.COMPLETED
+
+
+def printed(number: int, **changes: Any) -> HeartbeatReading:
+    record = replace(GUESSED, epoch=number, seq=number)
+    return HeartbeatReading(stamp=str(number), beat=replace(record, **changes))
+
+
+def test_new_progress_forgets_that_it_left():
+    history = History(FOREIGN)
+    history.begin()
+    for number in (36, 37):
+        history.see(looks=(printed(number),))
+    history.end(exit_code=0, unverified=True, beat=GUESSED)
+    assert history.state.history.left_at is not None
+    history.begin()
+    history.see(looks=(printed(37, seq=1),))
+    assert history.state.history.left_at is not None
+    history.see(looks=(printed(38),))
+    assert history.state.history.left_at is None
+
+
+def test_bars_of_another_length_are_another_measure():
+    """The bar of a preparation counts to 5000; that of training to 600 is no less further."""
+    history = History(FOREIGN)
+    history.begin()
+    bars = [(4000, 5000), (5000, 5000), (1, 600), (2, 600)]
+    progressed = []
+    for seq, (step, steps) in enumerate(bars, 1):
+        history.see(looks=(printed(seq, epoch=None, epochs=None, step=step, steps=steps, seq=seq),))
+        progressed.append(dict(history.state.history.furthest))
+    assert progressed[-1] == {"step of 5000": 5000.0, "step of 600": 2.0}
+    assert measure(beat(epoch=None, samples=None, steps=600)) == "step", "a client counts one thing"
+
+
+@pytest.mark.parametrize(
+    ("record", "gap_s", "limit"),
+    [
+        (GUESSED, 0.0, 3600.0),
+        (GUESSED, 500.0, 5000.0),
+        (replace(GUESSED, epoch=None, epochs=None, step=600, steps=600), 0.0, None),
+        (replace(GUESSED, epoch=None, epochs=None, step=599, steps=600), 0.0, 3600.0),
+        (replace(TOLD, epoch=None, epochs=None, step=600, steps=600), 0.0, 3600.0),
+    ],
+)
+def test_how_long_a_trainer_may_print_nothing(record: Beat, gap_s: float, limit: float | None):
+    history = History(FOREIGN)
+    history.begin()
+    history.see(looks=(HeartbeatReading(stamp="1", beat=record, gap_s=gap_s, patterns=("epoch n/n /300",)),))
+    assert isinstance(history.state, Running)
+    assert history.state.history.learned.patterns == ("epoch n/n /300",)
+    assert limit_s(FOREIGN, history.state.history.learned, history.state.watch.main) == limit
+    by_hand = replace(FOREIGN, hang_timeout_s={"train": 9.0})
+    assert limit_s(by_hand, history.state.history.learned, RankWatch(changed_s=0.0, stamp="1", beat=record)) == 9.0
+
+
+def test_every_printed_line_is_progress_and_a_record_only_where_it_moves():
+    for record, moves in ((GUESSED, True), (beat(), False)):
+        history = History(OURS)
+        history.begin()
+        for seq in (1, 2):
+            history.see(looks=(HeartbeatReading(stamp=str(seq), beat=replace(record, seq=seq)),))
+        assert isinstance(history.state, Running)
+        assert (history.state.watch.main.changed_s == history.now_s) is moves
