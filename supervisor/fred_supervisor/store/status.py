@@ -69,10 +69,10 @@ class ProgressStatus:
     loss: float | None
     images_per_s: float | None
     eta_s: float | None
-    source: str | None
-    """Who says it: client, output or file."""
     loss_history: tuple[float, ...]
     """Means over equal times, oldest first."""
+    source: str | None
+    """Who says it: client, output or file."""
 
 
 @record
