@@ -451,7 +451,7 @@ def test_status_json_has_every_key_of_the_contract(fred):
     ]
     assert list(status["progress"]) == [
         *("phase", "epoch", "epochs", "step", "steps", "samples", "loss", "images_per_s", "eta_s"),
-        "loss_history",
+        *("loss_history", "source"),
     ]
     assert list(status["checkpoint"]) == ["path", "phase", "epoch", "step", "age_s", "valid"]
     assert list(status["restarts"]) == ["total", "crash", "hang", "oom", "budget_left"]

@@ -1,6 +1,5 @@
 """The status of a run, from its files alone: it works with the supervisor dead, stopped or hung."""
 
-import math
 import time
 from dataclasses import asdict
 from datetime import datetime
@@ -9,19 +8,18 @@ from typing import Final
 
 from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.contract.checkpoint import CheckpointFile, why_invalid
-from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.contract.record import record
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.proc import Identity
 from fred_supervisor.policy.history import RunHistory, RunOutcome
-from fred_supervisor.policy.pace import PaceRecord, time_left_s
 from fred_supervisor.store import lock
 from fred_supervisor.store.attempt_files import read_launch
 from fred_supervisor.store.checkpoints import foreign_checkpoints, why_not_whole
 from fred_supervisor.store.heartbeats import newest_beat
 from fred_supervisor.store.journal import Incident, Incidents
-from fred_supervisor.store.layout import AttemptDir, RunDir, last_attempt
+from fred_supervisor.store.layout import RunDir, last_attempt
 from fred_supervisor.store.monitor_sample import last_sample, newest_sample
+from fred_supervisor.store.progress_status import ProgressStatus, beat_age_s, position_source, progress_status
 from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.store.state_file import StateFile, read_state
 from fred_supervisor.words.status import (
@@ -54,25 +52,6 @@ class TrainerStatus:
     uptime_s: float | None
     section: str | None
     beat_age_s: float | None
-
-
-@record
-class ProgressStatus:
-    """Where training is, and how fast it goes."""
-
-    phase: str | None
-    epoch: int | None
-    epochs: int | None
-    step: int | None
-    steps: int | None
-    samples: int | None
-    loss: float | None
-    images_per_s: float | None
-    eta_s: float | None
-    loss_history: tuple[float, ...]
-    """Means over equal times, oldest first."""
-    source: str | None
-    """Who says it: client, output or file."""
 
 
 @record
@@ -187,7 +166,7 @@ def read_status(spec: RunSpec) -> RunStatus:
             attempt=number,
             uptime_s=_since_s(launch.time),
             section=None if beat is None else beat.section,
-            beat_age_s=_beat_age_s(folder.printed if beat is not None and beat.printed else folder.heartbeat, beat),
+            beat_age_s=beat_age_s(folder, beat),
         )
     return RunStatus(
         name=spec.name,
@@ -202,7 +181,12 @@ def read_status(spec: RunSpec) -> RunStatus:
             version=recorded.supervisor.version,
         ),
         trainer=trainer,
-        progress=_progress(beat, recorded.pace, trains=alive, source=_source(spec, folder, beat)),
+        progress=progress_status(
+            beat,
+            recorded.pace,
+            trains=alive,
+            source=position_source(folder, beat, progress_file=spec.progress_file is not None),
+        ),
         checkpoint=_checkpoint(spec),
         restarts=_restarts(recorded),
         batch=_batch(spec, recorded.history),
@@ -228,29 +212,6 @@ def _state(
     if trainer_alive:
         return "running", supervisor_gone(run_dir)
     return "stopped", interrupted(run_dir)
-
-
-def _source(spec: RunSpec, folder: AttemptDir, beat: Beat | None) -> str | None:
-    if beat is not None:
-        return "output" if beat.printed else "client"
-    return "file" if spec.progress_file is not None or _beat_age_s(folder.heartbeat, beat) is not None else None
-
-
-def _progress(beat: Beat | None, pace: PaceRecord, *, trains: bool, source: str | None) -> ProgressStatus:
-    loss = beat.loss if beat is not None and beat.loss is not None and math.isfinite(beat.loss) else None
-    return ProgressStatus(
-        phase=beat.phase if beat else None,
-        epoch=beat.epoch if beat else None,
-        epochs=beat.epochs if beat else None,
-        step=beat.step if beat else None,
-        steps=beat.steps if beat else None,
-        samples=beat.samples if beat else None,
-        loss=loss,
-        images_per_s=pace.images_per_s if trains else None,
-        eta_s=time_left_s(pace.eta_s) if trains else None,
-        source=source,
-        loss_history=pace.losses.means,
-    )
 
 
 def _restarts(recorded: StateFile) -> RestartStatus:
@@ -347,13 +308,3 @@ def _since_s(text: str | None) -> float | None:
         return None if text is None else round(max(0.0, time.time() - datetime.fromisoformat(text).timestamp()), 1)
     except ValueError:
         return None
-
-
-def _beat_age_s(path: Path, beat: Beat | None) -> float | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    if beat is None and found.st_size == 0:
-        return None
-    return round(max(0.0, time.time() - found.st_mtime), 1)

@@ -8,11 +8,11 @@ from typing import Final
 
 from fred_supervisor.cli.common.terminal import PLAIN, TerminalStyle, columns
 from fred_supervisor.linux.text_io import printable
+from fred_supervisor.store.progress_status import ProgressStatus
 from fred_supervisor.store.status import (
     CheckpointStatus,
     GpuStatus,
     IncidentStatus,
-    ProgressStatus,
     RestartStatus,
     RunStatus,
 )

@@ -1,0 +1,65 @@
+"""Where training is, how fast it goes, and who says so: the part `progress` of the status."""
+
+import math
+import time
+
+from fred_supervisor.contract.heartbeat import Beat
+from fred_supervisor.contract.record import record
+from fred_supervisor.policy.pace import PaceRecord, time_left_s
+from fred_supervisor.store.layout import AttemptDir
+
+
+@record
+class ProgressStatus:
+    """Where training is, and how fast it goes."""
+
+    phase: str | None
+    epoch: int | None
+    epochs: int | None
+    step: int | None
+    steps: int | None
+    samples: int | None
+    loss: float | None
+    images_per_s: float | None
+    eta_s: float | None
+    loss_history: tuple[float, ...]
+    """Means over equal times, oldest first."""
+    source: str | None
+    """Who says it: client, output or file."""
+
+
+def position_source(folder: AttemptDir, beat: Beat | None, *, progress_file: bool) -> str | None:
+    """Who says where training is, or that it goes on; `progress_file`: a file of the trainer is watched."""
+    if beat is not None:
+        return "output" if beat.printed else "client"
+    return "file" if progress_file or beat_age_s(folder, beat) is not None else None
+
+
+def progress_status(beat: Beat | None, pace: PaceRecord, *, trains: bool, source: str | None) -> ProgressStatus:
+    """`trains`: the trainer lives."""
+    loss = beat.loss if beat is not None and beat.loss is not None and math.isfinite(beat.loss) else None
+    return ProgressStatus(
+        phase=beat.phase if beat else None,
+        epoch=beat.epoch if beat else None,
+        epochs=beat.epochs if beat else None,
+        step=beat.step if beat else None,
+        steps=beat.steps if beat else None,
+        samples=beat.samples if beat else None,
+        loss=loss,
+        images_per_s=pace.images_per_s if trains else None,
+        eta_s=time_left_s(pace.eta_s) if trains else None,
+        source=source,
+        loss_history=pace.losses.means,
+    )
+
+
+def beat_age_s(folder: AttemptDir, beat: Beat | None) -> float | None:
+    """How old the newest sign of life is; None: there was none."""
+    path = folder.printed if beat is not None and beat.printed else folder.heartbeat
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    if beat is None and found.st_size == 0:
+        return None
+    return round(max(0.0, time.time() - found.st_mtime), 1)
