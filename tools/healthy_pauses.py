@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from fred_supervisor.contract import Heartbeat, environment
-from fred_supervisor.linux import proc
+from fred_supervisor.attempt.run_processes import processes_of
+from fred_supervisor.contract import Heartbeat
 from fred_supervisor.store.run_spec import load_run_spec
 
 FRED: Final = (sys.executable, "-m", "fred_supervisor.cli.main")
@@ -83,7 +83,7 @@ def supervise(folder: Path, minutes: float, scale: float) -> dict[str, Any]:
         "took_s": time.monotonic() - began_s,
         "false_kills": len(incidents),
         "causes": [incident["cause"] for incident in incidents],
-        "orphans": len(proc.with_environment(environment.RUN_ID, spec.run_id)),
+        "orphans": len(processes_of(spec)),
         "state": json.loads(subprocess.run(status, stdout=subprocess.PIPE, check=False).stdout)["state"],
     }
 

@@ -23,7 +23,7 @@ from fred_supervisor.contract.heartbeat import RECORD_BYTES, Section
 
 def test_the_variables_that_a_trainer_is_given():
     names = {
-        "RUN_ID", "RUN_DIR", "ATTEMPT", "HEARTBEAT", "ERROR_FILE", "RESUME", "UNFREEZE_BATCH_SIZE", "ACCUMULATE",
+        "RUN_ID", "RUN_PLACE", "RUN_DIR", "ATTEMPT", "HEARTBEAT", "ERROR_FILE", "RESUME", "UNFREEZE_BATCH_SIZE", "ACCUMULATE",
     }  # fmt: skip
     assert {name: getattr(environment, name) for name in names} == {name: f"FRED_{name}" for name in names}
     assert environment.OF_CONFIGURATION == "FRED_SUPERVISE_"

@@ -109,7 +109,12 @@ class Fred:
         for run_json in self.home.glob("**/supervisor/run.json"):
             spec = load_run_spec(run_json.parents[1])
             if spec is not None:
-                found += [who.pid for who in proc.with_environment(environment.RUN_ID, spec.run_id)]
+                found += [
+                    pid
+                    for pid in proc.pids()
+                    if proc.environment(pid, {environment.RUN_ID}).get(environment.RUN_ID) == spec.run_id
+                    and proc.alive(proc.identify(pid))
+                ]
         return found
 
 

@@ -11,6 +11,8 @@ import pytest
 
 import fred_supervisor
 import fred_trainer
+from fred_supervisor.attempt import evidence
+from fred_supervisor.store.run_spec import RunSpec
 
 SOURCES = [
     path
@@ -85,6 +87,41 @@ def test_a_hostile_run_dir_is_read_as_data(fred, tmp_path: Path):
         assert "Traceback" not in done.stderr, words
     run_json.write_text(json.dumps({**run, "name": "\x1b[2J../../etc"}))
     assert fred("status", "--run-dir", "theirs").returncode == 4, "a name that cannot be one"
+
+
+def test_the_name_of_a_folder_does_not_control_the_terminal(fred):
+    hostile = "\x1b]0;x\x07\x1b[2J"
+    for words in (
+        ["start", "--run-dir", hostile, "--name", "t", "--", "true"],
+        ["start", "--run-dir", hostile, "--name", "t", "--", "true"],
+        ["start", "--run-dir", hostile, "--name", "t", "--resume", "none", "--", "true"],
+        ["report", "--run-dir", hostile],
+        ["stop", "--run-dir", hostile],
+        ["status", "--run-dir", hostile + "x"],
+        ["logs", "--run-dir", hostile],
+    ):
+        done = fred(*words)
+        assert "\x1b" not in done.stdout + done.stderr, words
+
+
+def test_the_probe_of_a_disk_follows_no_link(tmp_path: Path):
+    """Another user's, in a run dir that both may write."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    (run_dir / f".probe.{os.getpid()}.tmp").symlink_to(victim)
+    assert evidence.scarce(RunSpec(name="t", modality="rgb", run_dir=str(run_dir), cwd="/")) is False
+    assert victim.read_text() == "precious"
+    assert len(list(run_dir.iterdir())) == 1, "and leaves nothing behind"
+
+
+def test_what_a_user_calls_fred_is_not_written_down(fred):
+    fred.environ["FRED_TOKEN"] = "secret"
+    assert fred("start", "--name", "t", "--foreground", "--", "sh", "-c", "echo $FRED_TOKEN").returncode == 0
+    assert fred.output(1) == "secret\n"
+    assert all(b"secret" not in p.read_bytes() for p in fred.run_dir.rglob("*.json*") if p.is_file())
+    assert {"FRED_RUN_ID", "FRED_RUN_PLACE"} <= fred.launch(1)["environment"].keys()
 
 
 def test_words_are_never_given_to_a_shell(fred, tmp_path: Path):

@@ -133,10 +133,14 @@ def scarce(spec: RunSpec) -> bool | None:
         return None
     if room.f_bavail * room.f_frsize < max(_SCARCE_BYTES, largest) or (room.f_files > 0 and room.f_favail == 0):
         return True
-    probe = run_dir / f".probe.{os.getpid()}{TEMPORARY_SUFFIX}"
+    probe = run_dir / f".probe.{os.urandom(8).hex()}{TEMPORARY_SUFFIX}"  # where others may write, too: no name to guess
     try:
-        probe.write_bytes(b"0")
-        probe.unlink()
+        fd = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, b"0")
+        finally:
+            os.close(fd)
+            probe.unlink()
     except OSError:  # read-only, quota, permission
         return True
     return False

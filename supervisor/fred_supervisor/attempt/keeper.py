@@ -31,6 +31,9 @@ def main(root: str) -> None:
     """`root` is the source root that we were loaded from; nothing is read from the environment."""
     del root
     facts = json.load(sys.stdin)
+    # Through a descriptor: the run dir may be moved meanwhile.
+    folder = os.open(os.path.dirname(facts["exit"]), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    facts["exit"] = f"/proc/self/fd/{folder}/{os.path.basename(facts['exit'])}"
     signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
@@ -66,9 +69,11 @@ def _start(facts: LaunchFacts, group: str | None) -> tuple[int, str | None]:
     assert keeper is not None
     assert trainer is not None
     inside = group is not None and cgroup.enter(group, pid)
+    os.read(exec_read, 1)  # it has a session of its own now
     facts["launch"] |= {
         "keeper": keeper.document(),
         "trainer": trainer.document(),
+        "session": proc.session_of(pid),
         "cgroup": group if inside else None,
     }
     write_json(facts["launch_file"], facts["launch"])
@@ -84,9 +89,10 @@ def _start(facts: LaunchFacts, group: str | None) -> tuple[int, str | None]:
 
 def _become_trainer(facts: LaunchFacts, output: int, go: int, failed: int) -> Never:
     try:
+        os.setsid()
+        os.write(failed, b"s")
         if not os.read(go, 2):
             os._exit(1)
-        os.setsid()
         os.chdir(facts["cwd"])
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)

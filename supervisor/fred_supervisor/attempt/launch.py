@@ -18,6 +18,7 @@ from fred_supervisor.contract.record import record
 from fred_supervisor.linux.proc import Identity, identify
 from fred_supervisor.policy.history import Overrides
 from fred_supervisor.store.layout import AttemptDir
+from fred_supervisor.store.place import place_of
 from fred_supervisor.store.run_spec import RunSpec
 
 _SOURCE_ROOT = str(Path(fred_supervisor.__file__).parents[1])
@@ -40,22 +41,26 @@ def spawn(
 ) -> Launched:
     """Prepare an attempt and start its keeper. `gpus`: UUIDs that were chosen for it. Raises OSError."""
     folder = prepare(spec, attempt)
+    place = place_of(spec.run_dir)
     environ = trainer_environment(spec, attempt, overrides, resume) | visible(gpus)
     facts: dict[str, object] = {
         "output": str(folder.output),
         "launch_file": str(folder.launch),
         "exit": str(folder.exit),
         "cwd": spec.cwd,
-        "cgroup": f"fred-{spec.run_id}-{attempt}",
+        "cgroup": f"fred-{spec.run_id}-{place}-{attempt}",
         "launch": {
             "attempt": attempt,
             "time": now_text(),
             "command": command(spec, attempt, overrides, resume),
             "cwd": spec.cwd,
+            "place": place,
             "resume": None if resume is None else str(resume),
             "overrides": asdict(overrides),
             "environment": {
-                key: value for key, value in environ.items() if key.startswith(("FRED_", "MASTER_", "CUDA_"))
+                key: value
+                for key, value in environ.items()
+                if key in environment.OF_CONTRACT or key.startswith(("MASTER_", "CUDA_"))
             },
         },
     }
@@ -112,6 +117,7 @@ def trainer_environment(spec: RunSpec, attempt: int, overrides: Overrides, resum
     }
     environ |= {
         environment.RUN_ID: spec.run_id,
+        environment.RUN_PLACE: place_of(spec.run_dir) or "",
         environment.RUN_DIR: spec.run_dir,
         environment.ATTEMPT: str(attempt),
         environment.HEARTBEAT: str(folder.heartbeat),

@@ -18,6 +18,7 @@ from fred_supervisor.policy.watch import HeartbeatReading
 from fred_supervisor.store.attempt_files import read_launch
 from fred_supervisor.store.checkpoints import modified_ns
 from fred_supervisor.store.heartbeats import write_printed
+from fred_supervisor.store.place import place_of
 from fred_supervisor.store.run_spec import RunSpec
 
 _IDLE_TICKS_PER_S = 5
@@ -70,16 +71,15 @@ class LiveAttempt:
     def read_trainer(self) -> None:
         """Who the trainer is, from what the keeper wrote."""
         launch = read_launch(self.folder)
-        self.trainer = launch.trainer
-        ours = launch.cgroup is not None and Path(launch.cgroup).name.startswith("fred-")
-        self.cgroup = launch.cgroup if ours else None
+        self.trainer, self.cgroup = launch.trainer, launch.cgroup
 
     def write_launch(self) -> None:
         """Who they are, anew, after the folder was deleted. Raises OSError."""
         self.folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         who = {"keeper": self.keeper, "trainer": self.trainer}
         known = {key: identity.document() for key, identity in who.items() if identity is not None}
-        write_json(self.folder.launch, {"attempt": self.number, "time": now_text(), **known})
+        place = place_of(self.spec.run_dir)
+        write_json(self.folder.launch, {"attempt": self.number, "time": now_text(), "place": place, **known})
 
     def look(self, now_s: float, *, final: bool = False) -> tuple[HeartbeatReading, ...]:
         """One look at every rank's sign of life, and, where none writes records, at the output."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 
 from fred_supervisor.attempt import terminate
 from fred_supervisor.attempt.live_attempt import LiveAttempt
-from fred_supervisor.contract import environment
+from fred_supervisor.attempt.run_processes import processes_of
 from fred_supervisor.contract.files import now_text, write_json
 from fred_supervisor.linux import cgroup, proc
 from fred_supervisor.linux.proc import Survivor
@@ -38,7 +38,7 @@ class Orphans:
         """SIGKILL to everything of the run that is left without a keeper; whether nothing is."""
         if attempt.cgroup is not None:
             cgroup.kill(attempt.cgroup)
-        strays = terminate.kill_strays(self._spec.run_id, self._own())
+        strays = terminate.kill_processes_of(self._spec, self._own())
         proc.kill_children(self._own())
         self.reap(attempt)
         if strays or not set(proc.children(os.getpid())) <= self._own():
@@ -66,7 +66,7 @@ class Orphans:
         if attempt.keeper is not None:
             pids = list(proc.descendants(attempt.keeper.pid))
         else:
-            pids = [stray.pid for stray in proc.with_environment(environment.RUN_ID, self._spec.run_id)]
+            pids = [stray.pid for stray in processes_of(self._spec)]
         return tuple(Survivor(pid=pid, wchan=proc.wait_channel(pid)) for pid in pids if pid not in self._own())
 
     def outlived(self, attempt: LiveAttempt) -> tuple[Survivor, ...]:

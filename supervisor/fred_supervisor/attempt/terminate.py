@@ -6,9 +6,10 @@ When each is due is decided in `policy/decide.py`. Nothing here waits.
 import signal
 
 from fred_supervisor.attempt.live_attempt import LiveAttempt
-from fred_supervisor.contract import environment
+from fred_supervisor.attempt.run_processes import processes_of
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.proc import Identity
+from fred_supervisor.store.run_spec import RunSpec
 
 
 def send_sigterm(attempt: LiveAttempt, *, wake: bool) -> None:
@@ -25,9 +26,9 @@ def kill_by_keeper(keeper: Identity) -> None:
     proc.send(keeper, signal.SIGCONT)
 
 
-def kill_strays(run_id: str, spare: frozenset[int] = frozenset()) -> list[Identity]:
-    """SIGKILL to every process that carries a run's id in its environment; who that was."""
-    strays = [stray for stray in proc.with_environment(environment.RUN_ID, run_id) if stray.pid not in spare]
+def kill_processes_of(spec: RunSpec, spare: frozenset[int] = frozenset()) -> list[Identity]:
+    """SIGKILL to every process of a run but `spare`; who that was."""
+    strays = [who for who in processes_of(spec) if who.pid not in spare]
     for stray in strays:
         proc.send(stray, signal.SIGKILL)
     return strays

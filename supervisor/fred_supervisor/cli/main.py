@@ -10,6 +10,7 @@ from typing import Final
 import fred_supervisor
 from fred_supervisor.cli.common.command_error import CommandError
 from fred_supervisor.contract.exit_codes import CommandExit
+from fred_supervisor.linux.text_io import printable
 
 COMMANDS: Final[Mapping[str, str]] = {
     "start": "start a supervised run, or go on with one",
@@ -57,7 +58,7 @@ def main() -> int:
     except CommandError as fault:
         if debug:
             _print_traceback()
-        print(f"fred-supervise: {fault}", file=sys.stderr)
+        print(f"fred-supervise: {printable(str(fault))}", file=sys.stderr)
         return fault.code
     except KeyboardInterrupt:
         return 130
@@ -68,7 +69,7 @@ def main() -> int:
         if debug:
             _print_traceback()
         where = f"{error.filename}: " if error.filename else ""
-        print(f"fred-supervise: {where}{error.strerror or error}", file=sys.stderr)
+        print(printable(f"fred-supervise: {where}{error.strerror or error}"), file=sys.stderr)
         denied = isinstance(error, PermissionError)
         return CommandExit.NO_PERMISSION if denied else CommandExit.BAD_INPUT
     except Exception:  # noqa: BLE001 - a fault of ours, told from every refusal: a service manager tries again

@@ -4,6 +4,8 @@ from typing import Final
 
 RUN_ID: Final = "FRED_RUN_ID"
 """The same in all attempts of a run; processes that outlive an attempt are found by it."""
+RUN_PLACE: Final = "FRED_RUN_PLACE"
+"""Device and inode of the run dir at the launch: tells the processes of a run from those of a copy of its folder."""
 RUN_DIR: Final = "FRED_RUN_DIR"
 """Absolute path of the run dir."""
 ATTEMPT: Final = "FRED_ATTEMPT"
@@ -18,6 +20,12 @@ UNFREEZE_BATCH_SIZE: Final = "FRED_UNFREEZE_BATCH_SIZE"
 """Batch size of the unfreeze phase as the supervisor sets it; empty while nothing was changed or set."""
 ACCUMULATE: Final = "FRED_ACCUMULATE"
 """Micro-batches per optimiser step as the supervisor sets them; empty while nothing was changed or set."""
+
+OF_CONTRACT: Final = (
+    *(RUN_ID, RUN_PLACE, RUN_DIR, ATTEMPT, HEARTBEAT, ERROR_FILE, RESUME),
+    *(UNFREEZE_BATCH_SIZE, ACCUMULATE),
+)
+"""All of them; other variables that begin with FRED_ are the user's."""
 
 OF_CONFIGURATION: Final = "FRED_SUPERVISE_"
 """Prefix of the variables that configure the supervisor. They may hold secrets: no trainer gets them."""

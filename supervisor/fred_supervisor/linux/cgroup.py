@@ -57,6 +57,15 @@ def enter(folder: str, pid: int) -> bool:
     return _write(folder, "cgroup.procs", str(pid))
 
 
+def members(folder: str) -> list[int]:
+    """Every process in a group and in those below it."""
+    found: list[int] = []
+    for path, _, _ in os.walk(folder):
+        with contextlib.suppress(OSError, ValueError), open(os.path.join(path, "cgroup.procs")) as file:
+            found += [int(line) for line in file]
+    return found
+
+
 def kill(folder: str) -> bool:
     """Sends SIGKILL to every process in a group, new forks included; False when there is no such group."""
     return _write(folder, "cgroup.kill", "1")

@@ -7,7 +7,7 @@ import contextlib
 import ctypes
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from typing import NamedTuple
 
@@ -185,19 +185,53 @@ def activity(pid: int) -> tuple[int, int] | None:
     return (ticks, moved) if known else None
 
 
-def with_environment(name: str, value: str) -> list[Identity]:
-    """Every process that was started with NAME=VALUE in its environment, ourselves excepted."""
-    wanted = f"{name}={value}".encode()
-    found = []
-    for entry in os.listdir(_PROC):
-        if not entry.isdigit() or int(entry) == os.getpid():
-            continue
-        with contextlib.suppress(OSError):
-            if wanted in _read(f"{entry}/environ").split(b"\0"):
-                who = identify(int(entry))
-                if who is not None and alive(who):
-                    found.append(who)
-    return found
+def pids() -> list[int]:
+    """Every process that can be seen."""
+    return [int(entry) for entry in os.listdir(_PROC) if entry.isdigit()]
+
+
+def owner(pid: int) -> int | None:
+    """The user id that a process was started by; None when there is none."""
+    try:
+        text = _read(f"{pid}/status")
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in text.splitlines() if line.startswith(b"Uid:")), None)
+
+
+def environment(pid: int, names: Collection[str]) -> dict[str, str]:
+    """These variables of a process, as it was started; without those that it was not given, or that may not be read."""
+    try:
+        text = _read(f"{pid}/environ")
+    except OSError:
+        return {}
+    pairs = (os.fsdecode(one).partition("=") for one in text.split(b"\0"))
+    return {name: value for name, _, value in pairs if name in names}
+
+
+def session_of(pid: int) -> str | None:
+    """The kernel's name of the session that a process is in, which is never used again; None where it has none."""
+    try:
+        return _read(f"{pid}/autogroup").split()[0].decode("ascii")
+    except (OSError, IndexError):
+        return None
+
+
+def in_session(pid: int, leader: Identity, name: str | None) -> bool:
+    """Whether a process is in the session that `leader` began, which may be dead. `name`: see `session_of`."""
+    try:
+        if os.getsid(pid) != leader.pid or leader.boot != boot_id():
+            return False
+    except OSError:
+        return False
+    now = stat(leader.pid)  # another process by now: then it is another session
+    member = stat(pid)
+    return (
+        (now is None or now.start_ticks == leader.start_ticks)
+        and member is not None
+        and member.start_ticks >= leader.start_ticks
+        and (name is None or session_of(pid) in (None, name))
+    )
 
 
 def wait_channel(pid: int) -> str | None:

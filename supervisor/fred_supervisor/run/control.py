@@ -28,7 +28,7 @@ def live_supervisor(spec: RunSpec, wait_s: float) -> Identity | None:
     end_s = time.monotonic() + wait_s
     while lock.held(spec.dir):
         found = read_state(spec.dir).supervisor.identity
-        if found is not None and proc.alive(found):
+        if found is not None and proc.alive(found) and lock.holds(found.pid, spec.dir):
             return found
         if time.monotonic() > end_s:
             return None

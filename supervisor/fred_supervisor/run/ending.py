@@ -9,7 +9,7 @@ from dataclasses import replace
 import fred_supervisor
 from fred_supervisor.attempt import terminate
 from fred_supervisor.attempt.live_attempt import LiveAttempt
-from fred_supervisor.contract import environment
+from fred_supervisor.attempt.run_processes import processes_of
 from fred_supervisor.contract.files import now_text
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.proc import Identity
@@ -42,7 +42,7 @@ def stop(spec: RunSpec, timeout_s: float) -> list[Identity]:
             if not _gone(supervisor, deadline_s - time.monotonic()):
                 _end_tree(spec)
             if _gone(supervisor, _KILL_S):
-                return _left(spec)
+                return processes_of(spec)
     _ask_trainer(spec, deadline_s)
     if supervisor is not None and proc.alive(supervisor):
         # Hung or stopped: it must not relaunch what we end.
@@ -87,10 +87,6 @@ def _ask_trainer(spec: RunSpec, deadline_s: float) -> None:
     _gone(attempt.trainer, deadline_s - time.monotonic())
 
 
-def _left(spec: RunSpec) -> list[Identity]:
-    return proc.with_environment(environment.RUN_ID, spec.run_id)
-
-
 def _end_tree(spec: RunSpec) -> None:
     """Have the keeper end its tree, and wait for it."""
     keeper = read_launch(spec.dir.attempt(last_attempt(spec.dir))).keeper
@@ -103,11 +99,11 @@ def _kill_all(spec: RunSpec) -> list[Identity]:
     """The keeper ends its tree; whatever else carries the run's id is killed. Bounded."""
     _end_tree(spec)
     end_s = time.monotonic() + _KILL_S
-    left = _left(spec)
+    left = processes_of(spec)
     while left and time.monotonic() < end_s:
-        terminate.kill_strays(spec.run_id)
+        terminate.kill_processes_of(spec)
         _gone(left[0], 0.1)
-        left = _left(spec)
+        left = processes_of(spec)
     return left
 
 

@@ -71,6 +71,7 @@ class Events:
             signal.signal(number, lambda *_: None)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
     def watch(self, who: Identity | None, source: Source) -> None:
         """Have the end of a process reported; of one that is gone already by the next `wait`, at once."""

@@ -83,7 +83,7 @@ class Observer:
         elif isinstance(state, Stopping):
             ends.append(now_s + _LOOK_S)
         if live.attempt is not None and live.attempt.orphan_s is not None:
-            ends.append(now_s if live.attempt.swept else now_s + _SWEEP_S)
+            ends.append(now_s if live.attempt.swept else now_s + (_LOOK_S if isinstance(state, Holding) else _SWEEP_S))
         ends += [end_s for end_s in (maintenance_s, live.gpus.due_s, self._hours.due_s) if end_s is not None]
         return None if not ends else max(0.0, min(ends) - now_s)
 

@@ -37,7 +37,7 @@ from fred_supervisor.run.live_run import LiveRun
 from fred_supervisor.run.maintenance import Maintenance
 from fred_supervisor.run.record import Recorder
 from fred_supervisor.run.service import Service
-from fred_supervisor.store.attempt_files import read_launch
+from fred_supervisor.store.attempt_files import read_exit, read_launch
 from fred_supervisor.words.sentences import sentence
 
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
@@ -158,6 +158,12 @@ class Performer:
         live.gpus.adopt(read_launch(attempt.folder).environment)
         live.events.watch(keeper, Source.KEEPER)
 
+    def sweep(self, number: int) -> None:
+        """Take over what an attempt has left without a keeper: it is killed until nothing is left."""
+        attempt = LiveAttempt(spec=self._live.spec, number=number, keeper=None, orphan_s=time.monotonic())
+        attempt.read_trainer()
+        self._live.attempt = attempt
+
     def _kill(self) -> None:
         """The keeper kills its tree; without one, we do."""
         attempt = self._live.attempt
@@ -212,7 +218,8 @@ class Performer:
     def _sweep(self, attempt: LiveAttempt) -> None:
         """Kill what a trainer without a keeper has left, again and again until nothing is."""
         if attempt.orphan_s is not None and not attempt.swept and self._live.orphans.sweep(attempt):
-            self._live.orphans.write_exit(attempt)
+            if read_exit(attempt.folder) is None:
+                self._live.orphans.write_exit(attempt)
             attempt.swept = True
 
     def _keep_monitor(self, state: State, now_s: float) -> None:

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from fred_supervisor.attempt import incident
@@ -29,6 +30,13 @@ from fred_supervisor.words.sentences import sentence
 
 _REFRESH_S: Final = 5.0
 """Between two snapshots while nothing happens but progress."""
+
+
+class RunDirMoved(Exception):  # noqa: N818 - no error: the run goes on there
+    """The run dir lies elsewhere now; `lock_fd` holds its lock."""
+
+    def __init__(self, path: Path, lock_fd: int) -> None:
+        self.path, self.lock_fd = path, lock_fd
 
 
 class Recorder:
@@ -100,8 +108,14 @@ class Recorder:
         return True
 
     def _restore_run_dir(self) -> None:
-        """The run dir was deleted under us: make what `status`, `stop` and the next supervisor need."""
+        """The run dir was deleted under us: make what `status`, `stop` and the next supervisor need.
+
+        Raises RunDirMoved when it is elsewhere.
+        """
         live = self._live
+        there = lock.moved_to(self._lock_fd, live.spec.dir)
+        if there is not None:
+            raise RunDirMoved(there, self._lock_fd)
         try:
             live.spec.dir.supervisor.mkdir(mode=0o700, parents=True, exist_ok=True)
             taken = lock.take(live.spec.dir)

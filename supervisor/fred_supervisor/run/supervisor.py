@@ -1,16 +1,19 @@
 """One supervisor from beginning to end: take up the run where it is, then loop."""
 
 import os
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from fred_supervisor.attempt import evidence, terminate
+from fred_supervisor.attempt.run_processes import processes_of
 from fred_supervisor.contract.files import remove_unfinished
 from fred_supervisor.linux import proc, sd_notify
+from fred_supervisor.linux.proc import Survivor
 from fred_supervisor.policy.actions import Action, Note, Report
-from fred_supervisor.policy.cause import Cause, Diagnosis, Evidence, IncidentKind, goal_reached, place_of
+from fred_supervisor.policy.cause import Cause, Diagnosis, EndedBy, Evidence, IncidentKind, goal_reached, place_of
 from fred_supervisor.policy.decide import decide
 from fred_supervisor.policy.history import RunHistory
 from fred_supervisor.policy.launching import answer_start, launch
@@ -18,19 +21,24 @@ from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.policy.observation import Observation
 from fred_supervisor.policy.overrides import outranked
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.state import Ended, Paused, Running, State
+from fred_supervisor.policy.state import Ended, Holding, Paused, Running, State, Unkillable
 from fred_supervisor.policy.watch import begin
+from fred_supervisor.run.control import SIGNALS
 from fred_supervisor.run.live_run import LiveRun
 from fred_supervisor.run.loop import supervise
 from fred_supervisor.run.observe import Observer
 from fred_supervisor.run.perform import Performer
-from fred_supervisor.run.record import Recorder
+from fred_supervisor.run.record import Recorder, RunDirMoved
 from fred_supervisor.store.attempt_files import read_launch
 from fred_supervisor.store.layout import last_attempt
+from fred_supervisor.store.registry import forget, remember
 from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.store.state_file import StateFile, read_state
 
 _LIVE = ("starting", "running", "stopping")
+_KILL_S = 5.0
+"""From SIGKILL until a process is said not to end."""
+_LOOK_S = 0.02
 _AT_REST = ("paused", "waiting", "holding")
 """Live as well, but without a trainer."""
 
@@ -43,6 +51,34 @@ def run(
     `lock_fd` holds the run's lock. `on_spawned` is called once: with None when the first trainer runs, or when it is
     clear that none will for now; with a reason when it cannot be launched. `on_note` gets each sentence for a person.
     """
+    answered = False
+
+    def answer_once(error: str | None) -> None:
+        nonlocal answered
+        if not answered:
+            answered = True
+            on_spawned(error)
+
+    before: str | None = None
+    while True:
+        try:
+            return _run(spec, lock_fd=lock_fd, moved_from=before, on_spawned=answer_once, on_note=on_note)
+        except RunDirMoved as moved:
+            before, lock_fd = spec.run_dir, moved.lock_fd
+            forget(spec)
+            spec = replace(spec, run_dir=str(moved.path))
+            remember(spec)
+
+
+def _run(
+    spec: RunSpec,
+    *,
+    lock_fd: int,
+    moved_from: str | None,
+    on_spawned: Callable[[str | None], None],
+    on_note: Callable[[str], None],
+) -> Ended:
+    """Supervise until the run has ended, or its run dir was moved: the run is then taken up where it lies now."""
     live = LiveRun(spec)
     settings = replace(spec.settings(), uses_gpu=live.gpus.possible)
     own = proc.identify(os.getpid())
@@ -55,8 +91,14 @@ def run(
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     remove_unfinished(spec.dir.supervisor)
     try:
+        if moved_from is not None:
+            moved = say(Topic.RUN_DIR_MOVED, run_dir=spec.run_dir, before=moved_from)
+            recorder.note(JournalEvent.RUN_DIR_MOVED, moved)
         state, actions = answer_start(*_take_up(spec, settings, performer, recorder, quiet=observer.quiet))
         return supervise(settings, state, actions, observer=observer, recorder=recorder, performer=performer)
+    except RunDirMoved:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # kept until the run is taken up elsewhere
+        raise
     finally:
         live.close()
 
@@ -80,8 +122,10 @@ def _take_up(
         performer.adopt(history, keeper if proc.alive(keeper) else None, resume)
         recorder.note(JournalEvent.ADOPTED, say(Topic.ADOPTED, attempt=number))
         return Running(history=history, watch=begin(now_s), since_s=now_s), ()
-    for stray in terminate.kill_strays(spec.run_id):
-        recorder.note(JournalEvent.STRAY, say(Topic.STRAY, pid=stray.pid))
+    left = _end_strays(spec, recorder)
+    if left:
+        performer.sweep(number)
+        return _held_for(settings, history, left)
     if number and before.state in _LIVE and not _answered(before, number):
         # The supervisor died, and the trainer ended while nobody watched: answer that now.
         ended = evidence.gather(spec, number, oom_kills_before=None)
@@ -94,6 +138,32 @@ def _take_up(
     if resting == "paused" and not before.paused_for:
         return Paused(history=history), ()
     return _go_on(settings, history if resting else fresh_stretch(history), quiet)
+
+
+def _end_strays(spec: RunSpec, recorder: Recorder) -> list[proc.Identity]:
+    """End what an attempt without keeper has left; who does not end."""
+    for stray in terminate.kill_processes_of(spec):
+        recorder.note(JournalEvent.STRAY, say(Topic.STRAY, pid=stray.pid))
+    end_s = time.monotonic() + _KILL_S
+    while (left := processes_of(spec)) and time.monotonic() < end_s:
+        terminate.kill_processes_of(spec)
+        time.sleep(_LOOK_S)
+    return left
+
+
+def _held_for(settings: Settings, history: RunHistory, left: list[proc.Identity]) -> tuple[State, tuple[Action, ...]]:
+    """Nothing is launched beside a process of an earlier attempt."""
+    survivors = tuple(Survivor(pid=who.pid, wchan=proc.wait_channel(who.pid)) for who in left)
+    now_s = time.monotonic()
+    held = Holding(
+        history=history,
+        cause=Cause.UNKILLABLE,
+        condition=say(Topic.UNKILLABLE, survivors=tuple((one.pid, one.wchan) for one in survivors)),
+        since_s=now_s,
+        probe_s=now_s + settings.reprobe_s,
+        unkillable=Unkillable(survivors=survivors, by=EndedBy.RESTART),
+    )
+    return held, (Note(event=JournalEvent.UNKILLABLE, message=say(Topic.UNKILLABLE_HELD, condition=held.condition)),)
 
 
 def _answered(before: StateFile, number: int) -> bool:

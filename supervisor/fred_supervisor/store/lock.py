@@ -1,8 +1,10 @@
 """One supervisor a run: a lock on a file that is never unlinked."""
 
+import contextlib
 import fcntl
 import os
 import time
+from pathlib import Path
 from typing import Final
 
 from fred_supervisor.store.layout import RunDir
@@ -32,6 +34,28 @@ def is_at(fd: int, run: RunDir) -> bool:
     except OSError:
         return False
     return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+
+def moved_to(fd: int, run: RunDir) -> Path | None:
+    """Where the run dir is now whose lock file `fd` holds; None when it has been deleted, or is where it was."""
+    path = Path(os.readlink(f"/proc/self/fd/{fd}"))
+    there = path.parents[len(run.lock.relative_to(run.path).parts) - 1] if path.is_absolute() else run.path
+    return there if there != run.path and is_at(fd, RunDir(there)) else None
+
+
+def holds(pid: int, run: RunDir) -> bool:
+    """Whether a process has the lock file open, as the supervisor of this run dir and of no copy of it has."""
+    try:
+        wanted = os.stat(run.lock)
+        fds = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return False
+    for fd in fds:
+        with contextlib.suppress(OSError):
+            found = os.stat(f"/proc/{pid}/fd/{fd}")
+            if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+                return True
+    return False
 
 
 def held(run: RunDir) -> bool:

@@ -101,6 +101,10 @@ EVENTS: Final[Mapping[Topic, Words]] = {
     ),
     Topic.READS_POSITION: 'Reads its position from lines such as "{line}".',
     Topic.RUN_DIR_LOST: "The run dir was deleted while the run was live; checkpoints before that are lost.",
+    Topic.RUN_DIR_MOVED: (
+        "The run dir was moved: the run goes on in {run_dir}. This attempt was told the old path, {before}; what it"
+        " writes there does not get here."
+    ),
     Topic.SET_BY_HAND: lambda facts: (
         f"{_OVERRIDES[facts['flag']]} was learned to be {facts['learned']}; now it is {facts['value']}, as set by hand."
     ),

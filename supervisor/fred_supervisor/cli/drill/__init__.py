@@ -13,14 +13,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from fred_supervisor.attempt.run_processes import processes_of
 from fred_supervisor.cli.common.command_error import CommandError, CommandParser
 from fred_supervisor.cli.common.view import span
-from fred_supervisor.contract import environment
 from fred_supervisor.contract.builtin.drill import DrillFault, parse_drills
 from fred_supervisor.contract.builtin.flags import positive
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.contract.record import record
-from fred_supervisor.linux import proc
 from fred_supervisor.store.attempt_files import read_launch
 from fred_supervisor.store.journal import Incident, Incidents
 from fred_supervisor.store.layout import RunDir
@@ -195,7 +194,7 @@ def rehearse(kind: DrillFault, stage: Stage, run_dir: Path) -> Result:
 def _result(kind: DrillFault, drill: str, run: RunDir) -> Result:
     first = next(iter(Incidents(run)), Incident(id=0))
     spec = load_run_spec(run.path)
-    left = [] if spec is None else proc.with_environment(environment.RUN_ID, spec.run_id)
+    left = [] if spec is None else processes_of(spec)
     failed_s = _modified_s(run.drills / parse_drills(drill)[0].marker)
     return Result(
         drill=drill,

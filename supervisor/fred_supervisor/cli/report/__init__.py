@@ -10,6 +10,7 @@ from fred_supervisor.cli.common.command_error import CommandError, CommandParser
 from fred_supervisor.cli.common.find_run import add_run, find_run
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.contract.files import write_atomic
+from fred_supervisor.linux.text_io import printable
 
 
 def main(argv: Sequence[str]) -> int:
@@ -44,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     except OSError as error:
         raise CommandError(CommandExit.BAD_INPUT, f"{path}: {error.strerror}; choose another file with -o") from error
     told = {"path": str(path), "bytes": len(data)}
-    print(json.dumps(told) if given.json else f"{path} ({max(1, round(len(data) / 1e3))} kB)")
+    print(json.dumps(told) if given.json else f"{printable(str(path))} ({max(1, round(len(data) / 1e3))} kB)")
     return CommandExit.OK
 
 

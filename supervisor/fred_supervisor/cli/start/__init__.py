@@ -16,6 +16,7 @@ from fred_supervisor.cli.start.checks import (
     check_output,
     check_ranks,
     check_run_dir,
+    check_watched_elsewhere,
 )
 from fred_supervisor.cli.start.process import detach, run_in_foreground
 from fred_supervisor.cli.start.requested_run import addresses, requested_run
@@ -23,6 +24,7 @@ from fred_supervisor.cli.start.undo import Undo
 from fred_supervisor.contract.builtin.flags import normalise
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.linux import sd_notify
+from fred_supervisor.linux.text_io import printable
 from fred_supervisor.policy.history import RunOutcome
 from fred_supervisor.store import lock
 from fred_supervisor.store.attempt_files import trainer_lives
@@ -53,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
     check_run_dir(spec, before)
     if before is not None and (refusal := _completed(spec, before)) is not None:
         if given["foreground"]:
-            print(refusal)
+            print(printable(refusal))
             sd_notify.tell(READY=1, STATUS=refusal)  # a service at boot: nothing to do is no failure
             return CommandExit.OK
         raise CommandError(CommandExit.REFUSED, refusal)
@@ -64,6 +66,7 @@ def main(argv: Sequence[str]) -> int:
     to = addresses(given, spec)
     check_addresses(to)
     held = _make_dir(spec)
+    check_watched_elsewhere(spec)
     if spec.resume == "none":
         _put_away(spec)
     undo = Undo(spec, before)
@@ -135,4 +138,4 @@ def _put_away(spec: RunSpec) -> None:
     for entry in entries:
         (there / entry).parent.mkdir(parents=True, exist_ok=True)
         os.rename(path / entry, there / entry)
-    print(f"What was there is kept in {there}.")
+    print(printable(f"What was there is kept in {there}."))

@@ -16,7 +16,12 @@ from fred_supervisor.cli.common.command_error import CommandError
 from fred_supervisor.cli.common.settings_layers import Options
 from fred_supervisor.contract.builtin.flags import BY_KEY
 from fred_supervisor.contract.exit_codes import CommandExit
+from fred_supervisor.linux import proc
+from fred_supervisor.store.attempt_files import read_launch
+from fred_supervisor.store.layout import last_attempt
+from fred_supervisor.store.place import place_of
 from fred_supervisor.store.run_spec import RunSpec, changed_flags
+from fred_supervisor.store.state_file import read_state
 
 _CHECK_S: Final = 60.0
 _OF_ANY_COMMAND: Final = ("modality", "data", "unfreeze_batch_size", "accumulate")
@@ -108,6 +113,19 @@ def check_output(spec: RunSpec) -> None:
     if alone is not None:
         raise CommandError(
             CommandExit.USAGE, f"--progress-output {alone} stands alone; leave it out, or leave the patterns out"
+        )
+
+
+def check_watched_elsewhere(spec: RunSpec) -> None:
+    """Whether a trainer writes here whose supervisor has gone with the folder that lay here before."""
+    launch, supervisor = read_launch(spec.dir.attempt(last_attempt(spec.dir))), read_state(spec.dir).supervisor.identity
+    if launch.place in (None, place_of(spec.run_dir)) or supervisor is None or not proc.alive(supervisor):
+        return
+    if launch.trainer is not None and proc.alive(launch.trainer):
+        raise CommandError(
+            CommandExit.REFUSED,
+            f"{spec.run_dir}: the trainer pid {launch.trainer.pid} of the run that lay here before still writes here,"
+            f" and its supervisor pid {supervisor.pid} watches it elsewhere; `kill {supervisor.pid}` ends both",
         )
 
 

@@ -9,6 +9,7 @@ from fred_supervisor.cli.common.command_error import CommandError
 from fred_supervisor.contract import environment
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.linux.systemd_scope import move_to_scope
+from fred_supervisor.linux.text_io import printable
 from fred_supervisor.policy.history import RunOutcome
 from fred_supervisor.policy.message import JournalEvent, Topic, say
 from fred_supervisor.policy.state import Ended
@@ -77,7 +78,7 @@ def detach(spec: RunSpec, held: int) -> int:
     if text.startswith("ok"):
         now = read_state(spec.dir)
         waits = f" ({now.state}: {now.detail})" if now.state in ("holding", "paused") else ""
-        print(f"{spec.name}: started{waits}; `fred-supervise status {spec.name}` shows it, run dir {spec.run_dir}")
+        print(f"{spec.name}: started{waits}; `fred-supervise status {spec.name}` shows it, {_run_dir(spec)}")
         if place.logout_ends:
             print(f"{spec.name}: {sentence(say(Topic.SUPERVISOR_LOGOUT, outcome=place.outcome))}")
         return CommandExit.OK
@@ -85,6 +86,10 @@ def detach(spec: RunSpec, held: int) -> int:
         os.waitpid(child, 0)  # it has nothing left to do but to leave
         raise CommandError(CommandExit.BAD_INPUT, f"{text}; nothing was started")
     raise CommandError(CommandExit.REFUSED, f"the supervisor ended before it started the trainer; see {spec.dir.log}")
+
+
+def _run_dir(spec: RunSpec) -> str:
+    return f"run dir {printable(spec.run_dir)}"
 
 
 def _supervise_detached(spec: RunSpec, held: int, go: int, answer: int) -> None:
