@@ -267,3 +267,9 @@ def test_what_is_held_for_something_else_is_not_told_of_gpus():
     history.see(admission=NO, clear=False)
     assert isinstance(history.state, Holding)
     assert (history.state.cause, history.state.condition) == (before.cause, before.condition)
+
+
+def test_a_hold_that_is_given_up_says_how_many_hours_it_lasted():
+    state = History(NO_PAUSE).end(exit_code=1, disk_full=True).see(after_s=86400.0, clear=False).state
+    assert isinstance(state, Ended)
+    assert state.message.facts["hours"] == 24

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from fred_supervisor.contract.heartbeat import Beat, Section
-from fred_supervisor.policy.actions import DumpStacks, Note
+from fred_supervisor.policy.actions import DumpStacks, Note, Report
+from fred_supervisor.policy.cause import Evidence
 from fred_supervisor.policy.decide import decide
 from fred_supervisor.policy.history import Learned, RunHistory
 from fred_supervisor.policy.observation import Observation
@@ -75,6 +76,9 @@ def test_a_silent_rank_is_ended_while_the_others_go_on():
     assert (state.rank, second) == (1, 31)
     assert dumps == 2
     assert all("rank 1" in text for text in said)
+    ended = Observation(now_s=second + 1.0, ended=Evidence(attempt=1, signal=9))
+    report = next(action for action in decide(settings, state, ended)[1] if isinstance(action, Report))
+    assert (report.evidence.rank, report.evidence.stalled_in) == (1, "train")
 
 
 def test_who_waits_for_one_that_saves_does_not_hang():
