@@ -190,8 +190,10 @@ def test_a_cost_in_words():
     assert [lost_sentence(steps) for steps in (None, 0, 1, 12)] == [
         "What was lost is not known.", "Nothing was lost.", "1 step lost.", "12 steps lost.",
     ]  # fmt: skip
-    assert goes_on_sentence("/r/a.pth") == "It goes on from a.pth."
-    assert goes_on_sentence(None) == "It begins from the beginning."
+    assert goes_on_sentence("/r/a.pth", takes_resume=True) == "It goes on from a.pth."
+    assert goes_on_sentence(None, takes_resume=True) == "It begins from the beginning."
+    assert "whether it goes on from there is not known" in goes_on_sentence("/r/a.pth", takes_resume=False)
+    assert goes_on_sentence(None, takes_resume=False).startswith("No checkpoint is known")
 
 
 def test_some_events_are_alerts_too():

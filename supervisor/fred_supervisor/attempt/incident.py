@@ -57,6 +57,7 @@ def incident_of(
         evidence={
             **told,
             "facts": {"cause": found.message.document(), "action": report.action.document()},
+            "takes_resume": spec.takes_resume,
             "ranks": _ranks(folder.heartbeat),
             "stacks": printable_lines(seen.stacks) or None,
             "memory": _memory(sample),

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import socket
 import sys
 from dataclasses import asdict
@@ -11,7 +10,7 @@ from pathlib import Path
 import fred_supervisor
 from fred_supervisor.attempt.keeper import READY_FD
 from fred_supervisor.attempt.torchrun import under_torchrun
-from fred_supervisor.contract import environment
+from fred_supervisor.contract import environment, placeholders
 from fred_supervisor.contract.builtin.flags import to_argv
 from fred_supervisor.contract.files import now_text
 from fred_supervisor.contract.record import record
@@ -23,7 +22,6 @@ from fred_supervisor.store.run_spec import RunSpec
 
 _SOURCE_ROOT = str(Path(fred_supervisor.__file__).parents[1])
 _KEEPER = "import sys; sys.path[:0] = sys.argv[1:]; from fred_supervisor.attempt.keeper import main; main(sys.argv[1])"
-_PLACEHOLDER = re.compile(r"\{(run_dir|modality|attempt|resume|unfreeze_batch_size|accumulate|heartbeat)\}")
 
 
 @record
@@ -160,17 +158,12 @@ def _foreign_command(spec: RunSpec, attempt: int, overrides: Overrides, resume: 
         "run_dir": spec.run_dir,
         "modality": spec.modality,
         "attempt": str(attempt),
-        "resume": "" if resume is None else str(resume),
+        **placeholders.of_checkpoint(None if resume is None else str(resume)),
         "unfreeze_batch_size": _text(overrides.unfreeze_batch),
         "accumulate": _text(overrides.accumulate),
         "heartbeat": str(spec.dir.attempt(attempt).heartbeat),
     }
-    words = []
-    for word in spec.command:
-        names = _PLACEHOLDER.findall(word)
-        if all(values[name] for name in names):
-            words.append(_PLACEHOLDER.sub(lambda found: values[found[1]], word))
-    return words
+    return placeholders.fill(spec.command, values)
 
 
 def _own_command(spec: RunSpec, overrides: Overrides) -> list[str]:

@@ -18,7 +18,7 @@ from fred_supervisor.words.actions import goes_on_sentence, lost_sentence
 
 _WIDEST: Final = 100
 _LABEL: Final = 10
-_TOLD: Final = frozenset({"exit_code", "signal", "memory", "last_heartbeat", "facts"})
+_TOLD: Final = frozenset({"exit_code", "signal", "memory", "last_heartbeat", "facts", "takes_resume"})
 """Evidence that stands in the lines above, in words."""
 _TITLES: Final[Mapping[str, str]] = {
     "exception": "exception",
@@ -106,7 +106,9 @@ def whole(incident: Incident, *, name: str, ink: TerminalStyle = PLAIN, width: i
     entry("where", f"{_where(incident) or 'before the first beat'}{section}, attempt {incident.attempt}")
     entry("why", str(incident.cause))
     entry("done", str(incident.action))
-    entry("lost", f"{lost_sentence(incident.lost_steps)} {goes_on_sentence(incident.checkpoint)}")
+    takes = (incident.evidence or {}).get("takes_resume") is not False
+    goes_on = goes_on_sentence(incident.checkpoint, takes_resume=takes)
+    entry("lost", f"{lost_sentence(incident.lost_steps)} {goes_on}")
     entry("ended by", ended_by(incident))
     for text in memory_lines(incident.evidence.get("memory")):
         entry("memory", text)

@@ -166,5 +166,6 @@ def _of_output(attempt: LiveAttempt) -> tuple[Note, ...]:
 
 def _launched(attempt: LiveAttempt) -> Message:
     pid = None if attempt.trainer is None else attempt.trainer.pid
-    checkpoint = None if attempt.resume is None else attempt.resume.name
+    told = attempt.resume is not None and attempt.spec.takes_resume
+    checkpoint = attempt.resume.name if attempt.resume is not None and told else None
     return say(Topic.LAUNCHED, attempt=attempt.number, pid=pid, checkpoint=checkpoint)

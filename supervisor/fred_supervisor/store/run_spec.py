@@ -10,6 +10,7 @@ from typing import Any, Final
 from fred_supervisor.contract.builtin.flags import BY_KEY
 from fred_supervisor.contract.decode import decode_strictly
 from fred_supervisor.contract.files import now_text, read_json, write_json
+from fred_supervisor.contract.placeholders import takes_resume
 from fred_supervisor.contract.record import record
 from fred_supervisor.output.patterns import wrong_regex
 from fred_supervisor.policy.settings import Settings
@@ -81,6 +82,11 @@ class RunSpec:
     def on_cpu(self) -> bool:
         """Several ranks without a word of GPUs: they train on the CPU."""
         return (self.ranks or 1) > 1 and self.gpu is None
+
+    @property
+    def takes_resume(self) -> bool:
+        """The trainer is told where to go on, and can be seen to listen."""
+        return self.command is None or takes_resume(self.command, self.cwd)
 
     def save(self) -> None:
         """Raises OSError."""

@@ -15,9 +15,20 @@ def lost_sentence(steps: int | None) -> str:
     return "Nothing was lost." if steps == 0 else f"{steps} step{'s' if steps != 1 else ''} lost."
 
 
-def goes_on_sentence(checkpoint: str | None) -> str:
-    """Where the next attempt starts: the path of a checkpoint, or None."""
-    return f"It goes on from {checkpoint.rpartition('/')[2]}." if checkpoint else "It begins from the beginning."
+def goes_on_sentence(checkpoint: str | None, *, takes_resume: bool) -> str:
+    """Where the next attempt starts: the path of a checkpoint, or None.
+
+    `takes_resume`: the trainer is told of it in a way that it can be seen to listen to.
+    """
+    name = checkpoint.rpartition("/")[2] if checkpoint else None
+    if takes_resume:
+        return f"It goes on from {name}." if name else "It begins from the beginning."
+    if name is None:
+        return "No checkpoint is known; where it begins is up to the trainer."
+    return (
+        f"The newest checkpoint is {name}; whether it goes on from there is not known: the command has no {{resume}} in"
+        " its words, and no script among them reads FRED_RESUME."
+    )
 
 
 def _half_unfreeze_batch(facts: Facts) -> str:

@@ -16,6 +16,7 @@ from fred_supervisor.cli.common.command_error import CommandError
 from fred_supervisor.cli.common.settings_layers import Options
 from fred_supervisor.contract.builtin.flags import BY_KEY
 from fred_supervisor.contract.exit_codes import CommandExit
+from fred_supervisor.contract.placeholders import wrong_placeholder
 from fred_supervisor.linux import proc
 from fred_supervisor.store.attempt_files import read_launch
 from fred_supervisor.store.layout import last_attempt
@@ -149,6 +150,8 @@ def check_ranks(spec: RunSpec) -> None:
 def check_command(spec: RunSpec) -> None:
     """What can be known before anything is started."""
     if spec.command is not None:
+        if (wrong := wrong_placeholder(spec.command)) is not None:
+            raise CommandError(CommandExit.USAGE, wrong)
         program = spec.command[0]
         if shutil.which(program) is None:
             if os.path.isdir(program):

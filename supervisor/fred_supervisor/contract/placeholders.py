@@ -1,0 +1,75 @@
+"""The words of somebody else's COMMAND: what stands in braces is replaced at each launch.
+
+A word whose placeholder is empty is left out. `{resume?WORD}` is WORD where there is a checkpoint, else empty;
+`{resume?A:B}` is A or B. All other braces stay as they are.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from fred_supervisor.contract import environment
+
+NAMES: Final = (
+    "run_dir",
+    "modality",
+    "attempt",
+    "resume",
+    "resume_dir",
+    "resume_name",
+    "unfreeze_batch_size",
+    "accumulate",
+    "heartbeat",
+)
+_PLACEHOLDER: Final = re.compile(rf"\{{(?:({'|'.join(NAMES)})|resume\?([^{{}}:]*)(?::([^{{}}]*))?)\}}")
+_RESUME: Final = re.compile(r"\{resume(?:_dir|_name|\?[^{}]*)?\}")
+_SCRIPT_BYTES: Final = 1 << 20
+_READS_RESUME: Final = (environment.RESUME.encode(), b"find_latest_checkpoint")
+
+
+def of_checkpoint(path: str | None) -> dict[str, str]:
+    """The values that a checkpoint gives; None: there is none."""
+    folder, name = ("", "") if path is None else os.path.split(path)
+    return {"resume": path or "", "resume_dir": folder, "resume_name": name}
+
+
+def fill(command: Iterable[str], values: Mapping[str, str]) -> list[str]:
+    """The words of a command with their placeholders replaced; `values` has all of `NAMES`."""
+
+    def value(found: re.Match[str]) -> str:
+        if found[1] is not None:
+            return values[found[1]]
+        return (found[2] if values["resume"] else found[3]) or ""
+
+    return [
+        _PLACEHOLDER.sub(value, word) for word in command if all(value(found) for found in _PLACEHOLDER.finditer(word))
+    ]
+
+
+def wrong_placeholder(command: Iterable[str]) -> str | None:
+    """Why a placeholder can never be meant; None where all can be."""
+    for word in command:
+        for found in _PLACEHOLDER.finditer(word):
+            if found[1] is None and not found[2] and not found[3]:
+                return f"{found[0]} in {word!r} names no word; write {{resume?--resume}} or {{resume?resume:scratch}}"
+        if (nested := re.search(r"\{resume\?[^{}]*\{", word)) is not None:
+            return f"{nested[0]}…}} in {word!r} holds another placeholder; write two words, each with its own"
+    return None
+
+
+def takes_resume(command: Sequence[str], cwd: str) -> bool:
+    """Whether a command can know its checkpoint: by its words, or because a script among them reads of it."""
+    by_words = any(_RESUME.search(word) is not None or environment.RESUME in word for word in command)
+    return by_words or any(_reads_resume(os.path.join(cwd, word)) for word in command)
+
+
+def _reads_resume(path: str) -> bool:
+    try:
+        if not os.path.isfile(path) or os.path.getsize(path) > _SCRIPT_BYTES:
+            return False
+        with open(path, "rb") as file:
+            text = file.read()
+    except (OSError, ValueError):
+        return False
+    return any(sign in text for sign in _READS_RESUME)

@@ -1,0 +1,89 @@
+"""The words of a COMMAND at each launch, and whether they tell it its checkpoint."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fred_supervisor.contract.placeholders import NAMES, fill, of_checkpoint, takes_resume, wrong_placeholder
+
+NOTHING = dict.fromkeys(NAMES, "") | {"run_dir": "/r", "attempt": "2"}
+THERE = NOTHING | of_checkpoint("/r/out/ckpt-7.pt")
+
+
+@pytest.mark.parametrize(
+    ("word", "there", "nothing"),
+    [
+        ("{run_dir}/x", ["/r/x"], ["/r/x"]),
+        ("--resume={resume}", ["--resume=/r/out/ckpt-7.pt"], []),
+        ("{resume_dir}", ["/r/out"], []),
+        ("{resume_dir}/state.json", ["/r/out/state.json"], []),
+        ("--name={resume_name}", ["--name=ckpt-7.pt"], []),
+        ("{resume?--resume}", ["--resume"], []),
+        ("--init_from={resume?resume:scratch}", ["--init_from=resume"], ["--init_from=scratch"]),
+        ("{resume?:--from-scratch}", [], ["--from-scratch"]),
+        ("{resume?a:b:c}", ["a"], ["b:c"]),
+        ("{resume?--go-on}{attempt}", ["--go-on2"], []),
+        ("{unfreeze_batch_size}", [], []),
+        ("{epoch:02d}-{val_loss:.2f}", ["{epoch:02d}-{val_loss:.2f}"], ["{epoch:02d}-{val_loss:.2f}"]),
+        ("{{resume}}", ["{/r/out/ckpt-7.pt}"], []),
+        ("{resume", ["{resume"], ["{resume"]),
+        ("", [""], [""]),
+    ],
+)
+def test_words(word: str, there: list[str], nothing: list[str]):
+    assert fill([word], THERE) == there
+    assert fill([word], NOTHING) == nothing
+
+
+@given(st.lists(st.text(max_size=20)))
+def test_words_without_braces_stay(words: list[str]):
+    plain = [word.replace("{", "") for word in words]
+    assert fill(plain, THERE) == plain
+    assert wrong_placeholder(plain) is None
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("{resume?}", "names no word"),
+        ("--x={resume?:}", "names no word"),
+        ("{resume?--resume={resume}}", "two words"),
+        ("{resume?a:b}", None),
+        ("{resume?a:}", None),
+        ("{anything}", None),
+    ],
+)
+def test_what_can_never_be_meant(word: str, said: str | None):
+    wrong = wrong_placeholder(["python", word])
+    assert wrong is None if said is None else wrong is not None and said in wrong
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("resume")])
+def test_other_placeholders_tell_no_checkpoint(name: str):
+    assert not takes_resume([f"{{{name}}}"], "/")
+
+
+@pytest.mark.parametrize(
+    "word", ["{resume}", "-r={resume_dir}", "{resume_name}", "{resume?a:b}", 'train "$FRED_RESUME"']
+)
+def test_words_that_tell_it(word: str):
+    assert takes_resume(["python", word], "/")
+
+
+def test_a_script_that_reads_it(tmp_path: Path):
+    (tmp_path / "told.py").write_text("import os\nos.environ['FRED_RESUME']\n")
+    (tmp_path / "asks.py").write_text("from fred_supervisor.contract import find_latest_checkpoint\n")
+    (tmp_path / "deaf.py").write_text("train()\n")
+    (tmp_path / "large.py").write_bytes(b"#" * (1 << 20) + b"FRED_RESUME")
+    for word, takes in (
+        ("told.py", True),
+        ("asks.py", True),
+        ("deaf.py", False),
+        ("large.py", False),
+        ("gone.py", False),
+    ):
+        assert takes_resume(["python", word], str(tmp_path)) is takes
+        assert takes_resume(["python", str(tmp_path / word)], "/") is takes
+    assert not takes_resume(["python", "a\0b", "."], str(tmp_path))
