@@ -25,7 +25,7 @@ CASES: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
         "exception": ("crash", ("Exception", "boxes must be of shape [N, 4]")),
         "killed": ("crash", ("SIGKILL", "somebody's hand")),
         "nan": ("nan_loss", ("not a finite number", "samples 17 and 18")),
-        "disk": ("disk", ("The disk of the run is full",)),
+        "disk": ("disk", ("No room in ", "MiB are wanted")),
         "checkpoint": ("checkpoint", ("A checkpoint failed", "failed finding central directory")),
         "data hang": ("hang", ("it waits for data", "__getitem__ (failing.py:")),
         "collective hang": ("hang", ("a collective operation waits for another rank", "join_others (failing.py:")),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.policy.messages import said
 from tests.policy.scripted import NO_PAUSE, OURS, History, oom
-from tests.policy.test_cause import beat, error
+from tests.policy.test_cause import FULL, beat, error
 
 from fred_supervisor.contract.error_file import ErrorKind
 from fred_supervisor.contract.heartbeat import Section
@@ -183,7 +183,7 @@ def test_crashes_by_a_signal_are_counted_while_unfreezing(ended: Evidence, count
 
 
 def test_a_hold_is_looked_at_again_after_half_a_minute():
-    full = Evidence(exit_code=1, disk_full=True)
+    full = Evidence(exit_code=1, fault=FULL)
     state, actions = after_exit(NO_PAUSE, RunHistory(attempt=1), full, 100.0)
     assert isinstance(state, Holding)
     assert (state.cause, state.since_s, state.probe_s, state.unkillable) == (Cause.DISK, 100.0, 130.0, None)

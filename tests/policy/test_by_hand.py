@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from fred_supervisor.policy.history import Overrides
+from fred_supervisor.policy.history import Overrides, effective_overrides, outranked
 from fred_supervisor.policy.message import Topic
-from fred_supervisor.policy.overrides import effective_overrides, outranked
 from fred_supervisor.policy.settings import Settings
 
 LEARNED = Overrides(unfreeze_batch=2, accumulate=4, freeze_batch=3, workers=1, full_precision=True, eval_batch=5)

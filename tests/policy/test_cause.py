@@ -8,6 +8,7 @@ import pytest
 from fred_supervisor.contract.error_file import ErrorKind, ErrorRecord
 from fred_supervisor.contract.heartbeat import Beat, Section
 from fred_supervisor.policy.cause import Cause, EndedBy, Evidence, IncidentKind, diagnose
+from fred_supervisor.policy.machine_fault import FaultKind, MachineFault
 from fred_supervisor.words.sentences import sentence
 
 
@@ -22,6 +23,9 @@ def beat(**changes: Any) -> Beat:
 def error(kind: ErrorKind, message: str = "RuntimeError: boom", **changes: Any) -> ErrorRecord:
     return ErrorRecord(kind=kind, message=message, **changes)
 
+
+FULL = MachineFault(kind=FaultKind.FULL, path="/run", free_mib=3.0, wanted_mib=16.0, seen=True)
+GONE = MachineFault(kind=FaultKind.MISSING, path="/d", seen=True)
 
 TABLE = [
     (Evidence(exit_code=0, beat=beat(done=True)), Cause.GOAL, IncidentKind.CRASH, "goal"),
@@ -39,14 +43,14 @@ TABLE = [
     (Evidence(exit_code=1, error=error(ErrorKind.CONFIG)), Cause.CONFIG, IncidentKind.CONFIG, "boom"),
     (Evidence(exit_code=78, error=error(ErrorKind.DATA)), Cause.CRASH, IncidentKind.DATA, "boom"),
     (Evidence(exit_code=78, error=error(ErrorKind.CHECKPOINT)), Cause.CHECKPOINT, IncidentKind.CHECKPOINT, "boom"),
-    (Evidence(exit_code=78, error=error(ErrorKind.DATA), data_gone="/d"), Cause.ENVIRONMENT, IncidentKind.DATA, "no longer"),
+    (Evidence(exit_code=78, error=error(ErrorKind.DATA), fault=GONE), Cause.ENVIRONMENT, IncidentKind.DATA, "is not there"),
     (Evidence(exec_error="x: No such file"), Cause.CONFIG, IncidentKind.CONFIG, "could not be executed"),
     (Evidence(signal=9, ended_by=EndedBy.HANG, stalled_s=61, beat=beat()), Cause.HANG, IncidentKind.HANG, "for 61 s"),
     (Evidence(exit_code=75, ended_by=EndedBy.HANG, beat=beat()), Cause.HANG, IncidentKind.HANG, "no progress"),
     (Evidence(exit_code=1, error=error(ErrorKind.DISK, "read-only")), Cause.DISK, IncidentKind.DISK, "read-only"),
-    (Evidence(exit_code=1, disk_full=True, last_line="No space"), Cause.DISK, IncidentKind.DISK, "disk"),
-    (Evidence(exit_code=1, disk_full=False, last_line="No space"), Cause.CRASH, IncidentKind.CRASH, "Exit code 1"),
-    (Evidence(exit_code=1, data_gone="/data"), Cause.ENVIRONMENT, IncidentKind.DATA, "/data is no longer there"),
+    (Evidence(exit_code=1, fault=FULL, last_line="No space"), Cause.DISK, IncidentKind.DISK, "No room in /run: 3 MiB are free, 16 MiB are wanted."),
+    (Evidence(exit_code=1, last_line="No space"), Cause.CRASH, IncidentKind.CRASH, "Exit code 1"),
+    (Evidence(exit_code=1, fault=GONE), Cause.ENVIRONMENT, IncidentKind.DATA, "/d is not there"),
     (Evidence(exit_code=1, last_line="OSError: [Errno 5] Input/output error"), Cause.ENVIRONMENT, IncidentKind.CRASH, "machine"),
     (Evidence(exit_code=1, error=error(ErrorKind.CUDA_OOM), beat=beat()), Cause.CUDA_OOM, IncidentKind.OOM, "GPU's memory"),
     (Evidence(exit_code=1, text_kind=ErrorKind.CUDA_OOM), Cause.CUDA_OOM, IncidentKind.OOM, "GPU's memory"),

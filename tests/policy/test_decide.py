@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from tests.policy.scripted import EXACT, NO_PAUSE, OURS, History, oom
-from tests.policy.test_cause import beat
+from tests.policy.test_cause import FULL, beat
 
 from fred_supervisor.contract.error_file import ErrorKind, ErrorRecord
 from fred_supervisor.contract.heartbeat import Section
@@ -154,7 +154,7 @@ def test_an_import_error_is_tried_exactly_as_often_as_set(tries: int):
 
 
 def test_an_environment_that_failed_is_waited_for_without_cost():
-    history = History().end(exit_code=1, disk_full=True)
+    history = History().end(exit_code=1, fault=FULL)
     assert isinstance(history.state, Holding)
     assert history.launches == 1
     history.see(after_s=31.0, clear=False)
@@ -165,7 +165,7 @@ def test_an_environment_that_failed_is_waited_for_without_cost():
 
 
 def test_holding_has_an_end():
-    history = History().end(exit_code=1, disk_full=True).see(after_s=86401.0, clear=False)
+    history = History().end(exit_code=1, fault=FULL).see(after_s=86401.0, clear=False)
     assert isinstance(history.state, Ended)
     assert history.state.outcome is RunOutcome.FAILED
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from tests.policy.messages import said
 from tests.policy.scripted import NO_PAUSE, History, oom
+from tests.policy.test_cause import FULL
 
 from fred_supervisor.policy.actions import Action, AnswerStart, AskGpu, Note, ReleaseGpus, Report, Spawn, Terminate
 from fred_supervisor.policy.cause import Cause, EndedBy, Evidence, IncidentKind
@@ -216,7 +217,7 @@ def test_a_hold_names_what_stands_in_the_way_now():
 
 
 def test_a_hold_for_the_disk_asks_no_gpu_until_it_has_cleared():
-    history = History(ON_GPU).end(exit_code=1, disk_full=True)
+    history = History(ON_GPU).end(exit_code=1, fault=FULL)
     asked = history.actions.count(AskGpu())
     assert isinstance(history.see(after_s=31.0, clear=False).see(after_s=1.0, admission=YES).state, Holding)
     assert history.actions.count(AskGpu()) == asked
@@ -234,7 +235,7 @@ def test_another_run_that_was_faster_is_no_failure():
 
 # -- a launch that comes to nothing, and the command `start` that waits for word ----------------------------------------
 
-NO_ROOM = SpawnFailure(reason="output.log: No space left on device", disk_full=True)
+NO_ROOM = SpawnFailure(reason="output.log: No space left on device", fault=FULL)
 NO_PROCESS = SpawnFailure(reason="the keeper: Resource temporarily unavailable")
 
 

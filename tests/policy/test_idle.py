@@ -5,18 +5,22 @@ from dataclasses import replace
 import pytest
 from tests.policy.messages import said
 from tests.policy.scripted import NO_PAUSE, OURS, History
+from tests.policy.test_cause import FULL, GONE
 
 from fred_supervisor.policy.actions import AskGpu, Note, ReleaseGpus, Report
 from fred_supervisor.policy.cause import Cause, EndedBy, Evidence
 from fred_supervisor.policy.decide import wake_s
 from fred_supervisor.policy.gpu_admission import Admit, Deny
 from fred_supervisor.policy.history import RunHistory
+from fred_supervisor.policy.machine_fault import FaultKind, MachineFault
 from fred_supervisor.policy.message import JournalEvent, Topic, say
 from fred_supervisor.policy.observation import SpawnFailure
 from fred_supervisor.policy.requests import Request
 from fred_supervisor.policy.state import AwaitingGpu, BackingOff, Ended, Holding, Paused, Running, Starting, Stopping
 from fred_supervisor.policy.watch import begin
 
+NO_PROCESS = MachineFault(kind=FaultKind.NO_PROCESS, why="Resource temporarily unavailable", seen=True)
+UNEXECUTABLE = MachineFault(kind=FaultKind.UNEXECUTABLE, path="/p", why="Text file busy", seen=True)
 NIGHT = said("quiet hours (daily)")
 
 
@@ -24,7 +28,7 @@ NIGHT = said("quiet hours (daily)")
 
 
 def test_a_hold_is_looked_at_every_half_minute_and_never_in_the_past():
-    history = History().end(exit_code=1, disk_full=True)
+    history = History().end(exit_code=1, fault=FULL)
     for _ in range(4):
         probe_s = history.state.probe_s
         assert wake_s(NO_PAUSE, history.state) == probe_s == history.now_s + 30.0
@@ -35,7 +39,7 @@ def test_a_hold_is_looked_at_every_half_minute_and_never_in_the_past():
 
 
 def test_a_hold_lasts_a_day_at_most():
-    history = History().end(exit_code=1, disk_full=True)
+    history = History().end(exit_code=1, fault=FULL)
     since_s = history.now_s
     history.now_s = since_s
     assert isinstance(history.see(after_s=86399.0, clear=False).state, Holding)
@@ -53,12 +57,12 @@ def test_a_hold_lasts_a_day_at_most():
     ],
 )
 def test_a_hold_obeys(request_: Request, kind: type):
-    history = History().end(exit_code=1, disk_full=True).see(request=request_, clear=False)
+    history = History().end(exit_code=1, fault=FULL).see(request=request_, clear=False)
     assert isinstance(history.state, kind)
 
 
 def test_a_hold_that_clears_says_so():
-    history = History().end(exit_code=1, disk_full=True)
+    history = History().end(exit_code=1, fault=FULL)
     condition = history.state.condition
     history.see(clear=True)
     cleared = [a for a in history.actions if isinstance(a, Note) and a.event is JournalEvent.CLEARED]
@@ -142,9 +146,12 @@ def test_a_launch_begins_the_watch():
 @pytest.mark.parametrize(
     ("failure", "at_start", "cause"),
     [
-        (SpawnFailure(reason="no room", disk_full=True), False, Cause.DISK),
-        (SpawnFailure(reason="no room", disk_full=True), True, Cause.CONFIG),
-        (SpawnFailure(reason="no process"), False, Cause.CONFIG),
+        (SpawnFailure(reason="no room", fault=FULL), False, Cause.DISK),
+        (SpawnFailure(reason="no room", fault=FULL), True, Cause.CONFIG),
+        (SpawnFailure(reason="no process", fault=NO_PROCESS), False, Cause.ENVIRONMENT),
+        (SpawnFailure(reason="no program", fault=GONE), False, Cause.ENVIRONMENT),
+        (SpawnFailure(reason="no program", fault=GONE), True, Cause.CONFIG),
+        (SpawnFailure(reason="an argument list that is too long"), False, Cause.CONFIG),
     ],
 )
 def test_why_an_attempt_has_no_process(failure: SpawnFailure, at_start: bool, cause: Cause):
@@ -154,8 +161,53 @@ def test_why_an_attempt_has_no_process(failure: SpawnFailure, at_start: bool, ca
     (report,) = [action for action in history.actions if isinstance(action, Report)]
     assert (report.diagnosis.cause, report.evidence.attempt) == (cause, 4)
     assert report.evidence.last_line == failure.reason
-    assert report.evidence.exec_error == (None if cause is Cause.DISK else failure.reason)
-    assert report.evidence.disk_full is (True if cause is Cause.DISK else None)
+    assert report.evidence.exec_error == failure.reason
+    assert report.evidence.fault == (None if cause is Cause.CONFIG else failure.fault)
+    assert isinstance(history.state, Ended if cause is Cause.CONFIG else Holding)
+
+
+@pytest.mark.parametrize("fault", [GONE, UNEXECUTABLE, NO_PROCESS, FULL])
+@pytest.mark.parametrize("attempt", [1, 2, 9])
+def test_only_the_first_attempt_can_show_that_a_command_was_never_there(fault: MachineFault, attempt: int):
+    """It was at the start already that a GPU had to be waited for: the first launch is not always at the start."""
+    history = History()
+    history.state = Starting(history=RunHistory(attempt=attempt))
+    history.see(ended=Evidence(attempt=attempt, exec_error="x", fault=fault))
+    never_there = attempt == 1 and fault in (GONE, UNEXECUTABLE)
+    assert isinstance(history.state, Ended if never_there else Holding)
+
+
+def test_what_is_held_for_is_told_as_it_is_now():
+    history = History().end(exit_code=1, fault=FULL)
+    now = replace(FULL, free_mib=9.0)
+    history.see(clear=False, fault=now)
+    assert isinstance(history.state, Holding)
+    assert (history.state.condition, history.state.fault) == (now.message, now)
+    assert isinstance(history.see(clear=True).state, Starting)
+
+
+def test_what_only_words_speak_of_is_tried_less_and_less_often():
+    """An I/O error of one file for ever, without anything to look at."""
+    settings = replace(OURS, reprobe_s=30.0, backoff_max_s=300.0, hold_max_s=3000.0)
+    history, waits = History(settings), []
+    while not isinstance(history.state, Ended):
+        history.end(exit_code=1, last_line="OSError: [Errno 5] Input/output error")
+        if isinstance(history.state, Holding):
+            waits.append(history.state.probe_s - history.now_s)
+            history.see(after_s=waits[-1], clear=True)
+        elif isinstance(history.state, BackingOff):
+            history.see(after_s=history.state.until_s - history.now_s)
+    assert waits == [30.0, 60.0, 120.0, 240.0, *[300.0] * 5]
+    assert history.launches == 10
+
+
+def test_what_is_seen_is_looked_at_every_half_minute_for_a_day():
+    history = History(OURS)
+    for _ in range(300):
+        history.end(exit_code=1, fault=FULL)
+        assert isinstance(history.state, Holding)
+        assert history.state.probe_s - history.now_s == OURS.reprobe_s
+        history.see(after_s=30.0, clear=True)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +237,7 @@ def released(history: History) -> list[bool]:
 
 @pytest.mark.parametrize(
     ("evidence", "nvml"),
-    [({"exit_code": 1, "disk_full": True}, False), ({"exit_code": 1, "gpu_trouble": say(Topic.GPU_DRIVER)}, True)],
+    [({"exit_code": 1, "fault": FULL}, False), ({"exit_code": 1, "gpu_trouble": say(Topic.GPU_DRIVER)}, True)],
 )
 def test_a_held_run_lets_go_of_its_gpus_and_of_nvml_where_a_reset_is_waited_for(evidence: dict, nvml: bool):
     history = History(ON_GPU).train(1, 1).end(**evidence)
@@ -199,7 +251,7 @@ def test_a_held_run_lets_go_of_its_gpus_and_of_nvml_where_a_reset_is_waited_for(
 
 
 def test_a_run_without_a_gpu_lets_go_of_none():
-    assert released(History().train(1, 1).end(exit_code=1, disk_full=True)) == []
+    assert released(History().train(1, 1).end(exit_code=1, fault=FULL)) == []
 
 
 def test_a_back_off_keeps_what_it_has():
@@ -262,7 +314,7 @@ def test_a_gpu_that_does_not_exist_is_bad_input_at_the_start():
 
 
 def test_what_is_held_for_something_else_is_not_told_of_gpus():
-    history = History(ON_GPU).end(exit_code=1, disk_full=True)
+    history = History(ON_GPU).end(exit_code=1, fault=FULL)
     before = history.state
     history.see(admission=NO, clear=False)
     assert isinstance(history.state, Holding)
@@ -270,6 +322,6 @@ def test_what_is_held_for_something_else_is_not_told_of_gpus():
 
 
 def test_a_hold_that_is_given_up_says_how_many_hours_it_lasted():
-    state = History(NO_PAUSE).end(exit_code=1, disk_full=True).see(after_s=86400.0, clear=False).state
+    state = History(NO_PAUSE).end(exit_code=1, fault=FULL).see(after_s=86400.0, clear=False).state
     assert isinstance(state, Ended)
     assert state.message.facts["hours"] == 24

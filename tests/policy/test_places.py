@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from tests.policy.messages import said
-from tests.policy.test_cause import beat, error
+from tests.policy.test_cause import FULL, GONE, beat, error
 
 from fred_supervisor.contract.error_file import ErrorKind
 from fred_supervisor.contract.heartbeat import Section
@@ -101,7 +101,7 @@ def test_what_is_never_the_same_failure(seen: Evidence):
     assert diagnose(seen).signature == ""
 
 
-FULL: dict[str, Any] = {"signal": 9, "oom_killed": True, "disk_full": True, "data_gone": "/d"}
+KILLED: dict[str, Any] = {"signal": 9, "oom_killed": True, "fault": FULL}
 
 
 @pytest.mark.parametrize(
@@ -116,14 +116,14 @@ FULL: dict[str, Any] = {"signal": 9, "oom_killed": True, "disk_full": True, "dat
         (Evidence(exit_code=1, gpu_trouble=said("lost"), error=error(ErrorKind.CHECKPOINT)), Cause.CHECKPOINT),
         (Evidence(exit_code=1, gpu_trouble=said("lost"), error=error(ErrorKind.CUDA_OOM)), Cause.GPU),
         (Evidence(exit_code=1, gpu_trouble=said("lost"), ended_by=EndedBy.HANG), Cause.GPU),
-        (Evidence(ended_by=EndedBy.HANG, **FULL), Cause.HANG),
-        (Evidence(ended_by=EndedBy.PAUSE, **FULL), Cause.DISK),
+        (Evidence(ended_by=EndedBy.HANG, **KILLED), Cause.HANG),
+        (Evidence(ended_by=EndedBy.PAUSE, **KILLED), Cause.DISK),
         (Evidence(exit_code=78, error=error(ErrorKind.EXCEPTION)), Cause.CONFIG),
         (Evidence(exit_code=75, error=error(ErrorKind.CONFIG)), Cause.CONFIG),
-        (Evidence(exit_code=75, **{k: v for k, v in FULL.items() if k != "signal"}), Cause.SAVED),
-        (Evidence(**FULL), Cause.DISK),
-        (Evidence(exit_code=1, error=error(ErrorKind.DISK), data_gone="/d"), Cause.DISK),
-        (Evidence(exit_code=1, data_gone="/d", last_line="Stale file handle"), Cause.ENVIRONMENT),
+        (Evidence(exit_code=75, **{k: v for k, v in KILLED.items() if k != "signal"}), Cause.SAVED),
+        (Evidence(**KILLED), Cause.DISK),
+        (Evidence(exit_code=1, error=error(ErrorKind.DISK), fault=GONE), Cause.DISK),
+        (Evidence(exit_code=1, fault=GONE, last_line="Stale file handle"), Cause.ENVIRONMENT),
         (Evidence(exit_code=1, error=error(ErrorKind.CUDA_OOM), gpu_others=said("x"), oom_killed=True), Cause.GPU_MEMORY),
         (Evidence(exit_code=1, error=error(ErrorKind.NAN_LOSS), gpu_others=said("x")), Cause.NAN),
         (Evidence(exit_code=1, error=error(ErrorKind.CUDA_OOM), oom_killed=True), Cause.CUDA_OOM),
@@ -213,7 +213,7 @@ def test_whether_epochs_are_missing(record: Any, short: bool | None):
         (Evidence(exit_code=3), {"code": 3, "detail": ""}),
         (Evidence(exit_code=1, error=error(ErrorKind.EXCEPTION, "a\nb")), {"detail": "a"}),
         (Evidence(exec_error="no such file"), {"reason": "no such file"}),
-        (Evidence(exit_code=1, data_gone="/d"), {"path": "/d"}),
+        (Evidence(exit_code=1, fault=GONE), {"path": "/d"}),
     ],
 )  # fmt: skip
 def test_the_facts_that_are_told(seen: Evidence, facts: dict[str, Any]):

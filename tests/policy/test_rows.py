@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from tests.policy.messages import said
-from tests.policy.test_cause import beat, error
+from tests.policy.test_cause import FULL, GONE, beat, error
 
 from fred_supervisor.contract.error_file import ErrorKind
 from fred_supervisor.contract.heartbeat import Section
@@ -61,8 +61,8 @@ TABLE = [
     (case(Evidence(exit_code=78), same=9), "configuration"),
     (case(IMPORT, same=2), "import"),
     (case(IMPORT, same=3), "import, again"),
-    (case(Evidence(exit_code=1, disk_full=True)), "environment"),
-    (case(Evidence(exit_code=1, data_gone="/d"), same=9), "environment"),
+    (case(Evidence(exit_code=1, fault=FULL)), "environment"),
+    (case(Evidence(exit_code=1, fault=GONE), same=9), "environment"),
     (case(Evidence(exit_code=1, gpu_trouble=said("lost"))), "GPU"),
     (case(oom(gpu_others=OTHERS), same=2), "GPU memory that others hold"),
     (case(oom(gpu_others=OTHERS, section=Section.EVAL), same=2), "GPU memory that others hold"),

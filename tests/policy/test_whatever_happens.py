@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.policy.messages import said
-from tests.policy.test_cause import beat
+from tests.policy.test_cause import FULL, GONE, beat
 
 from fred_supervisor.contract.error_file import ErrorKind, ErrorRecord
 from fred_supervisor.contract.heartbeat import Section
@@ -16,6 +16,7 @@ from fred_supervisor.policy.decide import decide, wake_s
 from fred_supervisor.policy.gpu_admission import Admit, Deny
 from fred_supervisor.policy.history import RunHistory
 from fred_supervisor.policy.launching import answer_start, launch
+from fred_supervisor.policy.machine_fault import FaultKind, MachineFault
 from fred_supervisor.policy.observation import Observation, SpawnFailure
 from fred_supervisor.policy.requests import Request
 from fred_supervisor.policy.settings import Settings
@@ -50,7 +51,7 @@ ENDS = st.builds(
     oom_killed=st.sampled_from([None, False, True]),
     gpu_trouble=st.sampled_from([None, None, said("GPU 0: lost")]),
     gpu_others=st.sampled_from([None, said("GPU 0: process 1")]),
-    disk_full=st.sampled_from([None, True]),
+    fault=st.sampled_from([None, FULL, GONE, MachineFault(kind=FaultKind.UNREADABLE, why="I/O error")]),
     resumed_from=st.sampled_from([None, "/a.pth"]),
     unverified=st.booleans(),
 )
@@ -78,7 +79,7 @@ STEPS = st.tuples(
             "request": st.sampled_from(Request),
             "clear": st.booleans(),
             "admission": st.sampled_from(ADMISSIONS),
-            "spawn_failure": st.sampled_from([SpawnFailure(reason="x", disk_full=True), SpawnFailure(gpu_taken=True)]),
+            "spawn_failure": st.sampled_from([SpawnFailure(reason="x", fault=FULL), SpawnFailure(gpu_taken=True)]),
             "quiet": st.sampled_from([None, said("quiet hours")]),
             "busy": st.sampled_from([None, False, True]),
             "stacks_moved": st.sampled_from([None, False, True]),

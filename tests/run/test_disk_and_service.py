@@ -8,7 +8,8 @@ import sys
 import threading
 from pathlib import Path
 
-from fred_supervisor.attempt.evidence import scarce
+from fred_supervisor.attempt.machine_faults import room
+from fred_supervisor.policy.machine_fault import FaultKind
 from fred_supervisor.store.run_spec import RunSpec
 
 
@@ -72,15 +73,19 @@ def test_a_disk_is_scarce_when_the_next_checkpoint_does_not_fit(small_disk: Path
     spec = RunSpec(name="t", modality="dual", run_dir=str(small_disk), cwd=str(small_disk))
     checkpoint = small_disk / "freeze_epoch_1_weights.pth"
     checkpoint.touch()
-    assert scarce(spec) is False
+    assert room(spec) is None
     os.truncate(checkpoint, 64 << 20)
-    assert scarce(spec) is True
+    full = room(spec)
+    assert full is not None
+    assert (full.path, full.free_mib, full.wanted_mib) == (str(small_disk), 32.0, 64.0)
 
 
 def test_a_disk_that_cannot_be_written_is_scarce(small_disk: Path):
     spec = RunSpec(name="t", modality="dual", run_dir=str(small_disk), cwd=str(small_disk))
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    assert scarce(spec) is True
+    fault = room(spec)
+    assert fault is not None
+    assert (fault.kind, fault.why) == (FaultKind.UNWRITABLE, "Read-only file system")
 
 
 def test_the_service_manager_hears_ready_and_no_stop_at_a_hang(fred, hangs):

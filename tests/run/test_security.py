@@ -11,7 +11,7 @@ import pytest
 
 import fred_supervisor
 import fred_trainer
-from fred_supervisor.attempt import evidence
+from fred_supervisor.attempt import machine_faults
 from fred_supervisor.store.run_spec import RunSpec
 
 SOURCES = [
@@ -111,7 +111,7 @@ def test_the_probe_of_a_disk_follows_no_link(tmp_path: Path):
     run_dir = tmp_path / "run"
     run_dir.mkdir()
     (run_dir / f".probe.{os.getpid()}.tmp").symlink_to(victim)
-    assert evidence.scarce(RunSpec(name="t", modality="rgb", run_dir=str(run_dir), cwd="/")) is False
+    assert machine_faults.room(RunSpec(name="t", modality="rgb", run_dir=str(run_dir), cwd="/")) is None
     assert victim.read_text() == "precious"
     assert len(list(run_dir.iterdir())) == 1, "and leaves nothing behind"
 

@@ -30,7 +30,7 @@ QUIET = say(Topic.QUIET_HOURS, window="daily 08:00-19:00 UTC", until=None)
 
 STATES: list[tuple[State, str]] = [
     (AwaitingGpu(history=ONE), "Attempt 2 is being launched."),
-    (AwaitingGpu(history=ONE, waits_for=GONE), "Attempt 2 is being launched. Waits for a moment: /data is no longer there."),
+    (AwaitingGpu(history=ONE, waits_for=GONE), "Attempt 2 is being launched. Waits for a moment: /data is not there."),
     (Starting(history=ONE), "Attempt 1 is being launched."),
     (
         Running(history=ONE, watch=begin(NOW_S), since_s=NOW_S),
@@ -39,7 +39,7 @@ STATES: list[tuple[State, str]] = [
     (BackingOff(history=ONE, until_s=NOW_S + 4), "It crashed. Next attempt in 4 s."),
     (
         Holding(history=ONE, cause=Cause.ENVIRONMENT, condition=GONE, since_s=0.0, probe_s=0.0),
-        "Held: /data is no longer there.",
+        "Held: /data is not there.",
     ),
     (Paused(history=ONE), "Paused; `fred-supervise resume` goes on."),
     (

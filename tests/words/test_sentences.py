@@ -25,14 +25,14 @@ FACTS: dict[str, Any] = {
     "command": "sudo reboot", "condition": say(Topic.DATA_GONE, path="/data"), "detail": "ValueError: x", "epoch": 50, "ended": "9",
     "epochs": 300, "factor": 3.0, "file": "train.py", "flag": "workers", "free_mib": 900, "function": "step",
     "health": "The GPU is lost.", "holder": "process 7", "holders": ("process 7",), "hours": 2.04, "idle": True,
-    "index": 1, "killed": True, "learned": 4, "left_h": 5, "limit_s": 60.0, "line": 5, "mib": 512.0, "mig": None,
+    "index": 1, "kind": "read", "killed": True, "learned": 4, "left_h": 5, "limit_s": 60.0, "line": 5, "mib": 512.0, "mig": None,
     "minutes": 12, "name": "a.pth", "need_mib": 9000, "order_unsure": True, "others": "GPU 1: process 7.", "parts": ("One.", "Two."),
     "path": "/data", "phase": "unfreeze", "pid": 4711, "place": PLACE, "quiet": "quiet hours", "rank": 2,
     "reason": "it is damaged", "relaunches": 10, "request": "pause", "run": "other", "section": "eval", "share": 0.04,
     "signal": "SIGSEGV", "silent_s": 61.0, "step": 7, "stuck": say(Topic.STUCK, what=say(Topic.HANG_DATA), where=None),
     "survivor": 7, "survivors": ((4711, "nfs_wait"),), "takes_batch": False, "text": "The driver hangs.", "there": ("0 (GPU-a)",),
     "times": 3, "total_mib": 24000, "trainer_mib": 20000, "trouble": "lost", "user": "anna", "uuids": ("GPU-a",), "value": 8,
-    "visible": True, "wait_s": 2.0, "wchan": "nfs_wait", "what": None, "where": None, "word": "7",
+    "visible": True, "wait_s": 2.0, "wanted_mib": 16.0, "since": "2026-11-26T02:10:00Z", "wchan": "nfs_wait", "what": None, "where": None, "word": "7",
 }  # fmt: skip
 """One value for every fact that a message can hold."""
 

@@ -5,25 +5,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fred_supervisor.attempt import torchrun
-from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
+from fred_supervisor.attempt import machine_faults, torchrun
 from fred_supervisor.contract.error_file import ErrorKind, ErrorRecord, classify_text, read_error
-from fred_supervisor.contract.files import TEMPORARY_SUFFIX
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.linux import kernel_log, proc
 from fred_supervisor.linux.text_io import printable, printable_lines, tail
 from fred_supervisor.output.built_in import speaks_of_early_stopping
 from fred_supervisor.policy.cause import Evidence
-from fred_supervisor.store.attempt_files import LaunchRecord, read_exit, read_launch
+from fred_supervisor.policy.machine_fault import MachineFault
+from fred_supervisor.store.attempt_files import ExitRecord, LaunchRecord, read_exit, read_launch
 from fred_supervisor.store.heartbeats import newest_beat, rank_beats
 from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.words.sentences import sentence
 
-_NO_SPACE = ("No space left on device", "Disk quota exceeded")
 _LAST_LINES = 40
 """Of an output, that tell why it ended."""
-_SCARCE_BYTES = 16 << 20
-"""Less room than this cannot hold a checkpoint."""
 
 
 def gather(spec: RunSpec, attempt: int, *, oom_kills_before: int | None) -> Evidence:
@@ -42,7 +38,6 @@ def gather(spec: RunSpec, attempt: int, *, oom_kills_before: int | None) -> Evid
         text, exit_code, signal = torchrun.own_output(text), end.exit_code, end.signal
     last_line = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), None)
     killed = signal == 9 and oom_killed(launch, oom_kills_before, None if end is None else end.pid)
-    said = f"{error.message if error else ''}\n{text[-4096:]}"
     return Evidence(
         attempt=attempt,
         exit_code=exit_code,
@@ -56,12 +51,28 @@ def gather(spec: RunSpec, attempt: int, *, oom_kills_before: int | None) -> Evid
         unverified=spec.command is not None,
         done_file=done_file(spec),
         oom_killed=killed,
-        # A keeper that could not even write its files says nothing; then the disk is asked.
-        disk_full=scarce(spec) if left is None or any(sign in said for sign in _NO_SPACE) else None,
-        data_gone=data_gone(spec),
+        fault=_fault(spec, attempt, error, text),
         resumed_from=launch.resume,
         early_stop=exit_code == 0 and speaks_of_early_stopping("\n".join(text.splitlines()[-_LAST_LINES:])),
     )
+
+
+def _fault(spec: RunSpec, attempt: int, error: ErrorRecord | None, text: str) -> MachineFault | None:
+    """What the machine has to do with it."""
+    first, now = (spec.dir.attempt(number) for number in (1, attempt))
+    left = read_exit(now)
+    if left is not None and left.exec_error is not None:
+        return machine_faults.of_exit(left)
+    known = {**read_launch(first).paths, **read_launch(now).paths}
+    shell_failed = attempt > 1 and _shell_failed(left) and not _shell_failed(read_exit(first))
+    fault = machine_faults.of_trainer(spec, known, error, text, shell_failed=shell_failed)
+    # A keeper that could not even write its files says nothing; then the disk is asked.
+    return fault or (machine_faults.room(spec) if left is None else None)
+
+
+def _shell_failed(left: ExitRecord | None) -> bool:
+    """Whether a shell, or `env`, could not execute a command."""
+    return left is not None and left.exit_code in (126, 127)
 
 
 _CONSEQUENCES = (ErrorKind.NCCL, ErrorKind.PREEMPTED)
@@ -118,41 +129,6 @@ def oom_kills() -> int | None:
     except OSError:
         return None
     return None
-
-
-def scarce(spec: RunSpec) -> bool | None:
-    """Whether a checkpoint cannot be written: no room for one like the largest, or no writing at all.
-
-    None when it cannot be asked.
-    """
-    run_dir = Path(spec.run_dir)
-    try:
-        room = os.statvfs(run_dir)
-        largest = max((found.path.stat().st_size for found in list_checkpoints(run_dir)), default=0)
-    except OSError:
-        return None
-    if room.f_bavail * room.f_frsize < max(_SCARCE_BYTES, largest) or (room.f_files > 0 and room.f_favail == 0):
-        return True
-    probe = run_dir / f".probe.{os.urandom(8).hex()}{TEMPORARY_SUFFIX}"  # where others may write, too: no name to guess
-    try:
-        fd = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(fd, b"0")
-        finally:
-            os.close(fd)
-            probe.unlink()
-    except OSError:  # read-only, quota, permission
-        return True
-    return False
-
-
-def data_gone(spec: RunSpec) -> str | None:
-    """The data path when it is no longer there."""
-    data = spec.flags.get("data")
-    if spec.command is not None or not data:
-        return None
-    path = Path(spec.cwd, data)
-    return None if path.exists() else str(path)
 
 
 def done_file(spec: RunSpec) -> bool | None:

@@ -40,10 +40,14 @@ def main(root: str) -> None:
     proc.become_subreaper()
     started = time.monotonic()
     group = cgroup.make(facts["cgroup"])
-    pid, error = _start(facts, group)
+    try:
+        pid, error = _start(facts, group)
+    except OSError as failure:  # no process, no room: who was forked meanwhile waits for our word, and leaves without
+        pid, error = 0, _refusal(failure, failure.filename)
     if error is not None:
-        write_json(facts["exit"], {"exec_error": error, "time": now_text()})
-        _answer({"error": error})
+        with contextlib.suppress(OSError):
+            write_json(facts["exit"], {**error, "time": now_text()})
+        _answer(error)
         if group is not None:
             cgroup.remove(group)
         return
@@ -53,7 +57,13 @@ def main(root: str) -> None:
     _end_tree(facts["exit"], _exit_document(status, started), group)
 
 
-def _start(facts: LaunchFacts, group: str | None) -> tuple[int, str | None]:
+def _refusal(error: OSError, path: object) -> LaunchFacts:
+    """Why there is no trainer, in the words of `exit.json`."""
+    text = f"{path or 'the keeper'}: {error.strerror}"
+    return {"exec_error": text, "exec_errno": error.errno, "exec_path": None if path is None else str(path)}
+
+
+def _start(facts: LaunchFacts, group: str | None) -> tuple[int, LaunchFacts | None]:
     """Fork the trainer, note who it is, then let it go: no trainer ever runs that `launch.json` does not name."""
     go_read, go_write = os.pipe2(os.O_CLOEXEC)
     exec_read, exec_write = os.pipe2(os.O_CLOEXEC)
@@ -80,20 +90,21 @@ def _start(facts: LaunchFacts, group: str | None) -> tuple[int, str | None]:
     os.write(go_write, b"go")
     os.close(go_write)
     with open(exec_read, "rb") as answer:
-        error = answer.read().decode()
-    if error:
+        refusal = answer.read()
+    if refusal:
         os.waitpid(pid, 0)
-        return pid, error
+        return pid, json.loads(refusal)
     return pid, None
 
 
 def _become_trainer(facts: LaunchFacts, output: int, go: int, failed: int) -> Never:
+    path = facts["cwd"]
     try:
         os.setsid()
         os.write(failed, b"s")
         if not os.read(go, 2):
             os._exit(1)
-        os.chdir(facts["cwd"])
+        os.chdir(path)
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.dup2(output, 1)
@@ -104,9 +115,10 @@ def _become_trainer(facts: LaunchFacts, output: int, go: int, failed: int) -> Ne
         os.closerange(READY_FD, READY_FD + 1)
         proc.drop_oom_protection()
         command = facts["launch"]["command"]
+        path = os.path.join(path, command[0]) if "/" in command[0] else command[0]
         os.execvpe(command[0], command, os.environ)
     except OSError as error:
-        os.write(failed, f"{facts['launch']['command'][0]}: {error.strerror}".encode())
+        os.write(failed, json.dumps(_refusal(error, path)).encode())
     finally:
         os._exit(127)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import fred_supervisor
 from fred_supervisor.attempt.keeper import READY_FD
+from fred_supervisor.attempt.machine_faults import paths_of
 from fred_supervisor.attempt.torchrun import under_torchrun
 from fred_supervisor.contract import environment, placeholders
 from fred_supervisor.contract.builtin.flags import to_argv
@@ -55,6 +56,7 @@ def spawn(
             "place": place,
             "resume": None if resume is None else str(resume),
             "overrides": asdict(overrides),
+            "paths": paths_of(spec),
             "environment": {
                 key: value
                 for key, value in environ.items()

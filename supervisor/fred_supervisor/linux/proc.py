@@ -234,6 +234,15 @@ def in_session(pid: int, leader: Identity, name: str | None) -> bool:
     )
 
 
+def available_memory_mib() -> float | None:
+    """What new programs can have without swapping."""
+    try:
+        with open(f"{_PROC}/meminfo") as file:
+            return next((int(line.split()[1]) / 1024 for line in file if line.startswith("MemAvailable:")), None)
+    except (OSError, ValueError, IndexError):
+        return None
+
+
 def wait_channel(pid: int) -> str | None:
     """The kernel function that a process sleeps in, where that may be read."""
     try:

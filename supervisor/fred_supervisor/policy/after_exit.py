@@ -59,7 +59,8 @@ def after_exit(
             cause=found.cause,
             condition=found.message,
             since_s=now_s,
-            probe_s=now_s + settings.reprobe_s,
+            probe_s=now_s + _probe_s(settings, history, found, ended),
+            fault=ended.fault,
         )
         return held, (Report(diagnosis=found, evidence=ended, action=choice.action),)
     free = found.cause is Cause.SAVED and history.progressed
@@ -93,6 +94,14 @@ def _ended_early(history: RunHistory, found: Diagnosis, ended: Evidence) -> Mess
     if before.early and found.cause is Cause.CRASH and not history.progressed:
         return say(Topic.COMPLETED_EARLY, detail=found.message, **place_facts(before))
     return None
+
+
+def _probe_s(settings: Settings, history: RunHistory, found: Diagnosis, ended: Evidence) -> float:
+    """Until the condition is looked at. Where nothing can be looked at, that is a relaunch: less and less often."""
+    if ended.fault is not None and ended.fault.seen:
+        return settings.reprobe_s
+    times = history.failures.get(found.signature, 1)
+    return min(settings.reprobe_s * 2.0 ** min(times - 1, 60), max(settings.reprobe_s, settings.backoff_max_s))
 
 
 def _spent(settings: Settings, history: RunHistory) -> Message | None:

@@ -10,6 +10,7 @@ from fred_supervisor.contract.exit_codes import TrainerExit
 from fred_supervisor.contract.heartbeat import Beat, BeatSource, Section
 from fred_supervisor.contract.record import record
 from fred_supervisor.policy.history import LeftAt
+from fred_supervisor.policy.machine_fault import FaultKind, MachineFault
 from fred_supervisor.policy.message import Message, Topic, say
 
 
@@ -92,9 +93,8 @@ class Evidence:
     """With `--done-file`: whether a matching file is newer than the start of the run."""
     oom_killed: bool | None = None
     """The kernel's out-of-memory killer was at work in the trainer's tree."""
-    disk_full: bool | None = None
-    data_gone: str | None = None
-    """A path of the data set that is no longer there."""
+    fault: MachineFault | None = None
+    """The machine, and not the training, failed."""
     gpu_trouble: Message | None = None
     """A GPU of the trainer's was lost, or asks for a reset or a reboot: which, and the command to run."""
     gpu_others: Message | None = None
@@ -189,7 +189,7 @@ def diagnose(seen: Evidence) -> Diagnosis:
 
     if goal_reached(seen):
         return found(Cause.GOAL, IncidentKind.CRASH, Topic.GOAL_REACHED)
-    if seen.exec_error is not None:
+    if seen.exec_error is not None and seen.fault is None:
         return found(Cause.CONFIG, IncidentKind.CONFIG, Topic.NOT_EXECUTED, reason=seen.exec_error)
     own_end = seen.exit_code in (TrainerExit.SAVED, TrainerExit.CONFIG) or said in _OF_THE_PROGRAM
     if seen.gpu_trouble is not None and not own_end:
@@ -210,12 +210,12 @@ def diagnose(seen: Evidence) -> Diagnosis:
         return found(Cause.CONFIG, IncidentKind.CONFIG, Topic.CONFIG_REFUSED, detail=first_line)
     if seen.exit_code == TrainerExit.SAVED or said is ErrorKind.PREEMPTED:
         return found(Cause.SAVED, IncidentKind.CRASH, Topic.STATE_SAVED, same="")
-    if said is ErrorKind.DISK and not seen.disk_full:
+    fault = seen.fault
+    if said is ErrorKind.DISK and (fault is None or fault.kind is not FaultKind.FULL):
         return found(Cause.DISK, IncidentKind.DISK, Topic.STATE_NOT_SAVED, detail=first_line)
-    if seen.disk_full:
-        return found(Cause.DISK, IncidentKind.DISK, Topic.DISK_FULL, detail=first_line)
-    if seen.data_gone is not None:
-        return found(Cause.ENVIRONMENT, IncidentKind.DATA, Topic.DATA_GONE, path=seen.data_gone)
+    if fault is not None:
+        cause, kind = _OF_FAULTS.get(fault.kind, (Cause.ENVIRONMENT, IncidentKind.CRASH))
+        return Diagnosis(cause=cause, kind=kind, message=fault.message, signature=f"{fault.kind}|{fault.path}")
     if _is_environment(text):
         return found(Cause.ENVIRONMENT, IncidentKind.CRASH, Topic.MACHINE_FAILED, detail=first_line)
     if said is ErrorKind.CUDA_OOM and seen.gpu_others is not None:
@@ -258,6 +258,13 @@ def _reached(beat: Beat | None) -> LeftAt:
 def place_facts(place: LeftAt) -> Mapping[str, int | None]:
     """For a sentence."""
     return {"epoch": place.epoch, "epochs": place.epochs, "step": place.step, "steps": place.steps}
+
+
+_OF_FAULTS: Final = {
+    FaultKind.FULL: (Cause.DISK, IncidentKind.DISK),
+    FaultKind.UNWRITABLE: (Cause.DISK, IncidentKind.DISK),
+    FaultKind.MISSING: (Cause.ENVIRONMENT, IncidentKind.DATA),
+}
 
 
 _OF_THE_PROGRAM = frozenset({ErrorKind.CONFIG, ErrorKind.PREEMPTED, ErrorKind.DATA, ErrorKind.CHECKPOINT})

@@ -10,6 +10,7 @@ from fred_supervisor.policy.cause import Cause, EndedBy, Evidence
 from fred_supervisor.policy.gpu_admission import Deny
 from fred_supervisor.policy.history import RunHistory, RunOutcome, advance, lived, measure
 from fred_supervisor.policy.launching import answer_start, launch
+from fred_supervisor.policy.machine_fault import FaultKind
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.policy.observation import Observation, SpawnFailure
 from fred_supervisor.policy.requests import ENDED_BY, OBEYED_AT_THE_END, Request, prevailing
@@ -112,6 +113,7 @@ def _starting(settings: Settings, state: Starting, seen: Observation) -> tuple[S
         return after, actions
     ended = _not_spawned(state, seen.spawn_failure) or seen.ended
     if ended is not None:
+        ended = replace(ended, fault=None) if _final(state, ended) else ended
         ended = replace(ended, ended_by=OBEYED_AT_THE_END.get(request))
         return after_exit(settings, state.history, ended, seen.now_s)
     if not seen.launched:
@@ -121,16 +123,20 @@ def _starting(settings: Settings, state: Starting, seen: Observation) -> tuple[S
 
 
 def _not_spawned(state: Starting, failure: SpawnFailure | None) -> Evidence | None:
-    """A disk that fills up under a live run is waited for; at `start` it is bad input, like any other reason."""
     if failure is None:
         return None
-    full = failure.disk_full and not state.at_start
     return Evidence(
-        attempt=state.history.attempt,
-        disk_full=full or None,
-        last_line=failure.reason,
-        exec_error=None if full else failure.reason,
+        attempt=state.history.attempt, last_line=failure.reason, exec_error=failure.reason, fault=failure.fault
     )
+
+
+def _final(state: Starting, ended: Evidence) -> bool:
+    """Whether a command that could not be executed is the user's error, and not the machine's.
+
+    At `start` whoever waits for word is told, whatever it is; later, only what has never been there is.
+    """
+    of_command = ended.fault is not None and ended.fault.kind in (FaultKind.MISSING, FaultKind.UNEXECUTABLE)
+    return ended.exec_error is not None and (state.at_start or (state.history.attempt == 1 and of_command))
 
 
 def _not_launched(state: AwaitingGpu | Starting, seen: Observation) -> str | Message | None:

@@ -104,6 +104,8 @@ def holding(settings: Settings, state: Holding, seen: Observation) -> tuple[Stat
     if state.cause in GPU_CAUSES and isinstance(seen.admission, Deny):
         state = replace(state, cause=seen.admission.cause, condition=seen.admission.message)
         actions = (ReleaseGpus(nvml=seen.admission.cause is Cause.GPU),)
+    if seen.fault is not None:
+        state = replace(state, fault=seen.fault, condition=seen.fault.message)
     if seen.now_s - state.since_s >= settings.hold_max_s:
         return _held_too_long(settings, state)
     if seen.now_s >= state.probe_s:

@@ -43,6 +43,8 @@ class Topic(StrEnum):
     STATE_NOT_SAVED = "state not saved"
     DISK_FULL = "disk full"
     DATA_GONE = "data gone"
+    PATH_UNUSABLE = "path unusable"
+    MACHINE_SHORT = "machine short"
     MACHINE_FAILED = "machine failed"
     GPU_MEMORY_OF_OTHERS = "gpu memory of others"
     CUDA_OOM = "cuda out of memory"

@@ -5,6 +5,7 @@ from fred_supervisor.linux.proc import Survivor
 from fred_supervisor.policy.actions import Note
 from fred_supervisor.policy.cause import Evidence
 from fred_supervisor.policy.gpu_admission import Admit, Deny
+from fred_supervisor.policy.machine_fault import MachineFault
 from fred_supervisor.policy.message import Message
 from fred_supervisor.policy.requests import Request
 from fred_supervisor.policy.watch import HeartbeatReading
@@ -16,7 +17,8 @@ class SpawnFailure:
 
     reason: str = ""
     """For a person."""
-    disk_full: bool = False
+    fault: MachineFault | None = None
+    """The machine is to blame; None: the command is, or it is not known."""
     gpu_taken: bool = False
     """Another run was faster: its GPU is no longer to be had."""
 
@@ -50,7 +52,9 @@ class Observation:
     """The trainer and its whole tree are gone."""
     request: Request | None = None
     clear: bool | None = None
-    """The disk, or the data, that the run is held for is there again."""
+    """What the run is held for is over, as far as that can be seen."""
+    fault: MachineFault | None = None
+    """The fault of the machine that it is held for, as it is now."""
     quiet: Message | None = None
     """The quiet hours that hold now."""
     notes: tuple[Note, ...] = ()

@@ -84,6 +84,13 @@ class Row:
     """The last remedy may be tried again and again, as long as it can be applied and the budget lasts."""
 
 
+def _may_clear(case: Case) -> bool:
+    """What somebody has seen may last a day; what only words speak of, as often as a day has longest back-offs."""
+    fault = case.evidence.fault
+    seen = fault is not None and fault.seen
+    return seen or case.same * case.settings.backoff_max_s < case.settings.hold_max_s
+
+
 def _oom(case: Case) -> bool:
     """Also one that waiting for others has not helped against."""
     return case.cause in (Cause.CUDA_OOM, Cause.GPU_MEMORY)
@@ -106,7 +113,7 @@ ROWS: tuple[Row, ...] = (
     Row(name="import, again", matches=lambda c: c.cause is Cause.IMPORT, remedies=(Remedy.FAIL,)),
     Row(
         name="environment",
-        matches=lambda c: c.cause in (Cause.DISK, Cause.ENVIRONMENT),
+        matches=lambda c: c.cause in (Cause.DISK, Cause.ENVIRONMENT) and _may_clear(c),
         remedies=(Remedy.HOLD,),
         again=True,
     ),

@@ -6,6 +6,7 @@ from fred_supervisor.contract.record import record
 from fred_supervisor.linux.proc import Survivor
 from fred_supervisor.policy.cause import Cause, EndedBy
 from fred_supervisor.policy.history import RunHistory, RunOutcome
+from fred_supervisor.policy.machine_fault import MachineFault
 from fred_supervisor.policy.message import Message
 from fred_supervisor.policy.requests import Request
 from fred_supervisor.policy.watch import Watch
@@ -103,6 +104,8 @@ class Holding:
     since_s: float
     probe_s: float
     """When the condition is looked at next."""
+    fault: MachineFault | None = None
+    """The same as something to look at; None: whether it is over, only the next attempt can tell."""
     unkillable: Unkillable | None = None
     """What is waited for is the end of these processes; nothing else clears it."""
 

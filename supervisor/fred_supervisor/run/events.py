@@ -10,6 +10,7 @@ import time
 from enum import StrEnum
 from typing import Final
 
+from fred_supervisor.contract.decode import decode
 from fred_supervisor.contract.record import record
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.background_job import BackgroundJobs
@@ -17,6 +18,7 @@ from fred_supervisor.linux.proc import Identity
 from fred_supervisor.policy.observation import SpawnFailure
 from fred_supervisor.policy.requests import Request, prevailing
 from fred_supervisor.run.control import SIGNALS
+from fred_supervisor.store.attempt_files import ExitRecord
 
 _LATE_S: Final = 1.0
 """Woken this much later than asked: we were held up, and so may the trainer have been."""
@@ -41,6 +43,8 @@ class Happened:
     request: Request | None = None
     launched: bool = False
     """The keeper has answered that the trainer runs."""
+    refusal: ExitRecord | None = None
+    """The keeper has answered why none does."""
     ended: frozenset[Source] = frozenset()
     """Processes that were watched, and are gone."""
     spawn_failure: SpawnFailure | None = None
@@ -61,6 +65,7 @@ class Events:
         self._posted: list[Request | SpawnFailure] = []
         self._gone: set[Source] = set()
         self._takes_signals = False
+        self._refusal: ExitRecord | None = None
 
     def take_signals(self) -> None:
         """From now on signals are requests."""
@@ -107,6 +112,8 @@ class Events:
         launched = False
         if ready & {Source.KEEPER_ANSWER, Source.KEEPER}:  # it may have answered, and ended at once
             launched = self._launched()
+        if launched:
+            self._refusal = None
         ended = frozenset(ready & {Source.KEEPER, Source.TRAINER, Source.MONITOR})
         for source in ended:
             for fd in self._registered(source):
@@ -115,6 +122,7 @@ class Events:
             late_s=late_s if late_s > _LATE_S else 0.0,
             request=request,
             launched=launched,
+            refusal=self._refusal,
             ended=ended,
             spawn_failure=failure,
             jobs=self._jobs.finished(),
@@ -144,7 +152,9 @@ class Events:
         for fd in self._registered(Source.KEEPER_ANSWER):
             line = os.read(fd, 65536)
             self._close(fd)
-            return "trainer" in (json.loads(line) if line else {})
+            answer = json.loads(line) if line else {}
+            self._refusal = decode(ExitRecord, answer) if "exec_error" in answer else None
+            return "trainer" in answer
         return False
 
     def _registered(self, source: Source) -> list[int]:

@@ -6,13 +6,14 @@ import time
 from dataclasses import replace
 from typing import Final
 
-from fred_supervisor.attempt import checkpoint_check, evidence
+from fred_supervisor.attempt import checkpoint_check, evidence, machine_faults
 from fred_supervisor.attempt.live_attempt import LiveAttempt
 from fred_supervisor.linux.proc import Survivor
 from fred_supervisor.policy.actions import Note
-from fred_supervisor.policy.cause import GPU_CAUSES, Cause, Evidence
+from fred_supervisor.policy.cause import GPU_CAUSES, Evidence
+from fred_supervisor.policy.machine_fault import FaultKind, MachineFault
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
-from fred_supervisor.policy.observation import Observation
+from fred_supervisor.policy.observation import Observation, SpawnFailure
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Holding, Rung, Running, State, Stopping
 from fred_supervisor.policy.watch import slowest
@@ -70,7 +71,8 @@ class Observer:
         if live.attempt is not None and isinstance(state, Running | Stopping):
             seen = self._see_attempt(seen, live.attempt, state)
         if isinstance(state, Holding) and state.cause not in GPU_CAUSES and now_s >= state.probe_s:
-            seen = replace(seen, clear=self._clear(state))
+            fault = None if state.fault is None else machine_faults.look(state.fault)
+            seen = replace(seen, clear=fault is None, fault=fault)
         return replace(seen, ended=seen.ended or live.gpus.examined())
 
     def _timeout_s(self, state: State, wake_s: float | None, maintenance_s: float | None, now_s: float) -> float | None:
@@ -100,6 +102,8 @@ class Observer:
             over = read_exit(attempt.folder) is not None
             if not over:
                 attempt.read_trainer()
+                if attempt.trainer is None:
+                    return self._not_started(seen, happened)
                 attempt.keeper = None
                 self._live.events.watch(attempt.trainer, Source.TRAINER)
                 notes += (Note(event=JournalEvent.KEEPER_LOST, message=say(Topic.KEEPER_LOST)),)
@@ -112,6 +116,16 @@ class Observer:
         looks = attempt.look(seen.now_s, final=True)
         seen = replace(seen, notes=seen.notes + _of_output(attempt))
         return replace(seen, looks=looks, ended=self._live.gpus.examine(self._evidence(attempt)))
+
+    def _not_started(self, seen: Observation, happened: Happened) -> Observation:
+        """The keeper has ended before there was a trainer, and could not write why: no room, or no process."""
+        self._live.attempt = None
+        said = happened.refusal
+        text = f"the keeper ended before it started the trainer; see {self._live.spec.dir.log}"
+        reason = (said.exec_error if said is not None else None) or text
+        fault = machine_faults.room(self._live.spec) or machine_faults.of_exit(said)
+        fault = fault or MachineFault(kind=FaultKind.NO_PROCESS, why=reason)
+        return replace(seen, spawn_failure=SpawnFailure(reason=reason, fault=fault))
 
     def _evidence(self, attempt: LiveAttempt) -> Evidence:
         found = evidence.gather(self._live.spec, attempt.number, oom_kills_before=attempt.oom_kills)
@@ -151,12 +165,6 @@ class Observer:
         if attempt.orphan_s is not None:
             return orphans.survivors(attempt) if now_s - attempt.orphan_s > _STRAY_S else ()
         return orphans.outlived(attempt)
-
-    def _clear(self, state: Holding) -> bool:
-        """Whether the disk, or the data, is there again."""
-        if state.cause is Cause.DISK:
-            return evidence.scarce(self._live.spec) is False
-        return evidence.data_gone(self._live.spec) is None
 
 
 def _of_output(attempt: LiveAttempt) -> tuple[Note, ...]:

@@ -1,13 +1,11 @@
 """Perform: act as the policy has decided, and do what a live run needs in every state. Nothing is decided here."""
 
-import errno
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
-from fred_supervisor.attempt import evidence, terminate
+from fred_supervisor.attempt import evidence, machine_faults, terminate
 from fred_supervisor.attempt.launch import spawn
 from fred_supervisor.attempt.live_attempt import LiveAttempt
 from fred_supervisor.contract.checkpoint import CheckpointFile
@@ -26,10 +24,9 @@ from fred_supervisor.policy.actions import (
     Spawn,
     Terminate,
 )
-from fred_supervisor.policy.history import Overrides, RunHistory
+from fred_supervisor.policy.history import Overrides, RunHistory, effective_overrides
 from fred_supervisor.policy.message import JournalEvent, Topic, say
 from fred_supervisor.policy.observation import SpawnFailure
-from fred_supervisor.policy.overrides import effective_overrides
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Ended, Running, Starting, State, Stopping
 from fred_supervisor.run.events import Source
@@ -39,8 +36,6 @@ from fred_supervisor.run.record import Recorder
 from fred_supervisor.run.service import Service
 from fred_supervisor.store.attempt_files import read_exit, read_launch
 from fred_supervisor.words.sentences import sentence
-
-_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Performer:
@@ -117,7 +112,7 @@ class Performer:
             launched = spawn(live.spec, number, overrides, resume, gpus=action.gpus)
         except OSError as error:
             reason = f"{error.filename or 'the keeper'}: {error.strerror}"
-            live.events.post(SpawnFailure(reason=reason, disk_full=error.errno in _NO_ROOM))
+            live.events.post(SpawnFailure(reason=reason, fault=machine_faults.of_error(error)))
             return
         live.attempt = LiveAttempt(
             spec=live.spec,

@@ -15,11 +15,10 @@ from fred_supervisor.linux.proc import Survivor
 from fred_supervisor.policy.actions import Action, Note, Report
 from fred_supervisor.policy.cause import Cause, Diagnosis, EndedBy, Evidence, IncidentKind, goal_reached, place_of
 from fred_supervisor.policy.decide import decide
-from fred_supervisor.policy.history import RunHistory
+from fred_supervisor.policy.history import RunHistory, outranked
 from fred_supervisor.policy.launching import answer_start, launch
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.policy.observation import Observation
-from fred_supervisor.policy.overrides import outranked
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Ended, Holding, Paused, Running, State, Unkillable
 from fred_supervisor.policy.watch import begin

@@ -34,6 +34,8 @@ class LaunchRecord:
     """The folder of the trainer's own control group."""
     place: str | None = None
     """Device and inode of the run dir at the launch."""
+    paths: Mapping[str, int] = field(default_factory=dict)
+    """What the command names and needs, and was there: path → device."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """What the trainer was given: the variables of the contract, and those of CUDA."""
 
@@ -47,6 +49,9 @@ class ExitRecord:
     signal: int | None = None
     exec_error: str | None = None
     """The command could not be executed."""
+    exec_errno: int | None = None
+    exec_path: str | None = None
+    """The program or folder that the error is about."""
     survivors: tuple[Survivor, ...] = ()
     """Processes that SIGKILL has not ended yet."""
 

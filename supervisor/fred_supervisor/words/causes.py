@@ -1,6 +1,7 @@
 """Why an attempt ended: what, where in training, and what hung."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Final
 
 from fred_supervisor.contract.heartbeat import Section
@@ -84,6 +85,39 @@ def _in_kernel(facts: Facts) -> str:
     return f"process {facts['pid']} ({facts['name']}) waits in the kernel{where}: a disk or a driver"
 
 
+def _since(facts: Facts) -> str:
+    since = facts.get("since")
+    return "" if since is None else f" since {datetime.fromisoformat(since).astimezone():%H:%M}"
+
+
+def _size(mib: float) -> str:
+    return f"{mib * 1024:.0f} KiB" if mib < 1 else f"{mib:.0f} MiB"
+
+
+def _room(facts: Facts) -> str:
+    """How much there is and should be; where that is not the reason, what the system said."""
+    free, wanted = facts.get("free_mib"), facts.get("wanted_mib")
+    if free is None or wanted is None or free >= wanted:
+        return facts.get("why") or "its quota, or its number of files, is used up"
+    return f"{_size(free)} are free, {_size(wanted)} are wanted"
+
+
+def _no_room(facts: Facts) -> str:
+    return f"No room in {facts.get('path') or 'the run dir'}{_since(facts)}: {_room(facts)}."
+
+
+def _unusable(facts: Facts) -> str:
+    if facts["path"] is None:
+        return f"The machine, not the training, failed: {facts['why']}."
+    return f"{facts['path']} cannot be {facts['kind']}{_since(facts)}: {facts['why']}."
+
+
+def _machine_short(facts: Facts) -> str:
+    if facts["kind"] == "memory":
+        return f"The machine is short of memory: {_room(facts)}."
+    return f"The machine gives no further {facts['kind']}{_since(facts)}: {facts['why']}."
+
+
 CAUSES: Final[Mapping[Topic, Words]] = {
     Topic.PLACE: _place,
     Topic.HANG_PLACE: "in {function} ({file}:{line})",
@@ -105,8 +139,10 @@ CAUSES: Final[Mapping[Topic, Words]] = {
     Topic.CONFIG_REFUSED: _with("The trainer refused its configuration"),
     Topic.STATE_SAVED: "The trainer saved its state and asked to be run again.",
     Topic.STATE_NOT_SAVED: _with("The state could not be saved"),
-    Topic.DISK_FULL: _with("The disk of the run is full"),
-    Topic.DATA_GONE: "{path} is no longer there.",
+    Topic.DISK_FULL: _no_room,
+    Topic.DATA_GONE: lambda facts: f"{facts['path']} is not there{_since(facts)}.",
+    Topic.PATH_UNUSABLE: _unusable,
+    Topic.MACHINE_SHORT: _machine_short,
     Topic.MACHINE_FAILED: _with("The machine, not the training, failed"),
     Topic.GPU_MEMORY_OF_OTHERS: lambda facts: (
         f"The GPU's memory did not suffice{_at(facts)}, because others hold it. {facts['others']}"
