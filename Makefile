@@ -5,7 +5,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .PHONY: demo test test-slow test-gpu test-kills mutants check install lint types imports format clean \
-        bench-monitor bench-output bench-supervisor bench-checkpoint bench-trainer bench-fusion healthy-pauses
+        bench-monitor bench-output bench-supervisor bench-checkpoint bench-trainer bench-fusion \
+        bench-learning healthy-pauses
 
 install: $(STAMP)
 
@@ -68,6 +69,10 @@ bench-trainer: install
 
 bench-fusion: install
 	@$(BIN)/python tools/bench_fusion.py
+
+# Beside YOLO11n, which is installed into a throw-away environment, and torchvision's FCOS: an hour and a half on one core.
+bench-learning: install
+	@$(BIN)/python -m tools.bench_learning
 
 check: lint types imports
 
