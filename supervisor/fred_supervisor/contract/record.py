@@ -14,7 +14,12 @@ Kind = TypeVar("Kind")
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
 def record(kind: type[Kind]) -> type[Kind]:
     """Make a class a record, as `@dataclass(frozen=True, kw_only=True)` would."""
-    made: Any = dataclass(init=False, repr=False, eq=False, match_args=False)(kind)
+    made: Any = dataclass(
+        init=False,
+        repr=False,
+        eq=False,
+        match_args=False,
+    )(kind)
     made.__init__, made.__repr__ = _init, _repr
     made.__eq__, made.__hash__ = _eq, _hash
     made.__setattr__, made.__delattr__ = _refuse, _refuse
