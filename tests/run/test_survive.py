@@ -145,3 +145,15 @@ def test_a_live_trainer_is_adopted_though_it_could_not_be_started_again(fred, un
     refused = fred("start", "--name", "t", "--", str(program))
     assert refused.returncode == 78
     assert "is not found" in refused.stderr
+
+
+def test_a_done_file_that_was_written_while_nobody_watched_counts(fred, until):
+    script = "while [ ! -e go ]; do sleep .01; done; touch $FRED_RUN_DIR/final.pt"
+    assert fred("start", "--name", "t", "--done-file", "final*.pt", "--", "sh", "-c", script).returncode == 0
+    kill_supervisor(fred)
+    (fred.home / "go").touch()
+    until((fred.run_dir / "supervisor/attempts/0001/exit.json").exists)
+    done = fred("start", "--name", "t", "--foreground")
+    assert done.returncode == 0, done.stdout
+    assert fred.status()["state"] == "completed"
+    assert fred.incidents() == []

@@ -16,7 +16,8 @@ from fred_supervisor.policy.hang import HangFacts, ProcessFacts, parse_stacks, w
 from fred_supervisor.policy.message import Message
 from fred_supervisor.policy.watch import HeartbeatReading
 from fred_supervisor.store.attempt_files import read_launch
-from fred_supervisor.store.checkpoints import modified_ns
+from fred_supervisor.store.checkpoints import modified_ns, states_of
+from fred_supervisor.store.file_ages import FUTURE_NS
 from fred_supervisor.store.heartbeats import write_printed
 from fred_supervisor.store.place import place_of
 from fred_supervisor.store.run_spec import RunSpec
@@ -57,9 +58,11 @@ class LiveAttempt:
     """Its processes, whenever stacks were asked for."""
     _died_s: dict[int, float] = field(default_factory=dict)
     """Rank's pid → since when it is gone."""
-    _checkpoints: tuple[int, ...] | None = None
+    _checkpoints: frozenset[tuple[int, int, int]] | None = None
     _printed: int = 0
     """The newest record of the output that was written down."""
+    _before_ns: dict[str, frozenset[int]] = field(default_factory=dict)
+    """Times of changes of files as they were before the launch."""
     _activity: tuple[float, tuple[int, int]] | None = None
 
     def __post_init__(self) -> None:
@@ -109,8 +112,7 @@ class LiveAttempt:
         since_s, self._looked_s = now_s - self._looked_s, now_s
         if self.spec.progress_file is not None:
             files = list(Path(self.spec.run_dir).glob(self.spec.progress_file))
-            launched_ns = next(iter(modified_ns([self.folder.launch])), 0)
-            newer = tuple(ns for ns in modified_ns(files) if ns > launched_ns)
+            newer = self._newer("progress files", modified_ns(files))
             if newer:
                 return (HeartbeatReading(stamp=str(newer), age_s=_age_s(max(newer), since_s)),)
         ranks = [0]
@@ -134,7 +136,7 @@ class LiveAttempt:
         name = environment.rank_path(str(self.folder.heartbeat), rank)
         try:
             data, found = read_file(name, 4096)
-            untouched = found.st_size == 0 and found.st_mtime_ns <= self.folder.launch.stat().st_mtime_ns
+            untouched = found.st_size == 0 and not self._newer(name, (found.st_mtime_ns,))
         except OSError:
             return HeartbeatReading(rank=rank, readable=False)
         if untouched:
@@ -146,13 +148,24 @@ class LiveAttempt:
             age_s=_age_s(found.st_mtime_ns, since_s),
         )
 
+    def _newer(self, what: str, changed_ns: tuple[int, ...]) -> tuple[int, ...]:
+        """The times of changes since the launch, of files of one kind.
+
+        At the first look the clock has to tell; from then on every other time is new, though the clock was set back.
+        """
+        if what not in self._before_ns:
+            launched_ns, now_ns = next(iter(modified_ns([self.folder.launch])), 0), time.time_ns()
+            late = (ns for ns in changed_ns if not launched_ns < ns <= now_ns + FUTURE_NS)
+            self._before_ns[what] = frozenset(late)
+        return tuple(ns for ns in changed_ns if ns not in self._before_ns[what])
+
     def fresh_checkpoint(self) -> bool:
         """Whether a file of `--checkpoints` has appeared or changed since the look before."""
         if self.spec.checkpoints is None:
             return False
-        now = modified_ns(list(Path(self.spec.run_dir).glob(self.spec.checkpoints)))
+        now = states_of(Path(self.spec.run_dir).glob(self.spec.checkpoints))
         before, self._checkpoints = self._checkpoints, now
-        return before is not None and max(now, default=0) > max(before, default=0)
+        return before is not None and not now <= before
 
     def busy(self, now_s: float) -> bool | None:
         """Whether the tree has burned CPU or moved bytes since a moment ago; None when that cannot be told yet."""

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from fred_supervisor.contract.checkpoint import CheckpointFile, why_invalid
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.contract.record import record
 from fred_supervisor.store.checkpoints import foreign_checkpoints, why_not_whole
+from fred_supervisor.store.file_ages import file_age_s
 from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.store.state_file import read_state
 
@@ -83,7 +83,7 @@ def _row(found: CheckpointFile, *, blamed: tuple[str, ...], verify: bool, foreig
     age_s: float | None = None
     with contextlib.suppress(OSError):
         now = found.path.stat()
-        size, age_s = now.st_size, round(max(0.0, time.time() - now.st_mtime), 1)
+        size, age_s = now.st_size, file_age_s(now.st_mtime)
     return CheckpointRow(
         path=str(found.path),
         phase=found.phase,

@@ -3,7 +3,8 @@
 import contextlib
 import json
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fred_supervisor.contract.checkpoint import CheckpointFile, why_invalid, why
 from fred_supervisor.contract.files import read_file, read_json
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.policy.message import Message, Topic, say
+from fred_supervisor.store.checkpoint_order import newest_first
 from fred_supervisor.store.run_spec import RunSpec
 
 Stamp = tuple[str, int, int]
@@ -113,13 +115,18 @@ def why_not_whole(path: Path, *, quick: bool = False) -> str | None:
 
 def foreign_checkpoints(run_dir: Path, pattern: str) -> list[CheckpointFile]:
     """The files that match `--checkpoints`, newest first."""
-    found = []
+    changed_ns = {}
     for path in run_dir.glob(pattern):
         with contextlib.suppress(OSError):
             if path.is_file() and not path.name.endswith(".json"):
-                order = (0, 0, 0, 0, path.stat().st_mtime_ns)
-                found.append(CheckpointFile(path=path, sidecar=None, phase=None, epoch=None, order=order))
-    return sorted(found, key=lambda f: f.order, reverse=True)
+                changed_ns[path.relative_to(run_dir).as_posix()] = path.stat().st_mtime_ns
+    names = newest_first(changed_ns, time.time_ns())
+    return [
+        CheckpointFile(
+            path=run_dir / name, sidecar=None, phase=None, epoch=None, order=(0, 0, 0, -rank, changed_ns[name])
+        )
+        for rank, name in enumerate(names)
+    ]
 
 
 def lost_steps(beat: Beat | None, checkpoint: CheckpointFile | None) -> int | None:
@@ -139,6 +146,16 @@ def lost_steps(beat: Beat | None, checkpoint: CheckpointFile | None) -> int | No
     if beat.epoch == sidecar.epoch:
         return max(0, beat.step - sidecar.step)
     return None if beat.steps is None else max(0, (beat.epoch - sidecar.epoch) * beat.steps + beat.step - sidecar.step)
+
+
+def states_of(paths: Iterable[Path]) -> frozenset[tuple[int, int, int]]:
+    """Inode, size and time of the last change of files: one that is renamed stays the same, whatever the clock says."""
+    found = set()
+    for path in paths:
+        with contextlib.suppress(OSError):
+            now = os.stat(path)
+            found.add((now.st_ino, now.st_size, now.st_mtime_ns))
+    return frozenset(found)
 
 
 def modified_ns(paths: list[Path]) -> tuple[int, ...]:

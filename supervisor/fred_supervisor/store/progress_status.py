@@ -1,11 +1,11 @@
 """Where training is, how fast it goes, and who says so: the part `progress` of the status."""
 
 import math
-import time
 
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.contract.record import record
 from fred_supervisor.policy.pace import PaceRecord, time_left_s
+from fred_supervisor.store.file_ages import file_age_s
 from fred_supervisor.store.layout import AttemptDir
 
 
@@ -32,7 +32,7 @@ def position_source(folder: AttemptDir, beat: Beat | None, *, progress_file: boo
     """Who says where training is, or that it goes on; `progress_file`: a file of the trainer is watched."""
     if beat is not None:
         return "output" if beat.printed else "client"
-    return "file" if progress_file or beat_age_s(folder, beat) is not None else None
+    return "file" if progress_file or has_beaten(folder, beat) else None
 
 
 def progress_status(beat: Beat | None, pace: PaceRecord, *, trains: bool, source: str | None) -> ProgressStatus:
@@ -53,8 +53,19 @@ def progress_status(beat: Beat | None, pace: PaceRecord, *, trains: bool, source
     )
 
 
-def beat_age_s(folder: AttemptDir, beat: Beat | None) -> float | None:
-    """How old the newest sign of life is; None: there was none."""
+def has_beaten(folder: AttemptDir, beat: Beat | None) -> bool:
+    """Whether there was a sign of life in an attempt."""
+    try:
+        return beat is not None or folder.heartbeat.stat().st_size > 0
+    except OSError:
+        return False
+
+
+def beat_age_s(folder: AttemptDir, beat: Beat | None, *, at_most_s: float | None = None) -> float | None:
+    """How old the newest sign of life is; None: there was none, or the clock was set since.
+
+    `at_most_s`: for how long there has been a trainer.
+    """
     path = folder.printed if beat is not None and beat.printed else folder.heartbeat
     try:
         found = path.stat()
@@ -62,4 +73,4 @@ def beat_age_s(folder: AttemptDir, beat: Beat | None) -> float | None:
         return None
     if beat is None and found.st_size == 0:
         return None
-    return round(max(0.0, time.time() - found.st_mtime), 1)
+    return file_age_s(found.st_mtime, at_most_s=at_most_s)

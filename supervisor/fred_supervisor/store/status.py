@@ -1,8 +1,6 @@
 """The status of a run, from its files alone: it works with the supervisor dead, stopped or hung."""
 
-import time
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +13,7 @@ from fred_supervisor.policy.history import RunHistory, RunOutcome
 from fred_supervisor.store import lock
 from fred_supervisor.store.attempt_files import read_launch
 from fred_supervisor.store.checkpoints import foreign_checkpoints, why_not_whole
+from fred_supervisor.store.file_ages import file_age_s, uptime_s
 from fred_supervisor.store.heartbeats import newest_beat
 from fred_supervisor.store.journal import Incident, Incidents
 from fred_supervisor.store.layout import RunDir, last_attempt
@@ -62,7 +61,8 @@ class CheckpointStatus:
     phase: str | None
     epoch: int | None
     step: int | None
-    age_s: float
+    age_s: float | None
+    """None: its time lies in the future."""
     valid: bool
 
 
@@ -164,9 +164,9 @@ def read_status(spec: RunSpec) -> RunStatus:
         trainer = TrainerStatus(
             pid=launch.trainer.pid,
             attempt=number,
-            uptime_s=_since_s(launch.time),
+            uptime_s=uptime_s(launch.trainer),
             section=None if beat is None else beat.section,
-            beat_age_s=beat_age_s(folder, beat),
+            beat_age_s=beat_age_s(folder, beat, at_most_s=uptime_s(launch.trainer)),
         )
     return RunStatus(
         name=spec.name,
@@ -257,7 +257,7 @@ def _checkpoint(spec: RunSpec) -> CheckpointStatus | None:
         return None
     found, valid = newest
     try:
-        age_s = max(0.0, time.time() - found.path.stat().st_mtime)
+        changed_s = found.path.stat().st_mtime
     except OSError:
         return None
     return CheckpointStatus(
@@ -265,7 +265,7 @@ def _checkpoint(spec: RunSpec) -> CheckpointStatus | None:
         phase=found.phase,
         epoch=found.epoch,
         step=found.sidecar.step if found.sidecar else None,
-        age_s=round(age_s, 1),
+        age_s=file_age_s(changed_s),
         valid=valid,
     )
 
@@ -301,10 +301,3 @@ def _incident(incident: Incident) -> IncidentStatus:
         lost_steps=incident.lost_steps,
         action=incident.action,
     )
-
-
-def _since_s(text: str | None) -> float | None:
-    try:
-        return None if text is None else round(max(0.0, time.time() - datetime.fromisoformat(text).timestamp()), 1)
-    except ValueError:
-        return None

@@ -58,7 +58,9 @@ def run_lines(
     if checkpoint is not None:
         screen.entry("checkpoint", _checkpoint(checkpoint), "" if checkpoint.valid else "red")
     if trainer is not None:
-        beat = "no beat yet" if trainer.beat_age_s is None else f"last beat {span(trainer.beat_age_s)} ago"
+        beat = "no beat yet" if progress.source is None else "last beat: when is not known, the clock was set"
+        if trainer.beat_age_s is not None:
+            beat = f"last beat {span(trainer.beat_age_s)} ago"
         up = "" if trainer.uptime_s is None else f", up {span(trainer.uptime_s)}"
         screen.entry("trainer", f"pid {trainer.pid}, attempt {trainer.attempt}{up}, {beat}")
     screen.entry("restarts", _restarts(status.restarts))
@@ -173,7 +175,11 @@ def _checkpoint(checkpoint: CheckpointStatus) -> str:
     name = checkpoint.path.rpartition("/")[2]
     where = "" if checkpoint.epoch is None else f", epoch {checkpoint.epoch}"
     whole = "" if checkpoint.valid else "; NOT whole"
-    return f"{name}, {span(checkpoint.age_s)} old{where}{whole}"
+    return f"{name}, {_age(checkpoint)}{where}{whole}"
+
+
+def _age(checkpoint: CheckpointStatus) -> str:
+    return "its time lies in the future" if checkpoint.age_s is None else f"{span(checkpoint.age_s)} old"
 
 
 def _restarts(restarts: RestartStatus) -> str:
@@ -219,7 +225,7 @@ def _row(status: RunStatus) -> tuple[str, ...]:
         status.state + (" (drill)" if status.drill else ""),
         where,
         "-" if progress.eta_s is None else span(progress.eta_s),
-        "-" if checkpoint is None else f"{span(checkpoint.age_s)} old",
+        "-" if checkpoint is None else _age(checkpoint),
         str(status.restarts.total),
         printable(status.run_dir),  # one row, whatever the folder is called
     )

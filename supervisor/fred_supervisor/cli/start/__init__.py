@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
     if spec.resume == "none":
         _put_away(spec)
     undo = Undo(spec, before)
-    spec.save()
+    _save(spec)
     to.save(spec.dir)
     remember(spec)
     try:
@@ -79,6 +79,15 @@ def main(argv: Sequence[str]) -> int:
         if fault.code is CommandExit.BAD_INPUT:
             undo()
         raise
+
+
+def _save(spec: RunSpec) -> None:
+    """Done files count from the time of run.json: of a run that has not ended it stays what it was."""
+    ended = read_state(spec.dir).state in (None, *RunOutcome)
+    began_ns = None if ended or not spec.dir.run.exists() else spec.dir.run.stat().st_mtime_ns
+    spec.save()
+    if began_ns is not None:
+        os.utime(spec.dir.run, ns=(began_ns, began_ns))
 
 
 def _live(spec: RunSpec) -> str:

@@ -1,6 +1,7 @@
 """The checkpoints of a run dir of `fred-train`: all of them, newest first, and the newest valid one."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from fred_supervisor.contract.builtin.trainer_files import LAST_EPOCH, PHASES, place_by_name
@@ -11,7 +12,7 @@ def list_checkpoints(run_dir: Path) -> list[CheckpointFile]:
     """Every checkpoint file of a run dir, newest first, unchecked. Links and files under construction are left out.
 
     Newest = of the latest trainer process, then furthest in training (phase, epoch, samples). A file without a
-    sidecar is placed by its name, then by its mtime.
+    sidecar is placed by its name behind the file before it in training, then by its mtime.
     """
     found = []
     try:
@@ -36,7 +37,25 @@ def list_checkpoints(run_dir: Path) -> list[CheckpointFile]:
         order = (session, rank, -1 if epoch is None else epoch, samples, mtime_ns)
         epoch = None if epoch == LAST_EPOCH else epoch
         found.append(CheckpointFile(path=path, sidecar=sidecar, phase=phase, epoch=epoch, order=order))
-    return sorted(found, key=lambda f: f.order, reverse=True)
+    known = [one for one in found if one.sidecar is not None]
+    return sorted((_placed(one, known) for one in found), key=lambda f: f.order, reverse=True)
+
+
+def _placed(lost: CheckpointFile, known: list[CheckpointFile]) -> CheckpointFile:
+    """A file whose sidecar is lost, behind the furthest one that is before it in training, of the same process."""
+    session, rank, epoch, samples, mtime_ns = lost.order
+    if lost.sidecar is not None or not (samples or rank >= 0):
+        return lost
+    if samples:  # a step state: its name tells the samples and nothing else
+        before = [one for one in known if one.order[3] <= samples]
+        after = max(before, key=lambda one: (one.order[3], one.order), default=None)
+        if after is None:
+            return lost
+        session, rank, epoch = after.order[:3]
+    else:
+        before = [one for one in known if one.order[1:3] <= (rank, epoch)]
+        session = max(before, key=lambda one: (one.order[1:4], one.order), default=lost).order[0]
+    return replace(lost, order=(session, rank, epoch, samples, mtime_ns))
 
 
 def find_latest_checkpoint(run_dir: str | os.PathLike[str], phase: str | None = None) -> Path | None:
