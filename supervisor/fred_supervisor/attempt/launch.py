@@ -158,7 +158,7 @@ def _foreign_command(spec: RunSpec, attempt: int, overrides: Overrides, resume: 
     assert spec.command is not None
     values = {
         "run_dir": spec.run_dir,
-        "modality": spec.modality,
+        "modality": spec.modality or "",
         "attempt": str(attempt),
         **placeholders.of_checkpoint(None if resume is None else str(resume)),
         "unfreeze_batch_size": _text(overrides.unfreeze_batch),

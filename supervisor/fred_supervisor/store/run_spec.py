@@ -27,7 +27,8 @@ class RunSpec:
     """`run.json`: everything that a supervisor needs to take up a run."""
 
     name: str
-    modality: str
+    modality: str | None
+    """None: a COMMAND, of which it was not said."""
     run_dir: str
     command: list[str] | None = None
     """Somebody else's trainer; None: the built-in one."""

@@ -123,7 +123,7 @@ class RunStatus:
 
     name: str
     run_dir: str
-    modality: str
+    modality: str | None
     state: str
     detail: str
     drill: bool

@@ -56,7 +56,12 @@ class StartFlag:
 
 
 FLAGS: Final[tuple[StartFlag, ...]] = (
-    StartFlag(name="name", group=Group.RUN, metavar="N", help="of the run (default: the modality)"),
+    StartFlag(
+        name="name",
+        group=Group.RUN,
+        metavar="N",
+        help="of the run (default: the modality, or the program of a COMMAND)",
+    ),
     StartFlag(
         name="run-dir", group=Group.RUN, metavar="D", help="where everything is written (default logs/fred_<name>)"
     ),

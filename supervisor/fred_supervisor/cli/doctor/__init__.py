@@ -63,7 +63,7 @@ def _planned_run(modality: str | None, data: str | None, run_dir: str | None) ->
     flags = {} if spec is None else spec.flags
     return PlannedRun(
         run_dir=path,
-        modality=modality or (spec.modality if spec is not None else default),
+        modality=modality or (None if spec is None else spec.modality) or default,
         data=os.path.abspath(data) if data is not None else flags.get("data"),
         flags=flags,
         foreign=spec is not None and spec.command is not None,

@@ -113,6 +113,7 @@ def config_of(spec: RunSpec, data: str | None, *, with_run_dir: bool) -> str:
         own["command"] = _line(spec.command)
     texts = {"done-file": spec.done_file, "checkpoints": spec.checkpoints, "progress-file": spec.progress_file}
     own |= {key: value for key, value in texts.items() if value is not None}
+    own |= {"progress-output": spec.progress_output} if spec.progress_output else {}
     own |= flags_of(spec.policy)
     flags = {"modality": spec.modality, **spec.flags} | ({} if data is None else {"data": data})
     lines = [*_HEAD]

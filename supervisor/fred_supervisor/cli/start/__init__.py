@@ -13,6 +13,7 @@ from fred_supervisor.cli.start.checks import (
     check_addresses,
     check_changes,
     check_command,
+    check_name,
     check_output,
     check_ranks,
     check_run_dir,
@@ -53,6 +54,7 @@ def main(argv: Sequence[str]) -> int:
     if before is not None and given["resume"] != "none" and not given["accept_changes"]:
         check_changes(before, spec.flags, given)
     check_run_dir(spec, before)
+    check_name(spec)
     if before is not None and (refusal := _completed(spec, before)) is not None:
         if given["foreground"]:
             print(printable(refusal))

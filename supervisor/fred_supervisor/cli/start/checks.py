@@ -18,9 +18,11 @@ from fred_supervisor.contract.builtin.flags import BY_KEY
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.contract.placeholders import wrong_placeholder
 from fred_supervisor.linux import proc
-from fred_supervisor.store.attempt_files import read_launch
+from fred_supervisor.store import lock
+from fred_supervisor.store.attempt_files import read_launch, trainer_lives
 from fred_supervisor.store.layout import last_attempt
 from fred_supervisor.store.place import place_of
+from fred_supervisor.store.registry import known_runs
 from fred_supervisor.store.run_spec import RunSpec, changed_flags
 from fred_supervisor.store.state_file import read_state
 
@@ -128,6 +130,27 @@ def check_watched_elsewhere(spec: RunSpec) -> None:
             f"{spec.run_dir}: the trainer pid {launch.trainer.pid} of the run that lay here before still writes here,"
             f" and its supervisor pid {supervisor.pid} watches it elsewhere; `kill {supervisor.pid}` ends both",
         )
+
+
+def check_name(spec: RunSpec) -> None:
+    """Whether a live run elsewhere is called the same."""
+    for other in known_runs():
+        if other.name == spec.name and not os.path.samefile(other.run_dir, _there(spec.run_dir)) and is_live(other):
+            raise CommandError(
+                CommandExit.REFUSED,
+                f"a run {other.name!r} is live in {other.run_dir}; --name gives this one another name, or"
+                f" `fred-supervise stop {other.name}` ends that one",
+            )
+
+
+def _there(run_dir: str) -> str:
+    """A run dir, or, where there is none yet, the root, which is none."""
+    return run_dir if os.path.exists(run_dir) else "/"
+
+
+def is_live(spec: RunSpec) -> bool:
+    """Its supervisor or its trainer lives."""
+    return lock.held(spec.dir) or trainer_lives(spec.dir)
 
 
 def check_ranks(spec: RunSpec) -> None:

@@ -8,9 +8,8 @@ from fred_supervisor.alerts.client import AlertAddresses
 from fred_supervisor.cli.common.command_error import CommandError
 from fred_supervisor.cli.common.settings_layers import Options
 from fred_supervisor.cli.common.start_flags import policy_of
-from fred_supervisor.cli.start.checks import (
-    check_flags_of,
-)
+from fred_supervisor.cli.start.checks import check_flags_of
+from fred_supervisor.cli.start.command_name import name_of_command
 from fred_supervisor.contract.builtin.flags import BY_KEY
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.store.run_spec import NAME, RunSpec, load_run_spec
@@ -23,7 +22,7 @@ def requested_run(given: Options, command: list[str] | None) -> tuple[RunSpec, R
             CommandExit.USAGE, f"--name {given['name']!r}: letters, digits, '.', '_' and '-', at most 64"
         )
     flags = {key: given[key] for key in BY_KEY if given.get(key) is not None and not BY_KEY[key].own}
-    name = given["name"] or flags.get("modality") or BY_KEY["modality"].default
+    name = given["name"] or _name(flags, command)
     run_dir = Path(_here(), given["run_dir"] or f"logs/fred_{name}")
     run_dir = Path(os.path.normpath(run_dir))
     if given["run_dir"] is not None and given["name"] is None and (there := load_run_spec(run_dir)) is not None:
@@ -47,7 +46,7 @@ def requested_run(given: Options, command: list[str] | None) -> tuple[RunSpec, R
     kept = asdict(before) if before is not None else {}
     fresh = RunSpec(
         name=name,
-        modality=flags.get("modality") or (before.modality if before else BY_KEY["modality"].default),
+        modality=_modality({**kept.get("flags", {}), **flags}, command, before),
         run_dir=str(run_dir),
         command=command,
         cwd=_here(),
@@ -82,6 +81,21 @@ def addresses(given: Options, spec: RunSpec) -> AlertAddresses:
         on_event=None if now["on_event"] == "none" else now["on_event"],
         ping=None if now["ping"] == "none" else now["ping"],
     )
+
+
+def _name(flags: Options, command: list[str] | None) -> str:
+    """Of a run that was given none."""
+    if command is not None:
+        return name_of_command(command)
+    return str(flags.get("modality") or BY_KEY["modality"].default)
+
+
+def _modality(flags: Options, command: list[str] | None, before: RunSpec | None) -> str | None:
+    """Of a COMMAND only what was said."""
+    said: str | None = flags.get("modality")
+    if said is not None or command is not None:
+        return said
+    return (None if before is None else before.modality) or str(BY_KEY["modality"].default)
 
 
 def _here() -> str:
