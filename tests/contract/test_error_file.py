@@ -19,6 +19,7 @@ from fred_supervisor.contract.error_file import (
 
 KINDS = {
     "cuda_oom", "host_oom", "nan_loss", "learning", "data", "checkpoint", "disk", "config", "preempted", "nccl", "exception",
+    "open_files", "shared_memory", "device_assert",
 }  # fmt: skip
 PHRASES = {
     ErrorKind.CUDA_OOM: (
@@ -26,10 +27,28 @@ PHRASES = {
         "RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
         "RuntimeError: cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
         "RuntimeError: CUDA error: out of memory",
+        "RuntimeError: CUDA driver error: out of memory",
+        "torch.OutOfMemoryError: HIP out of memory. Tried to allocate 20.00 MiB",
+    ),
+    ErrorKind.DEVICE_ASSERT: ("RuntimeError: CUDA error: device-side assert triggered",),
+    ErrorKind.SHARED_MEMORY: (
+        "RuntimeError: unable to allocate shared memory(shm) for file </torch_1>",
+        "ERROR: Unexpected bus error encountered in worker. This might be caused by insufficient shared memory (shm).",
+        "It is possible that dataloader's workers are out of shared memory.",
+        "RuntimeError: DataLoader worker (pid 7) is killed by signal: Bus error.",
+    ),
+    ErrorKind.OPEN_FILES: (
+        "OSError: [Errno 24] Too many open files: '/data/a.jpg'",
+        "RuntimeError: received 0 items of ancdata",
+        "ValueError: too many fds",
     ),
     ErrorKind.HOST_OOM: (
         "RuntimeError: [enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried",
         "RuntimeError: [enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes",
+        "MemoryError",
+        "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 3.00 GiB for an array",
+        "terminate called after throwing an instance of 'std::bad_alloc'",
+        "OSError: [Errno 12] Cannot allocate memory",
     ),
     ErrorKind.CHECKPOINT: (
         "RuntimeError: PytorchStreamReader failed reading zip archive: failed finding central directory",

@@ -5,18 +5,17 @@ from dataclasses import asdict
 from fred_supervisor.policy.actions import PASSING, AnswerStart, AskGpu, DumpStacks, Spawn, Terminate
 from fred_supervisor.policy.cause import Cause, EndedBy, Evidence
 from fred_supervisor.policy.gpu_admission import Admit, Deny, Gpu, GpuNeed
-from fred_supervisor.policy.history import Learned, Overrides, Restarts, RunHistory, RunOutcome
+from fred_supervisor.policy.history import Learned, Overrides, Remedy, Restarts, RunHistory, RunOutcome
 from fred_supervisor.policy.launching import answer_start, spawn
 from fred_supervisor.policy.message import Topic, say
 from fred_supervisor.policy.observation import Observation, SpawnFailure
-from fred_supervisor.policy.remedies import Remedy
 from fred_supervisor.policy.state import AwaitingGpu, Paused, Rung, Starting, Stopping
 from fred_supervisor.policy.watch import HeartbeatLevel, HeartbeatReading, RankWatch, begin
 
 LEARNED = {"gaps_s": {}, "cycle": (), "factors": {}, "beats": False, "patterns": ()}
 NO_OVERRIDE = {
     "unfreeze_batch": None, "accumulate": None, "freeze_batch": None, "eval_batch": None, "workers": None,
-    "no_eval_map": False, "full_precision": False, "expandable_segments": False, "blamed": (),
+    "no_eval_map": False, "full_precision": False, "expandable_segments": False, "open_files": False, "withdrawn": (), "blamed": (),
 }  # fmt: skip
 
 
@@ -26,7 +25,7 @@ def test_a_run_begins_with_nothing_learned_and_nothing_spent():
     assert asdict(RunHistory()) == {
         "attempt": 0, "overrides": NO_OVERRIDE, "learned": LEARNED, "restarts": {"crash": 0, "hang": 0, "oom": 0},
         "furthest": {}, "spent": 0, "backoffs": 0, "tried": (), "failures": {}, "eval_failures": {},
-        "signal_crashes": 0, "left_at": None, "progressed": False, "waived": False, "lived_s": 0.0, "useful_s": 0.0,
+        "signal_crashes": 0, "trial": None, "left_at": None, "progressed": False, "waived": False, "lived_s": 0.0, "useful_s": 0.0,
     }  # fmt: skip
     assert Restarts(crash=1, hang=2, oom=4).total == 7
 
@@ -88,7 +87,7 @@ def test_words_that_are_stored():
         "relaunch at once", "relaunch after a back-off", "hold until it clears",
         "the same batch with expandable segments", "half the unfreeze batch", "half the freeze batch",
         "half the evaluation batch", "no evaluation", "one checkpoint older", "the newest checkpoint once more",
-        "half the loader workers", "fp32", "twice the limit of the section", "give up",
+        "half the loader workers", "fp32", "as many open files as the machine allows", "twice the limit of the section", "give up",
     }  # fmt: skip
     assert {*Cause} >= {
         "goal reached", "state saved", "configuration error", "import or syntax error", "disk full", "environment",

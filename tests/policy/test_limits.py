@@ -83,7 +83,7 @@ def test_the_numbers_of_the_policy():
     }  # fmt: skip
     assert {name: getattr(OURS, name) for name in numbers} == numbers
     switches = {
-        "foreign": False, "expects_beats": True, "uses_gpu": False, "stop_timeout_set": False, "halve": True,
+        "foreign": False, "expects_beats": True, "uses_gpu": False, "stop_timeout_set": False, "halve": True, "expandable": True,
         "takes_batch": True, "batch_set": False, "hang_timeout_s": {},
     }  # fmt: skip
     assert {name: getattr(OURS, name) for name in switches} == switches

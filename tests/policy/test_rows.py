@@ -10,14 +10,15 @@ from tests.policy.test_cause import FULL, GONE, beat, error
 from fred_supervisor.contract.error_file import ErrorKind
 from fred_supervisor.contract.heartbeat import Section
 from fred_supervisor.policy.cause import EndedBy, Evidence, diagnose
-from fred_supervisor.policy.history import Learned, Overrides, RunHistory
+from fred_supervisor.policy.history import Learned, Overrides, Remedy, RunHistory
 from fred_supervisor.policy.message import Topic
-from fred_supervisor.policy.remedies import ROWS, Case, Choice, Remedy, choose
+from fred_supervisor.policy.remedies import ROWS, Case, Choice, choose
 from fred_supervisor.policy.settings import Settings
 
 OURS = Settings()
 FOREIGN = Settings(foreign=True)
 NO_HALVE = Settings(halve=False)
+ON_WSL = Settings(expandable=False)
 TRIED_EXPANDABLE = Overrides(expandable_segments=True)
 OTHERS = said("GPU 0: process 1")
 
@@ -45,6 +46,7 @@ def oom(*, step: int = 4, phase: str | None = "unfreeze", section: Section = Sec
 
 
 HANG = Evidence(signal=9, ended_by=EndedBy.HANG, beat=beat())
+SILENT_HANG = Evidence(signal=9, ended_by=EndedBy.HANG, stalled_in="train")
 SEGFAULT = Evidence(signal=11, beat=beat())
 CRASH = failed(ErrorKind.EXCEPTION)
 IN_EVAL = Evidence(exit_code=1, error=error(ErrorKind.EXCEPTION), beat=beat(section=Section.EVAL))
@@ -92,6 +94,24 @@ TABLE = [
     (case(failed(ErrorKind.NAN_LOSS, resumed_from="/a.pth"), progressed=True), "loss not finite"),
     (case(failed(ErrorKind.EXCEPTION, resumed_from="/a.pth")), "any other"),
     (case(Evidence(signal=9, oom_killed=True)), "host out of memory"),
+    (case(failed(ErrorKind.OPEN_FILES)), "too many open files"),
+    (case(failed(ErrorKind.OPEN_FILES), FOREIGN), "too many open files"),
+    (case(failed(ErrorKind.OPEN_FILES), FOREIGN, overrides=Overrides(open_files=True)), "any other"),
+    (case(failed(ErrorKind.OPEN_FILES), same=9, overrides=Overrides(open_files=True)), "too many open files"),
+    (case(failed(ErrorKind.OPEN_FILES), overrides=Overrides(open_files=True, workers=0)), "any other"),
+    (case(failed(ErrorKind.SHARED_MEMORY)), "shared memory too small"),
+    (case(Evidence(signal=7, shm_mib=64.0)), "shared memory too small"),
+    (case(Evidence(signal=7, shm_mib=16000.0)), "any other"),
+    (case(Evidence(signal=7)), "any other"),
+    (case(failed(ErrorKind.SHARED_MEMORY), overrides=Overrides(workers=0)), "any other"),
+    (case(failed(ErrorKind.SHARED_MEMORY), FOREIGN), "any other"),
+    (case(failed(ErrorKind.DEVICE_ASSERT)), "any other"),
+    (case(oom(step=101), ON_WSL), "CUDA out of memory while unfreezing"),
+    (case(oom(step=101), overrides=Overrides(withdrawn=(Remedy.EXPANDABLE,))), "CUDA out of memory after 100 steps"),
+    (case(SILENT_HANG), "hang of a trainer without sections"),
+    (case(SILENT_HANG, same=4, learned=Learned(factors={"train": 8.0})), "hang of a trainer without sections"),
+    (case(SILENT_HANG, same=5, learned=Learned(factors={"train": 16.0})), "the same failure at the same step"),
+    (case(SILENT_HANG, replace(OURS, hang_timeout_s={"train": 9.0})), "hang"),
     (case(failed(ErrorKind.LEARNING)), "a part of the model is dead"),
     (case(failed(ErrorKind.LEARNING, resumed_from="/a.pth"), same=9), "a part of the model is dead"),
     (case(NAN), "loss not finite"),
@@ -149,10 +169,13 @@ REMEDIES = {
     "CUDA out of memory in the freeze phase": (Remedy.HALVE_FREEZE,),
     "checkpoint": (Remedy.ONE_OLDER, Remedy.NEWEST_AGAIN),
     "host out of memory": (Remedy.FEWER_WORKERS, Remedy.HALVE_UNFREEZE),
+    "too many open files": (Remedy.MORE_OPEN_FILES, Remedy.FEWER_WORKERS),
+    "shared memory too small": (Remedy.FEWER_WORKERS,),
     "a part of the model is dead": (Remedy.FAIL,),
     "loss not finite": (Remedy.FULL_PRECISION,),
     "evaluation, again": (Remedy.NO_EVAL_MAP,),
     "the same failure at the same step": (Remedy.FAIL,),
+    "hang of a trainer without sections": (Remedy.AT_ONCE, Remedy.LONGER_LIMIT),
     "hang": (Remedy.AT_ONCE, Remedy.LONGER_LIMIT),
     "signal while unfreezing, again": (Remedy.HALVE_UNFREEZE,),
     "any other": (Remedy.BACK_OFF,),
@@ -166,6 +189,9 @@ AGAIN = {
     "GPU memory that others hold",
     "CUDA out of memory while unfreezing",
     "CUDA out of memory in the freeze phase",
+    "too many open files",
+    "shared memory too small",
+    "hang of a trainer without sections",
     "signal while unfreezing, again",
     "any other",
 }

@@ -190,3 +190,18 @@ def test_a_keeper_without_room_or_processes_says_which(tmp_path: Path):
     }  # fmt: skip
     written = json.loads((tmp_path / "exit.json").read_text())
     assert {key: written[key] for key in told} == told
+
+
+def test_too_many_open_files_are_answered_with_a_higher_limit(fred):
+    """Of the child alone, up to the hard limit."""
+    trainer = (
+        "import os, resource\nsoft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "if soft < hard: raise OSError(24, 'Too many open files')\n"
+    )
+    command = [sys.executable, "-m", "fred_supervisor.cli.main", "start", "--name", "t", "--foreground"]
+    words = [*command, "--backoff", "0:0", "--", sys.executable, "-c", trainer]
+    limited = ["bash", "-c", 'ulimit -Sn 256; ulimit -Hn 4096; exec "$0" "$@"', *words]
+    assert subprocess.run(limited, cwd=fred.home, env=fred.environ, capture_output=True).returncode == 0
+    (incident,) = fred.incidents()
+    assert incident["action"] == "Relaunched with the hard limit of open files."
+    assert "as many files open as it may" in incident["cause"]

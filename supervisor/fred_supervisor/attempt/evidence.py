@@ -51,6 +51,7 @@ def gather(spec: RunSpec, attempt: int, *, oom_kills_before: int | None) -> Evid
         unverified=spec.command is not None,
         done_file=done_file(spec),
         oom_killed=killed,
+        shm_mib=_shared_memory_mib(),
         fault=_fault(spec, attempt, error, text),
         resumed_from=launch.resume,
         early_stop=exit_code == 0 and speaks_of_early_stopping("\n".join(text.splitlines()[-_LAST_LINES:])),
@@ -68,6 +69,14 @@ def _fault(spec: RunSpec, attempt: int, error: ErrorRecord | None, text: str) ->
     fault = machine_faults.of_trainer(spec, known, error, text, shell_failed=shell_failed)
     # A keeper that could not even write its files says nothing; then the disk is asked.
     return fault or (machine_faults.room(spec) if left is None else None)
+
+
+def _shared_memory_mib() -> float | None:
+    try:
+        found = os.statvfs("/dev/shm")  # noqa: S108 - asked for its size
+    except OSError:
+        return None
+    return found.f_blocks * found.f_frsize / (1 << 20)
 
 
 def _shell_failed(left: ExitRecord | None) -> bool:

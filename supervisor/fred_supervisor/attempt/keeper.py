@@ -8,6 +8,7 @@ one JSON object on standard input; it answers with one line on file descriptor 3
 import contextlib
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -114,6 +115,9 @@ def _become_trainer(facts: LaunchFacts, output: int, go: int, failed: int) -> Ne
         signal.pthread_sigmask(signal.SIG_SETMASK, set())
         os.closerange(READY_FD, READY_FD + 1)
         proc.drop_oom_protection()
+        if facts.get("open_files"):
+            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         command = facts["launch"]["command"]
         path = os.path.join(path, command[0]) if "/" in command[0] else command[0]
         os.execvpe(command[0], command, os.environ)

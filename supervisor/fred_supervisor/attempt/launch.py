@@ -48,6 +48,7 @@ def spawn(
         "exit": str(folder.exit),
         "cwd": spec.cwd,
         "cgroup": f"fred-{spec.run_id}-{place}-{attempt}",
+        "open_files": overrides.open_files,
         "launch": {
             "attempt": attempt,
             "time": now_text(),

@@ -33,6 +33,12 @@ class ErrorKind(StrEnum):
     """Somebody asked it to leave (SIGTERM)."""
     NCCL = "nccl"
     """A collective operation failed."""
+    OPEN_FILES = "open_files"
+    """The process may have no further file open."""
+    SHARED_MEMORY = "shared_memory"
+    """The shared memory, by which loader workers hand over batches, is too small."""
+    DEVICE_ASSERT = "device_assert"
+    """A check in code of the GPU failed: an index or a label out of range."""
     EXCEPTION = "exception"
     """Any other exception."""
 
@@ -40,9 +46,37 @@ class ErrorKind(StrEnum):
 _TEXTS: tuple[tuple[ErrorKind, tuple[str, ...]], ...] = (
     (
         ErrorKind.CUDA_OOM,
-        ("CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUDA error: out of memory"),
+        (
+            "CUDA out of memory",
+            "CUBLAS_STATUS_ALLOC_FAILED",
+            "CUDNN_STATUS_ALLOC_FAILED",
+            "CUDA error: out of memory",
+            "CUDA driver error: out of memory",
+            "HIP out of memory",
+        ),
     ),
-    (ErrorKind.HOST_OOM, ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory")),
+    (ErrorKind.DEVICE_ASSERT, ("device-side assert triggered",)),
+    (
+        ErrorKind.SHARED_MEMORY,
+        (
+            "unable to allocate shared memory",
+            "insufficient shared memory (shm)",
+            "out of shared memory",
+            "is killed by signal: Bus error",
+        ),
+    ),
+    (ErrorKind.OPEN_FILES, ("Too many open files", "received 0 items of ancdata", "too many fds")),
+    (
+        ErrorKind.HOST_OOM,
+        (
+            "DefaultCPUAllocator: can't allocate memory",
+            "DefaultCPUAllocator: not enough memory",
+            "\nMemoryError",
+            "ArrayMemoryError: ",
+            "std::bad_alloc",
+            "Cannot allocate memory",
+        ),
+    ),
     (
         ErrorKind.CHECKPOINT,
         ("PytorchStreamReader failed", "Weights only load failed", "Error(s) in loading state"),
@@ -64,6 +98,7 @@ _TEXTS: tuple[tuple[ErrorKind, tuple[str, ...]], ...] = (
 
 def classify_text(text: str) -> ErrorKind | None:
     """The kind that a message or the end of an output log shows; None when it shows none."""
+    text = f"\n{text}"  # a text with a line break before it stands at the beginning of a line
     return next((kind for kind, texts in _TEXTS if any(t in text for t in texts)), None)
 
 

@@ -234,6 +234,14 @@ def in_session(pid: int, leader: Identity, name: str | None) -> bool:
     )
 
 
+def is_wsl() -> bool:
+    """Whether this is the Windows Subsystem for Linux, whose CUDA driver lacks some calls."""
+    try:
+        return b"microsoft" in _read("sys/kernel/osrelease").lower()
+    except OSError:
+        return False
+
+
 def available_memory_mib() -> float | None:
     """What new programs can have without swapping."""
     try:

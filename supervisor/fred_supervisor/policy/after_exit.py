@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.policy.actions import Action, Note, Report
 from fred_supervisor.policy.cause import (
     Cause,
@@ -13,10 +14,10 @@ from fred_supervisor.policy.cause import (
     left_at,
     place_facts,
 )
-from fred_supervisor.policy.history import Restarts, RunHistory, RunOutcome, lived
+from fred_supervisor.policy.history import Remedy, Restarts, RunHistory, RunOutcome, advance, lived
 from fred_supervisor.policy.launching import launch
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
-from fred_supervisor.policy.remedies import Case, Remedy, choose
+from fred_supervisor.policy.remedies import Case, Choice, choose
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import BackingOff, Ended, Holding, Paused, State
 
@@ -49,7 +50,8 @@ def after_exit(
     if found.cause is Cause.SILENT_EXIT:
         history = replace(history, left_at=left_at(ended))
     overrides = history.overrides
-    choice = choose(Case(settings=settings, history=_counted(history, found, ended), diagnosis=found, evidence=ended))
+    case = Case(settings=settings, history=_counted(history, found, ended), diagnosis=found, evidence=ended)
+    choice = _instead(case) or choose(replace(case, history=replace(case.history, trial=None)))
     history = choice.history
     if choice.remedy is Remedy.FAIL:
         return _give_up(history, found, ended, choice.action)
@@ -94,6 +96,32 @@ def _ended_early(history: RunHistory, found: Diagnosis, ended: Evidence) -> Mess
     if before.early and found.cause is Cause.CRASH and not history.progressed:
         return say(Topic.COMPLETED_EARLY, detail=found.message, **place_facts(before))
     return None
+
+
+_SPEAKS_AGAINST = frozenset({Cause.CRASH, Cause.SIGNAL, Cause.SILENT_EXIT, Cause.CUDA_OOM, Cause.HOST_OOM})
+"""Failures that a remedy may have brought about."""
+
+
+def _instead(case: Case) -> Choice | None:
+    """The next answer to the failure before, where the remedy against it made it worse; None where it did not.
+
+    Worse is to die less far than without it. Nothing is said against a remedy by a machine that fails, or by a kill.
+    """
+    trial, history = case.history.trial, case.history
+    if trial is None or history.progressed or case.cause not in _SPEAKS_AGAINST:
+        return None
+    if (trial.again and case.cause == trial.cause) or _reached(case.evidence.beat) >= _reached(trial.beat):
+        return None
+    withdrawn = (*trial.overrides.withdrawn, trial.remedy)
+    history = replace(history, overrides=replace(trial.overrides, withdrawn=withdrawn), trial=None)
+    before = replace(case.evidence, beat=trial.beat, error=None)
+    found = replace(case.diagnosis, cause=Cause(trial.cause))
+    choice = choose(replace(case, history=history, diagnosis=found, evidence=before))
+    return replace(choice, action=say(Topic.TAKEN_BACK, remedy=trial.remedy, then=choice.action))
+
+
+def _reached(beat: Beat | None) -> float:
+    return -1.0 if (reached := advance(beat)) is None else reached
 
 
 def _probe_s(settings: Settings, history: RunHistory, found: Diagnosis, ended: Evidence) -> float:

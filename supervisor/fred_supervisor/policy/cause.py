@@ -45,6 +45,8 @@ class Cause(StrEnum):
     CUDA_OOM = "CUDA out of memory"
     CHECKPOINT = "checkpoint does not load"
     HOST_OOM = "host out of memory"
+    SHARED_MEMORY = "shared memory too small"
+    OPEN_FILES = "too many open files"
     NAN = "loss not finite"
     LEARNING = "a part of the model is dead"
     HANG = "hang"
@@ -95,6 +97,8 @@ class Evidence:
     """The kernel's out-of-memory killer was at work in the trainer's tree."""
     fault: MachineFault | None = None
     """The machine, and not the training, failed."""
+    shm_mib: float | None = None
+    """The size of /dev/shm."""
     gpu_trouble: Message | None = None
     """A GPU of the trainer's was lost, or asks for a reset or a reboot: which, and the command to run."""
     gpu_others: Message | None = None
@@ -226,6 +230,13 @@ def diagnose(seen: Evidence) -> Diagnosis:
     if said is ErrorKind.HOST_OOM or seen.oom_killed:
         killed = bool(seen.oom_killed)
         return found(Cause.HOST_OOM, IncidentKind.OOM, Topic.HOST_OOM, same="host_oom", killed=killed, **where)
+    if said is ErrorKind.SHARED_MEMORY or (seen.signal == signals.SIGBUS and _small(seen.shm_mib)):
+        small = Topic.SHARED_MEMORY_SMALL
+        return found(Cause.SHARED_MEMORY, IncidentKind.CRASH, small, same="shm", shm_mib=seen.shm_mib, **where)
+    if said is ErrorKind.OPEN_FILES:
+        return found(Cause.OPEN_FILES, IncidentKind.CRASH, Topic.OPEN_FILES, same="open files", **where)
+    if said is ErrorKind.DEVICE_ASSERT:
+        return found(Cause.CRASH, IncidentKind.CRASH, Topic.DEVICE_ASSERT, **where)
     if said is ErrorKind.CHECKPOINT:
         return found(Cause.CHECKPOINT, IncidentKind.CHECKPOINT, Topic.CHECKPOINT_FAILED, detail=first_line)
     if said is ErrorKind.LEARNING:
@@ -258,6 +269,11 @@ def _reached(beat: Beat | None) -> LeftAt:
 def place_facts(place: LeftAt) -> Mapping[str, int | None]:
     """For a sentence."""
     return {"epoch": place.epoch, "epochs": place.epochs, "step": place.step, "steps": place.steps}
+
+
+def _small(shm_mib: float | None) -> bool:
+    """Less than loader workers commonly need; a container has 64 MiB unless it is told otherwise."""
+    return shm_mib is not None and shm_mib < 1024
 
 
 _OF_FAULTS: Final = {

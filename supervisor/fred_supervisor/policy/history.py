@@ -31,8 +31,12 @@ class Overrides:
     no_eval_map: bool = False
     full_precision: bool = False
     expandable_segments: bool = False
+    open_files: bool = False
+    """The trainer may have as many files open as the machine allows."""
     blamed: tuple[str, ...] = ()
     """Checkpoints that come last."""
+    withdrawn: tuple[str, ...] = ()
+    """Remedies that made it worse: they are not tried again in this run."""
 
 
 @record
@@ -82,6 +86,40 @@ class LeftAt:
     """Its output spoke of early stopping."""
 
 
+class Remedy(StrEnum):
+    """One way on."""
+
+    AT_ONCE = "relaunch at once"
+    BACK_OFF = "relaunch after a back-off"
+    HOLD = "hold until it clears"
+    EXPANDABLE = "the same batch with expandable segments"
+    HALVE_UNFREEZE = "half the unfreeze batch"
+    HALVE_FREEZE = "half the freeze batch"
+    HALVE_EVAL = "half the evaluation batch"
+    NO_EVAL_MAP = "no evaluation"
+    ONE_OLDER = "one checkpoint older"
+    NEWEST_AGAIN = "the newest checkpoint once more"
+    FEWER_WORKERS = "half the loader workers"
+    MORE_OPEN_FILES = "as many open files as the machine allows"
+    FULL_PRECISION = "fp32"
+    LONGER_LIMIT = "twice the limit of the section"
+    FAIL = "give up"
+
+
+@record
+class Trial:
+    """A remedy that the present attempt tries, and the failure that it is to help against."""
+
+    remedy: Remedy
+    cause: str
+    overrides: Overrides
+    """As they were before."""
+    beat: Beat | None = None
+    """How far training was."""
+    again: bool = False
+    """It is tried by degrees, so the same failure once more does not speak against it."""
+
+
 @record
 class RunHistory:
     """What a run remembers over its attempts. A stretch is the time since the last new progress."""
@@ -104,6 +142,8 @@ class RunHistory:
     """Epoch → failures during its evaluation, in this stretch."""
     signal_crashes: int = 0
     """Crashes by a signal while unfreezing, in this stretch."""
+    trial: Trial | None = None
+    """None: the present attempt was launched as the one before."""
     left_at: LeftAt | None = None
     """Where a trainer left with exit code 0 before its goal, in this stretch."""
     progressed: bool = False

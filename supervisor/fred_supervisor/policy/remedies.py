@@ -2,33 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from enum import StrEnum
 
 from fred_supervisor.contract.heartbeat import Section
 from fred_supervisor.contract.record import record
 from fred_supervisor.policy.cause import Cause, Diagnosis, Evidence, section_of
-from fred_supervisor.policy.history import Learned, RunHistory
+from fred_supervisor.policy.history import Learned, Remedy, RunHistory, Trial
 from fred_supervisor.policy.message import Message, Topic, say
 from fred_supervisor.policy.settings import Settings
-
-
-class Remedy(StrEnum):
-    """One way on."""
-
-    AT_ONCE = "relaunch at once"
-    BACK_OFF = "relaunch after a back-off"
-    HOLD = "hold until it clears"
-    EXPANDABLE = "the same batch with expandable segments"
-    HALVE_UNFREEZE = "half the unfreeze batch"
-    HALVE_FREEZE = "half the freeze batch"
-    HALVE_EVAL = "half the evaluation batch"
-    NO_EVAL_MAP = "no evaluation"
-    ONE_OLDER = "one checkpoint older"
-    NEWEST_AGAIN = "the newest checkpoint once more"
-    FEWER_WORKERS = "half the loader workers"
-    FULL_PRECISION = "fp32"
-    LONGER_LIMIT = "twice the limit of the section"
-    FAIL = "give up"
 
 
 @record
@@ -91,6 +71,17 @@ def _may_clear(case: Case) -> bool:
     return seen or case.same * case.settings.backoff_max_s < case.settings.hold_max_s
 
 
+def _may_be_longer(case: Case) -> bool:
+    """A resume from further on skips longer, without a sign of life: up to 16 times the limit."""
+    return case.section not in case.settings.hang_timeout_s and case.history.learned.factors.get(case.section, 1.0) < 16
+
+
+def _workers(case: Case) -> int:
+    """Loader workers that can be ordered to be fewer."""
+    learned = case.history.overrides.workers
+    return 0 if case.settings.foreign else (case.settings.workers or 0) if learned is None else learned
+
+
 def _oom(case: Case) -> bool:
     """Also one that waiting for others has not helped against."""
     return case.cause in (Cause.CUDA_OOM, Cause.GPU_MEMORY)
@@ -131,7 +122,9 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         name="CUDA out of memory after 100 steps",
-        matches=lambda c: _oom(c) and c.steps > 100 and not c.history.overrides.expandable_segments,
+        matches=lambda c: (
+            _oom(c) and c.steps > 100 and c.settings.expandable and not c.history.overrides.expandable_segments
+        ),
         remedies=(Remedy.EXPANDABLE,),
     ),
     Row(
@@ -159,6 +152,18 @@ ROWS: tuple[Row, ...] = (
         matches=lambda c: c.cause is Cause.HOST_OOM,
         remedies=(Remedy.FEWER_WORKERS, Remedy.HALVE_UNFREEZE),
     ),
+    Row(
+        name="too many open files",
+        matches=lambda c: c.cause is Cause.OPEN_FILES and (not c.history.overrides.open_files or _workers(c) > 0),
+        remedies=(Remedy.MORE_OPEN_FILES, Remedy.FEWER_WORKERS),
+        again=True,
+    ),
+    Row(
+        name="shared memory too small",
+        matches=lambda c: c.cause is Cause.SHARED_MEMORY and _workers(c) > 0,
+        remedies=(Remedy.FEWER_WORKERS,),
+        again=True,
+    ),
     Row(name="a part of the model is dead", matches=lambda c: c.cause is Cause.LEARNING, remedies=(Remedy.FAIL,)),
     Row(name="loss not finite", matches=lambda c: c.cause is Cause.NAN, remedies=(Remedy.FULL_PRECISION,)),
     Row(
@@ -170,6 +175,12 @@ ROWS: tuple[Row, ...] = (
             and max(c.history.eval_failures.values(), default=0) > 1
         ),
         remedies=(Remedy.NO_EVAL_MAP,),
+    ),
+    Row(
+        name="hang of a trainer without sections",
+        matches=lambda c: c.cause is Cause.HANG and c.evidence.beat is None and _may_be_longer(c),
+        remedies=(Remedy.AT_ONCE, Remedy.LONGER_LIMIT),
+        again=True,
     ),
     Row(
         name="the same failure at the same step",
@@ -209,11 +220,12 @@ class Choice:
 
 def choose(case: Case) -> Choice:
     """The answer to one failure."""
-    row = next(row for row in ROWS if row.matches(case))
+    withdrawn = set(case.history.overrides.withdrawn)
+    row = next(row for row in ROWS if row.matches(case) and not withdrawn.issuperset(row.remedies))
     for at, remedy in enumerate(row.remedies):
         key = f"{row.name}: {remedy}" if case.cause is not Cause.HANG else f"{row.name} in {case.section}: {remedy}"
         repeatable = row.again and at == len(row.remedies) - 1
-        if key in case.history.tried and not repeatable:
+        if (key in case.history.tried and not repeatable) or remedy in withdrawn:
             continue
         applied = _apply(remedy, case)
         if applied is None:
@@ -221,6 +233,15 @@ def choose(case: Case) -> Choice:
         history, told = applied
         if key not in history.tried:
             history = replace(history, tried=(*history.tried, key))
+        if history.overrides != case.history.overrides:
+            trial = Trial(
+                remedy=remedy,
+                cause=str(case.cause),
+                overrides=case.history.overrides,
+                beat=case.evidence.beat,
+                again=repeatable,
+            )
+            history = replace(history, trial=trial)
         return Choice(remedy=remedy, history=history, action=told)
     return Choice(remedy=Remedy.FAIL, history=case.history, action=_why_spent(case, row))
 
@@ -286,10 +307,12 @@ def _apply(remedy: Remedy, case: Case) -> tuple[RunHistory, Message] | None:
         case Remedy.NEWEST_AGAIN:
             return order(say(Topic.NEWEST_AGAIN), blamed=())
         case Remedy.FEWER_WORKERS:
-            workers = case.settings.workers if overrides.workers is None else overrides.workers
-            if case.settings.foreign or not workers:
+            workers = _workers(case)
+            if not workers:
                 return None
             return order(say(Topic.FEWER_WORKERS, before=workers, after=workers // 2), workers=workers // 2)
+        case Remedy.MORE_OPEN_FILES:
+            return None if overrides.open_files else order(say(Topic.MORE_OPEN_FILES), open_files=True)
         case Remedy.FULL_PRECISION:
             if case.settings.foreign:
                 return history, say(Topic.OWN_PRECISION)

@@ -69,6 +69,8 @@ class Settings:
     output_max_mib: float = 512.0
     """Of an attempt's output; beyond that the middle of it is left out."""
 
+    expandable: bool = True
+    """CUDA can have expandable segments here: not on WSL, where the driver fails at them."""
     halve: bool = True
     """Half the batch where that helps."""
     unfreeze_batch: int | None = 8

@@ -79,7 +79,7 @@ def _run(
 ) -> Ended:
     """Supervise until the run has ended, or its run dir was moved: the run is then taken up where it lies now."""
     live = LiveRun(spec)
-    settings = replace(spec.settings(), uses_gpu=live.gpus.possible)
+    settings = replace(spec.settings(), uses_gpu=live.gpus.possible, expandable=not proc.is_wsl())
     own = proc.identify(os.getpid())
     assert own is not None
     recorder = Recorder(live, settings, own, lock_fd=lock_fd, on_note=on_note)

@@ -84,6 +84,8 @@ ACTIONS: Final[Mapping[Topic, Words]] = {
     Topic.ONE_OLDER: "Blamed {name} and relaunched from one older.",
     Topic.NEWEST_AGAIN: "Relaunched from the newest checkpoint once more.",
     Topic.FEWER_WORKERS: "Relaunched with half the loader workers, {before} → {after}.",
+    Topic.MORE_OPEN_FILES: "Relaunched with the hard limit of open files.",
+    Topic.TAKEN_BACK: "It ended earlier with what was tried last ({remedy}), so that is taken back. {then}",
     Topic.FULL_PRECISION: "Relaunched from the newest checkpoint in fp32.",
     Topic.OWN_PRECISION: "Relaunched from the newest checkpoint; its precision is its own.",
     Topic.LONGER_LIMIT: "Relaunched with twice the limit for {section}.",

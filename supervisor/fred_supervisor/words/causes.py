@@ -102,6 +102,14 @@ def _room(facts: Facts) -> str:
     return f"{_size(free)} are free, {_size(wanted)} are wanted"
 
 
+def _shared_memory(facts: Facts) -> str:
+    size = "" if facts["shm_mib"] is None else f" of {_size(facts['shm_mib'])}"
+    return (
+        f"The shared memory{size} in /dev/shm is too small for the loader workers{_at(facts)}: make it larger (in a"
+        " container, --shm-size=8g), or have fewer workers."
+    )
+
+
 def _no_room(facts: Facts) -> str:
     return f"No room in {facts.get('path') or 'the run dir'}{_since(facts)}: {_room(facts)}."
 
@@ -149,6 +157,15 @@ CAUSES: Final[Mapping[Topic, Words]] = {
     ),
     Topic.CUDA_OOM: lambda facts: f"The GPU's memory did not suffice{_at(facts)}.",
     Topic.HOST_OOM: _host_oom,
+    Topic.SHARED_MEMORY_SMALL: _shared_memory,
+    Topic.OPEN_FILES: lambda facts: (
+        f"The trainer had as many files open as it may{_at(facts)}: `ulimit -n` raises that, and so do fewer loader"
+        " workers, or torch.multiprocessing.set_sharing_strategy('file_system')."
+    ),
+    Topic.DEVICE_ASSERT: lambda facts: (
+        f"A check on the GPU failed{_at(facts)}, mostly a label or an index out of range; with CUDA_LAUNCH_BLOCKING=1"
+        " the traceback names the line."
+    ),
     Topic.CHECKPOINT_FAILED: _with("A checkpoint failed"),
     Topic.LOSS_NOT_FINITE: _with("The loss was not a finite number"),
     Topic.CANNOT_LEARN: _with("The model cannot learn"),

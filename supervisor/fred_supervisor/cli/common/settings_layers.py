@@ -27,6 +27,7 @@ DERIVED: Final = frozenset(
         "foreign",
         "expects_beats",
         "uses_gpu",
+        "expandable",
         "takes_batch",
         "batch_set",
         "unfreeze_batch",
