@@ -54,6 +54,7 @@ def main(argv: Sequence[str]) -> int:
     if before is not None and given["resume"] != "none" and not given["accept_changes"]:
         check_changes(before, spec.flags, given)
     check_run_dir(spec, before)
+    check_watched_elsewhere(spec)
     check_name(spec)
     if before is not None and (refusal := _completed(spec, before)) is not None:
         if given["foreground"]:
@@ -68,7 +69,6 @@ def main(argv: Sequence[str]) -> int:
     to = addresses(given, spec)
     check_addresses(to)
     held = _make_dir(spec)
-    check_watched_elsewhere(spec)
     if spec.resume == "none":
         _put_away(spec)
     undo = Undo(spec, before)
