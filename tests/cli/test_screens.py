@@ -112,7 +112,7 @@ def test_one_incident_reads_like_a_story(fred, old):
     text = fred("incidents", "old", "2").stdout
     assert max(map(len, text.splitlines()[:12])) <= 80
     for words in (
-        "Incident 2 of old: hang, training was past it again after 42 s", "when", "ago", "where", "unfreeze phase, epoch 150",
+        "Incident 2 of old: hang, past that point again after 42 s", "when", "ago", "where", "unfreeze phase, epoch 150",
         "why", "no progress for 61 s", "done", "Relaunched at once", "12 steps lost", "goes on from unfreeze_epoch_2_weights",
         "signal 9 (SIGKILL)", "23.3 of 24.0 GiB in use", "8.8 of 62.5 GiB free", "traceback", "stacks", "last lines of output",
     ):  # fmt: skip

@@ -9,7 +9,7 @@ from fred_supervisor.attempt import machine_faults, torchrun
 from fred_supervisor.contract.error_file import ErrorKind, ErrorRecord, classify_text, read_error
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.linux import kernel_log, proc
-from fred_supervisor.linux.text_io import printable, printable_lines, tail
+from fred_supervisor.linux.text_io import last_lines, printable, printable_lines, tail
 from fred_supervisor.output.built_in import speaks_of_early_stopping
 from fred_supervisor.policy.cause import Evidence
 from fred_supervisor.policy.machine_fault import MachineFault
@@ -158,7 +158,7 @@ def document(seen: Evidence, output: Path, *, end: int | None) -> dict[str, Any]
         "exec_error": None if seen.exec_error is None else sentence(seen.exec_error),
         "exception": error.message if error else None,
         "traceback": error.traceback if error else None,
-        "output": [printable(line) for line in tail(output, end=end).splitlines()[-50:]],
+        "output": [printable(line) for line in last_lines(output, 50, end=end)],
         "stalled_s": seen.stalled_s,
         "oom_killed": seen.oom_killed,
         "last_heartbeat": None if beat is None else heartbeat_document(beat),
@@ -166,4 +166,4 @@ def document(seen: Evidence, output: Path, *, end: int | None) -> dict[str, Any]
 
 
 def heartbeat_document(beat: Beat) -> dict[str, object]:
-    return {key: getattr(beat, key) for key in ("pid", "section", "phase", "epoch", "step", "samples")}
+    return {key: getattr(beat, key) for key in ("pid", "section", "phase", "epoch", "step", "steps", "samples")}

@@ -3,12 +3,14 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
 
 from fred_supervisor.attempt import code_state, evidence
 from fred_supervisor.contract.checkpoint import CheckpointFile
 from fred_supervisor.contract.files import now_text, read_json
+from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.linux.text_io import printable, printable_lines
 from fred_supervisor.policy.actions import Report
 from fred_supervisor.store.attempt_files import read_launch
@@ -58,6 +60,7 @@ def incident_of(
             **told,
             "facts": {"cause": found.message.document(), "action": report.action.document()},
             "takes_resume": spec.takes_resume,
+            "has_beaten": beat is not None or _has_touched(folder.heartbeat),
             "ranks": _ranks(folder.heartbeat),
             "stacks": printable_lines(seen.stacks) or None,
             "memory": _memory(sample),
@@ -68,13 +71,37 @@ def incident_of(
     )
 
 
-def recovered(incidents: Iterable[Incident], now: datetime) -> list[Incident]:
-    """The incidents that are over now that training has passed its furthest point again, with the time it took."""
+def recovered(newest_first: Iterable[Incident], beat: Beat | None, now: datetime) -> list[Incident]:
+    """The incidents that are over now that training has come further than ever, with the time it took.
+
+    What lies before one that is over was over before. A run that was started over has not passed where it failed.
+    """
     return [
         replace(incident, recovered_after_s=round(now.timestamp() - incident.at_s, 1))
-        for incident in incidents
-        if incident.recovered_after_s is None and incident.at_s is not None
+        for incident in takewhile(lambda one: one.recovered_after_s is None, newest_first)
+        if incident.at_s is not None and _passed(incident, beat)
     ]
+
+
+def _passed(incident: Incident, beat: Beat | None) -> bool:
+    """Whether training is where it failed, or further; of a trainer that does not say where it is, new progress is."""
+    if incident.epoch is None and incident.step is None:
+        return True
+    if beat is None:
+        return False
+    failed, reached = (incident.epoch or 0, incident.step or 0), (beat.epoch or 0, beat.step or 0)
+    steps = (incident.evidence.get("last_heartbeat") or {}).get("steps")
+    if failed[0] == reached[0] and steps and beat.steps:
+        return bool(reached[1] / beat.steps >= failed[1] / steps)
+    return reached >= failed
+
+
+def _has_touched(heartbeat: Path) -> bool | None:
+    """Whether a trainer that writes no records has written its heartbeat; None when it may have beaten all the same."""
+    try:
+        return heartbeat.stat().st_size > 0 or None
+    except OSError:
+        return None
 
 
 def _ranks(path: Path) -> list[dict[str, Any]] | None:

@@ -13,12 +13,14 @@ from fred_supervisor.cli.common.terminal import PLAIN, TerminalStyle, columns
 from fred_supervisor.cli.common.view import age_s, local_time, span
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.linux.text_io import printable
+from fred_supervisor.policy.history import RunOutcome
 from fred_supervisor.store.journal import Incident, Incidents
+from fred_supervisor.store.status import LIVE_STATES, read_status
 from fred_supervisor.words.actions import goes_on_sentence, lost_sentence
 
 _WIDEST: Final = 100
 _LABEL: Final = 10
-_TOLD: Final = frozenset({"exit_code", "signal", "memory", "last_heartbeat", "facts", "takes_resume"})
+_TOLD: Final = frozenset({"exit_code", "signal", "memory", "last_heartbeat", "facts", "takes_resume", "has_beaten"})
 """Evidence that stands in the lines above, in words."""
 _TITLES: Final[Mapping[str, str]] = {
     "exception": "exception",
@@ -53,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
     if given.json:
         print(json.dumps([asdict(incident) for incident in found], allow_nan=False))
     elif number is not None:
-        print("\n".join(whole(found[0], name=spec.name, ink=ink)))
+        print("\n".join(whole(found[0], name=spec.name, state=read_status(spec).state, ink=ink)))
     elif not found:
         print(f"{spec.name}: no incident.")
     else:
@@ -83,15 +85,30 @@ def short(incident: Incident, *, ink: TerminalStyle = PLAIN, width: int | None =
     head = f"{incident.id:>3}  {ink('bold red', str(incident.kind))}  {when}{f'  {where}' if where else ''}"
     body = f"{incident.cause} {incident.action} {lost_sentence(incident.lost_steps)}"
     if (recovered := incident.recovered_after_s) is not None:
-        body += f" Past that point again after {span(recovered)}."
+        body += f" {recovered_clause(incident, recovered).capitalize()}."
     return [head, *_wrap(body, width, "     ")]
 
 
-def whole(incident: Incident, *, name: str, ink: TerminalStyle = PLAIN, width: int | None = None) -> list[str]:
+_NOT_OVER: Final[Mapping[str, str]] = {
+    **dict.fromkeys(LIVE_STATES, "not recovered yet"),
+    RunOutcome.COMPLETED: "the run is completed all the same",
+}
+"""State of the run → what an incident is that training has not passed again."""
+
+
+def recovered_clause(incident: Incident, after_s: float) -> str:
+    """Only where the place is known, it is known that training passed it again."""
+    known = incident.epoch is not None or incident.step is not None
+    return f"past that point again after {span(after_s)}" if known else f"new progress after {span(after_s)}"
+
+
+def whole(
+    incident: Incident, *, name: str, state: str, ink: TerminalStyle = PLAIN, width: int | None = None
+) -> list[str]:
     """Everything, for a person who has just got up."""
     width = min(_WIDEST, width or columns())
     recovered, ago = incident.recovered_after_s, age_s(incident.at)
-    over = "not recovered yet" if recovered is None else f"training was past it again after {span(recovered)}"
+    over = _NOT_OVER.get(state, "not recovered") if recovered is None else recovered_clause(incident, recovered)
     kind = ink("bold red", str(incident.kind))
     lines = [f"Incident {incident.id} of {ink('bold', printable(name))}: {kind}, {over}", ""]
 
@@ -103,7 +120,7 @@ def whole(incident: Incident, *, name: str, ink: TerminalStyle = PLAIN, width: i
 
     entry("when", local_time(incident.at) + ("" if ago is None else f", {span(ago)} ago"))
     section = f", in {incident.section}" if incident.section else ""
-    entry("where", f"{_where(incident) or 'before the first beat'}{section}, attempt {incident.attempt}")
+    entry("where", f"{_where(incident) or _nowhere(incident)}{section}, attempt {incident.attempt}")
     entry("why", str(incident.cause))
     entry("done", str(incident.action))
     takes = (incident.evidence or {}).get("takes_resume") is not False
@@ -127,6 +144,11 @@ def titled_evidence(incident: Incident) -> list[tuple[str, Any]]:
         for key in keys
         if evidence_lines(evidence.get(key))
     ]
+
+
+def _nowhere(incident: Incident) -> str:
+    beaten = (incident.evidence or {}).get("has_beaten")
+    return "not known: its beats do not say where in training it is" if beaten else "not known: it had not said yet"
 
 
 def _where(incident: Incident) -> str:

@@ -5,6 +5,7 @@ import os
 import re
 import stat
 from pathlib import Path
+from typing import Final
 
 
 def complain(text: str) -> None:
@@ -41,3 +42,49 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+_CHUNK: Final = 65536
+_MOST_READ: Final = 64 << 20
+"""A progress bar may have written so much since the line before it; beyond that nobody looks."""
+_LINE: Final = 4096
+"""Characters of one line."""
+
+
+def last_lines(path: Path, count: int, *, end: int | None = None) -> list[str]:
+    """The last lines of a file, or of what stands before position `end`, as a terminal shows them.
+
+    Of the updates of one line, which a progress bar makes by carriage returns, the last one that is not empty.
+    """
+    lines: list[str] = []
+    rest = b""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return []
+        with path.open("rb") as file:
+            at = file.seek(0, os.SEEK_END) if end is None else end
+            least = max(0, at - _MOST_READ)
+            while at > least and len(lines) <= count:
+                start = max(least, at - _CHUNK)
+                file.seek(start)
+                rest, *whole = (file.read(at - start) + rest).split(b"\n")
+                lines[:0] = map(_shown, whole)
+                rest, at = _folded(rest), start
+    except OSError:
+        return []
+    lines = [_shown(rest), *lines]
+    if lines[-1] == "":
+        lines.pop()
+    return lines[-count:]
+
+
+def _folded(line: bytes) -> bytes:
+    """A line without the updates that were written over; its beginning, up to a carriage return, is not read yet."""
+    first, cut, updates = line.partition(b"\r")
+    last = next((one for one in reversed(updates.split(b"\r")) if one), b"")
+    return first[-_LINE:] + cut + last[-_LINE:]
+
+
+def _shown(line: bytes) -> str:
+    last = next((one for one in reversed(line.split(b"\r")) if one), b"")
+    return last[:_LINE].decode(errors="replace")

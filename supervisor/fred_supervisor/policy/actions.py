@@ -1,8 +1,9 @@
 """What is done about it: the closed set of actions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
+from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.contract.record import record
 from fred_supervisor.policy.cause import Diagnosis, Evidence
 from fred_supervisor.policy.message import JournalEvent, Message
@@ -76,7 +77,10 @@ class Note:
 
 @dataclass(frozen=True)
 class Recovered:
-    """Training has passed the furthest point again: incidents before are over."""
+    """Training has come further than ever: the incidents that it has passed are over."""
+
+    beat: Beat | None = field(default=None, compare=False)
+    """Where it is."""
 
 
 Action = AskGpu | ReleaseGpus | Spawn | AnswerStart | DumpStacks | Terminate | Kill | Report | Note | Recovered

@@ -158,7 +158,7 @@ def _running(settings: Settings, state: Running, seen: Observation) -> tuple[Sta
     state = replace(
         state, history=history, watch=watch, passed_s=_passed_s(state, seen.now_s) if new else state.passed_s
     )
-    notes: tuple[Action, ...] = (Recovered(),) if passed else ()
+    notes: tuple[Action, ...] = (Recovered(beat=watch.main.beat),) if passed else ()
     if before.stalled_s is not None and watch.stalled_s is None:
         notes += (Note(event=JournalEvent.MOVES_AGAIN, message=say(Topic.MOVES_AGAIN)),)
     if seen.ended is not None:

@@ -8,6 +8,7 @@ from typing import Final
 
 from fred_supervisor.attempt import checkpoint_check, evidence, machine_faults
 from fred_supervisor.attempt.live_attempt import LiveAttempt
+from fred_supervisor.linux import proc
 from fred_supervisor.linux.proc import Survivor
 from fred_supervisor.policy.actions import Note
 from fred_supervisor.policy.cause import GPU_CAUSES, Evidence
@@ -106,7 +107,12 @@ class Observer:
                     return self._not_started(seen, happened)
                 attempt.keeper = None
                 self._live.events.watch(attempt.trainer, Source.TRAINER)
-                notes += (Note(event=JournalEvent.KEEPER_LOST, message=say(Topic.KEEPER_LOST)),)
+                notes += (
+                    Note(
+                        event=JournalEvent.KEEPER_LOST,
+                        message=say(Topic.KEEPER_LOST, lives=proc.alive(attempt.trainer)),
+                    ),
+                )
         if Source.TRAINER in happened.ended:
             attempt.orphan_s = seen.now_s
         seen = replace(seen, notes=seen.notes + notes)

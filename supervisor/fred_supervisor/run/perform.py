@@ -79,7 +79,7 @@ class Performer:
             case Report():
                 self._recorder.incident(action, self._next_checkpoint(self._overrides(state)))
             case Recovered():
-                self._recorder.recovered()
+                self._recorder.recovered(action.beat)
             case Note():
                 self._recorder.note(action.event, action.message)
 

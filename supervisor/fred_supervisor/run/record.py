@@ -171,7 +171,7 @@ class Recorder:
         subject = f"incident {made.id} ({made.kind})"
         self._live.alerts.tell(AlertKind.INCIDENT, subject, printable(sentence(message)), made)
 
-    def recovered(self) -> None:
-        """Training has passed its furthest point again: the incidents before are over."""
-        for changed in incident.recovered(self._incidents, datetime.now(UTC)):
+    def recovered(self, beat: Beat | None) -> None:
+        """Training has come further than ever: the incidents that it has passed are over."""
+        for changed in incident.recovered(self._incidents.newest_first(), beat, datetime.now(UTC)):
             self._incidents.write(changed)

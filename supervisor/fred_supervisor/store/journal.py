@@ -73,12 +73,16 @@ class Incidents:
         """Every readable one, oldest first."""
         return (found for number in self.numbers() if (found := self.read(number)) is not None)
 
+    def newest_first(self) -> Iterator[Incident]:
+        """Every readable one, read one by one."""
+        return (found for number in reversed(self.numbers()) if (found := self.read(number)) is not None)
+
     def read(self, number: int) -> Incident | None:
         return decode(Incident, read_json(self.dir.incident(number)))
 
     def last(self) -> Incident | None:
         """The newest readable one."""
-        return next((found for number in reversed(self.numbers()) if (found := self.read(number)) is not None), None)
+        return next(self.newest_first(), None)
 
     def write(self, incident: Incident) -> bool:
         """False when it could not be written."""

@@ -84,7 +84,10 @@ EVENTS: Final[Mapping[Topic, Words]] = {
     Topic.DISK_NO_ROOM: "The disk has no room for another checkpoint.",
     Topic.FULL_PRECISION_BY_HAND: "fp32 was learned to be needed; now it is --amp {amp}, as set by hand.",
     Topic.INCIDENT: "{cause} {action}",
-    Topic.KEEPER_LOST: "The keeper of the trainer was killed; the trainer is watched without it.",
+    Topic.KEEPER_LOST: lambda facts: (
+        "The keeper is gone and has not said how the trainer ended: it was killed, or its disk was full. "
+        + ("The trainer lives, and is watched without it." if facts.get("lives", True) else "The trainer is gone, too.")
+    ),
     Topic.LAUNCHED: _launched,
     Topic.MONITOR_HANGS: "The monitor hangs and is started anew; GPU values are unknown meanwhile.",
     Topic.MOVES_AGAIN: "The trainer makes progress again.",

@@ -52,8 +52,15 @@ def request(
     if not wait_for(lambda: reached(before, read_status(spec)), limit_s):
         now = read_status(spec)
         raise CommandError(
-            CommandExit.REFUSED, f"{spec.name} did not {request} within {limit_s:.0f} s: it is {now.state}"
+            CommandExit.REFUSED, f"{spec.name} did not {request} within {limit_s:.0f} s: {_how_it_is(request, now)}"
         )
     after = read_status(spec)
     tell(after, as_json=given.json)
     return CommandExit.OK
+
+
+def _how_it_is(request: Request, now: RunStatus) -> str:
+    """A trainer that has left is not running, whatever was written last."""
+    if request is Request.PAUSE and now.trainer is None and now.state in ("running", "stopping"):
+        return "its trainer has left, but that could not be written; is the disk full?"
+    return f"it is {now.state}"

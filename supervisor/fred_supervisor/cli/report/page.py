@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 import fred_supervisor
 from fred_supervisor.cli.checkpoints import CheckpointRow
 from fred_supervisor.cli.common.view import span
-from fred_supervisor.cli.incidents import ended_by, evidence_lines, memory_lines, titled_evidence
+from fred_supervisor.cli.incidents import ended_by, evidence_lines, memory_lines, recovered_clause, titled_evidence
 from fred_supervisor.cli.report import chart
 from fred_supervisor.cli.report.chart import Axis, Chart, Series, kind_class
 from fred_supervisor.cli.report.history import History
@@ -145,8 +145,15 @@ def _tiles(history: History) -> Iterator[Tile]:
     kinds = Counter(str(incident.kind) for incident in history.incidents)
     told = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(3)) or "nothing happened"
     yield Tile(str(len(history.incidents)), f"incidents: {told}")
-    lost = [incident.lost_steps for incident in history.incidents if incident.lost_steps is not None]
-    yield Tile(str(restarts.total), f"relaunches, {sum(lost)} steps trained twice")
+    yield Tile(str(restarts.total), f"relaunches{_twice([incident.lost_steps for incident in history.incidents])}")
+
+
+def _twice(lost: Sequence[int | None]) -> str:
+    """How much was trained twice, as far as that is known."""
+    known = [steps for steps in lost if steps is not None]
+    if not known:
+        return ", how much was trained twice is not known" if lost else ""
+    return f", {'' if len(known) == len(lost) else 'at least '}{sum(known)} steps trained twice"
 
 
 def _charts(axis: Axis, history: History) -> Iterator[Chart | None]:
@@ -186,7 +193,7 @@ def _incident(incident: Incident) -> IncidentEntry:
         action=str(incident.action),
         lost=lost_sentence(incident.lost_steps),
         start=f"went on from {checkpoint.rpartition('/')[2]}" if checkpoint else "began from the beginning",
-        recovered="not recovered" if recovered is None else f"past it again after {span(recovered)}",
+        recovered="not recovered" if recovered is None else recovered_clause(incident, recovered),
         facts=[ended_by(incident), *memory_lines(incident.evidence.get("memory"))],
         evidence=[(title, _shortened(evidence_lines(value))) for title, value in titled_evidence(incident)],
     )
