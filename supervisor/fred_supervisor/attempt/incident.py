@@ -1,6 +1,6 @@
 """Incident files: what a failure was, and what came of it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import takewhile
@@ -90,8 +90,9 @@ def _passed(incident: Incident, beat: Beat | None) -> bool:
     if beat is None:
         return False
     failed, reached = (incident.epoch or 0, incident.step or 0), (beat.epoch or 0, beat.step or 0)
-    steps = (incident.evidence.get("last_heartbeat") or {}).get("steps")
-    if failed[0] == reached[0] and steps and beat.steps:
+    last = incident.evidence.get("last_heartbeat")
+    steps = last.get("steps") if isinstance(last, Mapping) else None
+    if failed[0] == reached[0] and isinstance(steps, int) and steps > 0 and beat.steps:
         return bool(reached[1] / beat.steps >= failed[1] / steps)
     return reached >= failed
 
@@ -124,8 +125,8 @@ def _memory(sample: MonitorSample | None) -> dict[str, object] | None:
 _SPAN_S: Final = 300.0
 
 
-_MOST: Final = 120
-"""Records in one incident: each of the last minute, and every so many of the time before."""
+_MOST: Final = 30
+"""Records of the last minute in one incident, and of the time before."""
 
 
 _GPU_KEYS: Final = ("used_mib", "trainer_mib", "temperature_c", "power_w", "utilization", "throttle")
@@ -139,8 +140,13 @@ def minutes_before(run: RunDir) -> list[dict[str, object]]:
     end_s = found[-1]["mono_s"]
     late = [record for record in found if end_s - record["mono_s"] <= _SPAN_S / 5]
     early = found[: len(found) - len(late)]
-    step = -(-len(early) // max(1, _MOST - len(late))) or 1
-    return [_told(record) for record in [*early[::step], *late[-_MOST:]]]
+    return [_told(record) for record in [*_thinned(early), *_thinned(late)]]
+
+
+def _thinned(records: Sequence[RingRecord]) -> Sequence[RingRecord]:
+    """Every so many, the last one among them."""
+    step = -(-len(records) // _MOST) or 1
+    return records[::-1][::step][::-1]
 
 
 def _told(record: RingRecord) -> RingRecord:

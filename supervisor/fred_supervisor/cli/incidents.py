@@ -5,6 +5,7 @@ import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import islice
 from typing import Any, Final
 
 from fred_supervisor.cli.common.command_error import CommandError, CommandParser
@@ -20,6 +21,8 @@ from fred_supervisor.words.actions import goes_on_sentence, lost_sentence
 
 _WIDEST: Final = 100
 _LABEL: Final = 10
+_LISTED: Final = 200
+"""So many are listed: nobody reads thousands, and each is a file."""
 _TOLD: Final = frozenset({"exit_code", "signal", "memory", "last_heartbeat", "facts", "takes_resume", "has_beaten"})
 """Evidence that stands in the lines above, in words."""
 _TITLES: Final[Mapping[str, str]] = {
@@ -42,11 +45,16 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("words", nargs="*", metavar="[NAME] [ID]", help="name of the run, number of one incident")
     parser.add_argument("--run-dir", metavar="D", help="the run dir, instead of the name")
     parser.add_argument("--json", action="store_true", help="one JSON document, for programs")
+    parser.add_argument("--all", action="store_true", help=f"of more than {_LISTED}, the oldest ones, too")
     given = parser.parse_args(argv)
     name, number = _name_and_number(given.words)
     spec = find_run(name, given.run_dir)
     incidents = Incidents(spec.dir)
-    found = list(incidents) if number is None else [one for one in (incidents.read(number),) if one is not None]
+    every = given.json or given.all
+    if number is None:
+        found = list(islice(incidents.newest_first(), None if every else _LISTED))[::-1]
+    else:
+        found = [one for one in (incidents.read(number),) if one is not None]
     if number is not None and not found:
         raise CommandError(
             CommandExit.REFUSED, f"{spec.name} has no incident {number}; without a number all are listed"
@@ -59,6 +67,8 @@ def main(argv: Sequence[str]) -> int:
     elif not found:
         print(f"{spec.name}: no incident.")
     else:
+        if (older := len(incidents.numbers()) - len(found)) > 0 and not every:
+            print(f"{older} older ones are not shown; --all shows them.\n")
         print("\n\n".join("\n".join(short(incident, ink=ink)) for incident in found))
         print(f"\n`fred-supervise incidents {spec.name} {found[-1].id}` shows the last one with its evidence.")
     return CommandExit.OK

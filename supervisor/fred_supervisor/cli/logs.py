@@ -35,7 +35,9 @@ def main(argv: Sequence[str]) -> int:
     if not path.exists():
         there = last_attempt(spec.dir)
         raise CommandError(
-            CommandExit.REFUSED, f"{spec.name} has no output of attempt {number}; there are {there} attempts"
+            CommandExit.REFUSED,
+            f"{spec.name} has no output of attempt {number}; there are {there} attempts, and the first and the last 50"
+            " keep their output",
         )
     position = _copy(path, 0)
     if given.follow:

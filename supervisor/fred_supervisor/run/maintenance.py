@@ -1,5 +1,6 @@
 """What a live run needs now and then: notes its code, has its checkpoints verified, keeps its output small."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,9 @@ from fred_supervisor.run.live_run import LiveRun
 _VERIFY_S: Final = 600.0
 """For a background job that reads the newest checkpoints."""
 _CODE_S: Final = 60.0
+_WHOLE: Final = 50
+"""So many attempts, the running one among them, are kept whole."""
+_AT_ONCE: Final = 20
 
 
 class Maintenance:
@@ -26,6 +30,8 @@ class Maintenance:
         self._checkpoints_seen: tuple[int, ...] = ()
         self._capped = 0
         """The newest attempt whose output was too long."""
+        self._thinned = 0
+        """The attempt at which older ones were thinned last."""
 
     def start_due(self, attempt: LiveAttempt) -> None:
         """Start whatever is due."""
@@ -33,6 +39,9 @@ class Maintenance:
             self._note_code(attempt)
         self._verify()
         self._cap_output(attempt)
+        if self._thinned != attempt.number:
+            self._thinned = attempt.number
+            self._thin_attempts(attempt.number)
 
     def _note_code(self, attempt: LiveAttempt) -> None:
         """Have the state of the trainer's code written down."""
@@ -60,3 +69,16 @@ class Maintenance:
         if after < before and self._capped != attempt.number:
             self._capped = attempt.number
             self._note(JournalEvent.OUTPUT_CAPPED, say(Topic.OUTPUT_CAPPED, mib=self._output_max_mib))
+
+    def _thin_attempts(self, newest: int) -> None:
+        """Of attempts between the first and the last ones, what is small stays: who ran, and how it ended.
+
+        The end of their output stands in their incidents. A few numbers each time: a supervisor may have been away.
+        """
+        for number in range(max(2, newest - _WHOLE - _AT_ONCE), newest - _WHOLE + 1):
+            folder = self._live.spec.dir.attempt(number)
+            kept = {folder.launch.name, folder.exit.name, folder.error.name}
+            with contextlib.suppress(OSError):
+                for entry in os.scandir(folder.path):
+                    if entry.name not in kept and entry.is_file(follow_symlinks=False):
+                        os.unlink(entry.path)

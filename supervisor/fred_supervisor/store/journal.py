@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from fred_supervisor.contract.decode import decode
 from fred_supervisor.contract.files import append_json, now_text, read_json, write_json
@@ -95,6 +95,10 @@ class Incidents:
         return True
 
 
+_JOURNAL_BYTES: Final = 32 << 20
+"""Then it is begun anew, and the one before is kept: some hundred thousand lines."""
+
+
 @dataclass(frozen=True)
 class Journal:
     """Writes the history of one run. A write that fails is told, and never stops the watching."""
@@ -104,6 +108,8 @@ class Journal:
     def append(self, event: JournalEvent, **facts: Any) -> None:
         """One line, in one write: concurrent writers never mix."""
         try:
+            if self.dir.journal.exists() and self.dir.journal.stat().st_size >= _JOURNAL_BYTES:
+                os.replace(self.dir.journal, self.dir.journal.with_suffix(".1.jsonl"))
             append_json(self.dir.journal, {"time": now_text(), "event": event, **facts})
         except OSError as error:
             complain(f"journal: {error}")

@@ -3,13 +3,15 @@
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 from fred_supervisor.cli.checkpoints import CheckpointRow, checkpoint_rows
 from fred_supervisor.cli.report.scalars import Point, read_scalars
+from fred_supervisor.contract.files import read_json
 from fred_supervisor.contract.record import record
-from fred_supervisor.store.attempt_files import read_exit, read_launch
+from fred_supervisor.store.attempt_files import read_exit
 from fred_supervisor.store.journal import Incident, Incidents
 from fred_supervisor.store.layout import last_attempt
 from fred_supervisor.store.run_spec import RunSpec
@@ -60,7 +62,8 @@ class History:
     end_s: float
     attempts: Sequence[Attempt]
     incidents: Sequence[Incident]
-    """Those whose time is known."""
+    """The newest ones whose time is known."""
+    incidents_in_all: int
     checkpoints: Sequence[CheckpointRow]
     curves: Mapping[str, list[Point]]
     gpus: Sequence[GpuCurves]
@@ -71,11 +74,16 @@ class History:
         return sum(attempt.end_s - attempt.start_s for attempt in self.attempts)
 
 
+_SHOWN: Final = 200
+"""Incidents in one page: nobody reads thousands."""
+
+
 def read_history(spec: RunSpec) -> History:
     """Reads files only."""
     status = read_status(spec)
     now_s = time.time()
-    incidents = [incident for incident in Incidents(spec.dir) if incident.at_s is not None]
+    stored = Incidents(spec.dir)
+    incidents = [one for one in islice(stored.newest_first(), _SHOWN) if one.at_s is not None][::-1]
     kinds = {incident.attempt: str(incident.kind) for incident in incidents}
     live = status.state in LIVE_STATES
     attempts = _attempts(spec, kinds, now_s if live else None)
@@ -99,6 +107,7 @@ def read_history(spec: RunSpec) -> History:
         end_s=max(end_s, start_s + 1),
         attempts=attempts,
         incidents=incidents,
+        incidents_in_all=len(stored.numbers()),
         checkpoints=checkpoint_rows(spec, phase=None, verify=False),
         curves={key: next((found[tag] for tag in tags if tag in found), []) for key, tags in _TAGS.items()},
         gpus=[
@@ -118,7 +127,7 @@ def _attempts(spec: RunSpec, kinds: Mapping[Any, str], now_s: float | None) -> l
     found: list[Attempt] = []
     for number in range(1, last_attempt(spec.dir) + 1):
         folder = spec.dir.attempt(number)
-        start_s = wall_s(read_launch(folder).time)
+        start_s = wall_s((read_json(folder.launch) or {}).get("time"))
         if start_s is None:
             continue
         left = read_exit(folder)

@@ -90,6 +90,7 @@ def page(history: History) -> str:
             tiles=list(_tiles(history)),
             timeline=chart.timeline(axis, history.attempts, history.incidents),
             charts=[each for each in _charts(axis, history) if each is not None],
+            incidents_in_all=history.incidents_in_all,
             incidents=[_incident(incident) for incident in reversed(history.incidents)],
             checkpoints=[_checkpoint(row) for row in history.checkpoints],
             now=_clock(time.time()),
@@ -144,8 +145,11 @@ def _tiles(history: History) -> Iterator[Tile]:
     yield Tile(span(span_s), f"in all, a trainer ran {min(1.0, history.trained_s / span_s):.1%} of it")
     kinds = Counter(str(incident.kind) for incident in history.incidents)
     told = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(3)) or "nothing happened"
-    yield Tile(str(len(history.incidents)), f"incidents: {told}")
-    yield Tile(str(restarts.total), f"relaunches{_twice([incident.lost_steps for incident in history.incidents])}")
+    older = history.incidents_in_all - len(history.incidents)
+    shown = f"; of the newest {len(history.incidents)}, which are shown: " if older else ": "
+    yield Tile(str(history.incidents_in_all), f"incidents{shown}{told}")
+    lost = [*(incident.lost_steps for incident in history.incidents), *([None] if older else [])]
+    yield Tile(str(restarts.total), f"relaunches{_twice(lost)}")
 
 
 def _twice(lost: Sequence[int | None]) -> str:
