@@ -43,14 +43,14 @@ def test_four_frames_are_learnt_by_heart(settings_for, modality):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_the_second_camera_pays(tmp_path):
-    """The small form of `make bench-fusion`: night and hovering flights that nobody has seen in training."""
-    words = [sys.executable, str(BENCH), "--small", "--out", str(tmp_path)]
+def test_the_second_camera_pays_and_does_no_harm(tmp_path):
+    """`make bench-fusion`, with room for the noise of a single seed."""
+    words = [sys.executable, str(BENCH), "--out", str(tmp_path)]
     done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode in (0, 1), done.stderr
-    rows = {row["modality"]: row for row in map(json.loads, done.stdout.splitlines()[:3])}
-    dual, rgb, event = rows["dual"], rows["rgb"], rows["event"]
-    assert dual["validation"] >= 0.7
+    dual, rgb, event = (json.loads(line)["map50"] for line in done.stdout.splitlines()[:3])
+    assert dual["all"] >= 0.9
     assert event["night"] >= 0.5 > event["hover"]
     assert rgb["hover"] >= 0.5 > rgb["night"]
-    assert dual["hard"] >= max(rgb["hard"], event["hard"]) + 0.1
+    assert dual["night + hover"] >= max(rgb["night + hover"], event["night + hover"]) + 0.1
+    assert [name for name in dual if dual[name] < max(rgb[name], event[name]) - 0.1] == []
