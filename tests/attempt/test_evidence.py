@@ -101,9 +101,8 @@ def test_the_kernels_word_on_a_segfault(fred):
 
 def test_the_out_of_memory_killer_names_its_victim():
     lines = ["Memory cgroup out of memory: Killed process 4711 (python) total-vm:1kB, anon-rss:1kB"]
-    assert kernel_log.names(lines, 4711)
-    assert not kernel_log.names(lines, 471)
-    assert not kernel_log.names(None, 4711)
+    assert 4711 in kernel_log.killed(lines)
+    assert 471 not in kernel_log.killed(lines)
 
 
 @pytest.mark.skipif(stack_dump.py_spy() is None, reason="py-spy is not installed")
@@ -213,9 +212,7 @@ def test_the_kernel_log_is_read_from_the_attempts_beginning_on(kernel):
     found = kernel_log.relevant_lines(1.0)
     assert found == ["Out of memory: Killed process 7 (python)", "NVRM: Xid (PCI:0000:01:00): 79"]
     assert kernel_log.relevant_lines(1.0) == []
-    assert kernel_log.names(found, 7)
-    assert not kernel_log.names(found, 6)
-    assert not kernel_log.names(None, 7)
+    assert kernel_log.killed(found) == {7}
 
 
 def test_a_kernel_log_of_another_form_is_not_known(kernel):

@@ -1,6 +1,8 @@
 """After the end of an attempt: everything that tells how it ended, read once."""
 
 import os
+import re
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,18 @@ from fred_supervisor.store.heartbeats import newest_beat, rank_beats
 from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.words.sentences import sentence
 
+_KILLED_IN_SHELL = 128 + 9
+_KILLED = ("is killed by signal: Killed", " Killed ")
+_PID = re.compile(r"\bpid[ =:]*(\d{2,7})\b|\b(\d{2,7}) +Killed\b", re.IGNORECASE)
+"""As loader, torchrun and shells name a child that was killed."""
 _LAST_LINES = 40
 """Of an output, that tell why it ended."""
 
 
-def gather(spec: RunSpec, attempt: int, *, oom_kills_before: int | None) -> Evidence:
-    """The evidence of one attempt, from its files."""
+def gather(
+    spec: RunSpec, attempt: int, *, oom_kills_before: int | None, pids: frozenset[int] = frozenset()
+) -> Evidence:
+    """The evidence of one attempt, from its files; `pids` have been seen in its tree."""
     folder = spec.dir.attempt(attempt)
     left, launch = read_exit(folder), read_launch(folder)
     error = first_error(folder.error)
@@ -37,7 +45,9 @@ def gather(spec: RunSpec, attempt: int, *, oom_kills_before: int | None) -> Evid
     if end is not None:
         text, exit_code, signal = torchrun.own_output(text), end.exit_code, end.signal
     last_line = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), None)
-    killed = signal == 9 and oom_killed(launch, oom_kills_before, None if end is None else end.pid)
+    tree = {*pids, *(one.pid for one in beats.values()), *_pids(text), *(() if end is None else (end.pid,))}
+    by_kill = signal == 9 or exit_code == _KILLED_IN_SHELL or any(sign in text[-4096:] for sign in _KILLED)
+    killed = exit_code != 0 and oom_killed(launch, oom_kills_before, tree, by_kill=by_kill)
     return Evidence(
         attempt=attempt,
         exit_code=exit_code,
@@ -110,14 +120,28 @@ def _guilty(error: ErrorRecord | None, end: torchrun.RankEnd | None, *, several:
     return None if end is None else end.rank
 
 
-def oom_killed(launch: LaunchRecord, before: int | None, pid: int | None = None) -> bool | None:
-    """Whether the kernel's out-of-memory killer ended a trainer, or its rank `pid`, that has died of SIGKILL."""
+def _pids(text: str) -> set[int]:
+    return {int(one or other) for one, other in _PID.findall(text[-4096:])}
+
+
+_RECENTLY_S = 300.0
+"""A worker that was killed earlier, and replaced, is not why the trainer has ended now."""
+
+
+def oom_killed(launch: LaunchRecord, before: int | None, tree: set[int], *, by_kill: bool) -> bool | None:
+    """Whether the kernel's out-of-memory killer ended the trainer, or a process of its tree.
+
+    `by_kill`: something of it is known to have died of SIGKILL.
+    """
     now, who = oom_kills(), launch.trainer
     more = None if now is None or before is None else now > before
+    guess = more if by_kill else None if more else more
     if more is False or who is None or not kernel_log.counts_our_pids():
-        return more  # of the whole machine: somebody else's kill meanwhile cannot be told from ours
-    lines = kernel_log.relevant_lines(kernel_log.began_s(who))
-    return more if lines is None else kernel_log.names(lines, pid or who.pid)
+        return guess  # of the whole machine: somebody else's kill meanwhile cannot be told from ours
+    began_s = kernel_log.began_s(who)
+    since_s = began_s if before is None else max(began_s, time.monotonic() - _RECENTLY_S)
+    lines = kernel_log.relevant_lines(since_s)
+    return guess if lines is None else bool(kernel_log.killed(lines) & {who.pid, *tree})
 
 
 def kernel_lines(launch: LaunchRecord) -> list[str] | None:

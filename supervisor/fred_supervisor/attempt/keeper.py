@@ -1,13 +1,15 @@
 """The keeper: parent of one attempt's trainer. Standard library only, and small: it is what must not die.
 
 It starts the trainer, is the reaper of its whole tree, outlives a dead supervisor, and writes `exit.json` when
-nothing of the tree is left. One order is understood: SIGTERM = end the tree now. Everything it needs to know comes as
-one JSON object on standard input; it answers with one line on file descriptor 3.
+nothing of the tree is left. One order is understood: SIGUSR2 = end the tree now. SIGTERM is none: at a shutdown, and by
+`pkill`, everybody gets it, and the trainer saves meanwhile. Everything it needs to know comes as one JSON object on
+standard input; it answers with one line on file descriptor 3.
 """
 
 import contextlib
 import json
 import os
+import re
 import resource
 import signal
 import sys
@@ -19,7 +21,12 @@ from fred_supervisor.linux import cgroup, proc
 
 READY_FD: Final = 3
 """Where the supervisor listens for the one line."""
-_AWAITED: Final = frozenset({signal.SIGCHLD, signal.SIGTERM})
+KILL_ORDER: Final = signal.SIGUSR2
+"""Of the supervisor, or of `stop`: SIGKILL to the whole tree."""
+_AWAITED: Final = frozenset({signal.SIGCHLD, KILL_ORDER})
+_TOUCH_S: Final = 10.0
+"""As long after the end of the command, a touch of the heartbeat tells that training goes on."""
+_RECORD: Final = re.compile(rb"fred-beat/1 .*?\bpid=(\d+) .*\bdone=([01])")
 _SURVIVOR_S: Final = 5.0
 """After this long, processes that SIGKILL did not end are named."""
 
@@ -34,9 +41,10 @@ def main(root: str) -> None:
     facts = json.load(sys.stdin)
     # Through a descriptor: the run dir may be moved meanwhile.
     folder = os.open(os.path.dirname(facts["exit"]), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    facts["exit"] = f"/proc/self/fd/{folder}/{os.path.basename(facts['exit'])}"
+    for name in ("exit", "launch_file", "heartbeat"):
+        facts[name] = f"/proc/self/fd/{folder}/{os.path.basename(facts[name])}"
     signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     proc.become_subreaper()
     started = time.monotonic()
@@ -55,7 +63,41 @@ def main(root: str) -> None:
     _answer({"trainer": pid})
     os.close(READY_FD)
     status = _wait(pid, group)
+    while status == 0 and (follower := _follower(facts["heartbeat"])) is not None:
+        facts["launch"] |= {"trainer": follower.document(), "session": proc.session_of(follower.pid)}
+        with contextlib.suppress(OSError):
+            write_json(facts["launch_file"], facts["launch"])
+        status = _wait(follower.pid, group)
     _end_tree(facts["exit"], _exit_document(status, started), group)
+
+
+def _follower(heartbeat: str) -> proc.Identity | None:
+    """The child of ours in which training goes on though the command has left with 0: it was a launcher, or a daemon's.
+
+    Who writes records is known by its pid. A touch names nobody: where there is one more, it is the oldest child. What
+    never beat are helpers.
+    """
+    _reap(None)
+    try:
+        before = os.stat(heartbeat)
+        with open(heartbeat, "rb") as file:
+            told = _RECORD.match(file.read(4096))
+    except OSError:
+        return None
+    if told is not None:
+        pid, goes_on = int(told[1]), told[2] == b"0"
+        above = (child for child in proc.children(os.getpid()) if pid == child or pid in proc.descendants(child))
+        found = next(above, None) if goes_on else None
+        return None if found is None else proc.identify(found)
+    end_s = time.monotonic() + _TOUCH_S
+    while before.st_size and (left := proc.children(os.getpid())) and time.monotonic() < end_s:
+        if os.stat(heartbeat).st_mtime_ns != before.st_mtime_ns:
+            return proc.identify(min(left))
+        happened = signal.sigtimedwait(_AWAITED, 0.1)
+        if happened is not None and happened.si_signo == KILL_ORDER:
+            return None
+        _reap(None)
+    return None
 
 
 def _refusal(error: OSError, path: object) -> LaunchFacts:
@@ -110,7 +152,7 @@ def _become_trainer(facts: LaunchFacts, output: int, go: int, failed: int) -> Ne
         os.dup2(null, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGCHLD, signal.SIGTERM):
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGCHLD, signal.SIGTERM, KILL_ORDER):
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, set())
         os.closerange(READY_FD, READY_FD + 1)
@@ -136,7 +178,7 @@ def _wait(trainer: int, group: str | None) -> int | None:
     """Reap the tree until the trainer itself ends, or we are told to end it; its wait status."""
     while True:
         number = signal.sigwait(_AWAITED)
-        if number == signal.SIGTERM:
+        if number == KILL_ORDER:
             _kill(group)
         status = _reap(trainer)
         if status is not None:

@@ -49,6 +49,7 @@ def spawn(
         "cwd": spec.cwd,
         "cgroup": f"fred-{spec.run_id}-{place}-{attempt}",
         "open_files": overrides.open_files,
+        "heartbeat": str(folder.heartbeat),
         "launch": {
             "attempt": attempt,
             "time": now_text(),

@@ -27,6 +27,8 @@ _IDLE_TICKS_PER_S = 5
 _IDLE_BYTES_PER_S = 65536
 _LAUNCHER_S = 60.0
 """torchrun may take so long to end the other ranks and itself: 30 s from its SIGTERM to its SIGKILL."""
+_TREE_S = 10.0
+_TREE_LOOKS = 30
 _ACTIVITY_S = 0.5
 """The least span over which activity is judged."""
 
@@ -53,6 +55,10 @@ class LiveAttempt:
     """The trainer's own control group, if it has one."""
     patterns: tuple[str, ...] = ()
     """What attempts before it have believed of the output."""
+    pids: set[int] = field(default_factory=set)
+    """Of every process that was seen in its tree."""
+    _tree_s: float = 0.0
+    _tree_looks: int = 0
     _looked_s: float = field(default_factory=time.monotonic)
     _trees: list[tuple[ProcessFacts, ...]] = field(default_factory=list)
     """Its processes, whenever stacks were asked for."""
@@ -84,8 +90,20 @@ class LiveAttempt:
         place = place_of(self.spec.run_dir)
         write_json(self.folder.launch, {"attempt": self.number, "time": now_text(), "place": place, **known})
 
+    def _look_at_tree(self, now_s: float) -> None:
+        """Who is in it, for the day that the kernel names one of them: often at first, then every ten seconds."""
+        if self.trainer is None or now_s < self._tree_s:
+            return
+        if self.keeper is not None and not proc.alive(self.trainer):  # it was a launcher: the keeper names who goes on
+            self.read_trainer()
+        self._tree_looks += 1
+        self._tree_s = now_s + (_TREE_S if self._tree_looks > _TREE_LOOKS else 0.0)
+        if self.trainer is not None:
+            self.pids |= {self.trainer.pid, *proc.descendants(self.trainer.pid)}
+
     def look(self, now_s: float, *, final: bool = False) -> tuple[HeartbeatReading, ...]:
         """One look at every rank's sign of life, and, where none writes records, at the output."""
+        self._look_at_tree(now_s)
         looks = self._look_at_files(now_s)
         output, root = self.output, self.trainer
         if output is None or root is None or any(look.beat is not None for look in looks):

@@ -5,6 +5,7 @@ When each is due is decided in `policy/decide.py`. Nothing here waits.
 
 import signal
 
+from fred_supervisor.attempt.keeper import KILL_ORDER
 from fred_supervisor.attempt.live_attempt import LiveAttempt
 from fred_supervisor.attempt.run_processes import processes_of
 from fred_supervisor.linux import proc
@@ -21,8 +22,11 @@ def send_sigterm(attempt: LiveAttempt, *, wake: bool) -> None:
 
 
 def kill_by_keeper(keeper: Identity) -> None:
-    """SIGTERM to a keeper: it sends SIGKILL to all of its trainer's tree, and reaps it."""
-    proc.send(keeper, signal.SIGTERM)
+    """The order to a keeper to send SIGKILL to all of its trainer's tree, and to reap it.
+
+    A keeper of version 0.1, which an update has left alive, understands SIGTERM.
+    """
+    proc.send(keeper, KILL_ORDER if proc.blocks(keeper.pid, KILL_ORDER) else signal.SIGTERM)
     proc.send(keeper, signal.SIGCONT)
 
 

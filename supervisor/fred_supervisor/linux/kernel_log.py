@@ -65,6 +65,9 @@ def counts_our_pids() -> bool:
         return False
 
 
-def names(lines: list[str] | None, pid: int | None) -> bool:
-    """Whether the out-of-memory killer names a process in these lines."""
-    return pid is not None and any(re.search(rf"[Kk]illed process {pid}\b", line) for line in lines or ())
+_VICTIM: Final = re.compile(r"killed process (\d+)\b", re.IGNORECASE)
+
+
+def killed(lines: list[str]) -> set[int]:
+    """The processes that the out-of-memory killer names in these lines."""
+    return {int(pid) for line in lines for pid in _VICTIM.findall(line)}

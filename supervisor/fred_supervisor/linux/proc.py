@@ -132,11 +132,20 @@ def send(who: Identity, number: int) -> bool:
 
 def catches(pid: int, number: int) -> bool:
     """Whether a process has a handler of its own for a signal."""
+    return _in_mask(pid, b"SigCgt:", number)
+
+
+def blocks(pid: int, number: int) -> bool:
+    """Whether a process holds a signal back, to wait for it."""
+    return _in_mask(pid, b"SigBlk:", number)
+
+
+def _in_mask(pid: int, name: bytes, number: int) -> bool:
     try:
         text = _read(f"{pid}/status")
     except OSError:
         return False
-    mask = next((line.split()[1] for line in text.splitlines() if line.startswith(b"SigCgt:")), b"0")
+    mask = next((line.split()[1] for line in text.splitlines() if line.startswith(name)), b"0")
     return bool(int(mask, 16) >> (number - 1) & 1)
 
 

@@ -134,7 +134,9 @@ class Observer:
         return replace(seen, spawn_failure=SpawnFailure(reason=reason, fault=fault))
 
     def _evidence(self, attempt: LiveAttempt) -> Evidence:
-        found = evidence.gather(self._live.spec, attempt.number, oom_kills_before=attempt.oom_kills)
+        found = evidence.gather(
+            self._live.spec, attempt.number, oom_kills_before=attempt.oom_kills, pids=frozenset(attempt.pids)
+        )
         dump = attempt.stacks.dump
         return replace(found, stuck=attempt.why_stuck(), stacks=dump.text, stacks_at=dump.start)
 

@@ -46,7 +46,7 @@ def _no_progress(facts: Facts) -> str:
 
 
 def _host_oom(facts: Facts) -> str:
-    by = "the kernel ended the trainer" if facts["killed"] else "an allocation failed"
+    by = "the kernel ended a process of the trainer" if facts["killed"] else "an allocation failed"
     return f"The machine ran out of memory and {by}{_at(facts)}."
 
 

@@ -1,0 +1,170 @@
+"""What leaves is followed: launchers, shells and daemons; a signal of a stranger; a kernel that kills one of the tree."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.attempt.test_explained import small_cgroup
+from tests.helpers.wait import wait_until
+
+from fred_supervisor.linux import proc
+
+RECORDS = """
+import os, sys, time
+from fred_supervisor.contract import Heartbeat
+hb = Heartbeat()
+while not os.path.exists("end"):
+    hb.beat(epoch=1, epochs=1, step=int(time.time() * 1000), steps=9)
+    if hb.stopping:
+        open("saved", "w").close()
+        sys.exit(75)
+    time.sleep(0.01)
+hb.done()
+"""
+TOUCHES = """
+import os, time
+while not os.path.exists("end"):
+    open(os.environ["FRED_HEARTBEAT"], "w").write(str(time.time()))
+    time.sleep(0.05)
+"""
+LAUNCHERS = {
+    "shell": 'nohup "$PYTHON" t.py & while [ ! -e leave ] || [ ! -s "$FRED_HEARTBEAT" ]; do sleep 0.01; done',
+    "daemon": '(setsid "$PYTHON" t.py &) ; while [ ! -e leave ] || [ ! -s "$FRED_HEARTBEAT" ]; do sleep 0.01; done',
+    "shell around it": '(bash -c \'"$PYTHON" t.py; exit $?\' &) ; while [ ! -e leave ] || [ ! -s "$FRED_HEARTBEAT" ]; do sleep 0.01; done',
+}
+
+
+@pytest.fixture(params=["records", "touches"])
+def trainer(request, fred) -> Iterator[str]:
+    (fred.home / "t.py").write_text(RECORDS if request.param == "records" else TOUCHES)
+    fred.environ["PYTHON"] = sys.executable
+    yield request.param
+    (fred.home / "end").touch()
+
+
+def launched(fred, launcher: str) -> proc.Identity:
+    """The process that trains, once its launcher has left."""
+    assert fred("start", "--name", "t", "--backoff", "0:0", "--", "bash", "-c", LAUNCHERS[launcher]).returncode == 0
+    first = fred.launch(1)["trainer"]["pid"]
+    (fred.home / "leave").touch()
+
+    def follower() -> int | None:
+        pid = fred.launch(1)["trainer"]["pid"]
+        return None if pid == first and fred.status()["state"] != "completed" else pid
+
+    assert wait_until(follower) != first, "the launcher has left, so training is over: it is not"
+    who = proc.identify(fred.launch(1)["trainer"]["pid"])
+    assert who is not None
+    return who
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_training_goes_on_without_its_launcher(fred, until, trainer: str, launcher: str):
+    who = launched(fred, launcher)
+    until(lambda: fred.status()["trainer"])
+    assert fred.status()["trainer"]["pid"] == who.pid
+    assert proc.alive(who)
+    (fred.home / "end").touch()
+    until(lambda: fred.status()["state"] == "completed")
+    assert fred.incidents() == []
+
+
+def test_the_death_of_what_was_followed_is_a_failure(fred, until, trainer: str):
+    who = launched(fred, "shell")
+    os.kill(who.pid, signal.SIGKILL)
+    (incident,) = until(fred.incidents)
+    assert (incident["kind"], incident["signal"]) == ("crash", signal.SIGKILL)
+    until(lambda: fred.status()["trainer"] and fred.launch(2)["trainer"])
+
+
+def test_stop_reaches_what_was_followed(fred):
+    (fred.home / "t.py").write_text(RECORDS)
+    fred.environ["PYTHON"] = sys.executable
+    launched(fred, "daemon")
+    assert fred("stop", "t").returncode == 0
+    assert (fred.home / "saved").exists()
+    assert fred.left() == []
+
+
+def test_helpers_that_never_beat_are_ended_with_the_command(fred):
+    assert fred("start", "--name", "t", "--foreground", "--", "bash", "-c", "sleep 600 & exit 0").returncode == 0
+    assert fred.status()["state"] == "completed"
+    assert fred.left() == []
+
+
+def test_a_helper_is_not_training(fred):
+    """It is left by a trainer that has beaten, and has reached its goal."""
+    (fred.home / "end").touch()
+    (fred.home / "t.py").write_text(f"import subprocess\nsubprocess.Popen(['sleep', '600'])\n{RECORDS}")
+    assert fred("start", "--name", "t", "--foreground", "--", sys.executable, "t.py").returncode == 0
+    assert fred.left() == []
+
+
+# -- signals of strangers ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("everybody", [False, True], ids=["the keeper alone", "everybody, as at a shutdown"])
+def test_sigterm_of_a_stranger_costs_no_save(fred, until, everybody: bool):
+    (fred.home / "t.py").write_text(RECORDS)
+    assert fred("start", "--name", "t", "--", sys.executable, "t.py").returncode == 0
+    until(lambda: fred.status()["progress"]["step"])
+    pids = [fred.status()["supervisor"]["pid"], fred.launch(1)["trainer"]["pid"]] if everybody else []
+    for pid in (fred.launch(1)["keeper"]["pid"], *pids):
+        os.kill(pid, signal.SIGTERM)
+    if everybody:
+        until(lambda: fred.status()["state"] == "stopped")
+        assert (fred.home / "saved").exists()
+    else:
+        before = fred.status()["progress"]["step"]
+        until(lambda: fred.status()["progress"]["step"] > before)
+        assert fred.status()["trainer"]["attempt"] == 1
+    assert fred.incidents() == []
+
+
+# -- a kernel that kills -------------------------------------------------------------------------------------------------
+
+LEAKS = """
+import multiprocessing, os, sys, time
+def leak(group):
+    open(group + "/cgroup.procs", "w").write(str(os.getpid()))
+    hog = []
+    while True:
+        hog.append(bytearray(os.urandom(1024) * 4096))
+def beat():
+    open(os.environ["FRED_HEARTBEAT"], "w").write(str(time.time()))
+if os.environ["FRED_ATTEMPT"] == "1":
+    worker = multiprocessing.get_context("fork").Process(target=leak, args=(sys.argv[1],))
+    worker.start()
+    beat()
+    time.sleep(1.5)
+    worker.join()
+    LAST
+"""
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        'raise RuntimeError(f"DataLoader worker (pid {worker.pid}) is killed by signal: Killed. ")',
+        "raise RuntimeError('a worker died')",
+        "sys.exit(137)",
+    ],
+)
+def test_the_kernels_kill_of_any_process_is_an_out_of_memory(fred, last: str):
+    group = small_cgroup()
+    if group is None:
+        pytest.skip("needs a memory cgroup of its own (root)")
+    (fred.home / "t.py").write_text(LEAKS.replace("LAST", last))
+    words = ["start", "--name", "t", "--foreground", "--backoff", "0:0", "--unfreeze-batch-size", "8"]
+    try:
+        assert fred(*words, "--", sys.executable, "t.py", str(group)).returncode == 0
+    finally:
+        wait_until(lambda: not Path(group, "cgroup.procs").read_text())
+        group.rmdir()
+    (incident,) = fred.incidents()
+    assert incident["kind"] == "oom", incident["cause"]
+    assert "the kernel ended a process of the trainer" in incident["cause"]
+    assert "8 → 4" in incident["action"]
