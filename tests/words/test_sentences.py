@@ -201,3 +201,9 @@ def test_some_events_are_alerts_too():
         JournalEvent.ALARM: "warning", JournalEvent.MEMORY_FORECAST: "warning", JournalEvent.GPU: "warning",
         JournalEvent.STALLED: "stalled", JournalEvent.FAILED: "failed", JournalEvent.COMPLETED: "completed",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("detail", ["OSError: [Errno 28] No space left on device", "ValueError: no.", "What? Why?"])
+def test_what_somebody_else_has_said_ends_as_a_sentence_does(detail: str):
+    text = sentence(say(Topic.EXCEPTION, place=None, rank=None, detail=detail))
+    assert text.endswith(detail if detail[-1] in ".?" else f"{detail}.")

@@ -29,6 +29,11 @@ def _at(facts: Facts) -> str:
     return (f" {place}" if place else "") + ("" if rank is None else f" on rank {rank}")
 
 
+def _closed(text: str) -> str:
+    """What somebody else has said, with a full stop where it has none."""
+    return text if text.rstrip().endswith((".", "!", "?")) else f"{text}."
+
+
 def _with(head: str) -> Callable[[Facts], str]:
     """`head`, the place, and the detail that the trainer gave."""
 
@@ -178,7 +183,7 @@ CAUSES: Final[Mapping[Topic, Words]] = {
     Topic.SIGNAL: _signal,
     Topic.SILENT_EXIT: _silent_exit,
     Topic.END_UNKNOWN: lambda facts: f"The trainer is gone{_at(facts)}; how it ended is not known.",
-    Topic.EXCEPTION: lambda facts: f"Exception{_at(facts)}: {facts['detail']}",
+    Topic.EXCEPTION: lambda facts: f"Exception{_at(facts)}: {_closed(facts['detail'])}",
     Topic.EXIT_CODE: _exit_code,
     Topic.REBOOTED: lambda facts: (
         f"The machine was rebooted, or lost its power, while the trainer was {facts['place'] or 'starting'}."

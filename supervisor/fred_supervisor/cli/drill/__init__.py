@@ -125,10 +125,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _kinds(text: str) -> tuple[DrillFault, ...]:
-    try:
-        return tuple(DrillFault(word.strip()) for word in text.split(","))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{error}; there are {', '.join(EXPECTED)}") from error
+    words = [word.strip() for word in text.split(",")]
+    if unknown := next((word for word in words if word not in set(DrillFault)), None):
+        raise argparse.ArgumentTypeError(f"{unknown!r} is no kind of failure; there are {', '.join(EXPECTED)}")
+    return tuple(DrillFault(word) for word in words)
 
 
 def _has_trainer() -> bool:
