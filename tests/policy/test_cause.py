@@ -1,6 +1,7 @@
 """Each end is told from the others, and in words."""
 
 import signal
+from dataclasses import replace
 from typing import Any
 
 import pytest
