@@ -294,7 +294,7 @@ def _incident(incident: Incident) -> IncidentStatus:
         id=incident.id,
         kind=incident.kind,
         cause=incident.cause,
-        at=incident.at if _since_s(incident.at) is not None else None,
+        at=None if incident.at_s is None else incident.at,
         phase=incident.phase,
         epoch=incident.epoch,
         step=incident.step,
