@@ -1,7 +1,6 @@
 """Each end is told from the others, and in words."""
 
 import signal
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -96,9 +95,3 @@ def test_the_error_file_outranks_the_exit_code():
     """The launcher of torch turns every exit code of a worker into 1."""
     assert diagnose(Evidence(exit_code=1, error=error(ErrorKind.CONFIG))).cause is Cause.CONFIG
     assert diagnose(Evidence(signal=6, error=error(ErrorKind.CUDA_OOM))).cause is Cause.CUDA_OOM
-
-
-def test_a_hang_without_a_place_is_not_the_same_failure_at_the_same_step():
-    silent = Evidence(ended_by=EndedBy.HANG, stalled_in="train", stalled_s=9.0)
-    assert diagnose(silent).signature == ""
-    assert diagnose(replace(silent, beat=beat(epoch=1, step=2))).signature != ""

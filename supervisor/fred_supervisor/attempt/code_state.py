@@ -25,7 +25,8 @@ def state(folder: Path) -> dict[str, object]:
     """Commit, and a digest of each file that differs from it; without git of each source file in the folder itself."""
     head = _git(folder, "rev-parse", "HEAD")
     if head is None:
-        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_file())
         return {"folder": str(folder), "commit": None, "files": _digests(folder, names)}
     root = Path((_git(folder, "rev-parse", "--show-toplevel") or str(folder)).strip())
     dirty = _git(root, "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=normal") or ""

@@ -204,7 +204,7 @@ def diagnose(seen: Evidence) -> Diagnosis:
             Cause.HANG,
             IncidentKind.HANG,
             Topic.NO_PROGRESS,
-            same=section_of(seen) if seen.beat or seen.error else "",  # without a place nothing is the same step
+            same=section_of(seen),
             silent_s=seen.stalled_s,
             stuck=seen.stuck,
             **where,

@@ -16,7 +16,8 @@ def list_checkpoints(run_dir: Path) -> list[CheckpointFile]:
     """
     found = []
     try:
-        entries = list(os.scandir(run_dir))
+        with os.scandir(run_dir) as listed:
+            entries = list(listed)
     except OSError:
         return []
     for entry in entries:
