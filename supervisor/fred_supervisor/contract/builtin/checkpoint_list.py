@@ -16,8 +16,7 @@ def list_checkpoints(run_dir: Path) -> list[CheckpointFile]:
     """
     found = []
     try:
-        with os.scandir(run_dir) as listed:
-            entries = list(listed)
+        entries = list(os.scandir(run_dir))
     except OSError:
         return []
     for entry in entries:
