@@ -35,6 +35,7 @@ def ends(*evidence: Evidence, settings: Settings = FOREIGN) -> list[str]:
     return found
 
 
+ELSEWHERE = "it ended at epoch 37 of 300, and again at epoch 30 of 300, without new progress"
 TWICE = "The trainer left with exit code 0 (unverified: it ended twice at epoch 37 of 300)."
 FAR = replace(GUESSED, epoch=300)
 TOLD = replace(GUESSED, source=BeatSource.OUTPUT)
@@ -46,6 +47,11 @@ TOLD = replace(GUESSED, source=BeatSource.OUTPUT)
         (left(GUESSED), left(GUESSED), TWICE),
         (left(GUESSED), left(None), TWICE),
         (left(GUESSED), left(NOTHING), TWICE),
+        (
+            left(GUESSED),
+            left(replace(GUESSED, epoch=30)),
+            f"The trainer left with exit code 0 (unverified: {ELSEWHERE}).",
+        ),
         (left(GUESSED), left(FAR), "The trainer left with exit code 0 (unverified: it records no goal)."),
         (left(GUESSED, early_stop=True), left(GUESSED), TWICE),
         (left(TOLD, early_stop=True), left(TOLD, early_stop=True), TWICE),

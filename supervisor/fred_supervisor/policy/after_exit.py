@@ -91,8 +91,10 @@ def _ended_early(history: RunHistory, found: Diagnosis, ended: Evidence) -> Mess
     before = history.left_at
     if before is None or before.certain:
         return None
-    if found.cause is Cause.SILENT_EXIT and not (left_at(ended) or before).certain:
-        return say(Topic.COMPLETED_TWICE, **place_facts(left_at(ended) or before))
+    again = left_at(ended) or before
+    if found.cause is Cause.SILENT_EXIT and not again.certain:
+        places = tuple(say(Topic.LEFT_AT, **place_facts(place)) for place in (before, again))
+        return say(Topic.COMPLETED_TWICE, places=places)
     if before.early and found.cause is Cause.CRASH and not history.progressed:
         return say(Topic.COMPLETED_EARLY, detail=found.message, **place_facts(before))
     return None

@@ -15,6 +15,7 @@ class Topic(StrEnum):
 
     # Where in training, on which GPU, what hangs: parts of other messages.
     PLACE = "place"
+    LEFT_AT = "left at"
     GPU_PLACE = "gpu place"
     GPU_HEALTH = "gpu health"
     GPU_HEALTH_AT = "gpu health at"

@@ -67,6 +67,10 @@ def _given_up_budget(facts: Facts) -> str:
     return f"Given up: {'1 relaunch' if count == 1 else f'{count} relaunches'} without new progress."
 
 
+def _twice(first: str, again: str) -> str:
+    return f"twice at {first}" if first == again else f"at {first}, and again at {again}, without new progress"
+
+
 def _stopped_by_others(facts: Facts) -> str:
     left = "" if facts["survivor"] is None else f" Process {facts['survivor']} does not end on SIGKILL."
     return f"Stopped by request; its supervisor was dead or hung.{left}"
@@ -109,7 +113,7 @@ ACTIONS: Final[Mapping[Topic, Words]] = {
         f" and did not train on when it was launched again). {facts['detail']}"
     ),
     Topic.COMPLETED_TWICE: lambda facts: (
-        f"The trainer left with exit code 0 (unverified: it ended twice at {short_place(facts)})."
+        f"The trainer left with exit code 0 (unverified: it ended {_twice(*facts['places'])})."
     ),
     Topic.STOPPED: "Stopped by request.",
     Topic.STOPPED_BEFORE_LAUNCH: "Stopped before the launch.",

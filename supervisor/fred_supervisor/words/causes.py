@@ -133,6 +133,7 @@ def _machine_short(facts: Facts) -> str:
 
 CAUSES: Final[Mapping[Topic, Words]] = {
     Topic.PLACE: _place,
+    Topic.LEFT_AT: short_place,
     Topic.HANG_PLACE: "in {function} ({file}:{line})",
     Topic.HANG_STOPPED: "process {pid} ({name}) is stopped (SIGSTOP, or a debugger)",
     Topic.HANG_IN_KERNEL: _in_kernel,
