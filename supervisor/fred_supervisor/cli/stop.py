@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from fred_supervisor.attempt.run_processes import processes_of
 from fred_supervisor.cli.common.command_error import CommandError, CommandParser
 from fred_supervisor.cli.common.converters import seconds
 from fred_supervisor.cli.common.find_run import add_run, find_run
@@ -29,7 +30,8 @@ def main(argv: Sequence[str]) -> int:
     given = parser.parse_args(argv)
     spec = find_run(given.name, given.run_dir)
     before = read_status(spec)
-    if before.state not in LIVE_STATES and before.trainer is None and not before.supervisor.alive:
+    recorded = before.state in LIVE_STATES or before.trainer is not None or before.supervisor.alive
+    if not recorded and not processes_of(spec):  # a restored backup knows nothing of what was launched later
         raise CommandError(CommandExit.NOT_RUNNING, f"{spec.name} is not running: it is {before.state}")
     timeout_s = stop_limit_s(spec) + _SLACK_S if given.timeout is None else given.timeout
     sd_notify.tell(EXTEND_TIMEOUT_USEC=int((timeout_s + _SLACK_S) * 1e6))  # as ExecStop= of a service
