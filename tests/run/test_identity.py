@@ -85,7 +85,7 @@ class Folders:
 
     def trainers(self) -> list[Identity]:
         """Every `sleep` of any run of this home, by its environment."""
-        found = [pid for pid in proc.pids() if self._path(pid).startswith(str(self.home)) and _name(pid) == TRAINER[0]]
+        found = [pid for pid in proc.pids() if self.path(pid).startswith(str(self.home)) and _name(pid) == TRAINER[0]]
         return [who for pid in found if (who := proc.identify(pid)) is not None and proc.alive(who)]
 
     def lead_to(self, name: str) -> list[Identity]:
@@ -95,11 +95,11 @@ class Folders:
             who
             for who in self.trainers()
             if leads_to(here, proc.environment(who.pid, {environment.RUN_PLACE}).get(environment.RUN_PLACE), None)
-            or place_of(self._path(who.pid)) == here
+            or place_of(self.path(who.pid)) == here
         ]
 
     @staticmethod
-    def _path(pid: int) -> str:
+    def path(pid: int) -> str:
         return proc.environment(pid, {environment.RUN_DIR}).get(environment.RUN_DIR, "")
 
 
@@ -368,10 +368,12 @@ def _steps(folders: Folders) -> list[tuple[str, tuple[str, ...]]]:
     steps: list[tuple[str, tuple[str, ...]]] = [("start", (name,)) for name in there]
     for name in there:
         live = folders.supervisor(name) is not None
+        # A trainer whose run dir was moved, and then replaced, writes nowhere: nothing tells of which folder it was.
+        moved = any(place_of(folders.path(who.pid)) != place_of(folders.home / name) for who in folders.lead_to(name))
         steps += [("stop", (name,))] if live or folders.trainer(name) else []
         steps += [(kill, (name,)) for kill in ("kill trainer", "kill supervisor", "kill keeper, too") if live]
         steps += [("backup", (name,))]
-        steps += [("restore", (name,))] if (folders.home / f"{name}.backup").exists() and not live else []
+        steps += [("restore", (name,))] if (folders.home / f"{name}.backup").exists() and not (live or moved) else []
         if len(there) == 1:
             other = "b" if name == "a" else "a"
             steps += [("copy", (name, other)), ("move", (name, other))]
@@ -393,7 +395,7 @@ def _do(folders: Folders, step: str, names: tuple[str, ...]) -> None:
             shutil.rmtree(folders.home / f"{name}.backup", ignore_errors=True)
             folders.copy(name, f"{name}.backup")
         case "restore":
-            shutil.rmtree(folders.home / name)
+            subprocess.run(["rm", "-rf", folders.home / name], check=True)
             folders.copy(f"{name}.backup", name)
         case "kill trainer":
             if folders.trainer(name) is not None:

@@ -42,7 +42,7 @@ def stop(spec: RunSpec, timeout_s: float) -> list[Identity]:
             if not _gone(supervisor, deadline_s - time.monotonic()):
                 _end_tree(spec)
             if _gone(supervisor, _KILL_S):
-                return processes_of(spec)
+                return _kill_all(spec)
     _ask_trainer(spec, deadline_s)
     if supervisor is not None and proc.alive(supervisor):
         # Hung or stopped: it must not relaunch what we end.
