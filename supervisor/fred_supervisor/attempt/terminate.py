@@ -24,9 +24,9 @@ def send_sigterm(attempt: LiveAttempt, *, wake: bool) -> None:
 def kill_by_keeper(keeper: Identity) -> None:
     """The order to a keeper to send SIGKILL to all of its trainer's tree, and to reap it.
 
-    A keeper of version 0.1, which an update has left alive, understands SIGTERM.
+    A keeper of version 0.1, which an update has left alive, understands SIGTERM, which later ones ignore.
     """
-    proc.send(keeper, KILL_ORDER if proc.blocks(keeper.pid, KILL_ORDER) else signal.SIGTERM)
+    proc.send(keeper, KILL_ORDER if proc.ignores(keeper.pid, signal.SIGTERM) else signal.SIGTERM)
     proc.send(keeper, signal.SIGCONT)
 
 

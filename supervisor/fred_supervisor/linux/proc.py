@@ -135,9 +135,9 @@ def catches(pid: int, number: int) -> bool:
     return _in_mask(pid, b"SigCgt:", number)
 
 
-def blocks(pid: int, number: int) -> bool:
-    """Whether a process holds a signal back, to wait for it."""
-    return _in_mask(pid, b"SigBlk:", number)
+def ignores(pid: int, number: int) -> bool:
+    """Whether a process ignores a signal. (What it blocks does not show while it waits for it.)"""
+    return _in_mask(pid, b"SigIgn:", number)
 
 
 def _in_mask(pid: int, name: bytes, number: int) -> bool:
