@@ -63,6 +63,7 @@ def fred(tmp_path: Path) -> Iterator[Fred]:
     for run_json in tmp_path.glob("**/supervisor/run.json"):
         one("stop", "--run-dir", str(run_json.parents[1]), "--timeout", "0")
     assert one.left() == []
+    assert bool(one.defects()) == bool(one.breaks), one.defects()
 
 
 @pytest.fixture

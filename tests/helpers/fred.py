@@ -31,6 +31,8 @@ class Fred:
     home: Path
     environ: dict[str, str] = field(default_factory=dict)
     run_dirs: list[Path] = field(default_factory=list)
+    breaks: tuple[str, ...] = ()
+    """Functions of ours that a test has made raise."""
 
     def __post_init__(self) -> None:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("FRED_")}
@@ -103,6 +105,22 @@ class Fred:
             beside.replace(path)
             wait_until(partial(_gone, path))
 
+    def defects(self) -> list[str]:
+        """What our barrier has caught in any run of this test: a defect of ours, which only the watch may survive."""
+        found = []
+        for journal in self.home.glob("**/supervisor/journal.jsonl"):
+            lines = [line for line in journal.read_bytes().splitlines() if b'"event": "not done"' in line]
+            found += [json.loads(line)["text"] for line in lines]
+        return found
+
+    def broken(self, *functions: str, times: int = 2) -> None:
+        """Each of these (`module:Class.function`) raises at its first calls in every process of ours."""
+        folder = self.home / "broken"
+        folder.mkdir()
+        (folder / "sitecustomize.py").write_text(BROKEN.format(functions=functions, times=times))
+        self.environ["PYTHONPATH"] = str(folder)
+        self.breaks = functions
+
     def left(self) -> list[int]:
         """Everything of any run of this test that still lives."""
         found = []
@@ -120,6 +138,30 @@ class Fred:
 
 def _gone(path: Path) -> bool:
     return not path.exists()
+
+
+BROKEN = """
+import importlib, sys
+
+def breaks(name, left={times}):
+    module, _, path = name.partition(":")
+    holder = importlib.import_module("fred_supervisor." + module)
+    *outer, last = path.split(".")
+    for part in outer:
+        holder = getattr(holder, part)
+    whole = getattr(holder, last)
+    def broken(*words, **more):
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise LookupError("broken by a test")
+        return whole(*words, **more)
+    setattr(holder, last, broken)
+
+if "start" in getattr(sys, "orig_argv", ()):
+    for name in {functions!r}:
+        breaks(name)
+"""
 
 
 def kill_supervisor(fred: Fred, name: str = "fred_t") -> None:

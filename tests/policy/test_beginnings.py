@@ -36,7 +36,7 @@ def test_an_observation_that_saw_nothing():
         "new_checkpoint": False, "busy": None, "stacks_moved": None, "dumping": False, "survivors": (), "ended": None,
         "request": None, "clear": None, "fault": None, "quiet": None, "notes": (),
     }  # fmt: skip
-    assert asdict(SpawnFailure()) == {"reason": "", "fault": None, "gpu_taken": False}
+    assert asdict(SpawnFailure()) == {"reason": "", "fault": None, "ours": False, "gpu_taken": False}
     assert asdict(HeartbeatReading()) == {
         "rank": 0, "stamp": "", "beat": None, "readable": True, "age_s": 0.0, "stopped": False, "gap_s": 0.0,
         "patterns": (), "gone": False,

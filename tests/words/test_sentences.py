@@ -27,7 +27,7 @@ FACTS: dict[str, Any] = {
     "health": "The GPU is lost.", "holder": "process 7", "holders": ("process 7",), "hours": 2.04, "idle": True,
     "index": 1, "kind": "read", "killed": True, "learned": 4, "left_h": 5, "limit_s": 60.0, "line": 5, "mib": 512.0, "mig": None,
     "minutes": 12, "name": "a.pth", "need_mib": 9000, "order_unsure": True, "others": "GPU 1: process 7.", "parts": ("One.", "Two."),
-    "path": "/data", "phase": "unfreeze", "pid": 4711, "places": ("epoch 3 of 9", "epoch 2 of 9"), "place": PLACE, "quiet": "quiet hours", "rank": 2,
+    "path": "/data", "part": "a heartbeat", "phase": "unfreeze", "pid": 4711, "places": ("epoch 3 of 9", "epoch 2 of 9"), "place": PLACE, "quiet": "quiet hours", "rank": 2,
     "reason": "it is damaged", "relaunches": 10, "request": "pause", "run": "other", "section": "eval", "share": 0.04,
     "signal": "SIGSEGV", "silent_s": 61.0, "step": 7, "stuck": say(Topic.STUCK, what=say(Topic.HANG_DATA), where=None),
     "survivor": 7, "survivors": ((4711, "nfs_wait"),), "takes_batch": False, "text": "The driver hangs.", "there": ("0 (GPU-a)",),

@@ -16,7 +16,9 @@ from fred_supervisor.output.built_in import speaks_of_early_stopping
 from fred_supervisor.policy.cause import Evidence
 from fred_supervisor.policy.machine_fault import MachineFault
 from fred_supervisor.store.attempt_files import ExitRecord, LaunchRecord, read_exit, read_launch
+from fred_supervisor.store.checkpoints import modified_ns
 from fred_supervisor.store.heartbeats import newest_beat, rank_beats
+from fred_supervisor.store.matching import matching
 from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.words.sentences import sentence
 
@@ -168,8 +170,10 @@ def done_file(spec: RunSpec) -> bool | None:
     """Whether a file that matches `--done-file` is newer than the start of the run; None without the flag."""
     if spec.done_file is None:
         return None
-    started_ns = spec.dir.run.stat().st_mtime_ns
-    return any(path.stat().st_mtime_ns > started_ns for path in Path(spec.run_dir).glob(spec.done_file))
+    started_ns = next(iter(modified_ns([spec.dir.run])), None)
+    if started_ns is None:  # deleted, and not yet written again
+        return None
+    return any(ns > started_ns for ns in modified_ns(matching(Path(spec.run_dir), spec.done_file)))
 
 
 def document(seen: Evidence, output: Path, *, end: int | None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from fred_supervisor.store.attempt_files import read_launch
 from fred_supervisor.store.checkpoints import modified_ns, states_of
 from fred_supervisor.store.file_ages import FUTURE_NS
 from fred_supervisor.store.heartbeats import write_printed
+from fred_supervisor.store.matching import matching
 from fred_supervisor.store.place import place_of
 from fred_supervisor.store.run_spec import RunSpec
 
@@ -129,7 +131,7 @@ class LiveAttempt:
     def _look_at_files(self, now_s: float) -> tuple[HeartbeatReading, ...]:
         since_s, self._looked_s = now_s - self._looked_s, now_s
         if self.spec.progress_file is not None:
-            files = list(Path(self.spec.run_dir).glob(self.spec.progress_file))
+            files = matching(Path(self.spec.run_dir), self.spec.progress_file)
             newer = self._newer("progress files", modified_ns(files))
             if newer:
                 return (HeartbeatReading(stamp=str(newer), age_s=_age_s(max(newer), since_s)),)
@@ -181,7 +183,7 @@ class LiveAttempt:
         """Whether a file of `--checkpoints` has appeared or changed since the look before."""
         if self.spec.checkpoints is None:
             return False
-        now = states_of(Path(self.spec.run_dir).glob(self.spec.checkpoints))
+        now = states_of(matching(Path(self.spec.run_dir), self.spec.checkpoints))
         before, self._checkpoints = self._checkpoints, now
         return before is not None and not now <= before
 
@@ -242,4 +244,4 @@ def _age_s(mtime_ns: int, at_most_s: float) -> float:
 
 
 def _is_rank(name: str, prefix: str) -> bool:
-    return name.startswith(prefix) and name.removeprefix(prefix).isdigit()
+    return name.startswith(prefix) and re.fullmatch("[0-9]{1,4}", name.removeprefix(prefix)) is not None

@@ -91,6 +91,8 @@ def _document(given: Options, *, recorded: RunSpec | None) -> dict[str, Any]:
     def entry(key: str, found: Any) -> dict[str, object]:
         default = BY_KEY[key].default if key in BY_KEY and not BY_KEY[key].own else None
         fallback = "default" if found == default or key not in spec.flags else "an earlier start"
+        if key == "command" and found is not None:
+            fallback = "behind --"
         return {"value": found, "source": spec.sources.get(key, fallback)}
 
     kept = [key for key in sections["supervisor"] if key not in START_FLAGS or not START_FLAGS[key].once]

@@ -10,7 +10,7 @@ from fred_supervisor.cli.common.request import tell
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.linux import sd_notify
 from fred_supervisor.run.control import stop_limit_s
-from fred_supervisor.run.ending import stop
+from fred_supervisor.run.ending import UnseenSupervisorError, stop
 from fred_supervisor.store.status import LIVE_STATES, read_status
 
 _SLACK_S = 15.0
@@ -35,7 +35,14 @@ def main(argv: Sequence[str]) -> int:
         raise CommandError(CommandExit.NOT_RUNNING, f"{spec.name} is not running: it is {before.state}")
     timeout_s = stop_limit_s(spec) + _SLACK_S if given.timeout is None else given.timeout
     sd_notify.tell(EXTEND_TIMEOUT_USEC=int((timeout_s + _SLACK_S) * 1e6))  # as ExecStop= of a service
-    left = stop(spec, timeout_s)
+    try:
+        left = stop(spec, timeout_s)
+    except UnseenSupervisorError as fault:
+        raise CommandError(
+            CommandExit.REFUSED,
+            f"{spec.name}: the process that holds {spec.dir.lock} is no supervisor that takes requests from here;"
+            " stop it on the machine, in the container or as the user that started it",
+        ) from fault
     if left:
         pids = ", ".join(str(who.pid) for who in left)
         raise CommandError(

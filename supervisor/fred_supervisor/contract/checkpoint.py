@@ -10,6 +10,8 @@ from fred_supervisor.contract.decode import decode
 from fred_supervisor.contract.files import read_json, sync_folder, write_json
 from fred_supervisor.contract.record import record
 
+_MOST_UNPACKED: Final = 100
+"""Times its own size: a zip file that would unpack to more holds no weights."""
 FORMAT_VERSION: Final = 1
 """Of the checkpoints that this version writes; a checkpoint with a higher one is from the future."""
 
@@ -172,13 +174,17 @@ def why_invalid(found: CheckpointFile, *, quick: bool = False) -> str | None:
 def why_no_zip(path: Path, *, quick: bool = False, of_torch: bool = True) -> str | None:
     """None when a file is a whole zip archive, of torch or of any other tool, else the reason. Raises OSError."""
     import zipfile  # noqa: PLC0415 - 10 ms that only foreign checkpoints need
-    import zlib  # noqa: PLC0415 - likewise
 
     try:
         with zipfile.ZipFile(path) as archive:
             if of_torch and not any(name.endswith("data.pkl") for name in archive.namelist()):
                 return "a zip file, but not one of torch"
+            size = 0 if quick else sum(member.file_size for member in archive.infolist())
+            if size > _MOST_UNPACKED * max(path.stat().st_size, 1 << 20):
+                return f"would unpack to {size / 2**30:.1f} GiB"
             broken = None if quick else archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         return f"not a whole {'torch' if of_torch else 'zip'} file: {error}"
     return None if broken is None else f"damaged at {broken}"

@@ -1,9 +1,10 @@
 """The error file: the trainer writes what ended it."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 from fred_supervisor.contract.decode import decode
 from fred_supervisor.contract.files import read_json, write_json
@@ -155,6 +156,14 @@ def record_error(
     write_json(path, asdict(record))
 
 
+_MOST_MESSAGE: Final = 16384
+_MOST_TRACEBACK: Final = 65536
+"""Characters that are kept of what a trainer says; of a traceback the end tells most."""
+
+
 def read_error(path: Path) -> ErrorRecord | None:
     """The record in `path`, or None when there is none that makes sense. Unknown keys are ignored."""
-    return decode(ErrorRecord, read_json(path))
+    found = decode(ErrorRecord, read_json(path))
+    if found is None:
+        return None
+    return replace(found, message=found.message[:_MOST_MESSAGE], traceback=found.traceback[-_MOST_TRACEBACK:])

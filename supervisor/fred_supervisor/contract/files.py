@@ -55,22 +55,33 @@ def remove_unfinished(folder: AnyPath) -> None:
 
 def write_json(path: AnyPath, document: object, *, durable: bool = True) -> None:
     """`write_atomic` of a JSON document; NaN and Infinity are refused with ValueError, for they are not JSON."""
-    data = json.dumps(document, allow_nan=False, separators=(",", ":")) + "\n"
-    write_atomic(path, data.encode(), durable=durable)
+    write_atomic(path, json_bytes(document), durable=durable)
+
+
+def json_bytes(document: object) -> bytes:
+    """A file that holds a JSON document. Raises ValueError for NaN and Infinity, which are not JSON."""
+    return (json.dumps(document, allow_nan=False, separators=(",", ":")) + "\n").encode()
 
 
 def append_json(path: AnyPath, document: object) -> None:
     """One line at the end of a file, in one write: concurrent writers never mix. Raises OSError."""
-    line = json.dumps(document, default=str) + "\n"
+    line = (json.dumps(document, default=str) + "\n").encode()
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, line.encode())
+        written = os.write(fd, line)
+        if written != len(line):  # half a line would garble the next one
+            os.ftruncate(fd, os.fstat(fd).st_size - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(path))
     finally:
         os.close(fd)
 
 
-def read_file(path: AnyPath, size: int = -1) -> tuple[bytes, os.stat_result]:
-    """The first `size` bytes (all by default) of a regular file, and its stat. Raises OSError for anything else.
+MOST_BYTES: Final = 32 << 20
+"""No file that is read as a whole is larger; one that is has been garbled."""
+
+
+def read_file(path: AnyPath, size: int = MOST_BYTES) -> tuple[bytes, os.stat_result]:
+    """The first `size` bytes of a regular file, and its stat. Raises OSError for anything else.
 
     Never waits: what should be a file may have become a FIFO.
     """
@@ -80,7 +91,7 @@ def read_file(path: AnyPath, size: int = -1) -> tuple[bytes, os.stat_result]:
         os.close(fd)  # here, for `open` refuses a folder and leaves it open
         raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
     with open(fd, "rb") as file:
-        return file.read(size), found
+        return file.read(min(size, found.st_size + 1)), found
 
 
 def _refuse(constant: str) -> None:
@@ -90,7 +101,10 @@ def _refuse(constant: str) -> None:
 def read_json(path: AnyPath) -> dict[str, object] | None:
     """The JSON object in `path`; None when there is none (absent, unreadable, torn, another type)."""
     try:
-        document = json.loads(read_file(path)[0], parse_constant=_refuse)
+        data, found = read_file(path)
+        if found.st_size > MOST_BYTES:
+            return None
+        document = json.loads(data, parse_constant=_refuse)
     except (OSError, ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None

@@ -24,6 +24,8 @@ from fred_supervisor.contract.record import record
 
 RECORD_BYTES: Final = 256
 _MAGIC: Final = b"fred-beat/1 "
+_WHOLE: Final = 1 << 63
+"""No count has more bits; arithmetic with such a one may overflow."""
 
 
 class Section(StrEnum):
@@ -101,7 +103,7 @@ def parse(data: bytes) -> Beat | None:
         fields = dict(word.split("=", 1) for word in body.decode("ascii").split()[1:])
 
         def number(key: str) -> int | None:
-            return None if fields[key] == "-" else int(fields[key])
+            return None if fields[key] == "-" else _whole(fields[key])
 
         return Beat(
             seq=int(fields["seq"]),
@@ -158,6 +160,13 @@ def _format(
         f" loss={'-' if loss is None else f'{float(loss):.6g}'} done={done:d}{last}"
     ).encode("ascii")
     return b"%b crc=%08x" % (body, zlib.crc32(body))
+
+
+def _whole(text: str) -> int:
+    found = int(text)
+    if abs(found) >= _WHOLE:
+        raise ValueError("more than 64 bits")
+    return found
 
 
 @lru_cache(maxsize=16)

@@ -260,6 +260,14 @@ def available_memory_mib() -> float | None:
         return None
 
 
+def command_line(pid: int) -> list[str]:
+    """The words that a process was started with; empty when there is none."""
+    try:
+        return [os.fsdecode(word) for word in _read(f"{pid}/cmdline").split(b"\0")]
+    except OSError:
+        return []
+
+
 def wait_channel(pid: int) -> str | None:
     """The kernel function that a process sleeps in, where that may be read."""
     try:

@@ -126,7 +126,10 @@ def _not_spawned(state: Starting, failure: SpawnFailure | None) -> Evidence | No
     if failure is None:
         return None
     return Evidence(
-        attempt=state.history.attempt, last_line=failure.reason, exec_error=failure.reason, fault=failure.fault
+        attempt=state.history.attempt,
+        last_line=failure.reason,
+        exec_error=None if failure.ours else failure.reason,
+        fault=failure.fault,
     )
 
 

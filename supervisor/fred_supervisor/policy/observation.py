@@ -19,6 +19,8 @@ class SpawnFailure:
     """For a person."""
     fault: MachineFault | None = None
     """The machine is to blame; None: the command is, or it is not known."""
+    ours: bool = False
+    """A defect of ours, and nothing that is known of the command."""
     gpu_taken: bool = False
     """Another run was faster: its GPU is no longer to be had."""
 

@@ -81,7 +81,9 @@ class LossHistory:
 
     def record(self) -> LossRecord:
         """As it is stored: five digits of each mean."""
-        return LossRecord(span_s=self.span_s, means=tuple(_five_digits(mean) for mean in self.means))
+        return LossRecord(
+            span_s=self.span_s, means=tuple(_five_digits(mean) for mean in self.means if math.isfinite(mean))
+        )
 
 
 _TIME_CONSTANT_S = 30.0

@@ -25,17 +25,25 @@ from fred_supervisor.words.sentences import sentence
 
 _ANSWER_S = 5.0
 """A supervisor that lives takes a request within this."""
+_LEAVE_S = 0.5
+"""A supervisor that could not say that it obeys is given this to leave after its trainer."""
 _KILL_S = 10.0
 """From SIGKILL until we call something unkillable."""
+
+
+class UnseenSupervisorError(Exception):
+    """A supervisor holds the run, and cannot be reached from here: it would relaunch whatever we end."""
 
 
 def stop(spec: RunSpec, timeout_s: float) -> list[Identity]:
     """Ask the trainer to save and leave, then end everything of the run. Returns what SIGKILL could not end.
 
-    `timeout_s` is from the request until SIGKILL.
+    `timeout_s` is from the request until SIGKILL. Raises UnseenSupervisorError; nothing has been ended then.
     """
     deadline_s = time.monotonic() + timeout_s
     supervisor = live_supervisor(spec, _ANSWER_S)
+    if supervisor is None and lock.held(spec.dir):
+        raise UnseenSupervisorError
     if supervisor is not None and not proc.stopped(supervisor):
         proc.send(supervisor, signal.SIGTERM)
         if _obeys(spec, supervisor):
@@ -44,7 +52,7 @@ def stop(spec: RunSpec, timeout_s: float) -> list[Identity]:
             if _gone(supervisor, _KILL_S):
                 return _kill_all(spec)
     _ask_trainer(spec, deadline_s)
-    if supervisor is not None and proc.alive(supervisor):
+    if supervisor is not None and not _gone(supervisor, _LEAVE_S):
         # Hung or stopped: it must not relaunch what we end.
         proc.send(supervisor, signal.SIGKILL)
         _gone(supervisor, _KILL_S)
@@ -54,7 +62,7 @@ def stop(spec: RunSpec, timeout_s: float) -> list[Identity]:
 
 
 def _obeys(spec: RunSpec, supervisor: Identity) -> bool:
-    """Whether the supervisor has taken the request: it says so, or it has left."""
+    """Whether the supervisor has taken the request: it says so, or it has left. A garbled word is none."""
     end_s = time.monotonic() + _ANSWER_S
     while time.monotonic() < end_s:
         if not proc.alive(supervisor) or read_state(spec.dir).state not in _UNTOUCHED:
@@ -63,7 +71,7 @@ def _obeys(spec: RunSpec, supervisor: Identity) -> bool:
     return False
 
 
-_UNTOUCHED = ("starting", "running", "waiting", "holding", "paused")
+_UNTOUCHED = (None, "starting", "running", "waiting", "holding", "paused")
 
 
 def _gone(who: Identity, timeout_s: float) -> bool:

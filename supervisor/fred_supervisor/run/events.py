@@ -66,6 +66,7 @@ class Events:
         self._gone: set[Source] = set()
         self._takes_signals = False
         self._refusal: ExitRecord | None = None
+        self._was_launched = False
 
     def take_signals(self) -> None:
         """From now on signals are requests."""
@@ -94,10 +95,16 @@ class Events:
         """What came of an action; the next `wait` reports it at once."""
         self._posted.append(event)
 
+    def put_back(self, happened: Happened) -> None:
+        """What could not be taken in: the next `wait` reports it again, at once."""
+        self._gone |= happened.ended
+        self._was_launched |= happened.launched
+        self._posted += [event for event in (happened.request, happened.spawn_failure) if event is not None]
+
     def wait(self, timeout_s: float | None) -> Happened:
         """Until something happens, or until the time is over."""
         before_s = time.monotonic()
-        timeout_s = 0.0 if self._posted or self._gone else timeout_s
+        timeout_s = 0.0 if self._posted or self._gone or self._was_launched else timeout_s
         ready = self._gone | {Source(key.data) for key, _ in self._selector.select(timeout_s)}
         self._gone = set()
         late_s = 0.0 if timeout_s is None else time.monotonic() - before_s - timeout_s
@@ -109,9 +116,9 @@ class Events:
             else:
                 request = prevailing(request, event)
         self._posted = []
-        launched = False
+        launched, self._was_launched = self._was_launched, False
         if ready & {Source.KEEPER_ANSWER, Source.KEEPER}:  # it may have answered, and ended at once
-            launched = self._launched()
+            launched = self._launched() or launched
         if launched:
             self._refusal = None
         ended = frozenset(ready & {Source.KEEPER, Source.TRAINER, Source.MONITOR})
@@ -152,7 +159,9 @@ class Events:
         for fd in self._registered(Source.KEEPER_ANSWER):
             line = os.read(fd, 65536)
             self._close(fd)
-            answer = json.loads(line) if line else {}
+            answer: dict[str, object] = {}
+            with contextlib.suppress(ValueError):
+                answer = json.loads(line) if line else {}
             self._refusal = decode(ExitRecord, answer) if "exec_error" in answer else None
             return "trainer" in answer
         return False

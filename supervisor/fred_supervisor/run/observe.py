@@ -17,7 +17,8 @@ from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.policy.observation import Observation, SpawnFailure
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Holding, Rung, Running, State, Stopping
-from fred_supervisor.policy.watch import slowest
+from fred_supervisor.policy.watch import HeartbeatReading, slowest
+from fred_supervisor.run.barrier import Barrier
 from fred_supervisor.run.events import Happened, Source
 from fred_supervisor.run.live_run import LiveRun
 from fred_supervisor.run.quiet_hours import QuietHours
@@ -35,15 +36,16 @@ _SWEEP_S: Final = 0.02
 class Observer:
     """Changes nothing but the picture of the run: which of its processes live, and what their files say."""
 
-    def __init__(self, live: LiveRun, settings: Settings) -> None:
+    def __init__(self, live: LiveRun, settings: Settings, barrier: Barrier) -> None:
         self._live = live
         self._settings = settings
+        self._attempt = barrier.attempt
         self._hours = QuietHours(live.spec.quiet)
 
     @property
     def quiet(self) -> Message | None:
         """The quiet hours that hold now."""
-        return self._hours.now()
+        return self._attempt("the quiet hours", self._hours.now, self._hours.last)
 
     def observe(self, state: State, *, wake_s: float | None, maintenance_s: float | None) -> Observation:
         """Wait for an event, or until one of two times on the monotonic clock; then say what is seen.
@@ -52,29 +54,35 @@ class Observer:
         """
         live = self._live
         happened = live.events.wait(self._timeout_s(state, wake_s, maintenance_s, time.monotonic()))
-        now_s = time.monotonic()
+        try:
+            return self._observe(state, happened)
+        except Exception:
+            live.events.put_back(happened)  # an end that was lost would be waited for for ever
+            raise
+
+    def _observe(self, state: State, happened: Happened) -> Observation:
+        live, now_s = self._live, time.monotonic()
         if Source.MONITOR in happened.ended:
             live.monitor.plan_restart(now_s)
         seen = Observation(
             now_s=now_s,
             late_s=happened.late_s,
-            admission=live.gpus.admission(),
+            admission=self._attempt("an answer about GPUs", live.gpus.admission, None),
             spawn_failure=happened.spawn_failure,
             launched=happened.launched,
             request=happened.request,
             quiet=self.quiet,
-            notes=self._of_jobs(happened),
+            notes=self._attempt("what a background job has found", lambda: self._of_jobs(happened), ()),
         )
         attempt = live.attempt
         if attempt is not None:
             seen = self._see_events(seen, attempt, happened)
-        live.orphans.reap(attempt)
+        self._attempt("who has ended", lambda: live.orphans.reap(attempt), None)
         if live.attempt is not None and isinstance(state, Running | Stopping):
             seen = self._see_attempt(seen, live.attempt, state)
         if isinstance(state, Holding) and state.cause not in GPU_CAUSES and now_s >= state.probe_s:
-            fault = None if state.fault is None else machine_faults.look(state.fault)
-            seen = replace(seen, clear=fault is None, fault=fault)
-        return replace(seen, ended=seen.ended or live.gpus.examined())
+            seen = self._attempt("whether the run can go on", lambda: _probed(seen, state), seen)
+        return replace(seen, ended=seen.ended or self._attempt("a GPU's last minutes", live.gpus.examined, None))
 
     def _timeout_s(self, state: State, wake_s: float | None, maintenance_s: float | None, now_s: float) -> float | None:
         live = self._live
@@ -119,9 +127,16 @@ class Observer:
         if not over:
             return seen
         self._live.attempt = None
-        looks = attempt.look(seen.now_s, final=True)
-        seen = replace(seen, notes=seen.notes + _of_output(attempt))
-        return replace(seen, looks=looks, ended=self._live.gpus.examine(self._evidence(attempt)))
+        unknown = Evidence(attempt=attempt.number)
+        looks = self._looks(attempt, seen.now_s, final=True)
+        ended = self._attempt("how the attempt ended", lambda: self._evidence(attempt), unknown)
+        examined = self._attempt("a GPU's last minutes", lambda: self._live.gpus.examine(ended), ended)
+        said = self._attempt("the output", lambda: _of_output(attempt), ())
+        return replace(seen, looks=looks, notes=(*seen.notes, *said), ended=examined)
+
+    def _looks(self, attempt: LiveAttempt, now_s: float, *, final: bool = False) -> tuple[HeartbeatReading, ...]:
+        unknown = (HeartbeatReading(readable=False),)
+        return self._attempt("a heartbeat", lambda: attempt.look(now_s, final=final), unknown)
 
     def _not_started(self, seen: Observation, happened: Happened) -> Observation:
         """The keeper has ended before there was a trainer, and could not write why: no room, or no process."""
@@ -150,19 +165,19 @@ class Observer:
     # -- how it goes --------------------------------------------------------------------------------------------------
 
     def _see_attempt(self, seen: Observation, attempt: LiveAttempt, state: Running | Stopping) -> Observation:
-        now_s = seen.now_s
+        now_s, see = seen.now_s, self._attempt
         ending = isinstance(state, Stopping) and state.rung is Rung.DUMP and now_s >= state.until_s
         stalled = isinstance(state, Running) and state.watch.stalled_s is not None
-        warnings = self._live.gpus.warnings.news() if self._settings.uses_gpu else ()
+        warnings = see("a GPU's warnings", self._live.gpus.warnings.news, ()) if self._settings.uses_gpu else ()
         return replace(
             seen,
-            looks=attempt.look(now_s),
-            new_checkpoint=attempt.fresh_checkpoint(),
-            busy=attempt.busy(now_s) if stalled else None,
-            stacks_moved=attempt.stacks.moved() if ending else None,
-            dumping=attempt.stacks.writing,
-            survivors=self._survivors(attempt, state, now_s),
-            notes=(*seen.notes, *warnings, *_of_output(attempt)),
+            looks=self._looks(attempt, now_s),
+            new_checkpoint=see("the checkpoints", attempt.fresh_checkpoint, False),
+            busy=see("whether it is busy", lambda: attempt.busy(now_s), None) if stalled else None,
+            stacks_moved=see("its stacks", attempt.stacks.moved, None) if ending else None,
+            dumping=see("its stacks", lambda: attempt.stacks.writing, False),
+            survivors=see("who is left", lambda: self._survivors(attempt, state, now_s), ()),
+            notes=(*seen.notes, *warnings, *see("the output", lambda: _of_output(attempt), ())),
         )
 
     def _survivors(self, attempt: LiveAttempt, state: State, now_s: float) -> tuple[Survivor, ...]:
@@ -173,6 +188,12 @@ class Observer:
         if attempt.orphan_s is not None:
             return orphans.survivors(attempt) if now_s - attempt.orphan_s > _STRAY_S else ()
         return orphans.outlived(attempt)
+
+
+def _probed(seen: Observation, state: Holding) -> Observation:
+    """Whether what the run is held for is over."""
+    fault = None if state.fault is None else machine_faults.look(state.fault)
+    return replace(seen, clear=fault is None, fault=fault)
 
 
 def _of_output(attempt: LiveAttempt) -> tuple[Note, ...]:

@@ -29,6 +29,7 @@ from fred_supervisor.policy.message import JournalEvent, Topic, say
 from fred_supervisor.policy.observation import SpawnFailure
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Ended, Running, Starting, State, Stopping
+from fred_supervisor.run.barrier import Barrier
 from fred_supervisor.run.events import Source
 from fred_supervisor.run.live_run import LiveRun
 from fred_supervisor.run.maintenance import Maintenance
@@ -42,12 +43,19 @@ class Performer:
     """What comes of an action is not returned: it is an event of the next observation."""
 
     def __init__(
-        self, live: LiveRun, settings: Settings, recorder: Recorder, *, answer_start: Callable[[str | None], None]
+        self,
+        live: LiveRun,
+        settings: Settings,
+        recorder: Recorder,
+        barrier: Barrier,
+        *,
+        answer_start: Callable[[str | None], None],
     ) -> None:
         """`answer_start` tells the command `start` that the run is on its way (None), or why it cannot be launched."""
         self._live = live
         self._settings = settings
         self._recorder = recorder
+        self._attempt = barrier.attempt
         self._answer_start = answer_start
         self._service = Service()
         self._maintenance = Maintenance(live, output_max_mib=settings.output_max_mib, note=recorder.note)
@@ -57,6 +65,9 @@ class Performer:
 
     def perform(self, action: Action, state: State) -> None:
         """`state` is the one that came with the action."""
+        self._attempt(type(action).__name__, lambda: self._perform(action, state), None)
+
+    def _perform(self, action: Action, state: State) -> None:
         live = self._live
         match action:
             case AskGpu():
@@ -65,7 +76,8 @@ class Performer:
             case ReleaseGpus():
                 live.gpus.release(nvml=action.nvml)
             case Spawn():
-                self._spawn(action, state)
+                if not self._attempt("a launch", lambda: self._spawn(action, state), False):
+                    self._give_launch_up()
             case AnswerStart():
                 self._answer_start(None if action.error is None else sentence(action.error).rstrip("."))
             case DumpStacks():
@@ -99,12 +111,19 @@ class Performer:
             tell=lambda message: self._recorder.note(JournalEvent.CHECKPOINT_PASSED_OVER, message),
         )
 
-    def _spawn(self, action: Spawn, state: State) -> None:
+    def _give_launch_up(self) -> None:
+        """After a defect of ours: what has started all the same must not train beside the next attempt."""
+        if self._live.attempt is None:
+            terminate.kill_processes_of(self._live.spec, self._live.own_pids)
+            self._live.events.post(SpawnFailure(ours=True))
+
+    def _spawn(self, action: Spawn, state: State) -> bool:
+        """True: it is on its way, or what became of it is an event."""
         assert isinstance(state, Starting)
         live, number, overrides = self._live, state.history.attempt, self._overrides(state)
         if self._settings.uses_gpu and not live.gpus.claim(action.gpus, shared=action.shared):
             live.events.post(SpawnFailure(gpu_taken=True))
-            return
+            return True
         found = self._next_checkpoint(overrides)
         resume = None if found is None else found.path
         oom_kills = evidence.oom_kills()
@@ -113,7 +132,7 @@ class Performer:
         except OSError as error:
             reason = f"{error.filename or 'the keeper'}: {error.strerror}"
             live.events.post(SpawnFailure(reason=reason, fault=machine_faults.of_error(error)))
-            return
+            return True
         live.attempt = LiveAttempt(
             spec=live.spec,
             number=number,
@@ -125,6 +144,7 @@ class Performer:
         live.events.await_answer(launched.ready_fd)
         live.events.watch(launched.keeper, Source.KEEPER)
         self._forget_first_resume()
+        return True
 
     def _forget_first_resume(self) -> None:
         """`--resume` and `--phase` hold for the first attempt only."""
@@ -174,25 +194,26 @@ class Performer:
     @property
     def due_s(self) -> float | None:
         """When `maintain` has something to do again though nothing happens."""
-        due = (self._live.monitor.due_s, self._live.alerts.due_s, self._service.due_s)
+        due = (self._live.monitor.due_s, self._live.alerts.due_s, self._service.due_s, self._recorder.due_s)
         return min((due_s for due_s in due if due_s is not None), default=None)
 
     def maintain(self, state: State) -> None:
         """Tell the service manager and people how it goes; care for the helpers, and for what a trainer has left."""
-        live, now_s = self._live, time.monotonic()
-        self._service.see(state, self._settings, now_s)
-        live.alerts.update(state)
+        live, now_s, care = self._live, time.monotonic(), self._attempt
+        care("a word to the service manager", lambda: self._service.see(state, self._settings, now_s), None)
+        care("an alert", lambda: live.alerts.update(state), None)
         if isinstance(state, Running | Stopping):
-            self._recorder.alarm(state.watch.main.beat)
-        live.jobs.end_overdue(now_s)
-        if live.attempt is not None:
-            live.attempt.stacks.end_overdue(now_s)
-            self._sweep(live.attempt)
+            beat = state.watch.main.beat
+            care("an alarm of the trainer", lambda: self._recorder.alarm(beat), None)
+        care("a background job", lambda: live.jobs.end_overdue(now_s), None)
+        if (attempt := live.attempt) is not None:
+            care("its stacks", lambda: attempt.stacks.end_overdue(now_s), None)
+            care("who is left", lambda: self._sweep(attempt), None)
         if not isinstance(state, Ended):
-            self._keep_monitor(state, now_s)
+            care("the monitor", lambda: self._keep_monitor(state, now_s), None)
         if self._recorder.snapshots != self._snapshots:
             self._snapshots = self._recorder.snapshots
-            self._maintain_slowly(state, now_s)
+            care("a look at what goes on", lambda: self._maintain_slowly(state, now_s), None)
 
     def _maintain_slowly(self, state: State, now_s: float) -> None:
         """What is done with each snapshot only: when a person would see something new, or after a few seconds."""

@@ -30,6 +30,11 @@ class QuietHours:
         """When to look again; None: there are none."""
         return self._looked_s + _LOOK_S if self._windows else None
 
+    @property
+    def last(self) -> Message | None:
+        """As they were when they were looked at last."""
+        return self._quiet
+
     def now(self) -> Message | None:
         """The quiet hours that hold now."""
         now_s = time.monotonic()

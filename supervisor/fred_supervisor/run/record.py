@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,19 +21,21 @@ from fred_supervisor.policy.requests import Request
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Running, State, Stopping
 from fred_supervisor.run.live_run import LiveRun
+from fred_supervisor.run.own_files import OwnFiles
 from fred_supervisor.run.state_snapshot import state_file_of, word
 from fred_supervisor.store import lock
 from fred_supervisor.store.journal import Incident, Incidents, Journal
+from fred_supervisor.store.kept_file import NO_ROOM, KeptFile
 from fred_supervisor.store.monitor_sample import newest_sample
 from fred_supervisor.store.state_file import read_state
 from fred_supervisor.words.detail import detail_sentence
 from fred_supervisor.words.sentences import sentence
 
 _REFRESH_S: Final = 5.0
-"""Between two snapshots while nothing happens but progress."""
+"""Between two snapshots while nothing happens but progress, and between two looks at what became of our files."""
 
 
-class RunDirMoved(Exception):  # noqa: N818 - no error: the run goes on there
+class RunDirMoved(BaseException):
     """The run dir lies elsewhere now; `lock_fd` holds its lock."""
 
     def __init__(self, path: Path, lock_fd: int) -> None:
@@ -63,18 +66,39 @@ class Recorder:
         self._written_s = 0.0
         self._owed: dict[int, Incident] = {}
         """Incidents that could not be written, for the disk was full."""
+        self._state_file = KeptFile(run.state)
+        self._own_files = OwnFiles(live, self.note)
+        self._look_s = 0.0
+        """When to look again whether our files are as they were, and whether there is room for what is owed."""
+        self._no_room = False
+        self._superseded = False
 
     # -- the snapshot -------------------------------------------------------------------------------------------------
+
+    @property
+    def due_s(self) -> float:
+        """When `record` has something to do though nothing happens."""
+        return self._look_s
+
+    @property
+    def waits_for_room(self) -> bool:
+        """How the run ended, or an incident of it, is not written yet, for the disk is full."""
+        return self._no_room and (self._state_file.owed or self._owes)
+
+    @property
+    def _owes(self) -> bool:
+        return bool(self._owed) or self._journal.owes
 
     def record(self, state: State, *, durable: bool) -> None:
         """Write the snapshot where it is due: durably when the state has changed."""
         now_s = time.monotonic()
         if isinstance(state, Running | Stopping):
             self.pace.see(state.watch.main.beat, now_s)
-        if not self._due(state, now_s, durable=durable):
+        self._own_files.take()
+        due = self._due(state, now_s, durable=durable)
+        touched = (due or now_s >= self._look_s) and self._look(now_s)
+        if self._superseded or not (due or touched):
             return
-        if not lock.is_at(self._lock_fd, self._live.spec.dir):
-            self._restore_run_dir()
         snapshot = state_file_of(
             state=state,
             settings=self._settings,
@@ -85,12 +109,35 @@ class Recorder:
             pace=self.pace.record(),
             incidents=len(self._incidents.numbers()),
         )
+        self._no_room = False
+        self._write(lambda: self._state_file.write(snapshot.data(), durable=durable or touched), "state.json")
+        self._write(self._settle, "what is owed")
+
+    def _write(self, write: Callable[[], None], what: str) -> None:
+        """A disk that cannot be written is no reason to stop watching."""
         try:
-            snapshot.write(self._live.spec.dir, durable=durable)
+            write()
         except OSError as error:
-            complain(f"state.json: {error}")
-        else:
-            self._owed = {n: owed for n, owed in self._owed.items() if not self._incidents.write(owed)}
+            complain(f"{what}: {error}")
+            self._no_room = self._no_room or error.errno in NO_ROOM
+
+    def _settle(self) -> None:
+        """Write what could not be written before. Raises OSError."""
+        self._journal.settle()
+        for number in sorted(self._owed):
+            self._incidents.write(self._owed[number])
+            del self._owed[number]
+
+    def _look(self, now_s: float) -> bool:
+        """Whether the snapshot must be written again: it is owed, or somebody has touched it. The other files are."""
+        self._look_s = now_s + _REFRESH_S
+        if not lock.is_at(self._lock_fd, self._live.spec.dir) and not self._restore_run_dir():
+            return False
+        self._own_files.restore()
+        touched = self._state_file.touched
+        if touched and not self._state_file.owed:
+            self._own_files.tell(self._state_file)
+        return touched or self._owes
 
     def detail(self, state: State) -> str:
         """How it goes, as the snapshot says it."""
@@ -107,31 +154,38 @@ class Recorder:
         self.snapshots += 1
         return True
 
-    def _restore_run_dir(self) -> None:
+    def _restore_run_dir(self) -> bool:
         """The run dir was deleted under us: make what `status`, `stop` and the next supervisor need.
 
-        Raises RunDirMoved when it is elsewhere.
+        False: it cannot be made, or is another supervisor's now. Raises RunDirMoved when it is elsewhere.
         """
         live = self._live
         there = lock.moved_to(self._lock_fd, live.spec.dir)
         if there is not None:
             raise RunDirMoved(there, self._lock_fd)
+        whole = not live.spec.dir.supervisor.exists()
         try:
             live.spec.dir.supervisor.mkdir(mode=0o700, parents=True, exist_ok=True)
             taken = lock.take(live.spec.dir)
             if taken is None:
+                self._superseded = True
                 self.note(JournalEvent.SUPERSEDED, say(Topic.SUPERSEDED))
                 live.events.post(Request.STOP)
-                return
+                return False
             os.close(self._lock_fd)
             self._lock_fd = taken
             live.spec.save()
-            if live.attempt is not None:
+            if live.attempt is not None and not live.attempt.folder.launch.exists():
                 live.attempt.write_launch()
         except OSError as error:
             complain(f"the run dir is gone, and cannot be made again: {error}")
-            return
-        self.note(JournalEvent.RUN_DIR_LOST, say(Topic.RUN_DIR_LOST))
+            return False
+        self._state_file = KeptFile(live.spec.dir.state)
+        if whole:
+            self.note(JournalEvent.RUN_DIR_LOST, say(Topic.RUN_DIR_LOST))
+        else:
+            self.note(JournalEvent.FILE_RESTORED, say(Topic.FILE_RESTORED, name=live.spec.dir.lock.name))
+        return True
 
     # -- the history --------------------------------------------------------------------------------------------------
 
@@ -164,8 +218,8 @@ class Recorder:
             sample=newest_sample(self._live.spec.dir),
             spec=self._live.spec,
         )
-        if not self._incidents.write(made):
-            self._owed[made.id] = made
+        self._owed[made.id] = made
+        self._write(self._settle, f"incident {made.id}")
         message = say(Topic.INCIDENT, cause=report.diagnosis.message, action=report.action)
         self.note(JournalEvent.INCIDENT, message)
         subject = f"incident {made.id} ({made.kind})"
@@ -174,4 +228,4 @@ class Recorder:
     def recovered(self, beat: Beat | None) -> None:
         """Training has come further than ever: the incidents that it has passed are over."""
         for changed in incident.recovered(self._incidents.newest_first(), beat, datetime.now(UTC)):
-            self._incidents.write(changed)
+            self._write(partial(self._incidents.write, changed), f"incident {changed.id}")

@@ -22,6 +22,7 @@ from fred_supervisor.policy.observation import Observation
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Ended, Holding, Paused, Running, State, Unkillable
 from fred_supervisor.policy.watch import begin
+from fred_supervisor.run.barrier import Barrier
 from fred_supervisor.run.control import SIGNALS
 from fred_supervisor.run.live_run import LiveRun
 from fred_supervisor.run.loop import supervise
@@ -83,8 +84,9 @@ def _run(
     own = proc.identify(os.getpid())
     assert own is not None
     recorder = Recorder(live, settings, own, lock_fd=lock_fd, on_note=on_note)
-    performer = Performer(live, settings, recorder, answer_start=on_spawned)
-    observer = Observer(live, settings)
+    barrier = Barrier()
+    performer = Performer(live, settings, recorder, barrier, answer_start=on_spawned)
+    observer = Observer(live, settings, barrier)
     live.events.take_signals()
     for folder in (spec.dir.attempts, spec.dir.incidents):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -94,7 +96,9 @@ def _run(
             moved = say(Topic.RUN_DIR_MOVED, run_dir=spec.run_dir, before=moved_from)
             recorder.note(JournalEvent.RUN_DIR_MOVED, moved)
         state, actions = answer_start(*_take_up(spec, settings, performer, recorder, quiet=observer.quiet))
-        return supervise(settings, state, actions, observer=observer, recorder=recorder, performer=performer)
+        return supervise(
+            settings, state, actions, observer=observer, recorder=recorder, performer=performer, barrier=barrier
+        )
     except RunDirMoved:
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # kept until the run is taken up elsewhere
         raise

@@ -14,6 +14,7 @@ from fred_supervisor.contract.files import read_file, read_json
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.policy.message import Message, Topic, say
 from fred_supervisor.store.checkpoint_order import newest_first
+from fred_supervisor.store.matching import matching
 from fred_supervisor.store.run_spec import RunSpec
 
 Stamp = tuple[str, int, int]
@@ -59,7 +60,7 @@ class CheckpointPicker:
     def changes(self) -> tuple[int, ...]:
         """Differs when checkpoints may have appeared or changed."""
         run_dir, pattern = Path(self.spec.run_dir), self.spec.checkpoints
-        return modified_ns([run_dir] if pattern is None else list(run_dir.glob(pattern)))
+        return modified_ns([run_dir] if pattern is None else matching(run_dir, pattern))
 
     def take_verified(self) -> list[Message]:
         """Take in what a background job has judged; a message for each file that is not valid.
@@ -116,7 +117,7 @@ def why_not_whole(path: Path, *, quick: bool = False) -> str | None:
 def foreign_checkpoints(run_dir: Path, pattern: str) -> list[CheckpointFile]:
     """The files that match `--checkpoints`, newest first."""
     changed_ns = {}
-    for path in run_dir.glob(pattern):
+    for path in matching(run_dir, pattern):
         with contextlib.suppress(OSError):
             if path.is_file() and not path.name.endswith(".json"):
                 changed_ns[path.relative_to(run_dir).as_posix()] = path.stat().st_mtime_ns

@@ -54,7 +54,7 @@ class Incident:
 
 @dataclass(frozen=True)
 class Incidents:
-    """Reads and writes them. A write that fails is told, and never stops the watching."""
+    """Reads and writes them."""
 
     dir: RunDir
 
@@ -84,32 +84,46 @@ class Incidents:
         """The newest readable one."""
         return next(self.newest_first(), None)
 
-    def write(self, incident: Incident) -> bool:
-        """False when it could not be written."""
-        try:
-            self.dir.incidents.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_json(self.dir.incident(incident.id), asdict(incident))
-        except OSError as error:
-            complain(f"incident {incident.id}: {error}")
-            return False
-        return True
+    def write(self, incident: Incident) -> None:
+        """Raises OSError."""
+        self.dir.incidents.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_json(self.dir.incident(incident.id), asdict(incident))
 
 
 _JOURNAL_BYTES: Final = 32 << 20
 """Then it is begun anew, and the one before is kept: some hundred thousand lines."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Journal:
     """Writes the history of one run. A write that fails is told, and never stops the watching."""
 
     dir: RunDir
+    _owed: list[Mapping[str, object]] = field(default_factory=list)
+    """Lines that could not be written, oldest first."""
+
+    @property
+    def owes(self) -> bool:
+        """Whether lines wait for room."""
+        return bool(self._owed)
 
     def append(self, event: JournalEvent, **facts: Any) -> None:
-        """One line, in one write: concurrent writers never mix."""
+        """One line, in one write: concurrent writers never mix. What cannot be written now is owed."""
+        self._owed.append({"time": now_text(), "event": event, **facts})
         try:
-            if self.dir.journal.exists() and self.dir.journal.stat().st_size >= _JOURNAL_BYTES:
-                os.replace(self.dir.journal, self.dir.journal.with_suffix(".1.jsonl"))
-            append_json(self.dir.journal, {"time": now_text(), "event": event, **facts})
+            self.settle()
         except OSError as error:
             complain(f"journal: {error}")
+
+    def settle(self) -> None:
+        """Write what is owed. Raises OSError."""
+        del self._owed[:-_MOST_OWED]
+        if self._owed and self.dir.journal.exists() and self.dir.journal.stat().st_size >= _JOURNAL_BYTES:
+            os.replace(self.dir.journal, self.dir.journal.with_suffix(".1.jsonl"))
+        while self._owed:
+            append_json(self.dir.journal, self._owed[0])
+            del self._owed[0]
+
+
+_MOST_OWED: Final = 1000
+"""Lines of a history that waits for room; older ones are lost."""

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+from fred_supervisor.linux.file_locks import exclusive_holders
+from fred_supervisor.linux.proc import Identity
 from fred_supervisor.store.layout import RunDir
 
 _TRIES: Final = 5
@@ -71,3 +73,8 @@ def held(run: RunDir) -> bool:
     finally:
         os.close(fd)
     return False
+
+
+def holder(run: RunDir) -> Identity | None:
+    """The supervisor that holds it; None: nobody, or nobody that can be seen from here."""
+    return next(iter(exclusive_holders(os.path.realpath(run.lock))), None)

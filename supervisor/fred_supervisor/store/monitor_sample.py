@@ -5,7 +5,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Any, Final
 
 from fred_supervisor.contract.decode import decode
@@ -113,7 +113,12 @@ class MonitorSample:
 
 def last_sample(run: RunDir) -> MonitorSample | None:
     """What the monitor has written last, however old; None when there is nothing."""
-    return decode(MonitorSample, read_json(run.monitor))
+    document = read_json(run.monitor)
+    sample, gpus = decode(MonitorSample, document), (document or {}).get("gpus")
+    if sample is None or sample.gpus or not isinstance(gpus, list):
+        return sample
+    known = (decode(GpuSample, gpu) for gpu in gpus)  # one garbled entry costs that GPU, not all
+    return replace(sample, gpus=tuple(gpu for gpu in known if gpu is not None))
 
 
 def newest_sample(run: RunDir) -> MonitorSample | None:

@@ -2,12 +2,13 @@
 
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from fred_supervisor.contract.files import read_json, write_json
 from fred_supervisor.linux.text_io import complain
-from fred_supervisor.store.run_spec import RunSpec, load_run_spec
+from fred_supervisor.store.lost_run import lost_run
+from fred_supervisor.store.run_spec import NAME, RunSpec, load_run_spec
 
 SYSTEM_STATE = Path("/var/lib/fred-supervise")
 """Where the system service keeps its list."""
@@ -60,8 +61,15 @@ def known_runs() -> Iterator[RunSpec]:
         except OSError:
             continue
         for file in files:
-            run_dir = (read_json(file) or {}).get("run_dir")
-            spec = load_run_spec(Path(run_dir)) if isinstance(run_dir, str) else None
+            spec = _listed(read_json(file) or {})
             if spec is not None:
                 seen[spec.run_dir] = spec
     yield from sorted(seen.values(), key=lambda a: (a.name, a.run_dir))
+
+
+def _listed(entry: Mapping[str, object]) -> RunSpec | None:
+    run_dir, name = entry.get("run_dir"), entry.get("name")
+    if not isinstance(run_dir, str):
+        return None
+    known = name if isinstance(name, str) and NAME.fullmatch(name) else None
+    return load_run_spec(Path(run_dir)) or lost_run(Path(run_dir), known)

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from fred_supervisor.contract.builtin.flags import BY_KEY
-from fred_supervisor.contract.decode import decode_strictly
-from fred_supervisor.contract.files import now_text, read_json, write_json
+from fred_supervisor.contract.decode import decode_or, decode_strictly
+from fred_supervisor.contract.files import json_bytes, now_text, read_json
 from fred_supervisor.contract.placeholders import takes_resume
 from fred_supervisor.contract.record import record
 from fred_supervisor.output.patterns import wrong_regex
 from fred_supervisor.policy.settings import Settings
+from fred_supervisor.store.kept_file import write_kept
 from fred_supervisor.store.layout import RunDir
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -89,13 +90,17 @@ class RunSpec:
         """The trainer is told where to go on, and can be seen to listen."""
         return self.command is None or takes_resume(self.command, self.cwd)
 
+    def data(self) -> bytes:
+        """As the file holds it."""
+        return json_bytes(asdict(self))
+
     def save(self) -> None:
         """Raises OSError."""
-        write_json(self.dir.run, asdict(self))
+        write_kept(self.dir.run, self.data())
 
     def settings(self) -> Settings:
         foreign = self.command is not None
-        given = {key: value for key, value in self.policy.items() if key in {f.name for f in fields(Settings)}}
+        given = _checked(self.policy)
         return Settings(
             foreign=foreign,
             expects_beats=not foreign,
@@ -108,6 +113,18 @@ class RunSpec:
             batch_set=foreign and self.flags.get("unfreeze_batch_size") is not None,
             **given,
         )
+
+
+def _checked(policy: Mapping[str, object]) -> Mapping[str, Any]:
+    """Fields of `Settings`; one that has no sense there (anybody may have edited the file) is not set."""
+    fitting = decode_or(Settings, policy)
+    known = {f.name: getattr(fitting, f.name) for f in fields(Settings) if f.name in policy}
+    return {key: value for key, value in known.items() if value == policy[key] and not _negative(value)}
+
+
+def _negative(value: object) -> bool:
+    numbers = value.values() if isinstance(value, Mapping) else (value,)
+    return any(isinstance(number, int | float) and number < 0 for number in numbers)
 
 
 def load_run_spec(run_dir: Path) -> RunSpec | None:

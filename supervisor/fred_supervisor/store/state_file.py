@@ -4,11 +4,12 @@ from dataclasses import asdict, field
 from typing import Any
 
 from fred_supervisor.contract.decode import decode_or
-from fred_supervisor.contract.files import read_json, write_json
+from fred_supervisor.contract.files import json_bytes, read_json
 from fred_supervisor.contract.record import record
 from fred_supervisor.linux.proc import Identity
 from fred_supervisor.policy.history import RunHistory
 from fred_supervisor.policy.pace import PaceRecord
+from fred_supervisor.store.kept_file import write_kept
 from fred_supervisor.store.layout import RunDir
 from fred_supervisor.store.run_spec import FORMAT
 
@@ -53,9 +54,13 @@ class StateFile:
     """How many there are."""
     max_restarts: int | None = None
 
-    def write(self, run: RunDir, *, durable: bool = True) -> None:
+    def data(self) -> bytes:
+        """As the file holds it."""
+        return json_bytes(asdict(self))
+
+    def write(self, run: RunDir) -> None:
         """Raises OSError."""
-        write_json(run.state, asdict(self), durable=durable)
+        write_kept(run.state, self.data())
 
 
 def read_state(run: RunDir) -> StateFile:

@@ -156,6 +156,8 @@ def read_status(spec: RunSpec) -> RunStatus:
     alive = proc.alive(launch.trainer)
     supervised = lock.held(spec.dir)
     supervisor = recorded.supervisor.identity
+    if supervised and not proc.alive(supervisor):  # the snapshot is garbled, or not its own
+        supervisor = lock.holder(spec.dir)
     beat = newest_beat(folder)
     state, detail = _state(recorded, spec.run_dir, supervised=supervised, supervisor=supervisor, trainer_alive=alive)
     last = Incidents(spec.dir).last()

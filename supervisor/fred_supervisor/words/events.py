@@ -82,6 +82,7 @@ EVENTS: Final[Mapping[Topic, Words]] = {
     Topic.CLEARED: "Cleared: {condition}",
     Topic.DISK_FORECAST: "The disk will be full in {left_h:g} h.",
     Topic.DISK_NO_ROOM: "The disk has no room for another checkpoint.",
+    Topic.FILE_RESTORED: "{name} was garbled or deleted by somebody else, and is written again.",
     Topic.FULL_PRECISION_BY_HAND: "fp32 was learned to be needed; now it is --amp {amp}, as set by hand.",
     Topic.INCIDENT: "{cause} {action}",
     Topic.KEEPER_LOST: lambda facts: (
@@ -92,6 +93,10 @@ EVENTS: Final[Mapping[Topic, Words]] = {
     Topic.MONITOR_HANGS: "The monitor hangs and is started anew; GPU values are unknown meanwhile.",
     Topic.MOVES_AGAIN: "The trainer makes progress again.",
     Topic.NOT_LAUNCHED: "Not launched: {condition}",
+    Topic.NOT_DONE: (
+        "A defect of fred-supervise ({error}) costs {part}; the watch goes on. Its traceback is in supervisor.log:"
+        " please report it."
+    ),
     Topic.OUTPUT_CAPPED: "The output is over {mib:.0f} MiB: its middle is left out.",
     Topic.PAUSED: "Paused.",
     Topic.PAUSED_FOR: "Paused for {quiet}.",

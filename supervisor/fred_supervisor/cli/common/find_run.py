@@ -6,6 +6,7 @@ from pathlib import Path
 from fred_supervisor.cli.common.command_error import CommandError, CommandParser
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.store import lock
+from fred_supervisor.store.lost_run import lost_run
 from fred_supervisor.store.registry import known_runs
 from fred_supervisor.store.run_spec import NAME, RunSpec, load_run_spec
 
@@ -35,16 +36,22 @@ def find_run(name: str | None, run_dir: str | None) -> RunSpec:
 
 
 def _in_dir(path: Path, name: str | None) -> RunSpec:
-    found = load_run_spec(path)
+    found = load_run_spec(path) or lost_run(path)
     if found is None:
         try:
-            os.listdir(path / "supervisor")
+            entries = os.listdir(path / "supervisor")
         except PermissionError as error:
             raise CommandError(
                 CommandExit.NO_PERMISSION, f"{path / 'supervisor'} cannot be read: {error.strerror}"
             ) from error
         except OSError:
-            pass
+            entries = []
+        if "attempts" in entries:
+            raise CommandError(
+                CommandExit.NO_SUCH_RUN,
+                f"{path / 'supervisor/run.json'} is garbled or gone, and nothing of the run lives;"
+                f" `fred-supervise start --run-dir {path}` with its flags goes on",
+            )
         raise CommandError(
             CommandExit.NO_SUCH_RUN, f"{path} holds no run; `fred-supervise status` lists the known ones"
         )

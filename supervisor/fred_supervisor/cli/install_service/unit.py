@@ -112,7 +112,9 @@ def config_of(spec: RunSpec, data: str | None, *, with_run_dir: bool) -> str:
     if spec.command is not None:
         own["command"] = _line(spec.command)
     texts = {"done-file": spec.done_file, "checkpoints": spec.checkpoints, "progress-file": spec.progress_file}
+    memory = None if spec.gpu_memory_mib is None else f"{spec.gpu_memory_mib}MiB"
     own |= {key: value for key, value in texts.items() if value is not None}
+    own |= {"gpu": spec.gpu, "gpu-memory": memory, "ranks": spec.ranks, "quiet": list(spec.quiet) or None}
     own |= {"progress-output": spec.progress_output} if spec.progress_output else {}
     own |= flags_of(spec.policy)
     flags = {"modality": spec.modality, **spec.flags} | ({} if data is None else {"data": data})

@@ -29,6 +29,7 @@ from fred_supervisor.linux.text_io import printable
 from fred_supervisor.policy.history import RunOutcome
 from fred_supervisor.store import lock
 from fred_supervisor.store.attempt_files import trainer_lives
+from fred_supervisor.store.matching import matching
 from fred_supervisor.store.registry import remember
 from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.store.state_file import read_state
@@ -139,7 +140,7 @@ def _put_away(spec: RunSpec) -> None:
     if spec.command is None:
         entries = [entry for entry in sorted(os.listdir(path)) if entry not in ("supervisor", "previous", "cache")]
     else:  # of somebody else's files, only what the next attempt could resume from
-        entries = [found.relative_to(path).as_posix() for found in path.glob(spec.checkpoints or "*.pth")]
+        entries = [found.relative_to(path).as_posix() for found in matching(path, spec.checkpoints or "*.pth")]
         entries += [f"{entry}.json" for entry in entries if (path / f"{entry}.json").is_file()]
     spec.dir.state.unlink(missing_ok=True)
     if not entries:

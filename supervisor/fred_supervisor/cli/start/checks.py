@@ -21,6 +21,7 @@ from fred_supervisor.linux import proc
 from fred_supervisor.store import lock
 from fred_supervisor.store.attempt_files import read_launch, trainer_lives
 from fred_supervisor.store.layout import last_attempt
+from fred_supervisor.store.lost_run import lost_run
 from fred_supervisor.store.place import place_of
 from fred_supervisor.store.registry import known_runs
 from fred_supervisor.store.run_spec import RunSpec, changed_flags
@@ -88,6 +89,12 @@ def check_run_dir(spec: RunSpec, before: RunSpec | None) -> None:
         raise CommandError(CommandExit.NO_PERMISSION, f"{path} cannot be read: {error.strerror}") from error
     if before is not None:
         return
+    if lost_run(path) is not None:
+        raise CommandError(
+            CommandExit.REFUSED,
+            f"{path}: its run.json is garbled or gone, and something of the run lives; `fred-supervise stop --run-dir"
+            f" {path}` ends it, then start again",
+        )
     if "supervisor" in entries and not _is_ours(path / "supervisor"):
         raise CommandError(
             CommandExit.BAD_INPUT, f"{path / 'supervisor'} is of another program; choose another --run-dir, or move it"
@@ -101,8 +108,9 @@ def check_run_dir(spec: RunSpec, before: RunSpec | None) -> None:
 
 
 def _is_ours(folder: Path) -> bool:
-    """An empty folder, or one in which a start was interrupted."""
-    return folder.is_dir() and all(_INTERRUPTED.fullmatch(entry) for entry in os.listdir(folder))
+    """An empty folder, one in which a start was interrupted, or one that has lost its run.json."""
+    entries = os.listdir(folder) if folder.is_dir() else ["no folder"]
+    return {"lock", "attempts"} <= set(entries) or all(_INTERRUPTED.fullmatch(entry) for entry in entries)
 
 
 def check_output(spec: RunSpec) -> None:
