@@ -153,7 +153,12 @@ def measure(study: Study, out: Path, detector: str, seed: int, folder: Path) -> 
     if isinstance(command, str):
         return command
     shutil.rmtree(kept.parent, ignore_errors=True)
-    epochs, result = train(study, out, detector, seed, command=command, folder=folder)
+    try:
+        epochs, result = train(study, out, detector, seed, command=command, folder=folder)
+    except subprocess.CalledProcessError as error:
+        if detector in OURS:
+            raise
+        return f"it failed with exit code {error.returncode}"
     figure = score(out / "held", result, detector=detector, seed=seed, epochs=epochs)
     kept.write_text(json.dumps({"asked": asked, "figure": asdict(figure)}))
     return figure
@@ -206,7 +211,7 @@ def worker(detector: str, folder: Path) -> Sequence[str] | str:
 
 def ask(command: Sequence[str], job: Mapping[str, Any]) -> dict[str, Any]:
     """What the process says in its last line."""
-    quiet = {"YOLO_OFFLINE": "true", "YOLO_CONFIG_DIR": tempfile.gettempdir(), "YOLO_VERBOSE": "false"}
+    quiet = {"YOLO_OFFLINE": "true", "YOLO_CONFIG_DIR": str(Path(job["out"]).parent), "YOLO_VERBOSE": "false"}
     job_file = Path(job["out"]).with_suffix(".json")
     job_file.parent.mkdir(parents=True, exist_ok=True)
     job_file.write_text(json.dumps(job))

@@ -1,13 +1,17 @@
 """That a detector finds drones in flights that it never saw: the small form of `make bench-learning`."""
 
-from dataclasses import replace
+import json
+import subprocess
+from dataclasses import asdict, replace
 
 import pytest
-from tools.bench_learning import Study, score, train, worker
+from tools import bench_learning
+from tools.bench_learning import Study, measure, score, train, worker
 from tools.learning_table import LearningFigure, markdown, targets
 
 SMALL = Study(size_px=160, cpu_s=0.0, epochs=6, sequences=24, frames=6, drone_px=(80.0, 110.0))
 """Half a minute of CPU time, whatever the processor: the work is fixed."""
+SMALL_DATA = replace(SMALL, sequences=2, frames=1)
 FLOOR = 0.6
 """mAP50. Measured: 0.88."""
 
@@ -95,3 +99,23 @@ def test_what_was_not_measured_has_no_target_and_no_figure():
     alone = [replace(GOOD, detector="rgb")]
     assert {target.what.split(",")[0] for target in targets(alone)} == {"RGB alone"}
     assert "| RGB alone | 0.700 | 0.900 |" in markdown("heading", alone, [], {})
+
+
+def test_what_was_measured_is_not_measured_again_unless_something_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench_learning, "worker", lambda *_: "nobody is to be asked")
+    monkeypatch.setattr(bench_learning, "code_fingerprint", lambda: "of today")
+    kept = tmp_path / "dual" / "0" / "figure.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text(json.dumps({"asked": {**asdict(SMALL), "code": "of today"}, "figure": asdict(GOOD)}))
+    assert measure(SMALL, tmp_path, "dual", 0, tmp_path) == GOOD
+    assert measure(replace(SMALL, size_px=320), tmp_path, "dual", 0, tmp_path) == "nobody is to be asked"
+    monkeypatch.setattr(bench_learning, "code_fingerprint", lambda: "of tomorrow")
+    assert measure(SMALL, tmp_path, "dual", 0, tmp_path) == "nobody is to be asked"
+
+
+def test_a_peer_that_fails_is_left_out_and_ours_is_an_error(tmp_path, monkeypatch):
+    SMALL_DATA.write(tmp_path)
+    monkeypatch.setattr(bench_learning, "worker", lambda *_: ["false"])
+    assert measure(SMALL_DATA, tmp_path, "fcos", 0, tmp_path) == "it failed with exit code 1"
+    with pytest.raises(subprocess.CalledProcessError):
+        measure(SMALL_DATA, tmp_path, "dual", 0, tmp_path)
