@@ -136,7 +136,7 @@ def heading(study: Study, seeds: int) -> str:
     budget = f"{study.cpu_s:g} CPU s" if study.epochs is None else f"{study.epochs} epochs"
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, one thread on a machine of {os.cpu_count()} cores (load"
-        f" {os.getloadavg()[2]:.1f}); {budget} for each training, {seeds} seeds, input {study.size_px} px,"
+        f" {os.getloadavg()[2]:.1f}); {budget} for each training, seeds: {seeds}, input {study.size_px} px,"
         f" {study.sequences} flights of {study.frames} frames, drones {drones} at a width of 1280 px."
     )
 
