@@ -224,7 +224,7 @@ def test_a_hold_a_filling_disk_and_a_warning_are_told_once(fred, server, monkeyp
     AlertAddresses(notify=(f"json://{server.place}",)).save(spec.dir)
     alerts = AlertClient(spec)
     held = Holding(history=RunHistory(), cause=Cause.DISK, condition=say(Topic.DISK_FULL), since_s=0.0, probe_s=30.0)
-    sample = {"boot": proc.boot_id(), "mono_s": time.monotonic() + 60, "period_s": 10, "host": {"disk_forecast_h": 3.5}}
+    sample = {"boot": proc.boot_id(), "mono_s": time.monotonic(), "period_s": 60, "host": {"disk_forecast_h": 3.5}}
     found = []
     for _ in range(3):
         alerts.update(held)
@@ -235,6 +235,6 @@ def test_a_hold_a_filling_disk_and_a_warning_are_told_once(fred, server, monkeyp
     server.wait(lambda: "disk" in str(server.told) and "GPU is lost" in str(server.told))
     alerts.close()
     text = " ".join(f"{told['title']} {told['message']}" for told in server.told)
-    assert text.count("Not relaunched until this clears: The disk of the run is full") == 1
+    assert text.count("Not relaunched until this clears: No room") == 1
     assert text.count("The disk will be full in 3.5 h") == 1
     assert found == [say(Topic.DISK_FORECAST, left_h=3.5), None, None]

@@ -33,9 +33,9 @@ class Folders:
     def __init__(self, fred: Fred) -> None:
         self.fred, self.home = fred, fred.home
 
-    def start(self, name: str, *command: str) -> subprocess.CompletedProcess[str]:
+    def start(self, name: str, *command: str, run: str = "t") -> subprocess.CompletedProcess[str]:
         words = command or TRAINER
-        return self.fred("start", "--name", "t", "--run-dir", name, "--backoff", "0:0", "--", *words)
+        return self.fred("start", "--name", run, "--run-dir", name, "--backoff", "0:0", "--", *words)
 
     def stop(self, name: str) -> subprocess.CompletedProcess[str]:
         return self.fred("stop", "--run-dir", name, "--timeout", "0")
@@ -125,7 +125,7 @@ def test_a_copy_knows_nothing_of_the_processes_of_the_run_that_it_was_made_of(fo
     one_line(folders.stop("c"), 3, "not running")
     for name in ("b", "c"):
         assert '"trainer": null' in folders.fred("status", "--run-dir", name, "--json").stdout
-        assert folders.start(name).returncode == 0
+        assert folders.start(name, run=name).returncode == 0
         assert proc.alive(healthy), "it was called a stray"
         assert folders.trainer(name) not in (None, healthy)
         assert folders.stop(name).returncode == 0

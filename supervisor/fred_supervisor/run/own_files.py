@@ -8,6 +8,7 @@ from fred_supervisor.contract.files import read_file
 from fred_supervisor.linux.text_io import complain
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.run.live_run import LiveRun
+from fred_supervisor.store.attempt_files import read_launch
 from fred_supervisor.store.kept_file import KeptFile
 
 _MOST_BYTES: Final = 1 << 20
@@ -56,5 +57,7 @@ class OwnFiles:
         live = self._live.attempt
         if self._launch is None or live is None or live.number != self._number:
             return
+        if self._launch.touched and live.keeper is not None and read_launch(live.folder).keeper == live.keeper:
+            self._launched = read_file(live.folder.launch, _MOST_BYTES)[0]  # its keeper follows another process now
         if self._launch.restore(self._launched):
             self.tell(self._launch)
