@@ -24,6 +24,7 @@ from fred_supervisor.policy.history import RunHistory
 from fred_supervisor.policy.message import AlertKind, JournalEvent, Topic, say
 from fred_supervisor.policy.state import Holding
 from fred_supervisor.store.run_spec import load_run_spec
+from fred_supervisor.words.sentences import sentence
 
 SECRET = "geheim"
 
@@ -235,6 +236,6 @@ def test_a_hold_a_filling_disk_and_a_warning_are_told_once(fred, server, monkeyp
     server.wait(lambda: "disk" in str(server.told) and "GPU is lost" in str(server.told))
     alerts.close()
     text = " ".join(f"{told['title']} {told['message']}" for told in server.told)
-    assert text.count("Not relaunched until this clears: No room") == 1
+    assert text.count(sentence(say(Topic.ALERT_HELD, condition=say(Topic.DISK_FULL)))) == 1
     assert text.count("The disk will be full in 3.5 h") == 1
     assert found == [say(Topic.DISK_FORECAST, left_h=3.5), None, None]

@@ -13,6 +13,7 @@ from typing import Any
 from tests.helpers.wait import wait_until
 
 from fred_supervisor.contract import environment
+from fred_supervisor.contract.decode import decode
 from fred_supervisor.contract.files import read_json
 from fred_supervisor.linux import proc
 from fred_supervisor.store.run_spec import load_run_spec
@@ -167,7 +168,7 @@ if "start" in getattr(sys, "orig_argv", ()):
 def kill_supervisor(fred: Fred, name: str = "fred_t") -> None:
     """`kill -9` of a run's supervisor, and wait until it is gone."""
     state = read_json(fred.run_dir.with_name(name) / "supervisor/state.json")
-    who = proc.identity_from((state or {})["supervisor"])
+    who = decode(proc.Identity, (state or {})["supervisor"])
     assert who is not None
     os.kill(who.pid, signal.SIGKILL)
     wait_until(lambda: not proc.alive(who))

@@ -13,6 +13,7 @@ import pytest
 from tests.helpers.fred import Fred
 from tests.helpers.nvidia import NATIVE
 
+from fred_supervisor.contract.decode import decode
 from fred_supervisor.contract.files import read_json
 from fred_supervisor.linux import proc
 
@@ -102,7 +103,7 @@ def test_both_killed(fred, kill_at: Path, hangs):
         folder = fred.run_dir / "supervisor/attempts"
         number = max((int(path.name) for path in folder.iterdir()), default=0) if folder.exists() else 0
         launch = read_json(folder / f"{number:04d}" / "launch.json") or {}
-        keeper = proc.identity_from(launch.get("keeper"))
+        keeper = decode(proc.Identity, launch.get("keeper"))
         if keeper is not None:
             proc.send(keeper, signal.SIGKILL)
         case.again()

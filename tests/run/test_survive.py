@@ -12,6 +12,7 @@ import psutil
 import pytest
 from tests.helpers.fred import kill_supervisor
 
+from fred_supervisor.contract.decode import decode
 from fred_supervisor.contract.files import read_json
 from fred_supervisor.linux import proc
 
@@ -83,7 +84,7 @@ def test_a_stranger_with_a_reused_pid_is_neither_adopted_nor_signalled(fred, unt
     document: dict[str, Any] = json.loads(launch.read_text())
     for who in ("keeper", "trainer"):
         psutil.Process(document[who]["pid"]).send_signal(signal.SIGKILL)
-        until(lambda who=who: not proc.alive(proc.identity_from(document[who])))
+        until(lambda who=who: not proc.alive(decode(proc.Identity, document[who])))
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as stranger:
         now = proc.identify(stranger.pid)
         forged = {**now.document(), reused: now.start_ticks + 1 if reused == "start_ticks" else "another boot"}

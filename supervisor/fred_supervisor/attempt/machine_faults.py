@@ -17,6 +17,7 @@ from fred_supervisor.contract.files import TEMPORARY_SUFFIX, now_text
 from fred_supervisor.linux.proc import available_memory_mib
 from fred_supervisor.policy.machine_fault import FaultKind, MachineFault
 from fred_supervisor.store.attempt_files import ExitRecord
+from fred_supervisor.store.kept_file import NO_ROOM
 from fred_supervisor.store.run_spec import RunSpec
 
 _SCARCE_MIB: Final = 16.0
@@ -257,7 +258,7 @@ def _full(fault: MachineFault) -> MachineFault | None:
     error = _write_error(folder)
     if error is None or _KINDS.get(error.errno or 0) is None:
         return None
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in NO_ROOM:
         return replace(fault, why=error.strerror)
     return replace(fault, kind=FaultKind.UNWRITABLE, why=error.strerror)
 

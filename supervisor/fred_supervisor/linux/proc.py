@@ -38,16 +38,6 @@ class Identity(NamedTuple):
         return self._asdict()
 
 
-def identity_from(document: object) -> Identity | None:
-    """The identity in a JSON object, or None."""
-    if not isinstance(document, dict):
-        return None
-    pid, start, boot = document.get("pid"), document.get("start_ticks"), document.get("boot")
-    if not (isinstance(pid, int) and isinstance(start, int) and isinstance(boot, str) and pid > 0):
-        return None
-    return Identity(pid=pid, start_ticks=start, boot=boot)
-
-
 class Survivor(NamedTuple):
     """A process that SIGKILL does not end: it waits in the kernel, for a disk, a network file system or a driver."""
 
