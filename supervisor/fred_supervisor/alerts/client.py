@@ -31,6 +31,8 @@ _LAST_S: Final = 10.0
 _STOPPED_S: Final = 1.0
 _DISK_H: Final = 24.0
 """A disk that will be full sooner is worth an alert."""
+_DISK_LOOK_S: Final = 20.0
+"""Between two looks at the forecast of the monitor, which changes slowly."""
 
 
 @record
@@ -68,6 +70,7 @@ class AlertClient:
         self._pinged_s = -_PING_S
         self._state: State | None = None
         self._disk = False
+        self._disk_s = 0.0
         """The disk is filling up, and an alert was sent."""
 
     @property
@@ -95,6 +98,10 @@ class AlertClient:
 
     def check_disk(self) -> Message | None:
         """Sends one alert when the disk will be full before long; what was found, the first time."""
+        now_s = time.monotonic()
+        if now_s < self._disk_s:
+            return None
+        self._disk_s = now_s + _DISK_LOOK_S
         sample = newest_sample(self._spec.dir)
         left_h = None if sample is None else sample.host.disk_forecast_h
         fits = None if sample is None else sample.host.disk_fits_checkpoint

@@ -30,7 +30,7 @@ _IDLE_BYTES_PER_S = 65536
 _LAUNCHER_S = 60.0
 """torchrun may take so long to end the other ranks and itself: 30 s from its SIGTERM to its SIGKILL."""
 _TREE_S = 10.0
-_TREE_LOOKS = 30
+"""The longest between two looks at its processes."""
 _ACTIVITY_S = 0.5
 """The least span over which activity is judged."""
 
@@ -60,7 +60,7 @@ class LiveAttempt:
     pids: set[int] = field(default_factory=set)
     """Of every process that was seen in its tree."""
     _tree_s: float = 0.0
-    _tree_looks: int = 0
+    _began_s: float = field(default_factory=time.monotonic)
     _looked_s: float = field(default_factory=time.monotonic)
     _trees: list[tuple[ProcessFacts, ...]] = field(default_factory=list)
     """Its processes, whenever stacks were asked for."""
@@ -75,6 +75,7 @@ class LiveAttempt:
 
     def __post_init__(self) -> None:
         self.folder = self.spec.dir.attempt(self.number)
+        self._heartbeat = str(self.folder.heartbeat)
         self.stacks = StackDumper(self.folder)
         patterns = None if self.spec.command is None else patterns_of(self.spec.progress_output)
         self.output = None if patterns is None else OutputReader(self.folder.output, patterns, self.patterns)
@@ -93,13 +94,12 @@ class LiveAttempt:
         write_json(self.folder.launch, {"attempt": self.number, "time": now_text(), "place": place, **known})
 
     def _look_at_tree(self, now_s: float) -> None:
-        """Who is in it, for the day that the kernel names one of them: often at first, then every ten seconds."""
+        """Who is in it, for the day that the kernel names one of them: often at first, when they are started."""
         if self.trainer is None or now_s < self._tree_s:
             return
         if self.keeper is not None and not proc.alive(self.trainer):  # it was a launcher: the keeper names who goes on
             self.read_trainer()
-        self._tree_looks += 1
-        self._tree_s = now_s + (_TREE_S if self._tree_looks > _TREE_LOOKS else 0.0)
+        self._tree_s = now_s + min(_TREE_S, (now_s - self._began_s) / 4)
         if self.trainer is not None:
             self.pids |= {self.trainer.pid, *proc.descendants(self.trainer.pid)}
 
@@ -137,7 +137,7 @@ class LiveAttempt:
                 return (HeartbeatReading(stamp=str(newer), age_s=_age_s(max(newer), since_s)),)
         ranks = [0]
         with contextlib.suppress(OSError):
-            prefix = f"{self.folder.heartbeat.name}.rank"
+            prefix = f"{os.path.basename(self._heartbeat)}.rank"
             ranks += [int(n.removeprefix(prefix)) for n in os.listdir(self.folder.path) if _is_rank(n, prefix)]
         looks = tuple(self._look_at(rank, since_s) for rank in sorted(ranks))
         return looks if len(looks) == 1 else tuple(self._of_several(look, now_s) for look in looks)
@@ -153,7 +153,7 @@ class LiveAttempt:
         return replace(look, gone=now_s - died_s < _LAUNCHER_S)
 
     def _look_at(self, rank: int, since_s: float) -> HeartbeatReading:
-        name = environment.rank_path(str(self.folder.heartbeat), rank)
+        name = environment.rank_path(self._heartbeat, rank)
         try:
             data, found = read_file(name, 4096)
             untouched = found.st_size == 0 and not self._newer(name, (found.st_mtime_ns,))

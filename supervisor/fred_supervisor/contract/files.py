@@ -86,12 +86,17 @@ def read_file(path: AnyPath, size: int = MOST_BYTES) -> tuple[bytes, os.stat_res
     Never waits: what should be a file may have become a FIFO.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    found = os.fstat(fd)
-    if not stat.S_ISREG(found.st_mode):
-        os.close(fd)  # here, for `open` refuses a folder and leaves it open
-        raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
-    with open(fd, "rb") as file:
-        return file.read(min(size, found.st_size + 1)), found
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+        wanted = min(size, found.st_size + 1)
+        data = os.read(fd, wanted)
+        while len(data) < wanted and (more := os.read(fd, wanted - len(data))):
+            data += more
+    finally:
+        os.close(fd)
+    return data, found
 
 
 def _refuse(constant: str) -> None:

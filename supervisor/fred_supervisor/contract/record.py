@@ -29,6 +29,9 @@ def record(kind: type[Kind]) -> type[Kind]:
 def _init(self: Any, **given: Any) -> None:
     """Raises TypeError for a field that is missing, or that there is not."""
     kind = type(self)
+    if len(given) == len(kind.__dataclass_fields__) and given.keys() == kind.__dataclass_fields__.keys():
+        self.__dict__.update({name: given[name] for name in kind.__dataclass_fields__})  # as `replace` does
+        return
     values = {}
     for name, one in kind.__dataclass_fields__.items():
         values[name] = given.pop(name) if name in given else _default(kind, one)

@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from fred_supervisor.linux import proc
+
 NO_BINDINGS: Final = -1
 """In place of an NVML error: the Python module `pynvml` is missing, or is not NVIDIA's."""
 _FUNCTION_NOT_FOUND: Final = 13
@@ -73,9 +75,7 @@ def open_nvml() -> "tuple[NvmlWorker | None, WorkerDocument]":
         return None, {"code": NO_BINDINGS, "text": str(error)}
     if not hasattr(pynvml, "_nvmlGetFunctionPointer"):
         return None, {"code": NO_BINDINGS, "text": f"{pynvml.__file__} is not NVIDIA's nvidia-ml-py"}
-    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if malloc_trim is not None:  # frees half of our memory, when the bindings had to be compiled first
-        malloc_trim(0)
+    proc.release_memory()  # half of ours, when the bindings had to be compiled first
     nvml = NvmlWorker(pynvml)
     _, code = nvml.ask(pynvml.nvmlInit)
     return (nvml, {}) if code is None else (None, {"code": code})

@@ -8,7 +8,7 @@ from typing import Final
 
 from fred_supervisor.attempt import checkpoint_check, code_state
 from fred_supervisor.attempt.live_attempt import LiveAttempt
-from fred_supervisor.linux import sparse_log
+from fred_supervisor.linux import proc, sparse_log
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.run.live_run import LiveRun
 
@@ -42,6 +42,7 @@ class Maintenance:
         if self._thinned != attempt.number:
             self._thinned = attempt.number
             self._thin_attempts(attempt.number)
+            proc.release_memory()
 
     def _note_code(self, attempt: LiveAttempt) -> None:
         """Have the state of the trainer's code written down."""
