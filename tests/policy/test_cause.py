@@ -9,6 +9,7 @@ from fred_supervisor.contract.error_file import ErrorKind, ErrorRecord
 from fred_supervisor.contract.heartbeat import Beat, Section
 from fred_supervisor.policy.cause import Cause, EndedBy, Evidence, IncidentKind, diagnose
 from fred_supervisor.policy.machine_fault import FaultKind, MachineFault
+from fred_supervisor.policy.message import Topic, say
 from fred_supervisor.words.sentences import sentence
 
 
@@ -95,3 +96,46 @@ def test_the_error_file_outranks_the_exit_code():
     """The launcher of torch turns every exit code of a worker into 1."""
     assert diagnose(Evidence(exit_code=1, error=error(ErrorKind.CONFIG))).cause is Cause.CONFIG
     assert diagnose(Evidence(signal=6, error=error(ErrorKind.CUDA_OOM))).cause is Cause.CUDA_OOM
+
+
+OTHERS = say(Topic.GPU_MEMORY_OF_OTHERS, others=None)
+
+
+@pytest.mark.parametrize(
+    ("seen", "signature"),
+    [
+        (
+            Evidence(exit_code=1, error=error(ErrorKind.EXCEPTION), beat=beat()),
+            "crash|RuntimeError: boom||unfreeze|3|4",
+        ),
+        (Evidence(exit_code=1, error=error(ErrorKind.EXCEPTION, "x" * 300)), f"crash|{'x' * 200}||None|None|None"),
+        (Evidence(exit_code=1, error=error(ErrorKind.NAN_LOSS), beat=beat()), "loss not finite|nan||unfreeze|3|4"),
+        (Evidence(beat=beat(section=Section.EVAL)), "crash|unknown|eval|unfreeze|3|4"),
+        (Evidence(exit_code=0, beat=beat(section=Section.FIRST_STEP)), "exit 0 without the goal|0||unfreeze|3|4"),
+        (Evidence(signal=signal.SIGSEGV), "crash by a signal|SIGSEGV||None|None|None"),
+        (Evidence(signal=99), "crash by a signal|signal 99||None|None|None"),
+        (Evidence(exit_code=1, error=error(ErrorKind.CUDA_OOM)), "CUDA out of memory|cuda_oom||None|None|None"),
+        (
+            Evidence(exit_code=1, error=error(ErrorKind.CUDA_OOM), gpu_others=OTHERS),
+            "others hold the GPU's memory|gpu_memory||None|None|None",
+        ),
+        (Evidence(oom_killed=True, signal=9), "host out of memory|host_oom||None|None|None"),
+        (Evidence(exit_code=1, error=error(ErrorKind.SHARED_MEMORY)), "shared memory too small|shm||None|None|None"),
+        (Evidence(exit_code=1, error=error(ErrorKind.OPEN_FILES)), "too many open files|open files||None|None|None"),
+        (Evidence(ended_by=EndedBy.HANG, stalled_in="save"), "hang|save|save|None|None|None"),
+        (Evidence(exit_code=1, fault=FULL), "full|/run"),
+        (Evidence(exit_code=75), ""),
+        (Evidence(signal=9, beat=beat()), ""),
+        (Evidence(exit_code=1, gpu_trouble=OTHERS), ""),
+    ],
+)
+def test_what_counts_as_the_same_failure(seen: Evidence, signature: str):
+    """Of cause, first line or its name, section, phase, epoch, step."""
+    assert diagnose(seen).signature == signature
+
+
+@pytest.mark.parametrize(
+    ("shm_mib", "cause"), [(1023, Cause.SHARED_MEMORY), (1024, Cause.SIGNAL), (None, Cause.SIGNAL)]
+)
+def test_a_bus_error_is_of_shared_memory_where_that_is_small(shm_mib: float | None, cause: Cause):
+    assert diagnose(Evidence(signal=signal.SIGBUS, shm_mib=shm_mib)).cause is cause

@@ -9,7 +9,7 @@ from tests.policy.test_cause import beat
 
 from fred_supervisor.contract.heartbeat import Beat, BeatSource
 from fred_supervisor.policy.after_exit import after_exit
-from fred_supervisor.policy.cause import Evidence, IncidentKind
+from fred_supervisor.policy.cause import Evidence, IncidentKind, left_at
 from fred_supervisor.policy.history import LeftAt, RunHistory, RunOutcome, measure
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Ended, Running, Starting
@@ -154,3 +154,29 @@ def test_every_printed_line_is_progress_and_a_record_only_where_it_moves():
             history.see(looks=(HeartbeatReading(stamp=str(seq), beat=replace(record, seq=seq)),))
         assert isinstance(history.state, Running)
         assert (history.state.watch.main.changed_s == history.now_s) is moves
+
+
+LEFT_BEFORE = LeftAt(epoch=30, epochs=300, certain=True)
+
+
+@pytest.mark.parametrize(
+    ("seen", "place"),
+    [
+        (left(None), None),
+        (left(None, left_before=LEFT_BEFORE), LEFT_BEFORE),
+        (left(NOTHING, left_before=LEFT_BEFORE), LEFT_BEFORE),
+        (left(FAR, left_before=LEFT_BEFORE), None),
+        (left(GUESSED), LeftAt(epoch=37, epochs=300, certain=False)),
+        (left(GUESSED, done_file=False), LeftAt(epoch=37, epochs=300, certain=True)),
+        (left(TOLD), LeftAt(epoch=37, epochs=300, certain=True)),
+        (left(TOLD, early_stop=True), LeftAt(epoch=37, epochs=300, certain=False, early=True)),
+        (left(TOLD, early_stop=True, done_file=False), LeftAt(epoch=37, epochs=300, certain=True, early=True)),
+        (left(beat(epoch=3, epochs=9, step=4, steps=10)), LeftAt(epoch=3, epochs=9, certain=True)),
+        (left(beat(epoch=3, epochs=None, step=4, steps=10)), LeftAt(epoch=3, step=4, steps=10, certain=True)),
+        (left(beat(epoch=None, epochs=None, step=10, steps=10)), None),
+        (left(beat(epoch=None, epochs=9, step=4, steps=10)), None),
+        (left(beat(epoch=None, epochs=None, step=None, steps=10)), None),
+    ],
+)
+def test_where_it_left_and_how_certain_that_is(seen: Evidence, place: LeftAt | None):
+    assert left_at(seen) == place

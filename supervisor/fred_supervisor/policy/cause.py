@@ -163,9 +163,9 @@ def left_at(seen: Evidence) -> LeftAt | None:
     An attempt that says nothing has got no further than the one before.
     """
     beat, short = seen.beat, short_of_goal(seen.beat)
-    if short is None:
+    if beat is None or short is None:
         return seen.left_before
-    if beat is None or not short:
+    if not short:
         return None
     certain = seen.done_file is not None or (beat.source is not BeatSource.GUESS and not seen.early_stop)
     by_steps = beat.epochs is None
