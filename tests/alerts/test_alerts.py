@@ -1,5 +1,6 @@
 """Real runs whose alerts go to a real server, to one that never answers, and to a program."""
 
+import contextlib
 import json
 import os
 import shlex
@@ -129,6 +130,13 @@ def test_a_server_that_never_answers_holds_up_nothing(fred):
         assert [line["event"] for line in fred.journal()].count("launched") == 3
 
 
+def words_of(pid: int) -> bytes:
+    """A command line; empty for a background job that has ended meanwhile."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
 def test_a_sender_that_is_frozen_holds_up_nothing(fred, server, until):
     """It would be waited for for ever."""
     words = fred.words(
@@ -136,8 +144,8 @@ def test_a_sender_that_is_frozen_holds_up_nothing(fred, server, until):
     )
     assert fred(*words).returncode == 0
     until((fred.run_dir / "waiting").exists)
-    supervisor = psutil.Process(fred.status()["supervisor"]["pid"])
-    (sender,) = [p for p in supervisor.children() if "fred_supervisor.alerts" in p.cmdline()]
+    supervisor = fred.status()["supervisor"]["pid"]
+    (sender,) = [psutil.Process(pid) for pid in proc.children(supervisor) if b"fred_supervisor.alerts" in words_of(pid)]
     sender.suspend()
     os.kill(fred.launch(2)["trainer"]["pid"], signal.SIGKILL)
     until(lambda: fred.status()["trainer"] and fred.status()["trainer"]["attempt"] == 3)
