@@ -26,6 +26,7 @@ def error(kind: ErrorKind, message: str = "RuntimeError: boom", **changes: Any) 
 
 
 FULL = MachineFault(kind=FaultKind.FULL, path="/run", free_mib=3.0, wanted_mib=16.0, seen=True)
+READ_ONLY = MachineFault(kind=FaultKind.UNWRITABLE, path="/run", seen=True)
 GONE = MachineFault(kind=FaultKind.MISSING, path="/d", seen=True)
 
 TABLE = [
@@ -50,6 +51,10 @@ TABLE = [
     (Evidence(exit_code=75, ended_by=EndedBy.HANG, beat=beat()), Cause.HANG, IncidentKind.HANG, "no progress"),
     (Evidence(exit_code=1, error=error(ErrorKind.DISK, "read-only")), Cause.DISK, IncidentKind.DISK, "read-only"),
     (Evidence(exit_code=1, fault=FULL, last_line="No space"), Cause.DISK, IncidentKind.DISK, "No room in /run: 3 MiB are free, 16 MiB are wanted."),
+    (Evidence(exit_code=1, fault=FULL, error=error(ErrorKind.DISK)), Cause.DISK, IncidentKind.DISK, "No room in /run"),
+    (Evidence(exit_code=1, fault=GONE, error=error(ErrorKind.DISK)), Cause.DISK, IncidentKind.DISK, "boom"),
+    (Evidence(exit_code=1, fault=READ_ONLY), Cause.DISK, IncidentKind.DISK, "/run"),
+    (Evidence(exit_code=1, shm_mib=64, last_line="oh no"), Cause.CRASH, IncidentKind.CRASH, "Exit code 1: oh no."),
     (Evidence(exit_code=1, last_line="No space"), Cause.CRASH, IncidentKind.CRASH, "Exit code 1"),
     (Evidence(exit_code=1, fault=GONE), Cause.ENVIRONMENT, IncidentKind.DATA, "/d is not there"),
     (Evidence(exit_code=1, last_line="OSError: [Errno 5] Input/output error"), Cause.ENVIRONMENT, IncidentKind.CRASH, "machine"),
