@@ -10,7 +10,7 @@ from tests.policy.test_cause import beat
 from fred_supervisor.contract.heartbeat import Beat, BeatSource
 from fred_supervisor.policy.after_exit import after_exit
 from fred_supervisor.policy.cause import Evidence, IncidentKind, left_at
-from fred_supervisor.policy.history import LeftAt, RunHistory, RunOutcome, measure
+from fred_supervisor.policy.history import Learned, LeftAt, RunHistory, RunOutcome, measure
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Ended, Running, Starting
 from fred_supervisor.policy.watch import HeartbeatReading, RankWatch, limit_s
@@ -180,3 +180,20 @@ LEFT_BEFORE = LeftAt(epoch=30, epochs=300, certain=True)
 )
 def test_where_it_left_and_how_certain_that_is(seen: Evidence, place: LeftAt | None):
     assert left_at(seen) == place
+
+
+def test_what_is_not_said_is_not_taken_for_certain_to_be_early():
+    assert (LeftAt().certain, LeftAt().early) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("cycle", "whole"),
+    [
+        (("train", "eval", "checkpoint", "train"), True),
+        (("eval", "train", "checkpoint"), False),
+        (("train", "eval", "train"), False),
+        ((), False),
+    ],
+)
+def test_a_cycle_is_whole_when_it_is_back_in_training(cycle: tuple[str, ...], whole: bool):
+    assert Learned(cycle=cycle).whole_cycle is whole

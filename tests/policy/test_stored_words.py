@@ -6,6 +6,7 @@ New words may be added to the lists; none may go.
 from pathlib import Path
 
 from fred_supervisor.policy.cause import IncidentKind
+from fred_supervisor.policy.machine_fault import FaultKind
 from fred_supervisor.policy.message import AlertKind, JournalEvent, Topic
 from fred_supervisor.policy.requests import Request, prevailing
 
@@ -16,6 +17,7 @@ ping lost|place|position|quiet hours|restart|run dir lost|saved|set by hand|stal
 unkillable
 """
 ALERTS = "incident stalled holding disk warning failed completed"
+FAULTS = ("full", "missing", "read", "written", "executed", "process", "memory", "open file")
 KINDS = "crash hang oom silent_exit nan_loss learning data checkpoint disk gpu config supervisor"
 
 
@@ -26,6 +28,7 @@ def test_the_events_of_a_journal_keep_their_words():
 def test_the_kinds_of_alerts_and_incidents_keep_their_words():
     assert set(ALERTS.split()) <= {kind.value for kind in AlertKind}
     assert set(KINDS.split()) <= {kind.value for kind in IncidentKind}
+    assert set(FAULTS) <= {kind.value for kind in FaultKind}
 
 
 def test_the_topics_of_stored_facts_keep_their_words():

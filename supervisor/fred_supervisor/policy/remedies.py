@@ -298,7 +298,7 @@ def _apply(remedy: Remedy, case: Case) -> tuple[RunHistory, Message] | None:
                 return None
             return order(say(Topic.HALF_EVAL_BATCH, before=size, after=size // 2), eval_batch=size // 2)
         case Remedy.NO_EVAL_MAP:
-            return None if case.settings.foreign else order(say(Topic.NO_EVALUATION), no_eval_map=True)
+            return order(say(Topic.NO_EVALUATION), no_eval_map=True)
         case Remedy.ONE_OLDER:
             path = case.evidence.resumed_from
             if path is None:

@@ -36,4 +36,4 @@ adds nothing to what follows from the end.
 
 def prevailing(earlier: Request | None, later: Request | None) -> Request | None:
     """Of two requests the one that counts: a stop outranks all, else the later one."""
-    return Request.STOP if Request.STOP in (earlier, later) else later or earlier
+    return earlier if earlier is Request.STOP else later or earlier
