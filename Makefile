@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 
 .PHONY: demo test test-slow test-gpu test-kills mutants check install lint types imports format clean \
         bench-monitor bench-output bench-supervisor bench-checkpoint bench-trainer bench-fusion \
-        bench-learning healthy-pauses
+        bench-learning healthy-pauses foreign
 
 install: $(STAMP)
 
@@ -44,6 +44,12 @@ bench-supervisor: install
 # An hour of pauses that are no hangs, in a minute or two: nobody may be ended.
 healthy-pauses: install
 	@$(BIN)/python tools/healthy_pauses.py
+
+# Ultralytics, Hugging Face, Lightning, torchrun and nanoGPT, unedited, through every failure; installs them into a
+# throw-away environment. FOREIGN='--env DIR' keeps it, '--only hf' is one program.
+FOREIGN ?=
+foreign: install
+	@nice $(BIN)/python -m tools.foreign $(FOREIGN)
 
 # Killed 20 and 200 times at random moments: a run ends as if it had not been.
 test-kills: install

@@ -187,9 +187,17 @@ def start(words: list[str]) -> None:
     spec.settings()
     if program is None:
         assert Path(spec.flags.get("data", ".")).is_dir()
-    elif program[1].startswith("examples/"):
+    elif program[1].startswith("examples/") and installed(ROOT / program[1]):
         assert call(["start", *own, "--", *program]) == 0
         follow(spec.name)
+
+
+def installed(example: Path) -> bool:
+    """Whether what an example imports is here; `make foreign` runs the others."""
+    imports = (
+        re.findall(r"^(?:from|import) (\w+)", example.read_text(), re.MULTILINE) if example.suffix == ".py" else []
+    )
+    return all(importlib.util.find_spec(name) for name in imports)
 
 
 def follow(name: str) -> None:

@@ -1,0 +1,35 @@
+"""A Hugging Face Trainer as its documentation shows it; nothing in it knows of the supervisor.
+
+fred-supervise start --name hf --checkpoints 'checkpoint-*/rng_state.pth' --unfreeze-batch-size 8 -- \
+        python examples/transformers_train.py --out {run_dir} --resume={resume_dir} \
+        --batch={unfreeze_batch_size} --accumulate={accumulate}
+"""
+
+import argparse
+
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--out", required=True)
+parser.add_argument("--resume", default=None, help="a folder checkpoint-…")
+parser.add_argument("--epochs", type=int, default=30)
+parser.add_argument("--batch", type=int, default=8)
+parser.add_argument("--accumulate", type=int, default=1)
+given = parser.parse_args()
+
+text = torch.randint(64, (64, 32), generator=torch.Generator().manual_seed(0))
+trainer = Trainer(
+    model=GPT2LMHeadModel(GPT2Config(vocab_size=64, n_positions=32, n_embd=32, n_layer=2, n_head=2)),
+    args=TrainingArguments(
+        given.out,
+        num_train_epochs=given.epochs,
+        per_device_train_batch_size=given.batch,
+        gradient_accumulation_steps=given.accumulate,
+        save_strategy="epoch",
+        save_total_limit=3,
+        report_to="none",
+    ),
+    train_dataset=[{"input_ids": line, "labels": line} for line in text],
+)
+trainer.train(resume_from_checkpoint=given.resume)
