@@ -247,7 +247,7 @@ def main() -> int:
     print(text)
     if not given.only and not given.cells:
         write(text)
-    return int(any(not _fine(program, cell, found) for program, row in table.items() for cell, found in row.items()))
+    return int(any(not fine(program, cell, found) for program, row in table.items() for cell, found in row.items()))
 
 
 def read_programs() -> list[Program]:
@@ -306,7 +306,13 @@ def attempt(program: Program, cell: str, home: Path, folder: Path, clones: Path)
                 shutil.copytree(clones / program.key, there, dirs_exist_ok=True)
             (there / "examples").symlink_to(HERE.parent / "examples")
             if program.prepare:
-                subprocess.run([home / "bin/python", "-c", program.prepare], cwd=there, env=environ, check=True)
+                subprocess.run(
+                    [home / "bin/python", "-c", program.prepare],
+                    cwd=there,
+                    env=environ,
+                    stdout=subprocess.DEVNULL,
+                    check=True,
+                )
         COLUMNS[cell][1](run)
         found = "yes"
     except WrongError as wrong:
@@ -324,7 +330,7 @@ def versions(home: Path, programs: Sequence[Program]) -> str:
     return ", ".join(f"{name} {found[name]}" for name in names if name in found)
 
 
-def _fine(program: Program, cell: str, found: str) -> bool:
+def fine(program: Program, cell: str, found: str) -> bool:
     return found == "yes" or cell in (program.not_yet or {})
 
 
