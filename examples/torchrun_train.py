@@ -44,4 +44,5 @@ for epoch in range(first, given.epochs + 1):
         state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}
         torch.save(state, f"{given.out}/new.tmp")
         os.replace(f"{given.out}/new.tmp", f"{given.out}/epoch-{epoch}.pt")
+dist.barrier()
 dist.destroy_process_group()
