@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fred_supervisor.attempt import machine_faults
 from fred_supervisor.contract.error_file import ErrorKind, ErrorRecord
+from fred_supervisor.linux.lookout import Lookout
 from fred_supervisor.policy.machine_fault import FaultKind, MachineFault
 from fred_supervisor.store.attempt_files import ExitRecord
 from fred_supervisor.store.run_spec import RunSpec
@@ -140,7 +141,11 @@ def test_what_the_command_names_is_remembered_while_it_is_there(tmp_path: Path):
     (tmp_path / "train.py").touch()
     words = ["python", "train.py", "--data=data", "--out=new", "-x", "", "\0", "--=data"]
     spec = RunSpec(name="t", modality="dual", run_dir=str(tmp_path / "run"), cwd=str(tmp_path), command=words)
-    assert set(machine_faults.paths_of(spec)) == {str(tmp_path), str(tmp_path / "data"), str(tmp_path / "train.py")}
+    assert set(machine_faults.paths_of(spec, Lookout(str(tmp_path)))) == {
+        str(tmp_path),
+        str(tmp_path / "data"),
+        str(tmp_path / "train.py"),
+    }
 
 
 def test_data_that_is_away_is_waited_for_and_a_file_that_never_was_is_not(spec: RunSpec, tmp_path: Path):

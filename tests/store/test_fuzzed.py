@@ -21,6 +21,7 @@ from fred_supervisor.cli.common.settings_layers import layered
 from fred_supervisor.cli.common.view import run_lines, table_lines
 from fred_supervisor.contract import heartbeat
 from fred_supervisor.linux import proc
+from fred_supervisor.linux.lookout import Lookout
 from fred_supervisor.store.layout import RunDir
 from fred_supervisor.store.run_spec import load_run_spec
 from fred_supervisor.store.state_file import read_state
@@ -53,7 +54,7 @@ def look(run_dir: Path) -> None:
     status = read_status(spec)
     json.dumps(status.document(), allow_nan=False)
     "\n".join([*run_lines(status), *table_lines([status])])
-    gather(spec, 1, oom_kills_before=None)
+    gather(spec, 1, oom_kills_before=None, lookout=Lookout(spec.run_dir))
     with redirect_stdout(io.StringIO()), suppress(CommandError):
         incidents_command.main(["--run-dir", str(run_dir)])
         incidents_command.main(["--run-dir", str(run_dir), "--json"])

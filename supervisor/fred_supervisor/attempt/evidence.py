@@ -4,6 +4,7 @@ import os
 import re
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from fred_supervisor.attempt import machine_faults, torchrun
 from fred_supervisor.contract.error_file import ErrorKind, ErrorRecord, classify_text, read_error
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.linux import kernel_log, proc
+from fred_supervisor.linux.lookout import Lookout, NoAnswerError
 from fred_supervisor.linux.text_io import last_lines, printable, printable_lines, tail
 from fred_supervisor.output.built_in import speaks_of_early_stopping
 from fred_supervisor.policy.cause import Evidence
@@ -26,12 +28,19 @@ _KILLED_IN_SHELL = 128 + 9
 _KILLED = ("is killed by signal: Killed", " Killed ")
 _PID = re.compile(r"\bpid[ =:]*(\d{2,7})\b|\b(\d{2,7}) +Killed\b", re.IGNORECASE)
 """As loader, torchrun and shells name a child that was killed."""
+_PATIENCE_S = 5.0
+"""For a file system that data, or a `--done-file`, lie on."""
 _LAST_LINES = 40
 """Of an output, that tell why it ended."""
 
 
 def gather(
-    spec: RunSpec, attempt: int, *, oom_kills_before: int | None, pids: frozenset[int] = frozenset()
+    spec: RunSpec,
+    attempt: int,
+    *,
+    oom_kills_before: int | None,
+    lookout: Lookout,
+    pids: frozenset[int] = frozenset(),
 ) -> Evidence:
     """The evidence of one attempt, from its files; `pids` have been seen in its tree."""
     folder = spec.dir.attempt(attempt)
@@ -61,16 +70,16 @@ def gather(
         beat=beat,
         rank=_guilty(error, end, several=len(beats) > 1),
         unverified=spec.command is not None,
-        done_file=done_file(spec),
+        done_file=done_file(spec, lookout),
         oom_killed=killed,
         shm_mib=_shared_memory_mib(),
-        fault=_fault(spec, attempt, error, text),
+        fault=_fault(spec, attempt, error, text, lookout),
         resumed_from=launch.resume,
         early_stop=exit_code == 0 and speaks_of_early_stopping("\n".join(text.splitlines()[-_LAST_LINES:])),
     )
 
 
-def _fault(spec: RunSpec, attempt: int, error: ErrorRecord | None, text: str) -> MachineFault | None:
+def _fault(spec: RunSpec, attempt: int, error: ErrorRecord | None, text: str, lookout: Lookout) -> MachineFault | None:
     """What the machine has to do with it."""
     first, now = (spec.dir.attempt(number) for number in (1, attempt))
     left = read_exit(now)
@@ -78,7 +87,14 @@ def _fault(spec: RunSpec, attempt: int, error: ErrorRecord | None, text: str) ->
         return machine_faults.of_exit(left)
     known = {**read_launch(first).paths, **read_launch(now).paths}
     shell_failed = attempt > 1 and _shell_failed(left) and not _shell_failed(read_exit(first))
-    fault = machine_faults.of_trainer(spec, known, error, text, shell_failed=shell_failed)
+    look = partial(machine_faults.of_trainer, spec, known, error, text, shell_failed=shell_failed)
+    said = text if error is None else f"{error.message}\n{text}"
+    try:
+        fault = lookout.look(machine_faults.places_of(spec, known, said), look, patience_s=_PATIENCE_S)
+    except NoAnswerError as silent:
+        return machine_faults.no_answer(silent)
+    except OSError:
+        fault = None
     # A keeper that could not even write its files says nothing; then the disk is asked.
     return fault or (machine_faults.room(spec) if left is None else None)
 
@@ -166,14 +182,26 @@ def oom_kills() -> int | None:
     return None
 
 
-def done_file(spec: RunSpec) -> bool | None:
-    """Whether a file that matches `--done-file` is newer than the start of the run; None without the flag."""
+def done_file(spec: RunSpec, lookout: Lookout) -> bool | None:
+    """Whether a file that matches `--done-file` is newer than the start of the run; None without the flag.
+
+    False, too, where its file system does not answer: a run is completed only by a file that was seen.
+    """
     if spec.done_file is None:
         return None
     started_ns = next(iter(modified_ns([spec.dir.run])), None)
     if started_ns is None:  # deleted, and not yet written again
         return None
-    return any(ns > started_ns for ns in modified_ns(matching(Path(spec.run_dir), spec.done_file)))
+    pattern = spec.done_file
+    try:
+        changed_ns = lookout.look(
+            (os.path.join(spec.run_dir, pattern),),
+            lambda: modified_ns(matching(Path(spec.run_dir), pattern)),
+            patience_s=_PATIENCE_S,
+        )
+    except (NoAnswerError, OSError):
+        return False
+    return any(ns > started_ns for ns in changed_ns)
 
 
 def document(seen: Evidence, output: Path, *, end: int | None) -> dict[str, Any]:

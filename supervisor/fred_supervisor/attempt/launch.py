@@ -15,6 +15,7 @@ from fred_supervisor.contract import environment, placeholders
 from fred_supervisor.contract.builtin.flags import to_argv
 from fred_supervisor.contract.files import now_text
 from fred_supervisor.contract.record import record
+from fred_supervisor.linux.lookout import Lookout
 from fred_supervisor.linux.proc import Identity, identify
 from fred_supervisor.policy.history import Overrides
 from fred_supervisor.store.layout import AttemptDir
@@ -36,7 +37,13 @@ class Launched:
 
 
 def spawn(
-    spec: RunSpec, attempt: int, overrides: Overrides, resume: Path | None, *, gpus: tuple[str, ...] = ()
+    spec: RunSpec,
+    attempt: int,
+    overrides: Overrides,
+    resume: Path | None,
+    *,
+    lookout: Lookout,
+    gpus: tuple[str, ...] = (),
 ) -> Launched:
     """Prepare an attempt and start its keeper. `gpus`: UUIDs that were chosen for it. Raises OSError."""
     folder = prepare(spec, attempt)
@@ -58,7 +65,7 @@ def spawn(
             "place": place,
             "resume": None if resume is None else str(resume),
             "overrides": asdict(overrides),
-            "paths": paths_of(spec),
+            "paths": paths_of(spec, lookout),
             "environment": {
                 key: value
                 for key, value in environ.items()

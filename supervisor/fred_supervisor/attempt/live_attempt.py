@@ -4,14 +4,17 @@ import contextlib
 import os
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from fred_supervisor.attempt.output_reader import OutputReader, patterns_of
 from fred_supervisor.attempt.stack_dump import StackDumper
 from fred_supervisor.contract import environment, heartbeat
 from fred_supervisor.contract.files import now_text, read_file, write_json
 from fred_supervisor.linux import proc
+from fred_supervisor.linux.lookout import Lookout, NoAnswerError
 from fred_supervisor.linux.proc import Identity
 from fred_supervisor.policy.hang import HangFacts, ProcessFacts, parse_stacks, why_stuck
 from fred_supervisor.policy.message import Message
@@ -23,6 +26,8 @@ from fred_supervisor.store.heartbeats import write_printed
 from fred_supervisor.store.matching import matching
 from fred_supervisor.store.place import place_of
 from fred_supervisor.store.run_spec import RunSpec
+
+T = TypeVar("T")
 
 _IDLE_TICKS_PER_S = 5
 """Less CPU than 5 % of a core, and less I/O than the next line, is doing nothing."""
@@ -51,6 +56,8 @@ class LiveAttempt:
     """Of the machine, before the launch."""
     orphan_s: float | None = None
     """Since when the trainer has ended without a keeper; what it left must be killed by us."""
+    lookout: Lookout = field(default_factory=Lookout)
+    """Who looks at what lies elsewhere."""
     swept: bool = False
     """Nothing of it is left."""
     cgroup: str | None = None
@@ -131,8 +138,11 @@ class LiveAttempt:
     def _look_at_files(self, now_s: float) -> tuple[HeartbeatReading, ...]:
         since_s, self._looked_s = now_s - self._looked_s, now_s
         if self.spec.progress_file is not None:
-            files = matching(Path(self.spec.run_dir), self.spec.progress_file)
-            newer = self._newer("progress files", modified_ns(files))
+            try:
+                changed_ns = self._look_for(self.spec.progress_file, modified_ns)
+            except (NoAnswerError, OSError):
+                return (HeartbeatReading(readable=False),)
+            newer = self._newer("progress files", changed_ns)
             if newer:
                 return (HeartbeatReading(stamp=str(newer), age_s=_age_s(max(newer), since_s)),)
         ranks = [0]
@@ -168,6 +178,11 @@ class LiveAttempt:
             age_s=_age_s(found.st_mtime_ns, since_s),
         )
 
+    def _look_for(self, pattern: str, of: Callable[[list[Path]], T]) -> T:
+        """`of` the files that match. Raises NoAnswerError, OSError."""
+        run_dir = self.spec.run_dir
+        return self.lookout.look((os.path.join(run_dir, pattern),), lambda: of(matching(Path(run_dir), pattern)))
+
     def _newer(self, what: str, changed_ns: tuple[int, ...]) -> tuple[int, ...]:
         """The times of changes since the launch, of files of one kind.
 
@@ -183,7 +198,10 @@ class LiveAttempt:
         """Whether a file of `--checkpoints` has appeared or changed since the look before."""
         if self.spec.checkpoints is None:
             return False
-        now = states_of(matching(Path(self.spec.run_dir), self.spec.checkpoints))
+        try:
+            now = self._look_for(self.spec.checkpoints, states_of)
+        except (NoAnswerError, OSError):
+            return False
         before, self._checkpoints = self._checkpoints, now
         return before is not None and not now <= before
 

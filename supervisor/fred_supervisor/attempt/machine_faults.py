@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -14,6 +14,7 @@ from typing import Final
 from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.contract.error_file import ErrorKind, ErrorRecord
 from fred_supervisor.contract.files import TEMPORARY_SUFFIX, now_text
+from fred_supervisor.linux.lookout import Lookout, NoAnswerError
 from fred_supervisor.linux.proc import available_memory_mib
 from fred_supervisor.policy.machine_fault import FaultKind, MachineFault
 from fred_supervisor.store.attempt_files import ExitRecord
@@ -51,6 +52,11 @@ _OF_A_FILE: Final = (FaultKind.UNREADABLE, FaultKind.UNWRITABLE)
 def of_error(error: OSError) -> MachineFault | None:
     """The fault behind an error of our own at a launch; None for one that is not the machine's."""
     return _of_launch(error.errno, None if error.filename is None else str(error.filename))
+
+
+def no_answer(error: NoAnswerError) -> MachineFault:
+    """The fault of a place that does not answer."""
+    return MachineFault(kind=FaultKind.NO_ANSWER, path=error.path, since=error.since, seen=True)
 
 
 def of_exit(left: ExitRecord | None) -> MachineFault | None:
@@ -131,6 +137,9 @@ def look(fault: MachineFault) -> MachineFault | None:
             return None if path is None or os.path.exists(path) else fault
         case FaultKind.UNEXECUTABLE:
             return None if path is None or shutil.which(path) else fault
+        case FaultKind.NO_ANSWER:
+            _ = path is None or _readable(path)  # whatever comes of it is an answer
+            return None
         case FaultKind.UNREADABLE:
             return None if path is None or _readable(path) else fault
         case FaultKind.UNWRITABLE:
@@ -147,22 +156,35 @@ def look(fault: MachineFault) -> MachineFault | None:
 # -- what is away ---------------------------------------------------------------------------------------------------
 
 
-def paths_of(spec: RunSpec) -> dict[str, int]:
-    """What the command names and needs, as far as it is there now: path → device, by which a lost mount is told."""
+def paths_of(spec: RunSpec, lookout: Lookout) -> dict[str, int]:
+    """What the command names and needs, as far as it is there now: path → device, by which a lost mount is told.
+
+    Nothing, where one of them does not answer.
+    """
     words = [spec.flags["data"]] if spec.command is None and spec.flags.get("data") else spec.command or ()
-    found = {}
-    for word in (".", *words):
-        for name in {word, word.partition("=")[2]} - {""}:
-            path = os.path.normpath(os.path.join(spec.cwd, name))
-            with contextlib.suppress(OSError, ValueError):
-                found[path] = os.stat(path).st_dev
-    return found
+    names = {name for word in (".", *words) for name in (word, word.partition("=")[2])} - {""}
+    paths = sorted(os.path.normpath(os.path.join(spec.cwd, name)) for name in names if "\0" not in name)
+    with contextlib.suppress(NoAnswerError, OSError):
+        return lookout.look(paths, lambda: _devices(paths))
+    return {}
+
+
+def _devices(paths: Iterable[str]) -> dict[str, int]:
+    found = {path: _device(path) for path in paths}
+    return {path: device for path, device in found.items() if device is not None}
 
 
 _PATHS: Final = re.compile(
     r"(?<!\w)'([^'\n]+)'|\"([^\"\n]+)\"|‘([^’\n]+)’|(?:^|\s)([^\s:'\"‘’]*/[^\s:'\"‘’]*)(?=:|$)", re.MULTILINE
 )
 _ABSENT: Final = ("No such file or directory", "does not exist", "not found", "No such device", "FileNotFoundError")
+
+
+def places_of(spec: RunSpec, known: Mapping[str, int], text: str) -> tuple[str, ...]:
+    """Where `of_trainer` will look."""
+    named = (path for line in text[-_MOST_WORDS:].splitlines() for path in _paths(spec, line))
+    data = spec.flags.get("data") if spec.command is None else None
+    return tuple(dict.fromkeys((*known, spec.cwd, os.path.join(spec.cwd, data or ""), *named)))
 
 
 def _missing(spec: RunSpec, known: Mapping[str, int], words: str, *, shell_failed: bool) -> MachineFault | None:
@@ -196,7 +218,7 @@ def _below(path: str, folder: str) -> bool:
 def _device(path: str) -> int | None:
     try:
         return os.stat(path).st_dev
-    except OSError:
+    except (OSError, ValueError):
         return None
 
 

@@ -2,12 +2,13 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from fred_supervisor.cli.common.command_error import CommandParser
-from fred_supervisor.cli.common.find_run import add_run, find_run
+from fred_supervisor.cli.common.find_run import add_run, answering, find_run
 from fred_supervisor.cli.common.view import aligned, span
 from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.contract.checkpoint import CheckpointFile, why_invalid
@@ -68,9 +69,13 @@ def checkpoint_rows(spec: RunSpec, *, phase: str | None, verify: bool) -> list[C
     """Newest first. `valid` without `verify` means that size and sidecar fit; digests are not computed."""
     run_dir = Path(spec.run_dir)
     foreign = spec.checkpoints
-    every = list_checkpoints(run_dir) if foreign is None else foreign_checkpoints(run_dir, foreign)
     blamed = read_state(spec.dir).history.overrides.blamed
-    rows = [_row(f, blamed=blamed, verify=verify, foreign=foreign is not None) for f in every]
+
+    def look() -> list[CheckpointRow]:
+        every = list_checkpoints(run_dir) if foreign is None else foreign_checkpoints(run_dir, foreign)
+        return [_row(f, blamed=blamed, verify=verify, foreign=foreign is not None) for f in every]
+
+    rows = look() if foreign is None else answering(os.path.join(run_dir, foreign), look, home=spec.run_dir)
     valid = sorted((row for row in rows if row.valid), key=lambda row: row.blamed)  # stable: the newest first
     rows = [replace(row, chosen=row is valid[0]) if valid else row for row in rows]
     return [row for row in rows if phase is None or row.phase == phase]

@@ -14,6 +14,8 @@ class FaultKind(StrEnum):
     """No room, no quota, no free name."""
     MISSING = "missing"
     """A program, a folder or a data path that was there."""
+    NO_ANSWER = "answer"
+    """A file system on which every call hangs."""
     UNREADABLE = "read"
     UNWRITABLE = "written"
     UNEXECUTABLE = "executed"
@@ -47,6 +49,7 @@ class MachineFault:
 _FAULTS: Final = {
     FaultKind.FULL: Topic.DISK_FULL,
     FaultKind.MISSING: Topic.DATA_GONE,
+    FaultKind.NO_ANSWER: Topic.NO_ANSWER,
     FaultKind.UNREADABLE: Topic.PATH_UNUSABLE,
     FaultKind.UNWRITABLE: Topic.PATH_UNUSABLE,
     FaultKind.UNEXECUTABLE: Topic.PATH_UNUSABLE,

@@ -5,6 +5,7 @@ from fred_supervisor.attempt.live_attempt import LiveAttempt
 from fred_supervisor.attempt.orphans import Orphans
 from fred_supervisor.gpu.run_gpus import RunGpus
 from fred_supervisor.linux.background_job import BackgroundJobs
+from fred_supervisor.linux.lookout import Lookout
 from fred_supervisor.monitor.client import MonitorClient
 from fred_supervisor.run.events import Events
 from fred_supervisor.store.checkpoints import CheckpointPicker
@@ -21,7 +22,8 @@ class LiveRun:
         self.monitor = MonitorClient(spec)
         self.gpus = RunGpus(spec, self.monitor)
         self.alerts = AlertClient(spec)
-        self.picker = CheckpointPicker(spec)
+        self.lookout = Lookout(spec.run_dir)
+        self.picker = CheckpointPicker(spec, self.lookout)
         self.orphans = Orphans(spec, lambda: self.own_pids)
         self.jobs = BackgroundJobs()
         self.events = Events(self.jobs)
@@ -30,7 +32,7 @@ class LiveRun:
     def own_pids(self) -> frozenset[int]:
         """Children of ours that do not belong to the trainer."""
         spies = frozenset[int]() if self.attempt is None else self.attempt.stacks.pids
-        return self.monitor.pids | self.alerts.pids | self.jobs.pids | spies
+        return self.monitor.pids | self.alerts.pids | self.jobs.pids | self.lookout.pids | spies
 
     def close(self) -> None:
         """After the end of the run: nothing of ours stays behind."""

@@ -9,6 +9,7 @@ from typing import Final
 from fred_supervisor.attempt import checkpoint_check, code_state
 from fred_supervisor.attempt.live_attempt import LiveAttempt
 from fred_supervisor.linux import proc, sparse_log
+from fred_supervisor.linux.lookout import NoAnswerError
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.run.live_run import LiveRun
 
@@ -53,7 +54,10 @@ class Maintenance:
 
     def _verify(self) -> None:
         spec, jobs = self._live.spec, self._live.jobs
-        seen = self._live.picker.changes()
+        try:
+            seen = self._live.picker.changes()
+        except (NoAnswerError, OSError):
+            return
         if seen == self._checkpoints_seen or jobs.busy(checkpoint_check.main):
             return
         self._checkpoints_seen = seen

@@ -4,11 +4,13 @@ acted upon; a helper may be asked for a closer look (a sample of the GPUs, a pro
 
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from fred_supervisor.attempt import checkpoint_check, evidence, machine_faults
 from fred_supervisor.attempt.live_attempt import LiveAttempt
 from fred_supervisor.linux import proc
+from fred_supervisor.linux.lookout import NoAnswerError
 from fred_supervisor.linux.proc import Survivor
 from fred_supervisor.policy.actions import Note
 from fred_supervisor.policy.cause import GPU_CAUSES, Evidence
@@ -81,8 +83,18 @@ class Observer:
         if live.attempt is not None and isinstance(state, Running | Stopping):
             seen = self._see_attempt(seen, live.attempt, state)
         if isinstance(state, Holding) and state.cause not in GPU_CAUSES and now_s >= state.probe_s:
-            seen = self._attempt("whether the run can go on", lambda: _probed(seen, state), seen)
+            seen = self._attempt("whether the run can go on", lambda: self._probed(seen, state), seen)
+        seen = replace(seen, notes=(*seen.notes, *self._silences()))
         return replace(seen, ended=seen.ended or self._attempt("a GPU's last minutes", live.gpus.examined, None))
+
+    def _silences(self) -> tuple[Note, ...]:
+        """File systems that do not answer any more, or do again."""
+        return tuple(
+            Note(event=JournalEvent.ANSWERS_AGAIN, message=say(Topic.ANSWERS_AGAIN, path=path))
+            if since is None
+            else Note(event=JournalEvent.NO_ANSWER, message=say(Topic.NO_ANSWER, path=path, since=since))
+            for path, since in self._live.lookout.news()
+        )
 
     def _timeout_s(self, state: State, wake_s: float | None, maintenance_s: float | None, now_s: float) -> float | None:
         live = self._live
@@ -150,7 +162,11 @@ class Observer:
 
     def _evidence(self, attempt: LiveAttempt) -> Evidence:
         found = evidence.gather(
-            self._live.spec, attempt.number, oom_kills_before=attempt.oom_kills, pids=frozenset(attempt.pids)
+            self._live.spec,
+            attempt.number,
+            oom_kills_before=attempt.oom_kills,
+            lookout=self._live.lookout,
+            pids=frozenset(attempt.pids),
         )
         dump = attempt.stacks.dump
         return replace(found, stuck=attempt.why_stuck(), stacks=dump.text, stacks_at=dump.start)
@@ -161,6 +177,17 @@ class Observer:
             return ()
         passed_over = self._live.picker.take_verified()
         return tuple(Note(event=JournalEvent.CHECKPOINT_PASSED_OVER, message=message) for message in passed_over)
+
+    def _probed(self, seen: Observation, state: Holding) -> Observation:
+        """Whether what the run is held for is over."""
+        fault = state.fault
+        if fault is not None:
+            look = partial(machine_faults.look, fault)
+            try:
+                fault = self._live.lookout.look(() if fault.path is None else (fault.path,), look)
+            except (NoAnswerError, OSError):
+                return replace(seen, clear=False, fault=fault)
+        return replace(seen, clear=fault is None, fault=fault)
 
     # -- how it goes --------------------------------------------------------------------------------------------------
 
@@ -188,12 +215,6 @@ class Observer:
         if attempt.orphan_s is not None:
             return orphans.survivors(attempt) if now_s - attempt.orphan_s > _STRAY_S else ()
         return orphans.outlived(attempt)
-
-
-def _probed(seen: Observation, state: Holding) -> Observation:
-    """Whether what the run is held for is over."""
-    fault = None if state.fault is None else machine_faults.look(state.fault)
-    return replace(seen, clear=fault is None, fault=fault)
 
 
 def _of_output(attempt: LiveAttempt) -> tuple[Note, ...]:

@@ -9,6 +9,7 @@ from fred_supervisor.attempt import evidence, machine_faults, terminate
 from fred_supervisor.attempt.launch import spawn
 from fred_supervisor.attempt.live_attempt import LiveAttempt
 from fred_supervisor.contract.checkpoint import CheckpointFile
+from fred_supervisor.linux.lookout import NoAnswerError
 from fred_supervisor.linux.proc import Identity
 from fred_supervisor.linux.text_io import complain
 from fred_supervisor.policy.actions import (
@@ -72,7 +73,7 @@ class Performer:
         match action:
             case AskGpu():
                 overrides = self._overrides(state)
-                live.gpus.ask(self._next_checkpoint(overrides), overrides)
+                live.gpus.ask(self._checkpoint_or_none(overrides), overrides)
             case ReleaseGpus():
                 live.gpus.release(nvml=action.nvml)
             case Spawn():
@@ -89,7 +90,7 @@ class Performer:
             case Kill():
                 self._kill()
             case Report():
-                self._recorder.incident(action, self._next_checkpoint(self._overrides(state)))
+                self._recorder.incident(action, self._checkpoint_or_none(self._overrides(state)))
             case Recovered():
                 self._recorder.recovered(action.beat)
             case Note():
@@ -111,6 +112,13 @@ class Performer:
             tell=lambda message: self._recorder.note(JournalEvent.CHECKPOINT_PASSED_OVER, message),
         )
 
+    def _checkpoint_or_none(self, overrides: Overrides) -> CheckpointFile | None:
+        """The same; None also where its file system does not answer, for which the launch will be held."""
+        try:
+            return self._next_checkpoint(overrides)
+        except NoAnswerError:
+            return None
+
     def _give_launch_up(self) -> None:
         """After a defect of ours: what has started all the same must not train beside the next attempt."""
         if self._live.attempt is None:
@@ -124,11 +132,16 @@ class Performer:
         if self._settings.uses_gpu and not live.gpus.claim(action.gpus, shared=action.shared):
             live.events.post(SpawnFailure(gpu_taken=True))
             return True
-        found = self._next_checkpoint(overrides)
+        try:
+            found = self._next_checkpoint(overrides)
+        except NoAnswerError as error:
+            silent = machine_faults.no_answer(error)
+            live.events.post(SpawnFailure(reason=str(error), fault=silent))
+            return True
         resume = None if found is None else found.path
         oom_kills = evidence.oom_kills()
         try:
-            launched = spawn(live.spec, number, overrides, resume, gpus=action.gpus)
+            launched = spawn(live.spec, number, overrides, resume, lookout=live.lookout, gpus=action.gpus)
         except OSError as error:
             reason = f"{error.filename or 'the keeper'}: {error.strerror}"
             live.events.post(SpawnFailure(reason=reason, fault=machine_faults.of_error(error)))
@@ -136,6 +149,7 @@ class Performer:
         live.attempt = LiveAttempt(
             spec=live.spec,
             number=number,
+            lookout=live.lookout,
             keeper=launched.keeper,
             resume=resume,
             oom_kills=oom_kills,
@@ -163,6 +177,7 @@ class Performer:
         attempt = LiveAttempt(
             spec=live.spec,
             number=history.attempt,
+            lookout=live.lookout,
             keeper=keeper,
             resume=resume,
             oom_kills=evidence.oom_kills(),

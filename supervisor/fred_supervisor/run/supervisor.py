@@ -11,6 +11,7 @@ from fred_supervisor.attempt import evidence, terminate
 from fred_supervisor.attempt.run_processes import processes_of
 from fred_supervisor.contract.files import remove_unfinished
 from fred_supervisor.linux import proc, sd_notify
+from fred_supervisor.linux.lookout import Lookout
 from fred_supervisor.linux.proc import Survivor
 from fred_supervisor.policy.actions import Action, Note, Report
 from fred_supervisor.policy.cause import Cause, Diagnosis, EndedBy, Evidence, IncidentKind, goal_reached, place_of
@@ -131,7 +132,7 @@ def _take_up(
         return _held_for(settings, history, left)
     if number and before.state in _LIVE and not _answered(before, number):
         # The supervisor died, and the trainer ended while nobody watched: answer that now.
-        ended = evidence.gather(spec, number, oom_kills_before=None)
+        ended = evidence.gather(spec, number, oom_kills_before=None, lookout=Lookout(spec.run_dir))
         if _rebooted(keeper) and not goal_reached(ended):
             return _after_reboot(settings, history, ended, quiet)
         running = Running(history=history, watch=begin(now_s), since_s=now_s)

@@ -6,16 +6,22 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.contract.checkpoint import CheckpointFile, why_invalid, why_no_zip
 from fred_supervisor.contract.files import read_file, read_json
 from fred_supervisor.contract.heartbeat import Beat
+from fred_supervisor.linux.lookout import Lookout
 from fred_supervisor.policy.message import Message, Topic, say
 from fred_supervisor.store.checkpoint_order import newest_first
 from fred_supervisor.store.matching import matching
 from fred_supervisor.store.run_spec import RunSpec
+
+_PATIENCE_S: Final = 5.0
+"""At a launch: files of gigabytes are read, and nothing else is watched meanwhile."""
 
 Stamp = tuple[str, int, int]
 """A file in one state: path, size, time of its last change in ns."""
@@ -26,6 +32,7 @@ class CheckpointPicker:
     """Chooses checkpoints; a file that was found whole once is not read again while it stays as it is."""
 
     spec: RunSpec
+    lookout: Lookout = field(default_factory=Lookout)
     _told: set[tuple[Path, str]] = field(default_factory=set)
     """Files that were passed over, and why: each is told once."""
     _judged: dict[Stamp, str | None] = field(default_factory=dict)
@@ -33,16 +40,34 @@ class CheckpointPicker:
     def newest(
         self, *, phase: str | None = None, blamed: tuple[str, ...] = (), tell: Callable[[Message], None]
     ) -> CheckpointFile | None:
-        """The newest valid checkpoint; blamed ones come last. `tell` is called with a message for what is new."""
+        """The newest valid checkpoint; blamed ones come last. `tell` is called with a message for what is new.
+
+        Raises NoAnswerError where the files lie on a file system that hangs, OSError where nobody can look.
+        """
+        choose = partial(self._choose, phase, blamed)
+        chosen, passed_over, self._judged = self.lookout.look(self._places, choose, patience_s=_PATIENCE_S)
+        for path, reason in passed_over:
+            for message in self._news(path, reason):
+                tell(message)
+        return chosen
+
+    def _choose(
+        self, phase: str | None, blamed: tuple[str, ...]
+    ) -> tuple[CheckpointFile | None, list[tuple[Path, str]], dict[Stamp, str | None]]:
+        """The newest valid one, those that were passed over, and what is judged by now."""
         found = self._candidates(phase)
         order = [f for f in found if str(f.path) not in blamed] + [f for f in found if str(f.path) in blamed]
+        passed_over: list[tuple[Path, str]] = []
         for candidate in order:
             reason = self._judge(candidate)
             if reason is None:
-                return candidate
-            for message in self._news(candidate.path, reason):
-                tell(message)
-        return None
+                return candidate, passed_over, self._judged
+            passed_over.append((candidate.path, reason))
+        return None, passed_over, self._judged
+
+    @property
+    def _places(self) -> tuple[str, ...]:
+        return () if self.spec.checkpoints is None else (os.path.join(self.spec.run_dir, self.spec.checkpoints),)
 
     def _news(self, path: Path, reason: str) -> list[Message]:
         """The message for a file that is passed over, the first time."""
@@ -58,9 +83,10 @@ class CheckpointPicker:
         return foreign_checkpoints(run_dir, pattern)
 
     def changes(self) -> tuple[int, ...]:
-        """Differs when checkpoints may have appeared or changed."""
+        """Differs when checkpoints may have appeared or changed. Raises NoAnswerError and OSError as `newest` does."""
         run_dir, pattern = Path(self.spec.run_dir), self.spec.checkpoints
-        return modified_ns([run_dir] if pattern is None else matching(run_dir, pattern))
+        look = partial(modified_ns, [run_dir]) if pattern is None else partial(_modified_ns, run_dir, pattern)
+        return self.lookout.look(self._places, look)
 
     def take_verified(self) -> list[Message]:
         """Take in what a background job has judged; a message for each file that is not valid.
@@ -157,6 +183,10 @@ def states_of(paths: Iterable[Path]) -> frozenset[tuple[int, int, int]]:
             now = os.stat(path)
             found.add((now.st_ino, now.st_size, now.st_mtime_ns))
     return frozenset(found)
+
+
+def _modified_ns(run_dir: Path, pattern: str) -> tuple[int, ...]:
+    return modified_ns(matching(run_dir, pattern))
 
 
 def modified_ns(paths: list[Path]) -> tuple[int, ...]:

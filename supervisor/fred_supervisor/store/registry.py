@@ -1,17 +1,25 @@
 """The list of known runs. A convenience only: a run dir is complete without it."""
 
 import os
+import time
 import zlib
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 from fred_supervisor.contract.files import read_json, write_json
-from fred_supervisor.linux.text_io import complain
+from fred_supervisor.linux.lookout import Lookout, NoAnswerError
+from fred_supervisor.linux.text_io import complain, printable
 from fred_supervisor.store.lost_run import lost_run
 from fred_supervisor.store.run_spec import NAME, RunSpec, load_run_spec
 
 SYSTEM_STATE = Path("/var/lib/fred-supervise")
 """Where the system service keeps its list."""
+
+_PATIENCE_S: Final = 1.5
+"""For all run dirs that do not answer together."""
+_LEAST_S: Final = 0.1
 
 
 def state_dir() -> Path:
@@ -53,15 +61,28 @@ def _entry(spec: RunSpec) -> Path:
 
 
 def known_runs() -> Iterator[RunSpec]:
-    """Every run on our list and on the system service's that is still there, by name."""
+    """Every run on our list and on the system service's that is still there, by name.
+
+    One whose file system does not answer is left out, and standard error says so.
+    """
     seen: dict[str, RunSpec] = {}
+    lookout, end_s = Lookout(), time.monotonic() + _PATIENCE_S
     for folder in (state_dir() / "runs", SYSTEM_STATE / "runs"):
         try:
             files = sorted(folder.glob("*.json"))
         except OSError:
             continue
         for file in files:
-            spec = _listed(read_json(file) or {})
+            entry = read_json(file) or {}
+            listed = partial(_listed, entry)
+            try:
+                patience_s = max(_LEAST_S, end_s - time.monotonic())
+                spec = lookout.look((str(entry.get("run_dir")),), listed, patience_s=patience_s)
+            except NoAnswerError as error:
+                complain(f"run {entry.get('name')!r} is left out: {printable(error.path)} does not answer")
+                continue
+            except OSError:
+                continue
             if spec is not None:
                 seen[spec.run_dir] = spec
     yield from sorted(seen.values(), key=lambda a: (a.name, a.run_dir))

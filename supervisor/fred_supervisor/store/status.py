@@ -1,5 +1,6 @@
 """The status of a run, from its files alone: it works with the supervisor dead, stopped or hung."""
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -8,6 +9,7 @@ from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.contract.checkpoint import CheckpointFile, why_invalid
 from fred_supervisor.contract.record import record
 from fred_supervisor.linux import proc
+from fred_supervisor.linux.lookout import Lookout, NoAnswerError
 from fred_supervisor.linux.proc import Identity
 from fred_supervisor.policy.history import RunHistory, RunOutcome
 from fred_supervisor.store import lock
@@ -254,14 +256,22 @@ def newest_checkpoint(spec: RunSpec) -> tuple[CheckpointFile, bool] | None:
 
 
 def _checkpoint(spec: RunSpec) -> CheckpointStatus | None:
+    """None, too, where the file system that they lie on does not answer."""
+    lookout, pattern = Lookout(spec.run_dir), spec.checkpoints
+    places = () if pattern is None else (os.path.join(spec.run_dir, pattern),)
+    try:
+        return lookout.look(places, lambda: _checkpoint_status(spec))
+    except (NoAnswerError, OSError):
+        return None
+
+
+def _checkpoint_status(spec: RunSpec) -> CheckpointStatus | None:
+    """Raises OSError for a file that vanishes meanwhile."""
     newest = newest_checkpoint(spec)
     if newest is None:
         return None
     found, valid = newest
-    try:
-        changed_s = found.path.stat().st_mtime
-    except OSError:
-        return None
+    changed_s = found.path.stat().st_mtime
     return CheckpointStatus(
         path=str(found.path),
         phase=found.phase,

@@ -156,6 +156,8 @@ CAUSES: Final[Mapping[Topic, Words]] = {
     Topic.DISK_FULL: _no_room,
     Topic.DATA_GONE: lambda facts: f"{facts['path']} is not there{_since(facts)}.",
     Topic.PATH_UNUSABLE: _unusable,
+    Topic.NO_ANSWER: lambda facts: f"{facts['path']} does not answer{_since(facts)}.",
+    Topic.ANSWERS_AGAIN: "{path} answers again.",
     Topic.MACHINE_SHORT: _machine_short,
     Topic.MACHINE_FAILED: _with("The machine, not the training, failed"),
     Topic.GPU_MEMORY_OF_OTHERS: lambda facts: (

@@ -1,14 +1,21 @@
 """Which run a command is about."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final, TypeVar
 
 from fred_supervisor.cli.common.command_error import CommandError, CommandParser
 from fred_supervisor.contract.exit_codes import CommandExit
+from fred_supervisor.linux.lookout import Lookout, NoAnswerError
 from fred_supervisor.store import lock
 from fred_supervisor.store.lost_run import lost_run
 from fred_supervisor.store.registry import known_runs
 from fred_supervisor.store.run_spec import NAME, RunSpec, load_run_spec
+
+T = TypeVar("T")
+
+_PATIENCE_S: Final = 1.5
 
 
 def add_run(parser: CommandParser) -> None:
@@ -36,7 +43,7 @@ def find_run(name: str | None, run_dir: str | None) -> RunSpec:
 
 
 def _in_dir(path: Path, name: str | None) -> RunSpec:
-    found = load_run_spec(path) or lost_run(path)
+    found = answering(str(path), lambda: load_run_spec(path) or lost_run(path))
     if found is None:
         try:
             entries = os.listdir(path / "supervisor")
@@ -77,3 +84,11 @@ def _by_name(name: str, runs: list[RunSpec]) -> RunSpec:
 
 def _names(runs: list[RunSpec]) -> str:
     return ", ".join(run.name for run in runs)
+
+
+def answering(path: str, look: Callable[[], T], *, home: str = "/") -> T:
+    """What a look at a path finds; raises CommandError where its file system does not answer."""
+    try:
+        return Lookout(home).look((path,), look, patience_s=_PATIENCE_S)
+    except NoAnswerError as error:
+        raise CommandError(CommandExit.REFUSED, f"{error.path} does not answer: a mount that hangs?") from error

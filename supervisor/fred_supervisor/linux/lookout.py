@@ -1,0 +1,157 @@
+"""Looks at places that may never answer: a child process of ours takes the look, and we wait for a bounded time.
+
+Whoever touches a mount that hangs sleeps in the kernel, and SIGKILL may not end it: so it must not be us. What lies on
+the way to our own folder is looked at directly.
+"""
+
+import contextlib
+import ctypes
+import os
+import pickle
+import select
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from fred_supervisor.contract.files import now_text
+from fred_supervisor.linux import proc
+from fred_supervisor.linux.mounts import mount_beyond, mount_table
+from fred_supervisor.linux.proc import Identity
+
+T = TypeVar("T")
+
+PATIENCE_S: Final = 0.3
+"""For a look of every second: a network file system answers in some milliseconds."""
+_AGAIN_S: Final = 5.0
+"""Between two looks at the links on the way to the same paths, and at a place that did not answer."""
+_MOST_FDS: Final = 1 << 16
+_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+
+
+class NoAnswerError(Exception):
+    """A place does not answer; `path` says which, `since` since when (RFC 3339, UTC)."""
+
+    def __init__(self, path: str, since: str) -> None:
+        super().__init__(f"{path} does not answer")
+        self.path, self.since = path, since
+
+
+@dataclass
+class _Silence:
+    """A look that has not come back."""
+
+    since: str
+    looker: Identity | None
+    again_s: float
+
+
+@dataclass
+class Lookout:
+    """Who looks from `home`, an absolute path."""
+
+    home: str = "/"
+    _silent: dict[str, _Silence] = field(default_factory=dict)
+    _elsewhere: dict[tuple[str, ...], tuple[float, str | None]] = field(default_factory=dict)
+    """Paths → until when it holds, and the mount that they lead into."""
+    _mounts: bytes = b""
+    """The table of mounts for which that holds."""
+    _told: set[str] = field(default_factory=set)
+
+    def look(self, paths: Sequence[str], function: Callable[[], T], *, patience_s: float = PATIENCE_S) -> T:
+        """What `function` returns, which touches `paths` (or patterns) only; it must be possible to pickle that.
+
+        Raises NoAnswerError, after `patience_s` at most; at once while an earlier look there has not come back.
+        Raises OSError when there is no process for it, or it could not look.
+        """
+        far = self._far(tuple(paths))
+        if far is None:
+            return function()
+        now_s = time.monotonic()
+        before = self._silent.get(far)
+        if before is not None and (now_s < before.again_s or proc.alive(before.looker)):
+            raise NoAnswerError(far, before.since)
+        pid, fd = _fork(function)
+        looker = proc.identify(pid)
+        data = _read(fd, now_s + patience_s)
+        if data is None:
+            since = now_text() if before is None else before.since
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            self._silent[far] = _Silence(since, looker, time.monotonic() + _AGAIN_S)
+            raise NoAnswerError(far, since)
+        with contextlib.suppress(ChildProcessError):  # reaped by who waits for all
+            os.waitpid(pid, 0)
+        self._silent.pop(far, None)
+        if not data:
+            raise OSError(f"{far} could not be looked at")
+        found: T = pickle.loads(data)  # noqa: S301 - of our own child
+        return found
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """Of those who have not come back."""
+        lookers = (one.looker for one in self._silent.values())
+        return frozenset(one.pid for one in lookers if one is not None)
+
+    def news(self) -> list[tuple[str, str | None]]:
+        """Places that do not answer any more, each with since when; and those that do again, with None."""
+        silent = {path: one.since for path, one in self._silent.items()}
+        gone = [(path, since) for path, since in silent.items() if path not in self._told]
+        back = [(path, None) for path in self._told if path not in silent]
+        self._told = set(silent)
+        return [*gone, *back]
+
+    def _far(self, paths: tuple[str, ...]) -> str | None:
+        """The mount that the first of the paths leads into, and the way to `home` does not."""
+        mounts = mount_table()
+        if mounts != self._mounts:
+            self._mounts = mounts
+            self._elsewhere.clear()
+        until_s, far = self._elsewhere.get(paths, (0.0, None))
+        if time.monotonic() >= until_s:
+            mounts_beyond = (mount_beyond(path, self.home) for path in paths)
+            far = next((one for one in mounts_beyond if one is not None), None)
+            self._elsewhere[paths] = time.monotonic() + _AGAIN_S, far
+        return far
+
+
+def _fork(function: Callable[[], object]) -> tuple[int, int]:
+    """A child that writes what `function` returns to a pipe, nothing where it raises. We have one thread only."""
+    reads, writes = os.pipe2(os.O_CLOEXEC)
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(reads)
+        os.close(writes)
+        raise
+    if pid:
+        os.close(writes)
+        return pid, reads
+    try:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in range(3):  # whoever reads what we write would wait for the child, too
+            os.dup2(null, fd)
+        os.closerange(3, writes)  # above all the lock of the run, which would outlive its supervisor
+        os.closerange(writes + 1, _MOST_FDS)
+        data = memoryview(pickle.dumps(function()))
+        while data:
+            data = data[os.write(writes, data) :]
+    finally:
+        os._exit(0)
+
+
+def _read(fd: int, end_s: float) -> bytes | None:
+    """All that comes before `end_s` of the monotonic clock; None when there may be more."""
+    data = b""
+    try:
+        while select.select([fd], [], [], max(0.0, end_s - time.monotonic()))[0]:
+            more = os.read(fd, 1 << 16)
+            if not more:
+                return data
+            data += more
+    finally:
+        os.close(fd)
+    return None

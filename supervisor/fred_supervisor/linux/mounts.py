@@ -1,0 +1,68 @@
+"""Where a path leads, told without touching what may not answer: from the table of mounts, and links on our own way."""
+
+import os
+import re
+from collections import deque
+from pathlib import PurePath
+from typing import Final
+
+_MOST_LINKS: Final = 40
+"""The kernel's own limit (path_resolution(7))."""
+_MAGIC: Final = re.compile(r"[*?\[]")
+_ESCAPED: Final = re.compile(r"\\([0-7]{3})")
+
+
+def mount_beyond(path: str, home: str) -> str | None:
+    """The mount that the way to `path` leads into and that to folder `home` does not; None where there is none.
+
+    `path` may be a pattern: it leads into what it may find. `home` is an absolute path without links: who can reach
+    it can reach all that is looked at here.
+    """
+    mounts = mount_points()
+    known = {mount for mount in mounts if _below(home, mount)}
+    at, left = "/", deque(PurePath(home, path).parts[1:])
+    links = 0
+    while left:
+        part = left.popleft()
+        if _MAGIC.search(part):
+            break
+        if part == "..":
+            at = os.path.dirname(at)
+            continue
+        at = os.path.join(at, part)
+        if at in mounts and at not in known:
+            return at
+        try:
+            target = os.readlink(at)
+        except OSError:
+            continue  # no link, or not there
+        links += 1
+        if links > _MOST_LINKS:
+            return None  # nobody gets there
+        left.extendleft(reversed([part for part in PurePath(target).parts if part != "/"]))
+        at = "/" if target.startswith("/") else os.path.dirname(at)
+    return min((mount for mount in mounts - known if _below(mount, at)), default=None)
+
+
+def mount_points() -> frozenset[str]:
+    """Of this process's namespace; only / where they cannot be read (proc(5), mountinfo, field 5)."""
+    lines = mount_table().decode("utf-8", "surrogateescape").splitlines()
+    return frozenset({"/"} | {_plain(line.split(" ", 5)[4]) for line in lines})
+
+
+def mount_table() -> bytes:
+    """As the kernel writes it; empty where it cannot be read."""
+    try:
+        with open("/proc/self/mountinfo", "rb") as table:
+            return table.read()
+    except OSError:
+        return b""
+
+
+def _plain(text: str) -> str:
+    """Space, tab, newline and backslash are written as three octal digits."""
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 8)), text)
+
+
+def _below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")

@@ -1,0 +1,93 @@
+"""Looks at a folder that never answers, and at folders that do."""
+
+import os
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+from tests.helpers.stuck import StuckFolder
+
+from fred_supervisor.linux import mounts
+from fred_supervisor.linux.lookout import Lookout, NoAnswerError
+from fred_supervisor.linux.mounts import mount_beyond
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    folder = tmp_path.resolve() / "home"
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("path", "far"),
+    [
+        ("a/b.pt", None),
+        ("*.pt", None),
+        ("link/x.pt", "/mnt/nfs"),
+        ("lin*/x.pt", None),
+        ("twice/x", "/mnt/nfs"),
+        ("back/x", None),
+        ("round/x", None),
+        ("/mnt/nfs/x", "/mnt/nfs"),
+        ("/mnt/x", None),
+        ("/mnt/*/x", "/mnt/nfs"),
+        ("/", "/mnt/nfs"),
+        ("sub/../x", None),
+    ],
+)
+def test_where_a_path_leads(home: Path, monkeypatch: pytest.MonkeyPatch, path: str, far: str | None):
+    mine = str(home.parent)
+    monkeypatch.setattr(mounts, "mount_points", lambda: frozenset({"/", "/proc", "/mnt/nfs", mine}))
+    (home / "sub").mkdir()
+    for name, target in {"link": "/mnt/nfs", "twice": "link", "back": "sub/..", "round": "round"}.items():
+        (home / name).symlink_to(target)
+    assert mount_beyond(path, str(home)) == far
+
+
+def test_a_mount_below_is_left_for_a_pattern_that_may_find_it(home: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(mounts, "mount_points", lambda: frozenset({"/", f"{home}/a b"}))
+    assert mount_beyond("*/x", str(home)) == mount_beyond("a b/x", str(home)) == f"{home}/a b"
+    assert mount_beyond("c/*", str(home)) is None
+
+
+def test_the_table_of_mounts_is_read():
+    assert {"/", "/proc"} <= mounts.mount_points()
+
+
+def test_what_is_at_home_is_looked_at_directly(home: Path):
+    assert Lookout(str(home)).look(["x"], os.getpid) == os.getpid()
+
+
+def test_what_is_elsewhere_is_looked_at_by_a_child(home: Path):
+    lookout = Lookout(str(home))
+    assert lookout.look(["/proc/self"], os.getpid) != os.getpid()
+    assert lookout.look(["/proc/self"], lambda: "x" * (1 << 20)) == "x" * (1 << 20)
+    with pytest.raises(OSError, match="could not be looked at"):
+        lookout.look(["/proc/self"], partial(os.stat, "/proc/no such"))
+    assert lookout.news() == []
+    assert lookout.pids == frozenset()
+
+
+def test_a_place_that_never_answers_costs_one_wait_and_is_told_once(home: Path, until):
+    try:
+        stuck = StuckFolder(home / "stuck")
+    except OSError as error:
+        pytest.skip(f"no FUSE here: {error}")
+    lookout = Lookout(str(home))
+    look = partial(lookout.look, ["stuck/*"], partial(os.listdir, stuck.path), patience_s=0.2)
+    with stuck:
+        with pytest.raises(NoAnswerError) as first:
+            look()
+        stuck.wait()
+        began_s = time.monotonic()
+        for _ in range(100):
+            with pytest.raises(NoAnswerError) as again:
+                look()
+        assert time.monotonic() - began_s < 0.2 * 100
+        assert again.value.since == first.value.since
+        assert lookout.news() == [(f"{home}/stuck", first.value.since)]
+        assert lookout.news() == []
+        (looker,) = lookout.pids
+    until(lambda: os.waitpid(looker, os.WNOHANG)[0] == looker)
