@@ -34,7 +34,7 @@ def test_an_observation_that_saw_nothing():
     assert asdict(Observation(now_s=1.0)) == {
         "now_s": 1.0, "late_s": 0.0, "admission": None, "spawn_failure": None, "launched": False, "looks": (),
         "new_checkpoint": False, "busy": None, "stacks_moved": None, "dumping": False, "survivors": (), "ended": None,
-        "request": None, "clear": None, "fault": None, "quiet": None, "notes": (),
+        "request": None, "clear": None, "fault": None, "quiet": None, "notes": (), "failed_line": None,
     }  # fmt: skip
     assert asdict(SpawnFailure()) == {"reason": "", "fault": None, "ours": False, "gpu_taken": False}
     assert asdict(HeartbeatReading()) == {

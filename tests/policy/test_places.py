@@ -231,5 +231,5 @@ def test_words_of_the_contract():
         "crash", "hang", "oom", "silent_exit", "nan_loss", "data", "checkpoint", "disk", "gpu", "config", "supervisor",
     }  # fmt: skip
     assert [*Request] == ["stop", "pause", "resume", "restart", "quiet hours"]
-    assert {*EndedBy} == {"hang", "stop", "pause", "restart", "quiet hours"}
+    assert {*EndedBy} == {"hang", "stop", "pause", "restart", "quiet hours", "a line of its output"}
     assert frozenset({Cause.GPU, Cause.GPU_MEMORY}) == GPU_CAUSES

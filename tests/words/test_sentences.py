@@ -32,7 +32,7 @@ FACTS: dict[str, Any] = {
     "signal": "SIGSEGV", "silent_s": 61.0, "step": 7, "stuck": say(Topic.STUCK, what=say(Topic.HANG_DATA), where=None),
     "survivor": 7, "survivors": ((4711, "nfs_wait"),), "takes_batch": False, "text": "The driver hangs.", "there": ("0 (GPU-a)",),
     "times": 3, "total_mib": 24000, "trainer_mib": 20000, "trouble": "lost", "user": "anna", "uuids": ("GPU-a",), "value": 8,
-    "visible": True, "wait_s": 2.0, "shm_mib": 64.0, "remedy": "fp32", "then": "Given up.", "wanted_mib": 16.0, "since": "2026-11-26T02:10:00Z", "wchan": "nfs_wait", "what": None, "where": None, "word": "7",
+    "visible": True, "wait_s": 2.0, "shm_mib": 64.0, "remedy": "fp32", "then": "Given up.", "wanted_mib": 16.0, "since": "2026-11-26T02:10:00Z", "wchan": "nfs_wait", "what": None, "where": None, "word": "7", "pattern": "NCCL.*",
 }  # fmt: skip
 """One value for every fact that a message can hold."""
 

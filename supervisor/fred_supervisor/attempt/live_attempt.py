@@ -16,6 +16,7 @@ from fred_supervisor.contract.files import now_text, read_file, write_json
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.lookout import Lookout, NoAnswerError
 from fred_supervisor.linux.proc import Identity
+from fred_supervisor.output.signs import LineSigns
 from fred_supervisor.policy.hang import HangFacts, ProcessFacts, parse_stacks, why_stuck
 from fred_supervisor.policy.message import Message
 from fred_supervisor.policy.watch import HeartbeatReading
@@ -85,7 +86,9 @@ class LiveAttempt:
         self._heartbeat = str(self.folder.heartbeat)
         self.stacks = StackDumper(self.folder)
         patterns = None if self.spec.command is None else patterns_of(self.spec.progress_output)
-        self.output = None if patterns is None else OutputReader(self.folder.output, patterns, self.patterns)
+        signs = LineSigns(tuple(self.spec.fail_output))
+        read = patterns is not None or signs.needs_lines
+        self.output = OutputReader(self.folder.output, patterns, self.patterns, signs) if read else None
 
     def read_trainer(self) -> None:
         """Who the trainer is, from what the keeper wrote."""
@@ -115,10 +118,11 @@ class LiveAttempt:
         self._look_at_tree(now_s)
         looks = self._look_at_files(now_s)
         output, root = self.output, self.trainer
-        if output is None or root is None or any(look.beat is not None for look in looks):
+        records = any(look.beat is not None for look in looks)
+        if output is None or root is None or (records and not output.signs.needs_lines):
             return looks
-        output.look(now_s, final=final)
-        beat = output.beat(root.pid)
+        output.look(now_s, final=final, place=not records)
+        beat = None if records else output.beat(root.pid)
         if beat is None:
             return looks
         if beat.seq != self._printed:
@@ -134,6 +138,10 @@ class LiveAttempt:
             patterns=output.known,
         )
         return (printed, *looks[1:])
+
+    def failed_line(self) -> Message | None:
+        """What it has printed that means that it has failed, though it may go on."""
+        return None if self.output is None else self.output.failed_line()
 
     def _look_at_files(self, now_s: float) -> tuple[HeartbeatReading, ...]:
         since_s, self._looked_s = now_s - self._looked_s, now_s

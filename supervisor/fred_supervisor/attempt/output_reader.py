@@ -12,6 +12,7 @@ from fred_supervisor.linux.time_box import OutOfTimeError, time_box
 from fred_supervisor.output.built_in import BuiltInPatterns
 from fred_supervisor.output.patterns import LINE_CHARS, LinePatterns, OwnPatterns
 from fred_supervisor.output.position import OutputPosition
+from fred_supervisor.output.signs import LineSigns
 from fred_supervisor.policy.message import Message, Topic, say
 
 _BYTES_PER_S: Final = 32768
@@ -32,12 +33,16 @@ def patterns_of(progress_output: list[str]) -> LinePatterns | None:
 
 
 class OutputReader:
-    """The position in one attempt's output."""
+    """The position in one attempt's output, and what else a person has said that its lines mean."""
 
-    def __init__(self, path: Path, patterns: LinePatterns, known: tuple[str, ...]) -> None:
-        """`known`: what earlier attempts have believed."""
+    def __init__(
+        self, path: Path, patterns: LinePatterns | None, known: tuple[str, ...], signs: LineSigns | None = None
+    ) -> None:
+        """`patterns` None: its position is not read. `known`: what earlier attempts have believed."""
         self._path = path
-        self._position = OutputPosition(patterns, known)
+        self._position = None if patterns is None else OutputPosition(patterns, known)
+        self.signs = signs or LineSigns()
+        self._of_person = self.signs.needs_lines or (patterns is not None and patterns.certain)
         self._told = bool(known)
         self._told_slow = False
         self._offset = 0
@@ -50,25 +55,29 @@ class OutputReader:
         self.gap_s = 0.0
         """The longest time between two lines that moved something."""
 
-    def look(self, now_s: float, *, final: bool = False) -> None:
-        """Read on; `final`: nothing comes any more, so what stands at the end is a line, too."""
+    def look(self, now_s: float, *, final: bool = False, place: bool = True) -> None:
+        """Read on; `final`: nothing comes any more, so what stands at the end is a line, too.
+
+        `place`: the lines are asked where training is, too.
+        """
         if self.too_slow:
             return
         since_s = 1.0 if self._looked_s is None else min(1.0, now_s - self._looked_s)
         self._looked_s = now_s
-        before = self._position.moves
-        box = time_box(_REGEX_S) if self._position.patterns.certain else nullcontext()
+        position = self._position if place else None
+        before = 0 if position is None else position.moves
         try:
-            with box:
-                for line in self._lines(max(_LEAST_BYTES, int(_BYTES_PER_S * since_s))):
-                    self._position.feed(line)
-                if final:
-                    self._position.feed(_text(self._rest))
+            with time_box(_REGEX_S) if self._of_person else nullcontext():
+                lines = self._lines(max(_LEAST_BYTES, int(_BYTES_PER_S * since_s)))
+                for line in [*lines, _text(self._rest)] if final else lines:
+                    self.signs.feed(line)
+                    if position is not None:
+                        position.feed(line)
         except OSError:
             return  # of a run dir that is gone; the recorder says so
         except OutOfTimeError:
             self.too_slow = True
-        if self._position.moves != before:
+        if position is not None and position.moves != before:
             self.gap_s = max(self.gap_s, 0.0 if self._moved_s is None else now_s - self._moved_s)
             self._moved_s = now_s
 
@@ -91,16 +100,23 @@ class OutputReader:
         return [_text(line) for line in whole if line]
 
     def beat(self, pid: int) -> Beat | None:
-        return self._position.beat(pid)
+        return None if self._position is None else self._position.beat(pid)
 
     @property
     def known(self) -> tuple[str, ...]:
-        return self._position.names
+        return () if self._position is None else self._position.names
+
+    def failed_line(self) -> Message | None:
+        """What was printed that means that this attempt has failed, though it goes on."""
+        if self.signs.failed is None:
+            return None
+        line, pattern = self.signs.failed
+        return say(Topic.FAILED_LINE, line=line, pattern=pattern)
 
     def news(self) -> tuple[Message, ...]:
         """What a person is to be told of the reading, once."""
         found: tuple[Message, ...] = ()
-        if self._position.line and not self._told:
+        if self._position is not None and self._position.line and not self._told:
             self._told = True
             found += (say(Topic.READS_POSITION, line=self._position.line.strip()[:_SHOWN]),)
         if self.too_slow and not self._told_slow:

@@ -97,13 +97,20 @@ def _real(text: str | None) -> float | None:
         return None
 
 
-def wrong_regex(text: str) -> str | None:
-    """Why a text is no pattern of `--progress-output`; None when it is one."""
+def not_compiled(text: str) -> str | None:
+    """Why a text is no regular expression; None when it is one."""
     try:
-        regex = re.compile(text)
+        re.compile(text)
     except (re.error, RecursionError, OverflowError) as error:
         return f"is no regular expression: {error}"
-    names = list(regex.groupindex)
+    return None
+
+
+def wrong_regex(text: str) -> str | None:
+    """Why a text is no pattern of `--progress-output`; None when it is one."""
+    if (wrong := not_compiled(text)) is not None:
+        return wrong
+    names = list(re.compile(text).groupindex)
     if strange := next((name for name in names if name not in GROUPS), None):
         return f"has a group {strange!r}; there are {', '.join(GROUPS)}"
     for one, of in (("epoch", "epochs"), ("step", "steps")):

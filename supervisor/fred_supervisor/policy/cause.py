@@ -69,6 +69,7 @@ class EndedBy(StrEnum):
     PAUSE = "pause"
     RESTART = "restart"
     QUIET = "quiet hours"
+    OUTPUT = "a line of its output"
 
 
 @record
@@ -113,6 +114,8 @@ class Evidence:
     """Of a trainer that we ended, as they were dumped last."""
     stacks_at: int | None = None
     """Byte of its output where they begin."""
+    failed_line: Message | None = None
+    """What it printed that means that it has failed."""
     rank: int | None = None
     """Which of several ranks is to blame."""
     resumed_from: str | None = None
@@ -139,7 +142,7 @@ def goal_reached(seen: Evidence) -> bool:
     """Whether the goal is recorded, or, for a trainer that records none, whether exit 0 counts."""
     if seen.beat is not None and seen.beat.done:
         return True
-    if seen.exit_code != TrainerExit.COMPLETE:
+    if seen.exit_code != TrainerExit.COMPLETE or seen.failed_line is not None:
         return False
     if seen.done_file is not None:
         return seen.done_file
@@ -209,6 +212,9 @@ def diagnose(seen: Evidence) -> Diagnosis:
             stuck=seen.stuck,
             **where,
         )
+    line, by_line = seen.failed_line, seen.ended_by is EndedBy.OUTPUT or seen.exit_code == TrainerExit.COMPLETE
+    if line is not None and by_line and said in (None, ErrorKind.EXCEPTION, ErrorKind.PREEMPTED):
+        return found(Cause.CRASH, IncidentKind.CRASH, line.topic, same=line.facts["pattern"], **line.facts, **where)
     of_input = said in (ErrorKind.DATA, ErrorKind.CHECKPOINT)  # the error file outranks the exit code
     if said is ErrorKind.CONFIG or (seen.exit_code == TrainerExit.CONFIG and not of_input):
         return found(Cause.CONFIG, IncidentKind.CONFIG, Topic.CONFIG_REFUSED, detail=first_line)
@@ -233,18 +239,9 @@ def diagnose(seen: Evidence) -> Diagnosis:
     if said is ErrorKind.SHARED_MEMORY or (seen.signal == signals.SIGBUS and _small(seen.shm_mib)):
         small = Topic.SHARED_MEMORY_SMALL
         return found(Cause.SHARED_MEMORY, IncidentKind.CRASH, small, same="shm", shm_mib=seen.shm_mib, **where)
-    if said is ErrorKind.OPEN_FILES:
-        return found(Cause.OPEN_FILES, IncidentKind.CRASH, Topic.OPEN_FILES, same="open files", **where)
-    if said is ErrorKind.DEVICE_ASSERT:
-        return found(Cause.CRASH, IncidentKind.CRASH, Topic.DEVICE_ASSERT, **where)
-    if said is ErrorKind.CHECKPOINT:
-        return found(Cause.CHECKPOINT, IncidentKind.CHECKPOINT, Topic.CHECKPOINT_FAILED, detail=first_line)
-    if said is ErrorKind.LEARNING:
-        return found(Cause.LEARNING, IncidentKind.LEARNING, Topic.CANNOT_LEARN, detail=first_line)
-    if said is ErrorKind.NAN_LOSS:
-        return found(Cause.NAN, IncidentKind.NAN_LOSS, Topic.LOSS_NOT_FINITE, same="nan", detail=first_line, **where)
-    if said is ErrorKind.DATA:
-        return found(Cause.CRASH, IncidentKind.DATA, Topic.DATA_UNUSABLE, detail=first_line)
+    if said in _OF_KINDS:
+        cause, kind, topic, same, at = _OF_KINDS[said]
+        return found(cause, kind, topic, same=same, detail=first_line, **(where if at else {}))
     if _is_import(text) and (seen.beat is None or seen.beat.section is Section.STARTUP):
         return found(Cause.IMPORT, IncidentKind.CRASH, Topic.NOT_LOADED, detail=first_line)
     if seen.signal == signals.SIGKILL:
@@ -276,6 +273,15 @@ def _small(shm_mib: float | None) -> bool:
     return shm_mib is not None and shm_mib < 1024
 
 
+_OF_KINDS: Final[Mapping[ErrorKind | None, tuple[Cause, IncidentKind, Topic, str | None, bool]]] = {
+    ErrorKind.OPEN_FILES: (Cause.OPEN_FILES, IncidentKind.CRASH, Topic.OPEN_FILES, "open files", True),
+    ErrorKind.DEVICE_ASSERT: (Cause.CRASH, IncidentKind.CRASH, Topic.DEVICE_ASSERT, None, True),
+    ErrorKind.CHECKPOINT: (Cause.CHECKPOINT, IncidentKind.CHECKPOINT, Topic.CHECKPOINT_FAILED, None, False),
+    ErrorKind.LEARNING: (Cause.LEARNING, IncidentKind.LEARNING, Topic.CANNOT_LEARN, None, False),
+    ErrorKind.NAN_LOSS: (Cause.NAN, IncidentKind.NAN_LOSS, Topic.LOSS_NOT_FINITE, "nan", True),
+    ErrorKind.DATA: (Cause.CRASH, IncidentKind.DATA, Topic.DATA_UNUSABLE, None, False),
+}
+"""What a trainer says of itself: cause, kind, words, what is the same, and whether it is said where."""
 _OF_FAULTS: Final = {
     FaultKind.FULL: (Cause.DISK, IncidentKind.DISK),
     FaultKind.UNWRITABLE: (Cause.DISK, IncidentKind.DISK),

@@ -6,13 +6,11 @@ from typing import assert_never
 from fred_supervisor.policy import idle
 from fred_supervisor.policy.actions import Action, DumpStacks, Kill, Note, Recovered, ReleaseGpus, Terminate
 from fred_supervisor.policy.after_exit import after_exit, end
-from fred_supervisor.policy.cause import Cause, EndedBy, Evidence
-from fred_supervisor.policy.gpu_admission import Deny
+from fred_supervisor.policy.cause import Cause, EndedBy
 from fred_supervisor.policy.history import RunHistory, RunOutcome, advance, lived, measure
-from fred_supervisor.policy.launching import answer_start, launch
-from fred_supervisor.policy.machine_fault import FaultKind
+from fred_supervisor.policy.launching import answer_start, final, launch, not_launched, not_spawned
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
-from fred_supervisor.policy.observation import Observation, SpawnFailure
+from fred_supervisor.policy.observation import Observation
 from fred_supervisor.policy.requests import ENDED_BY, OBEYED_AT_THE_END, Request, prevailing
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import (
@@ -39,7 +37,7 @@ def decide(settings: Settings, state: State, seen: Observation) -> tuple[State, 
     if settings.uses_gpu and isinstance(after, Holding | Paused | Ended) and type(after) is not type(state):
         actions += (ReleaseGpus(nvml=isinstance(after, Holding) and after.cause is Cause.GPU),)
     if isinstance(before, AwaitingGpu | Starting) and before.at_start:
-        return answer_start(after, actions, error=_not_launched(before, seen), launched=seen.launched)
+        return answer_start(after, actions, error=not_launched(before, seen), launched=seen.launched)
     return after, actions
 
 
@@ -111,45 +109,15 @@ def _starting(settings: Settings, state: Starting, seen: Observation) -> tuple[S
         if isinstance(after, AwaitingGpu) and request in (Request.STOP, Request.PAUSE):
             return idle.awaiting_gpu(settings, after, replace(seen, request=request))
         return after, actions
-    ended = _not_spawned(state, seen.spawn_failure) or seen.ended
+    ended = not_spawned(state, seen.spawn_failure) or seen.ended
     if ended is not None:
-        ended = replace(ended, fault=None) if _final(state, ended) else ended
+        ended = replace(ended, fault=None) if final(state, ended) else ended
         ended = replace(ended, ended_by=OBEYED_AT_THE_END.get(request))
         return after_exit(settings, state.history, ended, seen.now_s)
     if not seen.launched:
         return replace(state, request=request), ()
     running = Running(history=state.history, watch=begin(seen.now_s), since_s=seen.now_s)
     return (running, ()) if request is None else _request(settings, running, request, seen.now_s)
-
-
-def _not_spawned(state: Starting, failure: SpawnFailure | None) -> Evidence | None:
-    if failure is None:
-        return None
-    return Evidence(
-        attempt=state.history.attempt,
-        last_line=failure.reason,
-        exec_error=None if failure.ours else failure.reason,
-        fault=failure.fault,
-    )
-
-
-def _final(state: Starting, ended: Evidence) -> bool:
-    """Whether a command that could not be executed is the user's error, and not the machine's.
-
-    At `start` whoever waits for word is told, whatever it is; later, only what has never been there is.
-    """
-    of_command = ended.fault is not None and ended.fault.kind in (FaultKind.MISSING, FaultKind.UNEXECUTABLE)
-    return ended.exec_error is not None and (state.at_start or (state.history.attempt == 1 and of_command))
-
-
-def _not_launched(state: AwaitingGpu | Starting, seen: Observation) -> str | Message | None:
-    """Why the command cannot be launched at all."""
-    if isinstance(state, AwaitingGpu):
-        denial = seen.admission
-        return denial.message if isinstance(denial, Deny) and denial.absent else None
-    if seen.spawn_failure is not None:
-        return seen.spawn_failure.reason
-    return None if seen.ended is None else seen.ended.exec_error
 
 
 def _running(settings: Settings, state: Running, seen: Observation) -> tuple[State, tuple[Action, ...]]:
@@ -173,6 +141,9 @@ def _running(settings: Settings, state: Running, seen: Observation) -> tuple[Sta
         return after, notes + actions
     if seen.request is not None:
         after, actions = _request(settings, state, seen.request, seen.now_s)
+        return after, notes + actions
+    if seen.failed_line is not None:
+        after, actions = _end_for_output(settings, state, seen.failed_line, seen.now_s)
         return after, notes + actions
     after, actions = _judge(settings, state, seen)
     return after, notes + actions
@@ -267,6 +238,21 @@ def _judge(settings: Settings, state: Running, seen: Observation) -> tuple[State
     return state, ()
 
 
+def _end_for_output(
+    settings: Settings, state: Running, line: Message, now_s: float
+) -> tuple[State, tuple[Action, ...]]:
+    """It goes on, and says itself that it has failed: it may save, and is ended."""
+    stopping = Stopping(
+        history=_aged(settings, state, now_s),
+        watch=state.watch,
+        by=EndedBy.OUTPUT,
+        rung=Rung.DUMP,
+        until_s=now_s + settings.dump_s,
+        dump_s=now_s + settings.dump_s / 2,
+    )
+    return stopping, (Note(event=JournalEvent.FAILED_LINE, message=line), DumpStacks())
+
+
 def _request(
     settings: Settings, state: Running | Stopping, request: Request, now_s: float
 ) -> tuple[State, tuple[Action, ...]]:
@@ -310,8 +296,7 @@ def _stopping(settings: Settings, state: Stopping, seen: Observation) -> tuple[S
         case Rung.DUMP if seen.dumping and seen.now_s < state.until_s + settings.dump_max_s:
             return replace(state, dump_s=seen.now_s + settings.dump_s / 2), ()
         case Rung.DUMP:
-            grace_s = settings.hang_term_moving_s if seen.stacks_moved else settings.hang_term_s
-            after = replace(state, rung=Rung.TERM, until_s=seen.now_s + grace_s, dump_s=None)
+            after = replace(state, rung=Rung.TERM, until_s=seen.now_s + _grace_s(settings, state, seen), dump_s=None)
             return after, (Terminate(wake=True),)
         case Rung.TERM:
             return replace(state, rung=Rung.KILL, until_s=seen.now_s + settings.kill_s), (Kill(),)
@@ -319,6 +304,13 @@ def _stopping(settings: Settings, state: Stopping, seen: Observation) -> tuple[S
             return _hold_for(settings, state.history, seen, state)
         case _:
             assert_never(state.rung)
+
+
+def _grace_s(settings: Settings, state: Stopping, seen: Observation) -> float:
+    """From SIGTERM to SIGKILL: who has not hung can save."""
+    if state.by is EndedBy.OUTPUT:
+        return stop_grace_s(settings, state.history.learned)
+    return settings.hang_term_moving_s if seen.stacks_moved else settings.hang_term_s
 
 
 def _hold_for(

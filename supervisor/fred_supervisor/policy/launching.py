@@ -3,9 +3,12 @@
 from dataclasses import replace
 
 from fred_supervisor.policy.actions import Action, AnswerStart, AskGpu, Spawn
-from fred_supervisor.policy.gpu_admission import Admit
+from fred_supervisor.policy.cause import Evidence
+from fred_supervisor.policy.gpu_admission import Admit, Deny
 from fred_supervisor.policy.history import RunHistory
+from fred_supervisor.policy.machine_fault import FaultKind
 from fred_supervisor.policy.message import Message
+from fred_supervisor.policy.observation import Observation, SpawnFailure
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import AwaitingGpu, Starting, State
 
@@ -33,3 +36,33 @@ def answer_start(
     if isinstance(after, AwaitingGpu | Starting) and not launched:
         return replace(after, at_start=True), actions
     return after, (*actions, AnswerStart(error=error))
+
+
+def not_spawned(state: Starting, failure: SpawnFailure | None) -> Evidence | None:
+    if failure is None:
+        return None
+    return Evidence(
+        attempt=state.history.attempt,
+        last_line=failure.reason,
+        exec_error=None if failure.ours else failure.reason,
+        fault=failure.fault,
+    )
+
+
+def final(state: Starting, ended: Evidence) -> bool:
+    """Whether a command that could not be executed is the user's error, and not the machine's.
+
+    At `start` whoever waits for word is told, whatever it is; later, only what has never been there is.
+    """
+    of_command = ended.fault is not None and ended.fault.kind in (FaultKind.MISSING, FaultKind.UNEXECUTABLE)
+    return ended.exec_error is not None and (state.at_start or (state.history.attempt == 1 and of_command))
+
+
+def not_launched(state: AwaitingGpu | Starting, seen: Observation) -> str | Message | None:
+    """Why the command cannot be launched at all."""
+    if isinstance(state, AwaitingGpu):
+        denial = seen.admission
+        return denial.message if isinstance(denial, Deny) and denial.absent else None
+    if seen.spawn_failure is not None:
+        return seen.spawn_failure.reason
+    return None if seen.ended is None else seen.ended.exec_error

@@ -66,6 +66,7 @@ class Topic(StrEnum):
     END_UNKNOWN = "end unknown"
     EXCEPTION = "exception"
     EXIT_CODE = "exit code"
+    FAILED_LINE = "failed line"
     REBOOTED = "rebooted"
 
     # What is done about it.
@@ -221,6 +222,8 @@ class JournalEvent(StrEnum):
     DISK = "disk"
     """The disk is on its way to be full."""
     FAILED = "failed"
+    FAILED_LINE = "failed line"
+    """The trainer has printed that it has failed, and is ended."""
     FILE_RESTORED = "file restored"
     """A file of ours was garbled or deleted by somebody, and is written again."""
     GPU = "GPU"

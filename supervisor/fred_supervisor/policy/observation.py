@@ -48,6 +48,8 @@ class Observation:
     """Two stack dumps differ."""
     dumping: bool = False
     """The stacks are still being written."""
+    failed_line: Message | None = None
+    """What the trainer has printed that means that it has failed, though it goes on."""
     survivors: tuple[Survivor, ...] = ()
     """The trainer has ended, or was told to by SIGKILL; these processes of it have not, for seconds now."""
     ended: Evidence | None = None

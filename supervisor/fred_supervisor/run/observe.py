@@ -169,7 +169,10 @@ class Observer:
             pids=frozenset(attempt.pids),
         )
         dump = attempt.stacks.dump
-        return replace(found, stuck=attempt.why_stuck(), stacks=dump.text, stacks_at=dump.start)
+        failed_line = attempt.failed_line()
+        return replace(
+            found, stuck=attempt.why_stuck(), stacks=dump.text, stacks_at=dump.start, failed_line=failed_line
+        )
 
     def _of_jobs(self, happened: Happened) -> tuple[Note, ...]:
         """What background jobs have found out."""
@@ -203,6 +206,7 @@ class Observer:
             busy=see("whether it is busy", lambda: attempt.busy(now_s), None) if stalled else None,
             stacks_moved=see("its stacks", attempt.stacks.moved, None) if ending else None,
             dumping=see("its stacks", lambda: attempt.stacks.writing, False),
+            failed_line=see("the output", attempt.failed_line, None),
             survivors=see("who is left", lambda: self._survivors(attempt, state, now_s), ()),
             notes=(*seen.notes, *warnings, *see("the output", lambda: _of_output(attempt), ())),
         )

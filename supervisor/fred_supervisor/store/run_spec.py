@@ -13,6 +13,7 @@ from fred_supervisor.contract.files import json_bytes, now_text, read_json
 from fred_supervisor.contract.placeholders import takes_resume
 from fred_supervisor.contract.record import record
 from fred_supervisor.output.patterns import wrong_regex
+from fred_supervisor.output.signs import wrong_fail_pattern
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.store.kept_file import write_kept
 from fred_supervisor.store.layout import RunDir
@@ -48,6 +49,8 @@ class RunSpec:
     progress_file: str | None = None
     progress_output: list[str] = field(default_factory=list)
     """How the position is read from the output: auto (empty means that, too), none, or regular expressions."""
+    fail_output: list[str] = field(default_factory=list)
+    """Regular expressions: a line of the output that fits one means that the attempt has failed."""
     gpu: str | None = None
     """`auto`, or a list of indices and UUIDs; None: not said, which is auto."""
     gpu_memory_mib: int | None = None
@@ -137,6 +140,8 @@ def load_run_spec(run_dir: Path) -> RunSpec | None:
     if not NAME.fullmatch(spec.name) or any(wrong_pattern(text) for text in patterns if text is not None):
         return None
     if spec.progress_output not in (["auto"], ["none"]) and any(map(wrong_regex, spec.progress_output)):
+        return None
+    if any(map(wrong_fail_pattern, spec.fail_output)):
         return None
     # A run dir may have been moved or mounted elsewhere: where it is found is where it is.
     return replace(spec, run_dir=str(run_dir))

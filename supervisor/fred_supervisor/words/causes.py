@@ -131,6 +131,13 @@ def _machine_short(facts: Facts) -> str:
     return f"The machine gives no further {facts['kind']}{_since(facts)}: {facts['why']}."
 
 
+def _failed_line(facts: Facts) -> str:
+    return (
+        f'The trainer printed "{facts["line"]}"{_at(facts)}, which means that it has failed (--fail-output'
+        f" {facts['pattern']!r})."
+    )
+
+
 CAUSES: Final[Mapping[Topic, Words]] = {
     Topic.PLACE: _place,
     Topic.LEFT_AT: short_place,
@@ -188,6 +195,7 @@ CAUSES: Final[Mapping[Topic, Words]] = {
     Topic.END_UNKNOWN: lambda facts: f"The trainer is gone{_at(facts)}; how it ended is not known.",
     Topic.EXCEPTION: lambda facts: f"Exception{_at(facts)}: {_closed(facts['detail'])}",
     Topic.EXIT_CODE: _exit_code,
+    Topic.FAILED_LINE: _failed_line,
     Topic.REBOOTED: lambda facts: (
         f"The machine was rebooted, or lost its power, while the trainer was {facts['place'] or 'starting'}."
     ),

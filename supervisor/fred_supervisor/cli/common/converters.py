@@ -9,6 +9,7 @@ from fred_supervisor.contract.builtin.drill import parse_drills
 from fred_supervisor.contract.heartbeat import Section
 from fred_supervisor.linux.time_box import OutOfTimeError, time_box
 from fred_supervisor.output.patterns import LINE_CHARS, probe_lines, wrong_regex
+from fred_supervisor.output.signs import wrong_fail_pattern
 from fred_supervisor.store.run_spec import wrong_pattern
 
 _PROBE_S: Final = 0.5
@@ -66,7 +67,17 @@ def output_pattern(text: str) -> str:
     """A regular expression with the groups of a position, or auto or none. One that can take for ever is refused."""
     if text in ("auto", "none"):
         return text
-    if (wrong := wrong_regex(text)) is not None:
+    return _quick(text, wrong_regex(text))
+
+
+def fail_pattern(text: str) -> str:
+    """A regular expression, or none."""
+    return text if text == "none" else _quick(text, wrong_fail_pattern(text))
+
+
+def _quick(text: str, wrong: str | None) -> str:
+    """A regular expression that does not take for ever; `wrong`: what is wrong with it otherwise."""
+    if wrong is not None:
         raise ArgumentTypeError(f"{text!r} {wrong}")
     regex = re.compile(text)
     try:

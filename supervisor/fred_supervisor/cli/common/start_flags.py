@@ -191,6 +191,15 @@ FLAGS: Final[tuple[StartFlag, ...]] = (
         help="where a COMMAND is, read from its output; groups epoch epochs step steps loss phase; repeatable",
     ),
     StartFlag(
+        name="fail-output",
+        group=Group.WATCH,
+        kind=converters.fail_pattern,
+        metavar="REGEX|none",
+        repeatable=True,
+        between="\n",
+        help="a line of the output that fits it means that the attempt has failed, though it goes on; repeatable",
+    ),
+    StartFlag(
         name="drill",
         group=Group.WATCH,
         kind=converters.drills,

@@ -17,6 +17,7 @@ from fred_supervisor.cli.start.checks import (
     check_output,
     check_ranks,
     check_run_dir,
+    check_signs,
     check_watched_elsewhere,
 )
 from fred_supervisor.cli.start.process import detach, run_in_foreground
@@ -67,6 +68,7 @@ def main(argv: Sequence[str]) -> int:
         check_command(spec)
     check_ranks(spec)
     check_output(spec)
+    check_signs(spec)
     to = addresses(given, spec)
     check_addresses(to)
     held = _make_dir(spec)

@@ -127,6 +127,19 @@ def check_output(spec: RunSpec) -> None:
         )
 
 
+def check_signs(spec: RunSpec) -> None:
+    """Whether `--fail-output` contradicts what else is said of lines."""
+    if "none" in spec.fail_output:
+        raise CommandError(
+            CommandExit.USAGE, "--fail-output none stands alone; leave it out, or leave the patterns out"
+        )
+    both = next((text for text in spec.fail_output if text in spec.progress_output), None)
+    if both is not None:
+        raise CommandError(
+            CommandExit.USAGE, f"--fail-output {both!r} is a pattern of --progress-output, too; leave one of them out"
+        )
+
+
 def check_watched_elsewhere(spec: RunSpec) -> None:
     """Whether a trainer writes here whose supervisor has gone with the folder that lay here before."""
     launch, supervisor = read_launch(spec.dir.attempt(last_attempt(spec.dir))), read_state(spec.dir).supervisor.identity

@@ -61,6 +61,7 @@ def requested_run(given: Options, command: list[str] | None) -> tuple[RunSpec, R
         checkpoints=given["checkpoints"] or kept.get("checkpoints"),
         progress_file=given["progress_file"] or kept.get("progress_file"),
         progress_output=given["progress_output"] or kept.get("progress_output") or [],
+        fail_output=_unless_none(given["fail_output"] or kept.get("fail_output") or []),
         gpu=given["gpu"] or kept.get("gpu"),
         gpu_memory_mib=(given["gpu_memory"] if given["gpu_memory"] is not None else kept.get("gpu_memory_mib")) or None,
         quiet=[window for window in given["quiet"] or kept.get("quiet") or () if window != "never"],
@@ -81,6 +82,10 @@ def addresses(given: Options, spec: RunSpec) -> AlertAddresses:
         on_event=None if now["on_event"] == "none" else now["on_event"],
         ping=None if now["ping"] == "none" else now["ping"],
     )
+
+
+def _unless_none(given: list[str]) -> list[str]:
+    return [] if given == ["none"] else given
 
 
 def _name(flags: Options, command: list[str] | None) -> str:

@@ -1,0 +1,76 @@
+"""Lines that a person has given a meaning: `--fail-output`."""
+
+import sys
+
+import pytest
+from tests.helpers.fred import Fred, one_line
+from tests.run.test_printed import EPOCHS, PATTERN, run, words
+
+SAVES = """
+import os, sys, time
+from fred_supervisor.contract import Heartbeat
+hb = Heartbeat()
+hb.beat(epoch=1, epochs=2, step=1, steps=9)
+if os.environ["FRED_ATTEMPT"] == "1":
+    print("worker 3: gradient server lost", flush=True)
+    while not hb.stopping:
+        time.sleep(0.01)
+    open(os.path.join(os.environ["FRED_RUN_DIR"], "saved"), "w").close()
+    sys.exit(75)
+hb.done()
+"""
+
+
+def test_a_line_that_means_a_failure_ends_a_trainer_that_goes_on(fred):
+    script = {"1": [[1, 9, EPOCHS], "worker 3: NCCL watchdog: timeout", "wait"], "2": [[9, 300, EPOCHS]]}
+    assert run(fred, script, "--fail-output", r"watchdog.*timeout") == 0
+    (incident,) = fred.incidents()
+    assert (incident["kind"], incident["epoch"]) == ("crash", 9)
+    assert '"worker 3: NCCL watchdog: timeout"' in incident["cause"]
+    assert "--fail-output 'watchdog.*timeout'" in incident["cause"]
+    assert [line["event"] for line in fred.journal()].count("failed line") == 1
+
+
+def test_a_trainer_with_the_client_is_read_for_it_and_can_save(fred, tmp_path):
+    (tmp_path / "train.py").write_text(SAVES)
+    flags = ("--fail-output", "server lost", "--progress-output", "none")
+    command = ("--", sys.executable, str(tmp_path / "train.py"))
+    assert fred("start", "--name", "t", "--foreground", "--backoff", "0:0", *flags, *command).returncode == 0
+    (incident,) = fred.incidents()
+    assert "gradient server lost" in incident["cause"]
+    assert (fred.run_dir / "saved").exists()
+
+
+def test_exit_0_after_such_a_line_is_a_failure(fred):
+    assert run(fred, {"1": ["ERROR: no space for shard 7"], "*": ["fine"]}, "--fail-output", "^ERROR") == 0
+    (incident,) = fred.incidents()
+    assert "no space for shard 7" in incident["cause"]
+
+
+def test_what_was_asked_is_kept_until_it_is_taken_back(fred):
+    assert run(fred, {"*": ["ERROR"]}, "--fail-output", "^ERROR", "--max-restarts", "0") == 93
+    assert run(fred, {"*": ["ERROR"]}, "--max-restarts", "0") == 93
+    assert run(fred, {"*": ["ERROR"]}, "--fail-output", "none") == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--fail-output", "(oops"], ["no regular expression"]),
+        (["--fail-output", "a*"], ["every line"]),
+        (["--fail-output", "^(a+)+$"], ["too long", "repetition"]),
+        (["--fail-output", PATTERN, "--progress-output", PATTERN], ["--progress-output, too"]),
+        (["--fail-output", "none", "--fail-output", "x"], ["stands alone"]),
+    ],
+)  # fmt: skip
+def test_bad_words_are_refused_before_anything_is_started(fred: Fred, flags: list[str], said: list[str]):
+    one_line(fred("start", *flags, "--", "true"), 2, "--fail-output", *said)
+    assert not (fred.home / "logs").exists()
+
+
+def test_a_service_is_given_it(fred):
+    script = {"*": ["wait"]}
+    assert fred(*words(script, "--fail-output", "a|b")).returncode == 0
+    shown = fred("config", "show", "t").stdout
+    assert "fail_output" in shown
+    assert '["a|b"]' in shown
