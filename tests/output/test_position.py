@@ -172,3 +172,42 @@ def test_whatever_comes_the_position_is_one_that_was_printed(lines: list[tuple[i
         assert beat.epoch is None or 0 <= beat.epoch <= 10
         assert beat.step is None or 0 <= beat.step <= 9
         assert position.line
+
+
+# -- a loss that is lost -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lines", "lost"),
+    [
+        (["epoch 1 loss 0.5", "epoch 2 loss nan", "epoch 3 loss inf", "epoch 4 loss -inf"], "epoch 4 loss -inf"),
+        (["{'loss': 'nan'}", "{'loss': nan, 'lr': 1e-3}", "{'loss': nan}"], "{'loss': nan}"),
+        (["iter 1: loss nan", "iter 2: loss nan", "iter 3: loss 2.0", "iter 4: loss nan"], ""),
+        (["iter 1: loss nan", "iter 1: loss nan", "iter 1: loss nan", "iter 1: loss nan"], ""),
+        (["epoch 1", "loss: nan", "epoch 2", "loss: nan", "epoch 3", "loss: nan"], "loss: nan"),
+        (["step 1 val_loss nan", "step 2 val_loss nan", "step 3 val_loss nan"], ""),
+        ([bar(n, 9, "Validating ") + " loss=nan" for n in range(1, 9)], ""),
+        (["loss of nannies: 3", "infant loss", "loss info", "the loss is nancy"], ""),
+    ],
+    ids=[
+        "epochs",
+        "dicts",
+        "it comes back",
+        "one record",
+        "lines apart",
+        "of validation",
+        "a bar of validation",
+        "words",
+    ],
+)
+def test_a_loss_that_is_not_finite_three_records_in_a_row(lines: list[str], lost: str):
+    assert read(*lines).not_finite == lost
+
+
+@given(st.lists(st.sampled_from(["nan", "inf", "-inf", "0.5", "1e-3"]), max_size=12))
+def test_three_in_a_row_and_no_fewer(losses: list[str]):
+    position = OutputPosition(OwnPatterns((r"it (?P<step>\d+) .*=(?P<loss>\S+)",)))
+    for step, loss in enumerate(losses):
+        position.feed(f"it {step} l={loss}")
+    marks = "".join("." if loss in ("0.5", "1e-3") else "x" for loss in losses)
+    assert bool(position.not_finite) == ("xxx" in marks)

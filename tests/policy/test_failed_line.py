@@ -79,3 +79,34 @@ def test_the_words():
         'The trainer printed "NCCL timeout" in the unfreeze phase at epoch 3, step 4, which means that it has failed'
         " (--fail-output 'NCCL .*out')."
     )
+
+
+LOST = say(Topic.LOSS_PRINTED, line="loss: nan")
+
+
+def test_a_loss_that_is_lost_is_not_saved():
+    history = History().train(3, 4).see(failed_line=LOST)
+    assert Kill() in history.actions
+    assert Terminate(wake=True) not in history.actions
+
+
+def test_a_loss_that_is_printed_as_nan_has_the_rules_of_one_that_is_recorded():
+    def told(**end: Any) -> list[str]:
+        history = History(replace(NO_PAUSE, foreign=True)).train(3, 4)
+        for _ in range(2):
+            history.train(3, 4)
+            if "failed_line" in end:
+                history.see(failed_line=LOST)
+            history.end(resumed_from="/r/e2.pt", **end)
+        return history.told
+
+    assert told(signal=9, failed_line=LOST) == told(exit_code=1, error=error(ErrorKind.NAN_LOSS))
+
+
+def test_the_words_of_a_loss_that_is_lost():
+    seen = Evidence(signal=9, beat=beat(), failed_line=LOST, ended_by=EndedBy.OUTPUT)
+    assert diagnose(seen).cause is Cause.NAN
+    assert sentence(diagnose(seen).message) == (
+        "The loss was not a finite number in the unfreeze phase at epoch 3, step 4, three times in a row: it printed"
+        ' "loss: nan".'
+    )

@@ -74,3 +74,20 @@ def test_a_service_is_given_it(fred):
     shown = fred("config", "show", "t").stdout
     assert "fail_output" in shown
     assert '["a|b"]' in shown
+
+
+LOSS = "Epoch {}/300 loss: nan"
+
+
+def test_a_loss_that_is_printed_as_nan_three_times_is_lost(fred):
+    script = {"1": [[1, 9, EPOCHS], [10, 12, LOSS], "wait"], "2": [[9, 300, EPOCHS]]}
+    assert run(fred, script) == 0
+    (incident,) = fred.incidents()
+    assert (incident["kind"], incident["epoch"]) == ("nan_loss", 12)
+    assert '"Epoch 12/300 loss: nan"' in incident["cause"]
+    assert fred.status()["state"] == "completed"
+
+
+def test_a_loss_that_is_nan_now_and_then_is_the_scalers(fred):
+    assert run(fred, {"*": [[1, 9, EPOCHS], [10, 11, LOSS], "Epoch 12/300 loss: 0.3", [13, 300, EPOCHS]]}) == 0
+    assert fred.incidents() == []

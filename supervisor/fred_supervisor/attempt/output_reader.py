@@ -108,10 +108,12 @@ class OutputReader:
 
     def failed_line(self) -> Message | None:
         """What was printed that means that this attempt has failed, though it goes on."""
-        if self.signs.failed is None:
-            return None
-        line, pattern = self.signs.failed
-        return say(Topic.FAILED_LINE, line=line, pattern=pattern)
+        if self.signs.failed is not None:
+            line, pattern = self.signs.failed
+            return say(Topic.FAILED_LINE, line=line, pattern=pattern)
+        if self._position is not None and self._position.not_finite:
+            return say(Topic.LOSS_PRINTED, line=self._position.not_finite.strip()[:_SHOWN])
+        return None
 
     def news(self) -> tuple[Message, ...]:
         """What a person is to be told of the reading, once."""

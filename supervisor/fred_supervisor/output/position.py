@@ -4,6 +4,7 @@ A number is believed once it has risen twice. One that begins again and again (t
 unless an epoch rises around it. Validation, and a bar within a bar, are signs of life, and change no position.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,6 +15,8 @@ from fred_supervisor.output.patterns import LineMatch, LinePatterns
 _RISES: Final = 2
 _COUNTERS: Final = 64
 """More different bars than a trainer has; beyond that, the oldest are forgotten."""
+_NOT_FINITE: Final = 3
+"""So many records in a row whose loss is no finite number, and it is lost; fewer may be skipped by a scaler."""
 _FROM_ZERO: Final = " from 0"
 
 
@@ -87,7 +90,11 @@ class OutputPosition:
     _inner: Counter | None = None
     """The one that says the step within this epoch: the first that moves in it."""
     _inner_step: int | None = None
+    not_finite: str = ""
+    """The line with which the loss was lost."""
     _loss: float | None = None
+    _lost: int = 0
+    """Records in a row whose loss is not finite."""
     _phase: str | None = None
 
     def feed(self, line: str) -> None:
@@ -97,12 +104,22 @@ class OutputPosition:
         self._loss = self._loss if found.loss is None else found.loss
         self._phase = found.phase or self._phase
         if not found.counts:
+            self._see_loss(found, line)
             return
         moved = self._see_epoch(found) if found.epoch is not None else self._see_step(found)
+        if moved:  # a bar is drawn again and again
+            self._see_loss(found, line)
         self.moves += moved
         if self.believes and moved:
             self.seq += 1
             self.line = self.line or line
+
+    def _see_loss(self, found: LineMatch, line: str) -> None:
+        if found.loss is None or found.aside:
+            return
+        self._lost = 0 if math.isfinite(found.loss) else self._lost + 1
+        if self._lost == _NOT_FINITE:
+            self.not_finite = self.not_finite or line
 
     @property
     def believes(self) -> bool:

@@ -10,7 +10,7 @@ from fred_supervisor.contract.exit_codes import TrainerExit
 from fred_supervisor.contract.heartbeat import Beat, BeatSource, Section
 from fred_supervisor.contract.record import record
 from fred_supervisor.policy.history import LeftAt
-from fred_supervisor.policy.machine_fault import FaultKind, MachineFault
+from fred_supervisor.policy.machine_fault import FaultKind, MachineFault, is_environment
 from fred_supervisor.policy.message import Message, Topic, say
 
 
@@ -214,7 +214,8 @@ def diagnose(seen: Evidence) -> Diagnosis:
         )
     line, by_line = seen.failed_line, seen.ended_by is EndedBy.OUTPUT or seen.exit_code == TrainerExit.COMPLETE
     if line is not None and by_line and said in (None, ErrorKind.EXCEPTION, ErrorKind.PREEMPTED):
-        return found(Cause.CRASH, IncidentKind.CRASH, line.topic, same=line.facts["pattern"], **line.facts, **where)
+        cause, kind = _OF_LINES[line.topic]
+        return found(cause, kind, line.topic, same=line.facts.get("pattern", "nan"), **line.facts, **where)
     of_input = said in (ErrorKind.DATA, ErrorKind.CHECKPOINT)  # the error file outranks the exit code
     if said is ErrorKind.CONFIG or (seen.exit_code == TrainerExit.CONFIG and not of_input):
         return found(Cause.CONFIG, IncidentKind.CONFIG, Topic.CONFIG_REFUSED, detail=first_line)
@@ -226,7 +227,7 @@ def diagnose(seen: Evidence) -> Diagnosis:
     if fault is not None:
         cause, kind = _OF_FAULTS.get(fault.kind, (Cause.ENVIRONMENT, IncidentKind.CRASH))
         return Diagnosis(cause=cause, kind=kind, message=fault.message, signature=f"{fault.kind}|{fault.path}")
-    if _is_environment(text):
+    if is_environment(text):
         return found(Cause.ENVIRONMENT, IncidentKind.CRASH, Topic.MACHINE_FAILED, detail=first_line)
     if said is ErrorKind.CUDA_OOM and seen.gpu_others is not None:
         topic = Topic.GPU_MEMORY_OF_OTHERS
@@ -273,6 +274,10 @@ def _small(shm_mib: float | None) -> bool:
     return shm_mib is not None and shm_mib < 1024
 
 
+_OF_LINES: Final = {
+    Topic.FAILED_LINE: (Cause.CRASH, IncidentKind.CRASH),
+    Topic.LOSS_PRINTED: (Cause.NAN, IncidentKind.NAN_LOSS),
+}
 _OF_KINDS: Final[Mapping[ErrorKind | None, tuple[Cause, IncidentKind, Topic, str | None, bool]]] = {
     ErrorKind.OPEN_FILES: (Cause.OPEN_FILES, IncidentKind.CRASH, Topic.OPEN_FILES, "open files", True),
     ErrorKind.DEVICE_ASSERT: (Cause.CRASH, IncidentKind.CRASH, Topic.DEVICE_ASSERT, None, True),
@@ -330,17 +335,3 @@ def signal_name(number: int) -> str:
 def _is_import(text: str) -> bool:
     names = ("ModuleNotFoundError", "ImportError", "SyntaxError", "IndentationError", "TabError")
     return text.startswith(names)
-
-
-def _is_environment(text: str) -> bool:
-    signs = (
-        "Input/output error",
-        "Stale file handle",
-        "Address already in use",
-        "EADDRINUSE",
-        "CUDA driver initialization failed",
-        "cudaErrorSystemNotReady",
-        "No CUDA GPUs are available",
-        "unsupported display driver / cuda driver combination",
-    )
-    return any(sign in text for sign in signs)

@@ -241,16 +241,17 @@ def _judge(settings: Settings, state: Running, seen: Observation) -> tuple[State
 def _end_for_output(
     settings: Settings, state: Running, line: Message, now_s: float
 ) -> tuple[State, tuple[Action, ...]]:
-    """It goes on, and says itself that it has failed: it may save, and is ended."""
+    """It goes on, and says itself that it has failed: it is ended. It may save, but not weights that are lost."""
+    lost = line.topic is Topic.LOSS_PRINTED
     stopping = Stopping(
         history=_aged(settings, state, now_s),
         watch=state.watch,
         by=EndedBy.OUTPUT,
-        rung=Rung.DUMP,
-        until_s=now_s + settings.dump_s,
-        dump_s=now_s + settings.dump_s / 2,
+        rung=Rung.KILL if lost else Rung.DUMP,
+        until_s=now_s + (settings.kill_s if lost else settings.dump_s),
+        dump_s=None if lost else now_s + settings.dump_s / 2,
     )
-    return stopping, (Note(event=JournalEvent.FAILED_LINE, message=line), DumpStacks())
+    return stopping, (Note(event=JournalEvent.FAILED_LINE, message=line), Kill() if lost else DumpStacks())
 
 
 def _request(

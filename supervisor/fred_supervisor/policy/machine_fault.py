@@ -54,3 +54,18 @@ _FAULTS: Final = {
     FaultKind.UNWRITABLE: Topic.PATH_UNUSABLE,
     FaultKind.UNEXECUTABLE: Topic.PATH_UNUSABLE,
 }
+
+
+def is_environment(text: str) -> bool:
+    """Whether an error of a trainer speaks of the machine."""
+    signs = (
+        "Input/output error",
+        "Stale file handle",
+        "Address already in use",
+        "EADDRINUSE",
+        "CUDA driver initialization failed",
+        "cudaErrorSystemNotReady",
+        "No CUDA GPUs are available",
+        "unsupported display driver / cuda driver combination",
+    )
+    return any(sign in text for sign in signs)

@@ -67,6 +67,7 @@ class Topic(StrEnum):
     EXCEPTION = "exception"
     EXIT_CODE = "exit code"
     FAILED_LINE = "failed line"
+    LOSS_PRINTED = "loss printed"
     REBOOTED = "rebooted"
 
     # What is done about it.

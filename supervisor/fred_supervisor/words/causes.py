@@ -196,6 +196,9 @@ CAUSES: Final[Mapping[Topic, Words]] = {
     Topic.EXCEPTION: lambda facts: f"Exception{_at(facts)}: {_closed(facts['detail'])}",
     Topic.EXIT_CODE: _exit_code,
     Topic.FAILED_LINE: _failed_line,
+    Topic.LOSS_PRINTED: lambda facts: (
+        f'The loss was not a finite number{_at(facts)}, three times in a row: it printed "{facts["line"]}".'
+    ),
     Topic.REBOOTED: lambda facts: (
         f"The machine was rebooted, or lost its power, while the trainer was {facts['place'] or 'starting'}."
     ),
