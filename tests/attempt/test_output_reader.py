@@ -8,6 +8,7 @@ from fred_supervisor.attempt.output_reader import OutputReader, patterns_of
 from fred_supervisor.linux.time_box import OutOfTimeError, time_box
 from fred_supervisor.output.built_in import BuiltInPatterns
 from fred_supervisor.output.patterns import OwnPatterns
+from fred_supervisor.output.signs import LineSigns
 from fred_supervisor.policy.message import Topic
 
 
@@ -149,3 +150,20 @@ def test_which_patterns():
     assert not patterns_of([]).certain
     assert not patterns_of(["auto"]).certain
     assert patterns_of([r"(?P<step>\d+)"]).certain
+
+
+def test_lines_that_nobody_has_read_may_have_come(log: Path):
+    one = OutputReader(log, None, (), LineSigns(recur=("saved",)))
+    write(log, b"words\n")
+    one.look(0.0)
+    assert one.signs.recurred == {}, "what has never come is not missed"
+    write(log, b"saved\n")
+    one.look(1.0)
+    one.look(2.0)
+    assert one.signs.recurred == {"saved": 1}
+    write(log, b"x\n" * 100_000)
+    one.look(3.0)
+    assert one.signs.recurred == {"saved": 2}, "it may stand in what was passed over"
+    log.unlink()
+    one.look(4.0)
+    assert one.signs.recurred == {"saved": 3}

@@ -39,7 +39,7 @@ def test_an_observation_that_saw_nothing():
     assert asdict(SpawnFailure()) == {"reason": "", "fault": None, "ours": False, "gpu_taken": False}
     assert asdict(HeartbeatReading()) == {
         "rank": 0, "stamp": "", "beat": None, "readable": True, "age_s": 0.0, "stopped": False, "gap_s": 0.0,
-        "patterns": (), "gone": False,
+        "patterns": (), "gone": False, "recurred": None,
     }  # fmt: skip
 
 

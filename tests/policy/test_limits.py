@@ -84,7 +84,7 @@ def test_the_numbers_of_the_policy():
     assert {name: getattr(OURS, name) for name in numbers} == numbers
     switches = {
         "foreign": False, "expects_beats": True, "uses_gpu": False, "stop_timeout_set": False, "halve": True, "expandable": True,
-        "takes_batch": True, "batch_set": False, "hang_timeout_s": {},
+        "takes_batch": True, "batch_set": False, "hang_timeout_s": {}, "must_recur_s": {},
     }  # fmt: skip
     assert {name: getattr(OURS, name) for name in switches} == switches
     assert {*numbers, *switches} == {*Settings.__dataclass_fields__}

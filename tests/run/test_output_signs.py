@@ -1,5 +1,6 @@
-"""Lines that a person has given a meaning: `--fail-output`."""
+"""Lines that a person has given a meaning: `--fail-output`, `--must-recur`, and a loss that is no number."""
 
+import json
 import sys
 
 import pytest
@@ -91,3 +92,48 @@ def test_a_loss_that_is_printed_as_nan_three_times_is_lost(fred):
 def test_a_loss_that_is_nan_now_and_then_is_the_scalers(fred):
     assert run(fred, {"*": [[1, 9, EPOCHS], [10, 11, LOSS], "Epoch 12/300 loss: 0.3", [13, 300, EPOCHS]]}) == 0
     assert fred.incidents() == []
+
+
+def test_a_line_that_does_not_come_again_is_a_hang(fred, hangs, until):
+    """The heartbeat is fine: the client would be, too."""
+    limit = hangs[1].partition("=")[2]
+    script = {"1": [[1, 9, EPOCHS], "saved 1", "other words", "wait"], "2": [[9, 300, EPOCHS]]}
+    assert fred(*words(script, "--must-recur", rf"saved \d={limit}")).returncode == 0
+    until((fred.run_dir / "waiting").exists)
+    until(lambda: fred.status()["progress"]["epoch"] == 9)
+    fred.hung(fred.launch(1)["trainer"]["pid"])
+    until(lambda: fred.status()["state"] == "completed")
+    (incident,) = fred.incidents()
+    assert incident["kind"] == "hang"
+    assert r"--must-recur 'saved \\d'" in incident["cause"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--must-recur", "saved"], ["REGEX=SECONDS"]),
+        (["--must-recur", "=60"], ["REGEX=SECONDS"]),
+        (["--must-recur", "saved=-1"], ["REGEX=SECONDS"]),
+        (["--must-recur", "saved=soon"], ["REGEX=SECONDS"]),
+        (["--must-recur", "(saved=60"], ["no regular expression"]),
+        (["--must-recur", "(a+)+$=60"], ["too long"]),
+        (["--must-recur", "saved=60", "--must-recur", "saved=90"], ["twice"]),
+        (["--must-recur", "saved=60", "--must-recur", "none"], ["stands alone"]),
+        (["--fail-output", "saved", "--must-recur", "saved=60"], ["--fail-output 'saved'"]),
+    ],
+)  # fmt: skip
+def test_a_recurrence_that_makes_no_sense_is_refused(fred: Fred, flags: list[str], said: list[str]):
+    one_line(fred("start", *flags, "--", "true"), 2, "--must-recur", *said)
+    assert not (fred.home / "logs").exists()
+
+
+def test_a_recurrence_is_kept_until_it_is_taken_back(fred):
+    def kept() -> dict[str, float]:
+        return json.loads((fred.run_dir / "supervisor/run.json").read_text())["must_recur"]
+
+    assert run(fred, {"*": ["a"]}, "--must-recur", "a=b=60") == 0
+    assert kept() == {"a=b": 60.0}
+    assert run(fred, {"*": ["a"]}, "--accept-changes") in (0, 1)
+    assert kept() == {"a=b": 60.0}
+    assert run(fred, {"*": ["a"]}, "--resume", "none", "--must-recur", "none") == 0
+    assert kept() == {}

@@ -86,7 +86,7 @@ class LiveAttempt:
         self._heartbeat = str(self.folder.heartbeat)
         self.stacks = StackDumper(self.folder)
         patterns = None if self.spec.command is None else patterns_of(self.spec.progress_output)
-        signs = LineSigns(tuple(self.spec.fail_output))
+        signs = LineSigns(tuple(self.spec.fail_output), tuple(self.spec.must_recur))
         read = patterns is not None or signs.needs_lines
         self.output = OutputReader(self.folder.output, patterns, self.patterns, signs) if read else None
 
@@ -122,6 +122,7 @@ class LiveAttempt:
         if output is None or root is None or (records and not output.signs.needs_lines):
             return looks
         output.look(now_s, final=final, place=not records)
+        looks = (replace(looks[0], recurred=dict(output.signs.recurred)), *looks[1:])
         beat = None if records else output.beat(root.pid)
         if beat is None:
             return looks

@@ -61,6 +61,7 @@ class OutputReader:
         `place`: the lines are asked where training is, too.
         """
         if self.too_slow:
+            self.signs.miss()
             return
         since_s = 1.0 if self._looked_s is None else min(1.0, now_s - self._looked_s)
         self._looked_s = now_s
@@ -74,9 +75,11 @@ class OutputReader:
                     if position is not None:
                         position.feed(line)
         except OSError:
+            self.signs.miss()
             return  # of a run dir that is gone; the recorder says so
         except OutOfTimeError:
             self.too_slow = True
+            self.signs.miss()
         if position is not None and position.moves != before:
             self.gap_s = max(self.gap_s, 0.0 if self._moved_s is None else now_s - self._moved_s)
             self._moved_s = now_s
@@ -92,6 +95,7 @@ class OutputReader:
             skipped = size - self._offset > most
             if skipped:
                 self._offset, self._rest = size - most, b""
+                self.signs.miss()
             data = self._rest + os.pread(file.fileno(), most, self._offset)
         self._offset += len(data) - len(self._rest)
         *lines, rest = _END.split(data)

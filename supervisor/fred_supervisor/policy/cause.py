@@ -114,6 +114,8 @@ class Evidence:
     """Of a trainer that we ended, as they were dumped last."""
     stacks_at: int | None = None
     """Byte of its output where they begin."""
+    missing_line: str | None = None
+    """The pattern of a line that had not come again in time, for a hang."""
     failed_line: Message | None = None
     """What it printed that means that it has failed."""
     rank: int | None = None
@@ -206,8 +208,9 @@ def diagnose(seen: Evidence) -> Diagnosis:
         return found(
             Cause.HANG,
             IncidentKind.HANG,
-            Topic.NO_PROGRESS,
-            same=section_of(seen),
+            Topic.NO_PROGRESS if seen.missing_line is None else Topic.NOT_RECURRED,
+            same=seen.missing_line or section_of(seen),
+            pattern=seen.missing_line,
             silent_s=seen.stalled_s,
             stuck=seen.stuck,
             **where,

@@ -207,7 +207,7 @@ def _judge(settings: Settings, state: Running, seen: Observation) -> tuple[State
     if found is None or seen.now_s < found.deadline_s:
         return state, ()
     rank = None
-    if len(state.watch.ranks) > 1:
+    if len(state.watch.ranks) > 1 and found.missing_line is None:
         found = overdue(settings, state.history.learned, state.watch, found, seen.now_s)
         if found is None:
             return state, ()
@@ -215,6 +215,8 @@ def _judge(settings: Settings, state: Running, seen: Observation) -> tuple[State
     silent_s = seen.now_s - found.seen.changed_s
     facts = {"rank": rank, "section": str(found.seen.section), "silent_s": silent_s, "limit_s": found.limit_s}
     silent = say(Topic.SILENT, **facts)
+    if found.missing_line is not None:
+        silent = say(Topic.NOT_RECURRED, pattern=found.missing_line, silent_s=silent_s, stuck=None)
     stopping = Stopping(
         history=state.history,
         watch=state.watch,
@@ -224,6 +226,7 @@ def _judge(settings: Settings, state: Running, seen: Observation) -> tuple[State
         dump_s=seen.now_s + settings.dump_s / 2,
         stalled_s=silent_s,
         rank=rank,
+        missing_line=found.missing_line,
     )
     stopping = replace(stopping, history=_aged(settings, state, seen.now_s))
     if found.exact:
@@ -277,7 +280,8 @@ def _stopping(settings: Settings, state: Stopping, seen: Observation) -> tuple[S
     if seen.ended is not None:
         by = EndedBy.STOP if seen.request is Request.STOP else state.by
         stalled_in = None if state.stalled_s is None else str(state.watch.ranks[state.rank or 0].section)
-        ended = replace(seen.ended, ended_by=by, stalled_s=state.stalled_s, stalled_in=stalled_in)
+        stalled = replace(seen.ended, stalled_s=state.stalled_s, stalled_in=stalled_in)
+        ended = replace(stalled, ended_by=by, missing_line=state.missing_line)
         if state.rank is not None:
             ended = replace(ended, rank=state.rank)
         after, actions = after_exit(settings, state.history, ended, seen.now_s)

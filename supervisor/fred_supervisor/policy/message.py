@@ -68,6 +68,7 @@ class Topic(StrEnum):
     EXIT_CODE = "exit code"
     FAILED_LINE = "failed line"
     LOSS_PRINTED = "loss printed"
+    NOT_RECURRED = "not recurred"
     REBOOTED = "rebooted"
 
     # What is done about it.

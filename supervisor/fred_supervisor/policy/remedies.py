@@ -71,9 +71,14 @@ def _may_clear(case: Case) -> bool:
     return seen or case.same * case.settings.backoff_max_s < case.settings.hold_max_s
 
 
+def _by_hand(case: Case) -> bool:
+    """The limit that has passed was set by hand."""
+    return case.evidence.missing_line is not None or case.section in case.settings.hang_timeout_s
+
+
 def _may_be_longer(case: Case) -> bool:
     """A resume from further on skips longer, without a sign of life: up to 16 times the limit."""
-    return case.section not in case.settings.hang_timeout_s and case.history.learned.factors.get(case.section, 1.0) < 16
+    return not _by_hand(case) and case.history.learned.factors.get(case.section, 1.0) < 16
 
 
 def _workers(case: Case) -> int:
@@ -321,7 +326,7 @@ def _apply(remedy: Remedy, case: Case) -> tuple[RunHistory, Message] | None:
             return order(say(Topic.FULL_PRECISION), full_precision=True)
         case Remedy.LONGER_LIMIT:
             section = case.section
-            if section in case.settings.hang_timeout_s:
+            if _by_hand(case):
                 return history, say(Topic.LIMIT_STAYS)
             factor = history.learned.factors.get(section, 1.0) * 2
             learned: Learned = replace(history.learned, factors={**history.learned.factors, section: factor})

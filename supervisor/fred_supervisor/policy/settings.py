@@ -20,6 +20,8 @@ class Settings:
 
     hang_timeout_s: Mapping[str, float] = field(default_factory=dict)
     """Section → limit set by hand; such a limit is exact."""
+    must_recur_s: Mapping[str, float] = field(default_factory=dict)
+    """Regular expression → the longest time between two lines of the output that fit it; exact, too."""
     level1_limit_s: float = 3600.0
     """For trainers that only touch the file."""
     train_limit_s: float = 1200.0

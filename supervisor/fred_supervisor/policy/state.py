@@ -73,6 +73,8 @@ class Stopping:
     """How long it had made no progress, for a hang."""
     rank: int | None = None
     """Which of several ranks hangs."""
+    missing_line: str | None = None
+    """The pattern of a line that has not come again in time."""
 
 
 @record

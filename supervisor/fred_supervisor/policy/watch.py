@@ -4,7 +4,7 @@ Of several ranks one hangs; the others wait for it, and fall silent too.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import field, replace
 from enum import IntEnum
 
 from fred_supervisor.contract.heartbeat import Beat, BeatSource, Section
@@ -42,6 +42,8 @@ class HeartbeatReading:
     """The longest time between two lines of its output that showed progress, also before they were believed."""
     patterns: tuple[str, ...] = ()
     """What is believed of its output."""
+    recurred: Mapping[str, int] | None = None
+    """Pattern of `--must-recur` → how often such a line has come; None: not looked at, or nothing can be said."""
     gone: bool = False
     """Its process has died (looked at likewise). For a while that is no silence: torchrun ends the others slowly."""
 
@@ -74,12 +76,23 @@ class RankWatch:
 
 
 @record
+class Recurrence:
+    """Lines of one pattern."""
+
+    count: int
+    came_s: float
+    """When the last one came, for all that is known."""
+
+
+@record
 class Watch:
     """All ranks of one attempt."""
 
     ranks: Mapping[int, RankWatch]
     stalled_s: float | None = None
     """Since when it is called stalled."""
+    recurring: Mapping[str, Recurrence] = field(default_factory=dict)
+    """Pattern of `--must-recur` → its lines, of those that have come."""
     stalled_rank: int | None = None
     """Whose silence it was: while the others go on, it stays stalled."""
 
@@ -104,7 +117,21 @@ def look(watch: Watch, learned: Learned, looks: tuple[HeartbeatReading, ...], no
             progressed = progressed or watch.stalled_rank in (None, seen.rank)
             learned = _learn(learned, before, after, seen)
         ranks[seen.rank] = after
-    return replace(watch, ranks=ranks, stalled_s=None if progressed else watch.stalled_s), learned
+    recurring = _recurring(watch.recurring, looks, now_s) if looks else watch.recurring
+    stalled_s = None if progressed else watch.stalled_s
+    return replace(watch, ranks=ranks, recurring=recurring, stalled_s=stalled_s), learned
+
+
+def _recurring(
+    before: Mapping[str, Recurrence], looks: tuple[HeartbeatReading, ...], now_s: float
+) -> Mapping[str, Recurrence]:
+    counts = next((seen.recurred for seen in looks if seen.recurred is not None), None)
+    if counts is None:
+        return {text: replace(lines, came_s=now_s) for text, lines in before.items()}
+    return {
+        text: before[text] if text in before and before[text].count == count else Recurrence(count=count, came_s=now_s)
+        for text, count in counts.items()
+    }
 
 
 def _look_at(before: RankWatch, seen: HeartbeatReading, now_s: float) -> RankWatch:
@@ -147,7 +174,10 @@ def _learn(learned: Learned, before: RankWatch, after: RankWatch, seen: Heartbea
 def forgive(watch: Watch, late_s: float, now_s: float) -> Watch:
     """We ourselves were held up (SIGSTOP, swap, suspend): the time is nobody's fault."""
     ranks = {rank: replace(seen, changed_s=min(now_s, seen.changed_s + late_s)) for rank, seen in watch.ranks.items()}
-    return replace(watch, ranks=ranks)
+    recurring = {
+        text: replace(lines, came_s=min(now_s, lines.came_s + late_s)) for text, lines in watch.recurring.items()
+    }
+    return replace(watch, ranks=ranks, recurring=recurring)
 
 
 def limit_s(settings: Settings, learned: Learned, rank: RankWatch) -> float | None:
@@ -203,6 +233,8 @@ class Slowest:
     deadline_s: float
     limit_s: float
     exact: bool
+    missing_line: str | None = None
+    """The pattern of a line that must come again; None: it is the heartbeat."""
 
 
 def slowest(settings: Settings, learned: Learned, watch: Watch) -> Slowest | None:
@@ -213,6 +245,11 @@ def slowest(settings: Settings, learned: Learned, watch: Watch) -> Slowest | Non
         if limit is not None:
             exact = by_hand(settings, seen)
             found.append(Slowest(rank=rank, seen=seen, deadline_s=seen.changed_s + limit, limit_s=limit, exact=exact))
+    for text, lines in watch.recurring.items():
+        if (limit := settings.must_recur_s.get(text)) is not None:
+            main = replace(watch.main, changed_s=lines.came_s)
+            end_s = lines.came_s + limit
+            found.append(Slowest(rank=0, seen=main, deadline_s=end_s, limit_s=limit, exact=True, missing_line=text))
     return min(found, key=lambda s: s.deadline_s, default=None)
 
 

@@ -12,7 +12,7 @@ from fred_supervisor.contract.decode import decode_or, decode_strictly
 from fred_supervisor.contract.files import json_bytes, now_text, read_json
 from fred_supervisor.contract.placeholders import takes_resume
 from fred_supervisor.contract.record import record
-from fred_supervisor.output.patterns import wrong_regex
+from fred_supervisor.output.patterns import not_compiled, wrong_regex
 from fred_supervisor.output.signs import wrong_fail_pattern
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.store.kept_file import write_kept
@@ -51,6 +51,8 @@ class RunSpec:
     """How the position is read from the output: auto (empty means that, too), none, or regular expressions."""
     fail_output: list[str] = field(default_factory=list)
     """Regular expressions: a line of the output that fits one means that the attempt has failed."""
+    must_recur: dict[str, float] = field(default_factory=dict)
+    """Regular expression → seconds: a line of the output that fits must come again within them."""
     gpu: str | None = None
     """`auto`, or a list of indices and UUIDs; None: not said, which is auto."""
     gpu_memory_mib: int | None = None
@@ -111,6 +113,7 @@ class RunSpec:
             freeze_batch=None if foreign else self.flag("freeze_batch_size"),
             accumulate=self.flag("accumulate"),
             workers=None if foreign else self.flag("workers"),
+            must_recur_s=self.must_recur,
             stop_timeout_set="stop_timeout_s" in given,
             takes_batch=self.command is None or any("{unfreeze_batch_size}" in word for word in self.command),
             batch_set=foreign and self.flags.get("unfreeze_batch_size") is not None,
@@ -141,7 +144,9 @@ def load_run_spec(run_dir: Path) -> RunSpec | None:
         return None
     if spec.progress_output not in (["auto"], ["none"]) and any(map(wrong_regex, spec.progress_output)):
         return None
-    if any(map(wrong_fail_pattern, spec.fail_output)):
+    if any(map(wrong_fail_pattern, spec.fail_output)) or any(map(not_compiled, spec.must_recur)):
+        return None
+    if not all(limit_s > 0 for limit_s in spec.must_recur.values()):
         return None
     # A run dir may have been moved or mounted elsewhere: where it is found is where it is.
     return replace(spec, run_dir=str(run_dir))

@@ -50,6 +50,12 @@ def _no_progress(facts: Facts) -> str:
     return f"The trainer made no progress{silent}{_at(facts)}{why}."
 
 
+def _not_recurred(facts: Facts) -> str:
+    silent = "" if facts["silent_s"] is None else f" for {facts['silent_s']:.0f} s"
+    why = f": {facts['stuck']}" if facts.get("stuck") else ""
+    return f"No line has come that fits --must-recur {facts['pattern']!r}{silent}{_at(facts)}{why}."
+
+
 def _host_oom(facts: Facts) -> str:
     by = "the kernel ended a process of the trainer" if facts["killed"] else "an allocation failed"
     return f"The machine ran out of memory and {by}{_at(facts)}."
@@ -157,6 +163,7 @@ CAUSES: Final[Mapping[Topic, Words]] = {
     Topic.NOT_EXECUTED: lambda facts: f"The command could not be executed: {facts['reason'].rstrip('.')}.",
     Topic.GPU_TROUBLE: "{place}: {trouble}",
     Topic.NO_PROGRESS: _no_progress,
+    Topic.NOT_RECURRED: _not_recurred,
     Topic.CONFIG_REFUSED: _with("The trainer refused its configuration"),
     Topic.STATE_SAVED: "The trainer saved its state and asked to be run again.",
     Topic.STATE_NOT_SAVED: _with("The state could not be saved"),

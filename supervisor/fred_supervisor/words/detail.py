@@ -1,6 +1,7 @@
 """How a run goes, in one plain sentence: the `detail` of the status."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from fred_supervisor.policy.history import RunHistory
@@ -55,7 +56,7 @@ def _running(watch: Watch, history: RunHistory, settings: Settings, now_s: float
     level, section = watch.main.level, watch.main.section
     if watch.main.blind:
         return "Running; its heartbeat cannot be read, so it is watched for its exit only."
-    found = slowest(settings, history.learned, watch)
+    found = slowest(settings, history.learned, replace(watch, recurring={}))
     if found is not None and watch.stalled_s is not None:
         silent_s = now_s - found.seen.changed_s
         return f"stalled: no progress in {section} for {silent_s:.0f} s (limit {found.limit_s:.0f} s)."

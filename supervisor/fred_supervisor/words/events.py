@@ -105,8 +105,8 @@ EVENTS: Final[Mapping[Topic, Words]] = {
     Topic.QUIET_GPU_FREE: "Quiet hours: the GPU is free.",
     Topic.QUIET_HOURS_BEGIN: "Quiet hours have begun; the trainer saves and leaves.",
     Topic.PATTERN_TOO_SLOW: (
-        "A pattern of --progress-output or --fail-output takes too long: the output is no longer read. Make the"
-        " pattern simpler."
+        "A pattern of --progress-output, --fail-output or --must-recur takes too long: the output is no longer"
+        " read. Make the pattern simpler."
     ),
     Topic.READS_POSITION: 'Reads its position from lines such as "{line}".',
     Topic.RUN_DIR_LOST: "The run dir was deleted while the run was live; checkpoints before that are lost.",

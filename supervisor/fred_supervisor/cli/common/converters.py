@@ -8,7 +8,7 @@ from typing import Final
 from fred_supervisor.contract.builtin.drill import parse_drills
 from fred_supervisor.contract.heartbeat import Section
 from fred_supervisor.linux.time_box import OutOfTimeError, time_box
-from fred_supervisor.output.patterns import LINE_CHARS, probe_lines, wrong_regex
+from fred_supervisor.output.patterns import LINE_CHARS, not_compiled, probe_lines, wrong_regex
 from fred_supervisor.output.signs import wrong_fail_pattern
 from fred_supervisor.store.run_spec import wrong_pattern
 
@@ -73,6 +73,20 @@ def output_pattern(text: str) -> str:
 def fail_pattern(text: str) -> str:
     """A regular expression, or none."""
     return text if text == "none" else _quick(text, wrong_fail_pattern(text))
+
+
+def recurrence(text: str) -> tuple[str, float]:
+    """REGEX=SECONDS, or none."""
+    regex, _, seconds = text.rpartition("=")
+    if text == "none":
+        return text, 0.0
+    try:
+        value = float(seconds)
+    except ValueError:
+        value = 0.0
+    if not regex or not 0 < value < float("inf"):
+        raise ArgumentTypeError(f"{text!r} is not REGEX=SECONDS, e.g. 'loss=600'")
+    return _quick(regex, not_compiled(regex)), value
 
 
 def _quick(text: str, wrong: str | None) -> str:

@@ -30,6 +30,7 @@ DERIVED: Final = frozenset(
         "expandable",
         "takes_batch",
         "batch_set",
+        "must_recur_s",
         "unfreeze_batch",
         "freeze_batch",
         "accumulate",

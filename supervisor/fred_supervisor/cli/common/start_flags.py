@@ -200,6 +200,15 @@ FLAGS: Final[tuple[StartFlag, ...]] = (
         help="a line of the output that fits it means that the attempt has failed, though it goes on; repeatable",
     ),
     StartFlag(
+        name="must-recur",
+        group=Group.WATCH,
+        kind=converters.recurrence,
+        metavar="REGEX=S|none",
+        repeatable=True,
+        between="\n",
+        help="a line of the output that fits it must come again within so many seconds, or it hangs; repeatable",
+    ),
+    StartFlag(
         name="drill",
         group=Group.WATCH,
         kind=converters.drills,

@@ -117,6 +117,7 @@ def config_of(spec: RunSpec, data: str | None, *, with_run_dir: bool) -> str:
     own |= {"gpu": spec.gpu, "gpu-memory": memory, "ranks": spec.ranks, "quiet": list(spec.quiet) or None}
     own |= {"progress-output": spec.progress_output} if spec.progress_output else {}
     own |= {"fail-output": spec.fail_output} if spec.fail_output else {}
+    own |= {"must-recur": [f"{text}={s:g}" for text, s in spec.must_recur.items()]} if spec.must_recur else {}
     own |= flags_of(spec.policy)
     flags = {"modality": spec.modality, **spec.flags} | ({} if data is None else {"data": data})
     lines = [*_HEAD]

@@ -133,11 +133,11 @@ def check_signs(spec: RunSpec) -> None:
         raise CommandError(
             CommandExit.USAGE, "--fail-output none stands alone; leave it out, or leave the patterns out"
         )
-    both = next((text for text in spec.fail_output if text in spec.progress_output), None)
-    if both is not None:
-        raise CommandError(
-            CommandExit.USAGE, f"--fail-output {both!r} is a pattern of --progress-output, too; leave one of them out"
-        )
+    for flag, patterns in (("progress-output", spec.progress_output), ("must-recur", spec.must_recur)):
+        if (both := next((text for text in spec.fail_output if text in patterns), None)) is not None:
+            raise CommandError(
+                CommandExit.USAGE, f"--fail-output {both!r} is a pattern of --{flag}, too; leave one of them out"
+            )
 
 
 def check_watched_elsewhere(spec: RunSpec) -> None:

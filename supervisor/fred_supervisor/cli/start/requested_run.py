@@ -62,6 +62,7 @@ def requested_run(given: Options, command: list[str] | None) -> tuple[RunSpec, R
         progress_file=given["progress_file"] or kept.get("progress_file"),
         progress_output=given["progress_output"] or kept.get("progress_output") or [],
         fail_output=_unless_none(given["fail_output"] or kept.get("fail_output") or []),
+        must_recur=_recurrences(given["must_recur"]) if given["must_recur"] else kept.get("must_recur", {}),
         gpu=given["gpu"] or kept.get("gpu"),
         gpu_memory_mib=(given["gpu_memory"] if given["gpu_memory"] is not None else kept.get("gpu_memory_mib")) or None,
         quiet=[window for window in given["quiet"] or kept.get("quiet") or () if window != "never"],
@@ -86,6 +87,14 @@ def addresses(given: Options, spec: RunSpec) -> AlertAddresses:
 
 def _unless_none(given: list[str]) -> list[str]:
     return [] if given == ["none"] else given
+
+
+def _recurrences(given: list[tuple[str, float]]) -> dict[str, float]:
+    found = dict(given)
+    if len(found) < len(given) or ("none" in found and len(found) > 1):
+        wrong = "none stands alone" if "none" in found else "has one pattern twice"
+        raise CommandError(CommandExit.USAGE, f"--must-recur {wrong}; leave one of them out")
+    return {} if "none" in found else found
 
 
 def _name(flags: Options, command: list[str] | None) -> str:
