@@ -246,3 +246,11 @@ def test_where_a_gpu_may_be_used_every_relaunch_asks_for_one():
 def test_memory_that_others_hold_costs_nothing():
     found = after(replace(OOM, gpu_others=said("GPU 0: process 1")))
     assert (found.spent, found.overrides) == (0, Overrides())
+
+
+def test_a_silent_exit_is_counted_as_one():
+    seen = Evidence(exit_code=0, attempt=1, beat=beat())
+    found = after(seen, restarts=Restarts(crash=1))
+    assert found.restarts.by_kind == {"crash": 1, "silent_exit": 1}
+    assert found.restarts.total == 2
+    assert after(seen, restarts=found.restarts).restarts.by_kind["silent_exit"] == 2

@@ -23,7 +23,7 @@ def test_a_run_begins_with_nothing_learned_and_nothing_spent():
     assert asdict(Overrides()) == NO_OVERRIDE
     assert asdict(Learned()) == LEARNED
     assert asdict(RunHistory()) == {
-        "attempt": 0, "overrides": NO_OVERRIDE, "learned": LEARNED, "restarts": {"crash": 0, "hang": 0, "oom": 0},
+        "attempt": 0, "overrides": NO_OVERRIDE, "learned": LEARNED, "restarts": {"crash": 0, "hang": 0, "oom": 0, "others": {}},
         "furthest": {}, "spent": 0, "backoffs": 0, "tried": (), "failures": {}, "eval_failures": {},
         "signal_crashes": 0, "trial": None, "left_at": None, "progressed": False, "waived": False, "lived_s": 0.0, "useful_s": 0.0,
     }  # fmt: skip

@@ -137,3 +137,19 @@ def test_a_recurrence_is_kept_until_it_is_taken_back(fred):
     assert kept() == {"a=b": 60.0}
     assert run(fred, {"*": ["a"]}, "--resume", "none", "--must-recur", "none") == 0
     assert kept() == {}
+
+
+def test_learning_rate_and_metric_are_shown(fred):
+    line = r"(?P<epoch>\d+)/(?P<epochs>\d+) lr (?P<lr>\S+) mAP (?P<metric>\S+)"
+    script = {"*": [[1, 4, "{}/4 lr 1e-4 mAP 0.5"], "4/4 lr 5e-5 mAP 0.625", "4/4 lr soon mAP -"]}
+    assert run(fred, script, "--progress-output", line) == 0
+    progress = fred.status()["progress"]
+    assert (progress["lr"], progress["metric"], progress["loss"]) == (5e-5, 0.625, None)
+    assert "lr 5e-05   metric 0.625" in fred("status", "t").stdout
+
+
+def test_a_silent_exit_is_counted_as_one(fred):
+    assert run(fred, {"1": [[1, 50, EPOCHS]], "2": [[50, 300, EPOCHS]]}) == 0
+    restarts = fred.status()["restarts"]
+    assert (restarts["total"], restarts["crash"], restarts["by_kind"]) == (1, 0, {"silent_exit": 1})
+    assert "1 (1 silent exit)" in fred("status", "t").stdout

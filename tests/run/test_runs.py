@@ -450,11 +450,11 @@ def test_status_json_has_every_key_of_the_contract(fred):
         *("restarts", "batch", "gpus", "last_incident", "alarm"),
     ]
     assert list(status["progress"]) == [
-        *("phase", "epoch", "epochs", "step", "steps", "samples", "loss", "images_per_s", "eta_s"),
+        *("phase", "epoch", "epochs", "step", "steps", "samples", "loss", "lr", "metric", "images_per_s", "eta_s"),
         *("loss_history", "source"),
     ]
     assert list(status["checkpoint"]) == ["path", "phase", "epoch", "step", "age_s", "valid"]
-    assert list(status["restarts"]) == ["total", "crash", "hang", "oom", "budget_left"]
+    assert list(status["restarts"]) == ["total", "crash", "hang", "oom", "by_kind", "budget_left"]
     assert list(status["batch"]) == ["unfreeze", "accumulate", "effective", "initial"]
     keys = ("id", "kind", "cause", "at", "phase", "epoch", "step", "lost_steps", "action")
     assert tuple(status["last_incident"]) == keys

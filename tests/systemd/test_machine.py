@@ -44,7 +44,7 @@ def test_after_a_reboot_it_goes_on(box, install, instance, tmp_path: Path, how: 
             (incident,) = service.incidents()
             assert incident["cause"].startswith("The machine was rebooted, or lost its power, while the trainer was in")
             assert incident["lost_steps"] is not None
-            assert status["restarts"] == {"total": 0, "crash": 0, "hang": 0, "oom": 0, "budget_left": 10}
+            assert status["restarts"] == {"total": 0, "crash": 0, "hang": 0, "oom": 0, "by_kind": {}, "budget_left": 10}
         service.stop()
 
 

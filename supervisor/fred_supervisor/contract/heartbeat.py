@@ -80,6 +80,9 @@ class Beat:
     alarm: str | None = None
     """A word of `Alarm`: what needs a person, while training goes on."""
     source: BeatSource = BeatSource.CLIENT
+    lr: float | None = None
+    """Where its output was read; so is the next one."""
+    metric: float | None = None
 
     @property
     def printed(self) -> bool:
@@ -119,6 +122,8 @@ def parse(data: bytes) -> Beat | None:
             done=fields["done"] == "1",
             alarm=fields.get("alarm"),
             source=BeatSource(fields.get("source", BeatSource.CLIENT)),
+            lr=None if "lr" not in fields else float(fields["lr"]),
+            metric=None if "metric" not in fields else float(fields["metric"]),
         )
     except (ValueError, KeyError):
         return None
@@ -128,6 +133,8 @@ def record_of(beat: Beat) -> bytes:
     """A whole record, for those who write what they have read themselves."""
     values = (beat.epoch, beat.epochs, beat.step, beat.steps, beat.samples)
     phase = None if beat.phase is None else _word(beat.phase)
+    figures = {"lr": beat.lr, "metric": beat.metric}
+    told = "".join(f" {key}={value:.6g}" for key, value in figures.items() if value is not None)
     record = _format(
         seq=beat.seq,
         pid=beat.pid,
@@ -136,7 +143,7 @@ def record_of(beat: Beat) -> bytes:
         values=values,
         loss=beat.loss,
         done=beat.done,
-        last=f" source={beat.source}",
+        last=f" source={beat.source}{told}",
     )
     return record.ljust(RECORD_BYTES - 1) + b"\n"
 

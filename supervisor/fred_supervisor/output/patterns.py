@@ -32,6 +32,8 @@ class LineMatch:
     aside: bool = False
     """Validation, or preparation: a sign of life, and no position."""
     loss: float | None = None
+    lr: float | None = None
+    metric: float | None = None
     phase: str | None = None
 
     @property
@@ -81,6 +83,8 @@ def _of_person(name: str, groups: Mapping[str, str | None]) -> LineMatch:
         step=step,
         steps=_whole(groups.get("steps")),
         loss=_real(groups.get("loss")),
+        lr=_real(groups.get("lr")),
+        metric=_real(groups.get("metric")),
         phase=groups.get("phase"),
     )
 

@@ -95,6 +95,8 @@ class OutputPosition:
     _loss: float | None = None
     _lost: int = 0
     """Records in a row whose loss is not finite."""
+    _lr: float | None = None
+    _metric: float | None = None
     _phase: str | None = None
 
     def feed(self, line: str) -> None:
@@ -102,6 +104,8 @@ class OutputPosition:
         if found is None:
             return
         self._loss = self._loss if found.loss is None else found.loss
+        self._lr = self._lr if found.lr is None else found.lr
+        self._metric = self._metric if found.metric is None else found.metric
         self._phase = found.phase or self._phase
         if not found.counts:
             self._see_loss(found, line)
@@ -204,6 +208,8 @@ class OutputPosition:
             steps=steps,
             samples=None,
             loss=self._loss,
+            lr=self._lr,
+            metric=self._metric,
             done=False,
             source=BeatSource.OUTPUT if self.patterns.certain else BeatSource.GUESS,
         )

@@ -173,12 +173,14 @@ def _counted(history: RunHistory, found: Diagnosis, ended: Evidence) -> RunHisto
 
 def _count(restarts: Restarts, kind: IncidentKind) -> Restarts:
     match kind:
+        case IncidentKind.CRASH:
+            return replace(restarts, crash=restarts.crash + 1)
         case IncidentKind.HANG:
             return replace(restarts, hang=restarts.hang + 1)
         case IncidentKind.OOM:
             return replace(restarts, oom=restarts.oom + 1)
         case _:
-            return replace(restarts, crash=restarts.crash + 1)
+            return replace(restarts, others={**restarts.others, kind: restarts.others.get(kind, 0) + 1})
 
 
 def _completed(ended: Evidence) -> Message:

@@ -46,10 +46,18 @@ class Restarts:
     crash: int = 0
     hang: int = 0
     oom: int = 0
+    others: Mapping[str, int] = field(default_factory=dict)
+    """Kind → relaunches, of the other kinds of incidents."""
+
+    @property
+    def by_kind(self) -> Mapping[str, int]:
+        """Of those that there were."""
+        counts = {"crash": self.crash, "hang": self.hang, "oom": self.oom, **self.others}
+        return {kind: count for kind, count in counts.items() if count}
 
     @property
     def total(self) -> int:
-        return self.crash + self.hang + self.oom
+        return sum(self.by_kind.values())
 
 
 @record

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from fred_supervisor.contract import environment, heartbeat
@@ -37,10 +38,13 @@ def _read(name: str) -> Beat | None:
 
 def write_printed(folder: AttemptDir, beat: Beat) -> None:
     """Overwrites in place, as the client does: a full disk does not silence it. What cannot be written is lost."""
+    data = heartbeat.record_of(beat)
+    if len(data) > heartbeat.RECORD_BYTES:  # of numbers that nobody counts to
+        data = heartbeat.record_of(replace(beat, lr=None, metric=None))
     with contextlib.suppress(OSError):
         fd = os.open(folder.printed, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.pwrite(fd, heartbeat.record_of(beat), 0)
+            os.pwrite(fd, data, 0)
         finally:
             os.close(fd)
 

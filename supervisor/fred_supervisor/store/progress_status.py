@@ -20,6 +20,8 @@ class ProgressStatus:
     steps: int | None
     samples: int | None
     loss: float | None
+    lr: float | None
+    metric: float | None
     images_per_s: float | None
     eta_s: float | None
     loss_history: tuple[float, ...]
@@ -37,7 +39,7 @@ def position_source(folder: AttemptDir, beat: Beat | None, *, progress_file: boo
 
 def progress_status(beat: Beat | None, pace: PaceRecord, *, trains: bool, source: str | None) -> ProgressStatus:
     """`trains`: the trainer lives."""
-    loss = beat.loss if beat is not None and beat.loss is not None and math.isfinite(beat.loss) else None
+    loss, lr, metric = (None,) * 3 if beat is None else map(_finite, (beat.loss, beat.lr, beat.metric))
     return ProgressStatus(
         phase=beat.phase if beat else None,
         epoch=beat.epoch if beat else None,
@@ -46,11 +48,17 @@ def progress_status(beat: Beat | None, pace: PaceRecord, *, trains: bool, source
         steps=beat.steps if beat else None,
         samples=beat.samples if beat else None,
         loss=loss,
+        lr=lr,
+        metric=metric,
         images_per_s=pace.images_per_s if trains else None,
         eta_s=time_left_s(pace.eta_s) if trains else None,
         source=source,
         loss_history=pace.losses.means,
     )
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def has_beaten(folder: AttemptDir, beat: Beat | None) -> bool:

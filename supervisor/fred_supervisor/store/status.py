@@ -76,6 +76,8 @@ class RestartStatus:
     crash: int
     hang: int
     oom: int
+    by_kind: dict[str, int]
+    """Kind of incident → relaunches; crash, hang and oom stand here, too."""
     budget_left: int | None
 
 
@@ -225,6 +227,7 @@ def _restarts(recorded: StateFile) -> RestartStatus:
         crash=counts.crash,
         hang=counts.hang,
         oom=counts.oom,
+        by_kind=dict(counts.by_kind),
         budget_left=None if most is None else max(0, most - recorded.history.spent),
     )
 

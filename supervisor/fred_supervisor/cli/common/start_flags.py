@@ -188,7 +188,7 @@ FLAGS: Final[tuple[StartFlag, ...]] = (
         metavar="REGEX|auto|none",
         repeatable=True,
         between="\n",
-        help="where a COMMAND is, read from its output; groups epoch epochs step steps loss phase; repeatable",
+        help="where a COMMAND is, by its output; groups epoch epochs step steps loss lr metric phase; repeatable",
     ),
     StartFlag(
         name="fail-output",

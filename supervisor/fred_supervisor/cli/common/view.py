@@ -110,6 +110,8 @@ class _Screen:
             figures.append(f"{span(progress.eta_s)} to go, until {time.strftime(day, time.localtime(end_s))}")
         if progress.images_per_s is not None:
             figures.append(f"{progress.images_per_s:.1f} images/s")
+        named = {"lr": progress.lr, "metric": progress.metric}
+        figures += [f"{name} {value:.4g}" for name, value in named.items() if value is not None]
         if figures:
             self.lines.append("  " + "   ".join(figures))
         if progress.loss is not None:
@@ -185,8 +187,7 @@ def _age(checkpoint: CheckpointStatus) -> str:
 def _restarts(restarts: RestartStatus) -> str:
     if not restarts.total:
         return "none"
-    by_kind = {"crash": restarts.crash, "hang": restarts.hang, "oom": restarts.oom}
-    kinds = ", ".join(f"{count} {kind}" for kind, count in by_kind.items() if count)
+    kinds = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in restarts.by_kind.items())
     left = restarts.budget_left
     return f"{restarts.total} ({kinds})" + ("" if left is None else f"; {left} left without new progress")
 
