@@ -36,7 +36,7 @@ def ends(*evidence: Evidence, settings: Settings = FOREIGN) -> list[str]:
 
 
 ELSEWHERE = "it ended at epoch 37 of 300, and again at epoch 30 of 300, without new progress"
-TWICE = "The trainer left with exit code 0 (unverified: it ended twice at epoch 37 of 300)."
+TWICE = "The trainer left with exit code 0 (unverified: it ended twice at epoch 37 of 300; --done-file, or the client's done(), verifies it)."
 FAR = replace(GUESSED, epoch=300)
 TOLD = replace(GUESSED, source=BeatSource.OUTPUT)
 
@@ -50,9 +50,13 @@ TOLD = replace(GUESSED, source=BeatSource.OUTPUT)
         (
             left(GUESSED),
             left(replace(GUESSED, epoch=30)),
-            f"The trainer left with exit code 0 (unverified: {ELSEWHERE}).",
+            f"The trainer left with exit code 0 (unverified: {ELSEWHERE}; --done-file, or the client's done(), verifies it).",
         ),
-        (left(GUESSED), left(FAR), "The trainer left with exit code 0 (unverified: it records no goal)."),
+        (
+            left(GUESSED),
+            left(FAR),
+            "The trainer left with exit code 0 (unverified: it records no goal; --done-file, or the client's done(), verifies it).",
+        ),
         (left(GUESSED, early_stop=True), left(GUESSED), TWICE),
         (left(TOLD, early_stop=True), left(TOLD, early_stop=True), TWICE),
         (left(TOLD, early_stop=True), left(None), TWICE),

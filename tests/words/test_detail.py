@@ -34,7 +34,7 @@ STATES: list[tuple[State, str]] = [
     (Starting(history=ONE), "Attempt 1 is being launched."),
     (
         Running(history=ONE, watch=begin(NOW_S), since_s=NOW_S),
-        "Running; it does not beat, so it is watched for its exit only.",
+        "Running; it does not beat, so it is watched for its exit only: --progress-output, --progress-file or $FRED_HEARTBEAT would show more.",
     ),
     (BackingOff(history=ONE, until_s=NOW_S + 4), "It crashed. Next attempt in 4 s."),
     (

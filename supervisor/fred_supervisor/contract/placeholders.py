@@ -25,7 +25,8 @@ NAMES: Final = (
 _PLACEHOLDER: Final = re.compile(rf"\{{(?:({'|'.join(NAMES)})|resume\?([^{{}}:]*)(?::([^{{}}]*))?)\}}")
 _RESUME: Final = re.compile(r"\{resume(?:_dir|_name|\?[^{}]*)?\}")
 _SCRIPT_BYTES: Final = 1 << 20
-_READS_RESUME: Final = (environment.RESUME.encode(), b"find_latest_checkpoint")
+_OF_RESUME: Final = (environment.RESUME.encode(), b"find_latest_checkpoint")
+_OF_HEARTBEAT: Final = (environment.HEARTBEAT.encode(), b"Heartbeat")
 
 
 def of_checkpoint(path: str | None) -> dict[str, str]:
@@ -61,10 +62,16 @@ def wrong_placeholder(command: Iterable[str]) -> str | None:
 def takes_resume(command: Sequence[str], cwd: str) -> bool:
     """Whether a command can know its checkpoint: by its words, or because a script among them reads of it."""
     by_words = any(_RESUME.search(word) is not None or environment.RESUME in word for word in command)
-    return by_words or any(_reads_resume(os.path.join(cwd, word)) for word in command)
+    return by_words or any(_reads(os.path.join(cwd, word), _OF_RESUME) for word in command)
 
 
-def _reads_resume(path: str) -> bool:
+def takes_heartbeat(command: Sequence[str], cwd: str) -> bool:
+    """Whether a command can be seen to know its heartbeat: by its words, or because a script among them names it."""
+    by_words = any("{heartbeat}" in word or environment.HEARTBEAT in word for word in command)
+    return by_words or any(_reads(os.path.join(cwd, word), _OF_HEARTBEAT) for word in command)
+
+
+def _reads(path: str, signs: tuple[bytes, ...]) -> bool:
     try:
         if not os.path.isfile(path) or os.path.getsize(path) > _SCRIPT_BYTES:
             return False
@@ -72,4 +79,4 @@ def _reads_resume(path: str) -> bool:
             text = file.read()
     except (OSError, ValueError):
         return False
-    return any(sign in text for sign in _READS_RESUME)
+    return any(sign in text for sign in signs)

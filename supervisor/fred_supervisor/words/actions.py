@@ -76,6 +76,8 @@ def _stopped_by_others(facts: Facts) -> str:
     return f"Stopped by request; its supervisor was dead or hung.{left}"
 
 
+_VERIFIES: Final = "--done-file, or the client's done(), verifies it"
+
 ACTIONS: Final[Mapping[Topic, Words]] = {
     Topic.RELAUNCHED_AT_ONCE: "Relaunched at once.",
     Topic.RELAUNCHED_AFTER: _relaunched_after,
@@ -107,13 +109,13 @@ ACTIONS: Final[Mapping[Topic, Words]] = {
         "The goal is reached and recorded; the trainer crashed afterwards, which cost nothing."
     ),
     Topic.COMPLETED_DONE_FILE: "The trainer left with exit code 0 and its done file is there.",
-    Topic.COMPLETED_UNVERIFIED: "The trainer left with exit code 0 (unverified: it records no goal).",
+    Topic.COMPLETED_UNVERIFIED: f"The trainer left with exit code 0 (unverified: it records no goal; {_VERIFIES}).",
     Topic.COMPLETED_EARLY: lambda facts: (
         f"The trainer left with exit code 0 and spoke of early stopping (unverified: it ended at {short_place(facts)},"
-        f" and did not train on when it was launched again). {facts['detail']}"
+        f" and did not train on when it was launched again; {_VERIFIES}). {facts['detail']}"
     ),
     Topic.COMPLETED_TWICE: lambda facts: (
-        f"The trainer left with exit code 0 (unverified: it ended {_twice(*facts['places'])})."
+        f"The trainer left with exit code 0 (unverified: it ended {_twice(*facts['places'])}; {_VERIFIES})."
     ),
     Topic.STOPPED: "Stopped by request.",
     Topic.STOPPED_BEFORE_LAUNCH: "Stopped before the launch.",

@@ -61,7 +61,10 @@ def _running(watch: Watch, history: RunHistory, settings: Settings, now_s: float
         silent_s = now_s - found.seen.changed_s
         return f"stalled: no progress in {section} for {silent_s:.0f} s (limit {found.limit_s:.0f} s)."
     if level is HeartbeatLevel.SILENT and found is None:
-        return "Running; it does not beat, so it is watched for its exit only."
+        return (
+            "Running; it does not beat, so it is watched for its exit only: --progress-output, --progress-file or"
+            " $FRED_HEARTBEAT would show more."
+        )
     limit = "" if found is None else f" (limit without progress: {found.limit_s:.0f} s)"
     if level is HeartbeatLevel.SILENT:
         return f"Attempt {history.attempt} starts up: imports, data, model{limit}."

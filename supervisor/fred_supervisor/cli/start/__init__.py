@@ -20,6 +20,7 @@ from fred_supervisor.cli.start.checks import (
     check_signs,
     check_watched_elsewhere,
 )
+from fred_supervisor.cli.start.gaps import gaps_of
 from fred_supervisor.cli.start.process import detach, run_in_foreground
 from fred_supervisor.cli.start.requested_run import addresses, requested_run
 from fred_supervisor.cli.start.undo import Undo
@@ -34,6 +35,7 @@ from fred_supervisor.store.matching import matching
 from fred_supervisor.store.registry import remember
 from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.store.state_file import read_state
+from fred_supervisor.words.gaps import gap_lines
 
 
 def main(argv: Sequence[str]) -> int:
@@ -79,7 +81,8 @@ def main(argv: Sequence[str]) -> int:
     to.save(spec.dir)
     remember(spec)
     try:
-        return run_in_foreground(spec, held) if given["foreground"] else detach(spec, held)
+        hints = [printable(line) for line in gap_lines(spec.name, gaps_of(spec))]
+        return run_in_foreground(spec, held, hints) if given["foreground"] else detach(spec, held, hints)
     except CommandError as fault:
         if fault.code is CommandExit.BAD_INPUT:
             undo()

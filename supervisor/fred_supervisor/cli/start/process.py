@@ -22,12 +22,19 @@ _SPAWN_S: Final = 60.0
 """The keeper answers within milliseconds; after this something is badly wrong."""
 
 
-def run_in_foreground(spec: RunSpec, held: int) -> int:
+def run_in_foreground(spec: RunSpec, held: int, hints: list[str]) -> int:
+    """`hints`: for the person, once the trainer is spawned."""
     from fred_supervisor.run import supervisor  # noqa: PLC0415 - policy and shell, only where they run
 
     failed: list[str] = []
+
+    def spawned(error: str | None) -> None:
+        failed.append(error or "")
+        for line in () if error else hints:
+            _say(line)
+
     try:
-        ended = supervisor.run(spec, lock_fd=held, on_spawned=lambda error: failed.append(error or ""), on_note=_say)
+        ended = supervisor.run(spec, lock_fd=held, on_spawned=spawned, on_note=_say)
     except OSError as error:
         if not failed:
             raise
@@ -52,7 +59,7 @@ def _exit_code(ended: Ended) -> CommandExit:
     return CommandExit.RUN_FAILED if ended.outcome is RunOutcome.FAILED else CommandExit.OK
 
 
-def detach(spec: RunSpec, held: int) -> int:
+def detach(spec: RunSpec, held: int, hints: list[str]) -> int:
     """Fork the supervisor into a session and a scope of its own; return when its first trainer is spawned."""
     answer_read, answer_write = os.pipe2(os.O_CLOEXEC)
     go_read, go_write = os.pipe2(os.O_CLOEXEC)
@@ -79,6 +86,8 @@ def detach(spec: RunSpec, held: int) -> int:
         now = read_state(spec.dir)
         waits = f" ({now.state}: {now.detail})" if now.state in ("holding", "paused") else ""
         print(f"{spec.name}: started{waits}; `fred-supervise status {spec.name}` shows it, {_run_dir(spec)}")
+        for line in hints:
+            print(line)
         if place.logout_ends:
             print(f"{spec.name}: {sentence(say(Topic.SUPERVISOR_LOGOUT, outcome=place.outcome))}")
         return CommandExit.OK
