@@ -7,8 +7,9 @@ from typing import Final
 
 from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.contract.checkpoint import why_invalid
+from fred_supervisor.contract.checkpoint_content import why_not_whole
 from fred_supervisor.contract.files import write_json
-from fred_supervisor.store.checkpoints import foreign_checkpoints, judged_before, stamp, why_not_whole
+from fred_supervisor.store.checkpoints import foreign_checkpoints, judged_before, stamp
 
 _NEWEST: Final = 3
 """Older ones are verified if it ever comes to them."""

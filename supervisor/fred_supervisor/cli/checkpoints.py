@@ -12,9 +12,10 @@ from fred_supervisor.cli.common.find_run import add_run, answering, find_run
 from fred_supervisor.cli.common.view import aligned, span
 from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.contract.checkpoint import CheckpointFile, why_invalid
+from fred_supervisor.contract.checkpoint_content import why_not_whole
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.contract.record import record
-from fred_supervisor.store.checkpoints import foreign_checkpoints, why_not_whole
+from fred_supervisor.store.checkpoints import foreign_checkpoints, size_and_time
 from fred_supervisor.store.file_ages import file_age_s
 from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.store.state_file import read_state
@@ -39,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"{spec.name}: no checkpoint.")
     else:
         head = ("", "checkpoint", "phase", "epoch", "step", "age", "MiB", "loss", "mAP50", "state")
-        print("\n".join(aligned([head, *(_cells(row) for row in rows)])))
+        print("\n".join(aligned([head, *(_cells(row, spec.run_dir) for row in rows)])))
     return CommandExit.OK
 
 
@@ -87,8 +88,8 @@ def _row(found: CheckpointFile, *, blamed: tuple[str, ...], verify: bool, foreig
     size: int | None = None
     age_s: float | None = None
     with contextlib.suppress(OSError):
-        now = found.path.stat()
-        size, age_s = now.st_size, file_age_s(now.st_mtime)
+        size, changed_ns = size_and_time(found.path)
+        age_s = file_age_s(changed_ns / 1e9)
     return CheckpointRow(
         path=str(found.path),
         phase=found.phase,
@@ -105,14 +106,14 @@ def _row(found: CheckpointFile, *, blamed: tuple[str, ...], verify: bool, foreig
     )
 
 
-def _cells(row: CheckpointRow) -> tuple[str, ...]:
+def _cells(row: CheckpointRow, run_dir: str) -> tuple[str, ...]:
     def text(value: object, form: str = "") -> str:
         return "-" if value is None else format(value, form)
 
     state = row.reason or ("blamed" if row.blamed else "valid")
     return (
         ">" if row.chosen else "",
-        row.path.rpartition("/")[2],
+        os.path.relpath(row.path, run_dir),
         text(row.phase),
         text(row.epoch),
         text(row.step),

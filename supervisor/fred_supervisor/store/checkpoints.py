@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
-from fred_supervisor.contract.checkpoint import CheckpointFile, why_invalid, why_no_zip
-from fred_supervisor.contract.files import read_file, read_json
+from fred_supervisor.contract.checkpoint import CheckpointFile, why_invalid
+from fred_supervisor.contract.checkpoint_content import files_of, marker_of, why_not_whole
+from fred_supervisor.contract.files import read_json
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.linux.lookout import Lookout
 from fred_supervisor.policy.message import Message, Topic, say
@@ -24,7 +25,7 @@ _PATIENCE_S: Final = 5.0
 """At a launch: files of gigabytes are read, and nothing else is watched meanwhile."""
 
 Stamp = tuple[str, int, int]
-"""A file in one state: path, size, time of its last change in ns."""
+"""A file or folder in one state: path, size, time of its last change in ns."""
 
 
 @dataclass
@@ -113,8 +114,15 @@ class CheckpointPicker:
 
 def stamp(candidate: CheckpointFile) -> Stamp:
     """Raises OSError."""
-    now = candidate.path.stat()
-    return str(candidate.path), now.st_size, now.st_mtime_ns
+    size, changed_ns = size_and_time(candidate.path)
+    return str(candidate.path), size, changed_ns
+
+
+def size_and_time(path: Path) -> tuple[int, int]:
+    """Of a file, or of all that a folder holds: bytes, and the latest change in ns. Raises OSError."""
+    found = [os.stat(file) for file in files_of(path)]
+    own = os.stat(path)
+    return sum(one.st_size for one in found), max((one.st_mtime_ns for one in found), default=own.st_mtime_ns)
 
 
 def judged_before(path: Path) -> dict[Stamp, str | None]:
@@ -129,23 +137,12 @@ def judged_before(path: Path) -> dict[Stamp, str | None]:
     return judged
 
 
-def why_not_whole(path: Path, *, quick: bool = False) -> str | None:
-    """None when another tool's file looks whole, checked as a file and, if it is one, as a zip; else the reason."""
-    try:
-        start, found = read_file(path, 2)
-        if found.st_size == 0:
-            return "empty"
-        return why_no_zip(path, quick=quick, of_torch=False) if start == b"PK" else None
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
-
-
 def foreign_checkpoints(run_dir: Path, pattern: str) -> list[CheckpointFile]:
-    """The files that match `--checkpoints`, newest first."""
+    """The files and folders that match `--checkpoints`, newest first."""
     changed_ns = {}
     for path in matching(run_dir, pattern):
         with contextlib.suppress(OSError):
-            if path.is_file() and not path.name.endswith(".json"):
+            if path.is_dir() or (path.is_file() and not path.name.endswith(".json")):
                 changed_ns[path.relative_to(run_dir).as_posix()] = path.stat().st_mtime_ns
     names = newest_first(changed_ns, time.time_ns())
     return [
@@ -176,11 +173,17 @@ def lost_steps(beat: Beat | None, checkpoint: CheckpointFile | None) -> int | No
 
 
 def states_of(paths: Iterable[Path]) -> frozenset[tuple[int, int, int]]:
-    """Inode, size and time of the last change of files: one that is renamed stays the same, whatever the clock says."""
+    """Inode, size and time of the last change of files, and of whole folders.
+
+    One that is renamed stays the same, whatever the clock says.
+    """
     found = set()
     for path in paths:
         with contextlib.suppress(OSError):
-            now = os.stat(path)
+            sign = marker_of(path) if path.is_dir() else path
+            if sign is None:  # nothing says that it is whole
+                continue
+            now = os.stat(sign)
             found.add((now.st_ino, now.st_size, now.st_mtime_ns))
     return frozenset(found)
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.contract.checkpoint import CheckpointFile, why_invalid
+from fred_supervisor.contract.checkpoint_content import why_not_whole
 from fred_supervisor.contract.record import record
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.lookout import Lookout, NoAnswerError
@@ -14,7 +15,7 @@ from fred_supervisor.linux.proc import Identity
 from fred_supervisor.policy.history import RunHistory, RunOutcome
 from fred_supervisor.store import lock
 from fred_supervisor.store.attempt_files import read_launch
-from fred_supervisor.store.checkpoints import foreign_checkpoints, why_not_whole
+from fred_supervisor.store.checkpoints import foreign_checkpoints
 from fred_supervisor.store.file_ages import file_age_s, uptime_s
 from fred_supervisor.store.heartbeats import newest_beat
 from fred_supervisor.store.journal import Incident, Incidents

@@ -39,7 +39,7 @@ def requested_run(given: Options, command: list[str] | None) -> tuple[RunSpec, R
     resume = given["resume"] or "auto"
     if resume not in ("auto", "none"):
         resume = os.path.abspath(resume)
-        if not os.path.isfile(resume):
+        if not (os.path.isfile if command is None else os.path.exists)(resume):
             raise CommandError(
                 CommandExit.BAD_INPUT, f"--resume {resume}: no such file; give a checkpoint, auto or none"
             )

@@ -1,0 +1,119 @@
+"""Whether another tool's checkpoint, a file or a folder, is whole: as far as that can be told without loading it."""
+
+import fnmatch
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from fred_supervisor.contract.checkpoint import why_no_zip
+from fred_supervisor.contract.files import read_file
+
+MARKERS: Final = (
+    "trainer_state.json",
+    ".metadata",
+    "random_states_*.pkl",
+    "_CHECKPOINT_METADATA",
+    "commit_success.txt",
+)
+"""What a framework writes last: the Hugging Face Trainer, torch's distributed checkpoints, accelerate, Orbax twice."""
+_DEEPSPEED: Final = "mp_rank_*_model_states.pt"
+_LATEST: Final = "latest"
+"""DeepSpeed's, in the folder around its checkpoints; written last, it names the newest."""
+_MOST: Final = 4096
+"""Files of a folder that are looked at."""
+_HEADER_BYTES: Final = 64 << 20
+_JSON_BYTES: Final = 16 << 20
+
+
+def files_of(path: Path) -> Iterator[Path]:
+    """The files of a checkpoint: itself, or all below it, in order. What vanishes meanwhile is left out."""
+    if not path.is_dir():
+        yield path
+        return
+    left = _MOST
+    for folder, folders, names in os.walk(path):
+        folders.sort()
+        for name in sorted(names):
+            if not left:
+                return
+            left -= 1
+            yield Path(folder, name)
+
+
+def why_not_whole(path: Path, *, quick: bool = False) -> str | None:
+    """None when it looks whole, else the reason; `quick` leaves out what needs all of its bytes."""
+    try:
+        if not path.is_dir():
+            return _why_damaged(path, quick=quick)
+        if marker_of(path) is None:
+            return "not finished, or of no framework that is known: no file in it says that it is whole"
+        for file in files_of(path):
+            reason = _why_damaged(file, quick=quick) if file.stat().st_size else None
+            if reason is not None:
+                return f"{file.relative_to(path).as_posix()}: {reason}"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return None
+
+
+def marker_of(folder: Path) -> Path | None:
+    """The file by which a framework says that a folder is whole; None: it has not said so. Raises OSError."""
+    names = sorted(os.listdir(folder))
+    for pattern in (*MARKERS, _DEEPSPEED):
+        for name in fnmatch.filter(names, pattern):
+            if (folder / name).stat().st_size and (pattern != _DEEPSPEED or _is_named(folder)):
+                return folder / name
+    return None
+
+
+def _is_named(folder: Path) -> bool:
+    """Whether the folder around says that it is its newest, or that a later one is."""
+    try:
+        latest = read_file(folder.parent / _LATEST, 4096)[0].decode(errors="replace").strip()
+    except OSError:
+        return False
+    return latest == folder.name or _number(latest) > _number(folder.name)
+
+
+def _number(name: str) -> int:
+    digits = "".join(c if c.isascii() and c.isdigit() else " " for c in name).split()
+    return int(digits[-1][:18]) if digits else -1
+
+
+def _why_damaged(path: Path, *, quick: bool) -> str | None:
+    """Of one file, by what it begins with and by its name. Raises OSError."""
+    start, found = read_file(path, 8)
+    if found.st_size == 0:
+        return "empty"
+    if start.startswith(b"PK"):
+        return why_no_zip(path, quick=quick, of_torch=False)
+    if path.suffix == ".safetensors":
+        return _why_no_tensors(path, start, found.st_size)
+    if path.suffix == ".json" and found.st_size <= _JSON_BYTES:
+        return None if _json(read_file(path, _JSON_BYTES)[0]) is not None else "not a whole JSON file"
+    return None
+
+
+def _why_no_tensors(path: Path, start: bytes, size: int) -> str | None:
+    """Eight bytes with the length of a JSON header, the header, and then exactly the tensors that it names."""
+    length = int.from_bytes(start, "little")
+    if len(start) < 8 or 8 + length > size or length > _HEADER_BYTES:
+        return "not a whole safetensors file: its header is longer than it"
+    header = _json(read_file(path, 8 + length)[0][8:])
+    if not isinstance(header, dict):
+        return "not a whole safetensors file: its header is no JSON"
+    try:
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        end = 8 + length + max(ends, default=0)
+    except (TypeError, LookupError):
+        return "not a whole safetensors file: its header names no tensors"
+    return None if end == size else f"not a whole safetensors file: {size} bytes, its header says {end}"
+
+
+def _json(data: bytes) -> object:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
