@@ -1,16 +1,17 @@
-"""The next attempt: at once, or, where the trainer may use a GPU, when one may be had."""
+"""The next attempt: at once, or, where the trainer may use a GPU, when one may be had; and one that lives already."""
 
 from dataclasses import replace
 
-from fred_supervisor.policy.actions import Action, AnswerStart, AskGpu, Spawn
-from fred_supervisor.policy.cause import Evidence
+from fred_supervisor.policy.actions import Action, AnswerStart, AskGpu, Note, Spawn, Terminate
+from fred_supervisor.policy.cause import EndedBy, Evidence
 from fred_supervisor.policy.gpu_admission import Admit, Deny
 from fred_supervisor.policy.history import RunHistory
 from fred_supervisor.policy.machine_fault import FaultKind
-from fred_supervisor.policy.message import Message
+from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.policy.observation import Observation, SpawnFailure
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.state import AwaitingGpu, Starting, State
+from fred_supervisor.policy.state import AwaitingGpu, Rung, Running, Starting, State, Stopping
+from fred_supervisor.policy.watch import begin, stop_grace_s
 
 
 def launch(settings: Settings, history: RunHistory) -> tuple[State, tuple[Action, ...]]:
@@ -24,6 +25,22 @@ def spawn(history: RunHistory, admission: Admit) -> tuple[State, tuple[Action, .
     """Start the next attempt on the GPUs that it may have."""
     history = replace(history, attempt=history.attempt + 1, progressed=False)
     return Starting(history=history), (Spawn(gpus=admission.uuids, shared=admission.shared),)
+
+
+def take_over(
+    settings: Settings, history: RunHistory, asked: EndedBy | None, now_s: float
+) -> tuple[State, tuple[Action, ...]]:
+    """Go on with an attempt of a supervisor that is gone, and with the request under which it was ending it.
+
+    Whether its SIGTERM was still sent, nobody knows: the trainer gets one, and the whole time to save.
+    """
+    watch = begin(now_s)
+    if asked is None:
+        return Running(history=history, watch=watch, since_s=now_s), ()
+    until_s = now_s + stop_grace_s(settings, history.learned)
+    stopping = Stopping(history=history, watch=watch, by=asked, rung=Rung.TERM, until_s=until_s)
+    message = say(Topic.ASKED_BEFORE, request=str(asked))
+    return stopping, (Note(event=JournalEvent(asked), message=message), Terminate(wake=True))
 
 
 def answer_start(

@@ -152,6 +152,7 @@ class Topic(StrEnum):
     ALARM = "alarm"
     ALARM_OVER = "alarm over"
     ASKED = "asked"
+    ASKED_BEFORE = "asked before"
     CHECKPOINT_PASSED_OVER = "checkpoint passed over"
     CLEARED = "cleared"
     DISK_FORECAST = "disk forecast"

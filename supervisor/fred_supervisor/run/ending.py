@@ -13,6 +13,8 @@ from fred_supervisor.attempt.run_processes import processes_of
 from fred_supervisor.contract.files import now_text
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.proc import Identity
+from fred_supervisor.policy.cause import EndedBy
+from fred_supervisor.policy.history import RunOutcome
 from fred_supervisor.policy.message import JournalEvent, Topic, say
 from fred_supervisor.run.control import live_supervisor
 from fred_supervisor.store import lock
@@ -44,13 +46,20 @@ def stop(spec: RunSpec, timeout_s: float) -> list[Identity]:
     supervisor = live_supervisor(spec, _ANSWER_S)
     if supervisor is None and lock.held(spec.dir):
         raise UnseenSupervisorError
-    if supervisor is not None and not proc.stopped(supervisor):
-        proc.send(supervisor, signal.SIGTERM)
-        if _obeys(spec, supervisor):
-            if not _gone(supervisor, deadline_s - time.monotonic()):
-                _end_tree(spec)
-            if _gone(supervisor, _KILL_S):
-                return _kill_all(spec)
+    asked = False
+    while supervisor is not None and not proc.stopped(supervisor):
+        if not asked or read_state(spec.dir).asked is not EndedBy.STOP:  # asked twice, it would not let it save
+            proc.send(supervisor, signal.SIGTERM)
+        asked = True
+        if not _obeys(spec, supervisor):
+            break
+        if not _gone(supervisor, deadline_s - time.monotonic()):
+            _end_tree(spec)
+        if not _gone(supervisor, _KILL_S):
+            break
+        if read_state(spec.dir).state in tuple(RunOutcome):
+            return _kill_all(spec)
+        supervisor = live_supervisor(spec, _ANSWER_S)  # it was killed; its service manager may have started another
     _ask_trainer(spec, deadline_s)
     if supervisor is not None and not _gone(supervisor, _LEAVE_S):
         # Hung or stopped: it must not relaunch what we end.
@@ -125,7 +134,7 @@ def _record(spec: RunSpec, left: list[Identity]) -> None:
         text = sentence(message)
         before = read_state(spec.dir)
         supervisor = replace(before.supervisor, version=fred_supervisor.__version__)
-        stopped = replace(before, time=now_text(), state="stopped", detail=text, supervisor=supervisor)
+        stopped = replace(before, time=now_text(), state="stopped", detail=text, asked=None, supervisor=supervisor)
         stopped.write(spec.dir)
         Journal(spec.dir).append(JournalEvent.STOPPED, text=text, facts=message.document())
     finally:

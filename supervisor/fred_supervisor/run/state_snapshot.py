@@ -3,7 +3,9 @@
 import fred_supervisor
 from fred_supervisor.contract.files import now_text
 from fred_supervisor.linux.proc import Identity
+from fred_supervisor.policy.cause import EndedBy
 from fred_supervisor.policy.pace import PaceRecord
+from fred_supervisor.policy.requests import ENDED_BY
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import (
     AwaitingGpu,
@@ -42,6 +44,19 @@ def word(state: State, settings: Settings) -> str:
             return str(state.outcome)
 
 
+def asked(state: State) -> EndedBy | None:
+    """Under which request the trainer is being ended: the next supervisor goes on with that."""
+    match state:
+        case Stopping(by=by) if by is not EndedBy.HANG:
+            return by
+        case Starting(request=request) if request is not None:
+            return ENDED_BY.get(request)
+        case Holding(unkillable=left) if left is not None and left.by is not EndedBy.HANG:
+            return left.by
+        case _:
+            return None
+
+
 def state_file_of(
     *,
     state: State,
@@ -60,6 +75,7 @@ def state_file_of(
         detail=" ".join(filter(None, (detail_sentence(state, settings, now_s, last_note), warnings))),
         paused_for=sentence(state.quiet) if isinstance(state, Paused) and state.quiet is not None else "",
         awaits_gpu=isinstance(state, AwaitingGpu),
+        asked=asked(state),
         history=state.history,
         limits_set=tuple(sorted(settings.hang_timeout_s)),
         supervisor=SupervisorRecord(**supervisor._asdict(), version=fred_supervisor.__version__),

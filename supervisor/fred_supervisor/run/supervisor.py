@@ -17,12 +17,11 @@ from fred_supervisor.policy.actions import Action, Note, Report
 from fred_supervisor.policy.cause import Cause, Diagnosis, EndedBy, Evidence, IncidentKind, goal_reached, place_of
 from fred_supervisor.policy.decide import decide
 from fred_supervisor.policy.history import RunHistory, outranked
-from fred_supervisor.policy.launching import answer_start, launch
+from fred_supervisor.policy.launching import answer_start, launch, take_over
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.policy.observation import Observation
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.state import Ended, Holding, Paused, Running, State, Unkillable
-from fred_supervisor.policy.watch import begin
+from fred_supervisor.policy.state import Ended, Holding, Paused, State, Unkillable
 from fred_supervisor.run.barrier import Barrier
 from fred_supervisor.run.control import SIGNALS
 from fred_supervisor.run.live_run import LiveRun
@@ -125,23 +124,33 @@ def _take_up(
         resume = Path(launched.resume) if launched.resume else None
         performer.adopt(history, keeper if proc.alive(keeper) else None, resume)
         recorder.note(JournalEvent.ADOPTED, say(Topic.ADOPTED, attempt=number))
-        return Running(history=history, watch=begin(now_s), since_s=now_s), ()
+        return take_over(settings, history, before.asked, now_s)
     left = _end_strays(spec, recorder)
     if left:
         performer.sweep(number)
-        return _held_for(settings, history, left)
+        return _held_for(settings, history, left, before.asked or EndedBy.RESTART)
+    # Started again by the service manager, not by a person: what was spent stays spent, paused stays paused.
+    again = sd_notify.listening()
     if number and before.state in _LIVE and not _answered(before, number):
         # The supervisor died, and the trainer ended while nobody watched: answer that now.
         ended = evidence.gather(spec, number, oom_kills_before=None, lookout=Lookout(spec.run_dir))
         if _rebooted(keeper) and not goal_reached(ended):
+            if again and before.asked is EndedBy.PAUSE:
+                return Paused(history=history), ()
             return _after_reboot(settings, history, ended, quiet)
-        running = Running(history=history, watch=begin(now_s), since_s=now_s)
-        return decide(settings, running, Observation(now_s=now_s, ended=ended, quiet=quiet))
-    # Started again by the service manager, not by a person: what was spent stays spent, paused stays paused.
-    resting = before.state if sd_notify.listening() and before.state in (*_LIVE, *_AT_REST) else None
-    if resting == "paused" and not before.paused_for:
+        taken, _ = take_over(settings, history, _still_asked(before, again=again), now_s)
+        return decide(settings, taken, Observation(now_s=now_s, ended=ended, quiet=quiet))
+    resting = before.state if again and before.state in (*_LIVE, *_AT_REST) else None
+    if resting and not before.paused_for and (resting == "paused" or before.asked is EndedBy.PAUSE):
         return Paused(history=history), ()
     return _go_on(settings, history if resting else fresh_stretch(history), quiet)
+
+
+def _still_asked(before: StateFile, *, again: bool) -> EndedBy | None:
+    """What a trainer that has left meanwhile was ended for. A person who starts the run now wants it to train."""
+    if before.asked in (EndedBy.STOP, EndedBy.PAUSE) and not again:
+        return EndedBy.RESTART
+    return before.asked
 
 
 def _end_strays(spec: RunSpec, recorder: Recorder) -> list[proc.Identity]:
@@ -155,7 +164,9 @@ def _end_strays(spec: RunSpec, recorder: Recorder) -> list[proc.Identity]:
     return left
 
 
-def _held_for(settings: Settings, history: RunHistory, left: list[proc.Identity]) -> tuple[State, tuple[Action, ...]]:
+def _held_for(
+    settings: Settings, history: RunHistory, left: list[proc.Identity], by: EndedBy
+) -> tuple[State, tuple[Action, ...]]:
     """Nothing is launched beside a process of an earlier attempt."""
     survivors = tuple(Survivor(pid=who.pid, wchan=proc.wait_channel(who.pid)) for who in left)
     now_s = time.monotonic()
@@ -165,7 +176,7 @@ def _held_for(settings: Settings, history: RunHistory, left: list[proc.Identity]
         condition=say(Topic.UNKILLABLE, survivors=tuple((one.pid, one.wchan) for one in survivors)),
         since_s=now_s,
         probe_s=now_s + settings.reprobe_s,
-        unkillable=Unkillable(survivors=survivors, by=EndedBy.RESTART),
+        unkillable=Unkillable(survivors=survivors, by=by),
     )
     return held, (Note(event=JournalEvent.UNKILLABLE, message=say(Topic.UNKILLABLE_HELD, condition=held.condition)),)
 

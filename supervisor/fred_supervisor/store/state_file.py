@@ -7,6 +7,7 @@ from fred_supervisor.contract.decode import decode_or
 from fred_supervisor.contract.files import json_bytes, read_json
 from fred_supervisor.contract.record import record
 from fred_supervisor.linux.proc import Identity
+from fred_supervisor.policy.cause import EndedBy
 from fred_supervisor.policy.history import RunHistory
 from fred_supervisor.policy.pace import PaceRecord
 from fred_supervisor.store.kept_file import write_kept
@@ -45,6 +46,8 @@ class StateFile:
     """The quiet hours that end a pause; empty: a person ends it."""
     awaits_gpu: bool = False
     """The next attempt has not been launched: it waits for word whether it can have a GPU."""
+    asked: EndedBy | None = None
+    """The request under which the trainer is being ended."""
     history: RunHistory = field(default_factory=RunHistory)
     limits_set: tuple[str, ...] = ()
     """Sections whose limit a person has set."""

@@ -31,6 +31,7 @@ from fred_supervisor.words.status import (
     alarm_sentence,
     interrupted,
     supervisor_gone,
+    supervisor_gone_ending,
 )
 
 LIVE_STATES: Final = ("starting", "running", "stopping", "paused", "waiting", "holding")
@@ -216,9 +217,11 @@ def _state(
         return state, detail
     if state not in LIVE_STATES:
         return state, detail
+    if trainer_alive and recorded.asked is not None:
+        return "stopping", supervisor_gone_ending(run_dir, recorded.asked)
     if trainer_alive:
         return "running", supervisor_gone(run_dir)
-    return "stopped", interrupted(run_dir)
+    return "stopped", interrupted(run_dir, recorded.asked)
 
 
 def _restarts(recorded: StateFile) -> RestartStatus:

@@ -78,6 +78,7 @@ EVENTS: Final[Mapping[Topic, Words]] = {
     Topic.ALARM: lambda facts: alarm_sentence(facts["alarm"]),
     Topic.ALARM_OVER: "What the trainer complained of is over.",
     Topic.ASKED: "Asked to {request}; the trainer saves and leaves.",
+    Topic.ASKED_BEFORE: "The supervisor before ended during a {request}: this one goes on with it.",
     Topic.CHECKPOINT_PASSED_OVER: "{name} is passed over: {reason}.",
     Topic.CLEARED: "Cleared: {condition}",
     Topic.DISK_FORECAST: "The disk will be full in {left_h:g} h.",

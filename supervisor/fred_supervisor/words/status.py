@@ -17,8 +17,17 @@ def supervisor_gone(run_dir: str) -> str:
     return f"The supervisor is gone, the trainer trains on; `fred-supervise start --run-dir {run_dir}` adopts it."
 
 
-def interrupted(run_dir: str) -> str:
-    """Nothing of a run lives, though it has not ended."""
+def supervisor_gone_ending(run_dir: str, request: str) -> str:
+    """The trainer of a run lives, its supervisor does not, and was ending it by request."""
+    goes_on = f"`fred-supervise start --run-dir {run_dir}` goes on with that"
+    return f"The supervisor is gone in the middle of a {request}, the trainer lives; {goes_on}."
+
+
+def interrupted(run_dir: str, request: str | None) -> str:
+    """Nothing of a run lives, though it has not ended; `request`: under which it was being ended."""
+    if request is not None:
+        trains = f"`fred-supervise start --run-dir {run_dir}` trains on"
+        return f"The supervisor ended in the middle of a {request}, and the trainer has ended, too; {trains}."
     return f"Interrupted: neither supervisor nor trainer lives; `fred-supervise start --run-dir {run_dir}` goes on."
 
 

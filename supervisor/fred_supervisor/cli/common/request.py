@@ -6,8 +6,11 @@ from collections.abc import Callable, Sequence
 from fred_supervisor.cli.common.command_error import CommandError, CommandParser
 from fred_supervisor.cli.common.find_run import add_run, find_run
 from fred_supervisor.contract.exit_codes import CommandExit
+from fred_supervisor.linux import proc
 from fred_supervisor.policy.requests import Request
 from fred_supervisor.run.control import ask, live_supervisor, stop_limit_s, wait_for
+from fred_supervisor.store import lock
+from fred_supervisor.store.state_file import read_state
 from fred_supervisor.store.status import RunStatus, read_status
 
 _ANSWER_S = 5.0
@@ -49,13 +52,31 @@ def request(
             CommandExit.REFUSED, f"{spec.name}: its supervisor, pid {supervisor.pid}, does not take requests"
         )
     limit_s = stop_limit_s(spec) + _SLACK_S
-    if not wait_for(lambda: reached(before, read_status(spec)), limit_s):
-        now = read_status(spec)
+
+    def settled() -> bool:
+        """It is so, or there is nobody left to do it. Another supervisor is asked again, unless it knows."""
+        nonlocal supervisor
+        if reached(before, read_status(spec)) or proc.alive(supervisor):
+            return reached(before, read_status(spec))
+        if not wait_for(lambda: lock.held(spec.dir), _ANSWER_S):
+            return True
+        supervisor = live_supervisor(spec, _ANSWER_S)
+        if supervisor is not None and read_state(spec.dir).asked is None:
+            ask(supervisor, request)
+        return False
+
+    in_time = wait_for(settled, limit_s)
+    now = read_status(spec)
+    if in_time and not reached(before, now):
+        raise CommandError(
+            CommandExit.REFUSED,
+            f"{spec.name} did not {request}, its supervisor is gone: it is {now.state}. {now.detail}",
+        )
+    if not in_time:
         raise CommandError(
             CommandExit.REFUSED, f"{spec.name} did not {request} within {limit_s:.0f} s: {_how_it_is(request, now)}"
         )
-    after = read_status(spec)
-    tell(after, as_json=given.json)
+    tell(now, as_json=given.json)
     return CommandExit.OK
 
 

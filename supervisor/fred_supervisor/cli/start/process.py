@@ -84,7 +84,7 @@ def detach(spec: RunSpec, held: int, hints: list[str]) -> int:
         text = answer.read().decode() if ready else ""
     if text.startswith("ok"):
         now = read_state(spec.dir)
-        waits = f" ({now.state}: {now.detail})" if now.state in ("holding", "paused") else ""
+        waits = f" ({now.state}: {now.detail})" if now.state not in ("starting", "running") else ""
         print(f"{spec.name}: started{waits}; `fred-supervise status {spec.name}` shows it, {_run_dir(spec)}")
         for line in hints:
             print(line)
