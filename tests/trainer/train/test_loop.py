@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import time
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import fred_trainer.train.loop
 from fred_supervisor.contract import Heartbeat
@@ -269,6 +271,37 @@ def test_a_crash_in_evaluation_repeats_the_evaluation_and_nothing_else(settings_
     seen.clear()
     run(settings, Quiet())
     assert {epoch for epoch, _ in seen} == {3}
+
+
+def test_an_evaluation_that_is_repeated_stands_once_in_the_curves(settings_for, monkeypatch):
+    """The trainer dies between an evaluation and the next save."""
+    settings = settings_for(*SHORT, "--eval-every=1")
+    settings = type(settings)(**{**vars(settings), "no_eval_map": False})
+    with monkeypatch.context() as dies:
+        dies.setattr(fred_trainer.train.loop, "count_best", lambda training, _: 1 / (2 - training.position.epoch))
+        with pytest.raises(ZeroDivisionError):
+            run(settings, Quiet())
+    run(settings, Quiet())
+    (folder,) = settings.run_dir.glob("loss_*")
+    curves = EventAccumulator(str(folder)).Reload()
+    steps = {tag: [point.step for point in curves.Scalars(tag)] for tag in ("val/map50", "train/loss")}
+    assert len(steps["val/map50"]) == len(set(steps["val/map50"])) == 3
+    assert steps["train/loss"] == sorted(set(steps["train/loss"]))
+
+
+def test_a_whole_epoch_stays_whole_when_a_file_is_lost(settings_for, seen, data, tmp_path):
+    """Between two attempts; with what `--accept-changes` hands on."""
+    run(settings_for(*SHORT, "--epochs=2"), Quiet())
+    before = len([each for epoch, ids in seen if epoch == 2 for each in ids])
+    fewer = tmp_path / "fewer"
+    shutil.copytree(data, fewer)
+    sorted(min(fewer.glob("train/*")).glob("RGB/*.jpg"))[6].unlink()
+    with pytest.raises(ConfigError, match="--accept-changes"):
+        run(settings_for(*SHORT, f"--data={fewer}"), Quiet())
+    seen.clear()
+    assert run(settings_for(*SHORT, f"--data={fewer}", "--force-resume"), Quiet()) == 0
+    assert {epoch for epoch, _ in seen} == {3}
+    assert len([each for _, ids in seen for each in ids]) < before
 
 
 def test_another_model_is_refused_by_name(settings_for):

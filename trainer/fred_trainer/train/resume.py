@@ -151,6 +151,7 @@ def refuse_another(training: Training, state: State, path: Path) -> None:
         raise ConfigError(
             f"{path} was made with other settings ({'; '.join(unlike)}): repeat them, start afresh with"
             " --resume none or another --run-dir, or insist with --force-resume"
+            " (`fred-supervise start`: --accept-changes)"
         )
 
 

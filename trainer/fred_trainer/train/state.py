@@ -133,4 +133,6 @@ class Training:
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         self.position = Position(**state["position"])
+        if state["epoch_complete"] or self.position.in_epoch > len(self.train_set):
+            self.position.in_epoch = len(self.train_set)  # of a data set that has changed: the next epoch follows
         set_random_state(state["random"], self.device)
