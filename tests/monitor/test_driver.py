@@ -229,11 +229,12 @@ def test_a_crash_in_the_library_is_a_value(nvidia: Any, driver_of: DriverOf) -> 
     assert driver.sample().state is NvmlState.OK
 
 
-def test_a_probe_that_is_killed_is_replaced(nvidia: Any, driver_of: DriverOf) -> None:
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGRTMIN + 1], ids=["SIGKILL", "a signal without a name"])
+def test_a_probe_that_is_killed_is_replaced(nvidia: Any, driver_of: DriverOf, by: int) -> None:
     driver = driver_of(nvidia)
     driver.sample()
     assert driver._worker is not None
-    driver._worker.kill()
+    driver._worker.send_signal(by)
     driver._worker.wait()
     assert driver.sample().state is NvmlState.DIED
     driver.retry_now()

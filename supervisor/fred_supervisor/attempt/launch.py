@@ -1,5 +1,6 @@
 """Starting one attempt: its folder, its environment, its command, its keeper."""
 
+import contextlib
 import json
 import os
 import socket
@@ -97,7 +98,8 @@ def spawn(
     finally:
         os.close(facts_read)
         os.close(ready_write)
-    with open(facts_write, "wb") as pipe:
+    # A keeper that has ended already leaves its end as an event, as any that ends before it has started a trainer.
+    with contextlib.suppress(BrokenPipeError), open(facts_write, "wb") as pipe:
         pipe.write(json.dumps(facts).encode())
     keeper = identify(pid)
     assert keeper is not None  # ours, and not reaped: at worst a zombie

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from fred_supervisor.contract.record import record
 from fred_supervisor.monitor.nvml_worker import NO_BINDINGS
+from fred_supervisor.policy.cause import signal_name
 from fred_supervisor.policy.message import Message, Topic, say
 from fred_supervisor.words.sentences import sentence
 
@@ -253,7 +254,7 @@ class NvmlClient:
         if status is None:
             worker.kill()
             self._stuck.append(worker)
-        by_signal = signal.Signals(-status).name if status is not None and status < 0 else None
+        by_signal = signal_name(-status) if status is not None and status < 0 else None
         return self._fail(NvmlState.DIED, say(Topic.NVML_DIED, signal=by_signal, status=status))
 
     def _fail(self, state: NvmlState, message: Message) -> NvmlAnswer:

@@ -30,6 +30,7 @@ from fred_supervisor.policy.message import JournalEvent, Topic, say
 from fred_supervisor.policy.observation import SpawnFailure
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Ended, Running, Starting, State, Stopping
+from fred_supervisor.policy.watch import HeartbeatLevel
 from fred_supervisor.run.barrier import Barrier
 from fred_supervisor.run.events import Source
 from fred_supervisor.run.live_run import LiveRun
@@ -238,6 +239,7 @@ class Performer:
             self._recorder.note(JournalEvent.DISK, disk)
         pace = self._recorder.pace.record()
         known = {"images_per_s": pace.images_per_s, "eta_s": pace.eta_s, "loss": pace.loss}
+        known["beat_age_s"] = beat_age_s(state, now_s)
         live.monitor.send(facts={**known, "restarts": state.history.restarts.total})
         if not isinstance(state, Running | Stopping):  # a trainer that starts has the processor to itself
             return
@@ -267,3 +269,11 @@ class Performer:
         except OSError as error:
             complain(f"the monitor could not be started: {error}")
         self._live.events.watch(who, Source.MONITOR)
+
+
+def beat_age_s(state: State, now_s: float) -> float | None:
+    """Since the last sign of life; None where there was none, or it cannot be told."""
+    main = state.watch.main if isinstance(state, Running | Stopping) else None
+    if main is None or main.blind or main.level is HeartbeatLevel.SILENT:
+        return None
+    return max(0.0, now_s - main.changed_s)
