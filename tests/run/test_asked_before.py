@@ -133,6 +133,7 @@ def test_a_pause_whose_supervisor_is_replaced_waits_for_the_next(fred, until, si
             until(lambda: read_state(RunDir(fred.run_dir)).asked is EndedBy.PAUSE)
         kill_supervisor(fred)
         assert fred(*fred.words(4, 5, {})).returncode == 0
+        until(lambda: read_state(RunDir(fred.run_dir)).asked is EndedBy.PAUSE)
         let_go(fred)
         assert pause.wait(60) == 0, pause.stderr.read()
     saved_and_left(fred, "paused")
