@@ -1,6 +1,6 @@
 """A Hugging Face Trainer as its documentation shows it; nothing in it knows of the supervisor.
 
-fred-supervise start --name hf --checkpoints 'checkpoint-*/rng_state.pth' --unfreeze-batch-size 8 -- \
+fred-supervise start --name hf --checkpoints 'checkpoint-*/trainer_state.json' --unfreeze-batch-size 8 -- \
         python examples/transformers_train.py --out {run_dir} --resume={resume_dir} \
         --batch={unfreeze_batch_size} --accumulate={accumulate}
 """

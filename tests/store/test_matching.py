@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fred_supervisor.store.checkpoints import foreign_checkpoints
 from fred_supervisor.store.matching import matching
 
 
@@ -92,6 +93,11 @@ def test_a_tree_deeper_than_any_recursion(tmp_path: Path):
     subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)  # pytest removes old folders by recursion
 
 
+@pytest.mark.parametrize("pattern", ["\ud800", "\ud800/*", "**/\udfff.pt", "weights/\ud800*"])
+def test_a_pattern_that_no_name_can_fit(run_dir: Path, pattern: str):
+    assert matching(run_dir, pattern) == []
+
+
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     parts=st.lists(
@@ -101,3 +107,20 @@ def test_a_tree_deeper_than_any_recursion(tmp_path: Path):
 def test_any_pattern_at_all(run_dir: Path, parts: list[str]):
     names = found(run_dir, "/".join(part for part in parts if part != ".."))
     assert all(not name.startswith("supervisor/") or name.endswith("/output.log") for name in names)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("*/*", ["checkpoint-8/rng_state.pth"]),
+        ("checkpoint-*/*", ["checkpoint-8/rng_state.pth"]),
+        ("checkpoint-*/trainer_state.json", ["checkpoint-8/trainer_state.json"]),
+        ("*/*.json", ["checkpoint-8/trainer_state.json"]),
+    ],
+)
+def test_a_json_is_a_checkpoint_where_the_pattern_says_so(tmp_path: Path, pattern: str, names: list[str]):
+    """Else it is a sidecar. What the Hugging Face Trainer writes last of all is a JSON."""
+    (tmp_path / "checkpoint-8").mkdir()
+    for name in ("rng_state.pth", "trainer_state.json"):
+        (tmp_path / "checkpoint-8" / name).write_text("{}")
+    assert [file.path.relative_to(tmp_path).as_posix() for file in foreign_checkpoints(tmp_path, pattern)] == names

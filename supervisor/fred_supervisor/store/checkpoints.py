@@ -140,9 +140,10 @@ def judged_before(path: Path) -> dict[Stamp, str | None]:
 def foreign_checkpoints(run_dir: Path, pattern: str) -> list[CheckpointFile]:
     """The files and folders that match `--checkpoints`, newest first."""
     changed_ns = {}
+    sidecars = not pattern.endswith(".json")  # who asks for them by name means them: trainer_state.json
     for path in matching(run_dir, pattern):
         with contextlib.suppress(OSError):
-            if path.is_dir() or (path.is_file() and not path.name.endswith(".json")):
+            if path.is_dir() or (path.is_file() and not (sidecars and path.name.endswith(".json"))):
                 changed_ns[path.relative_to(run_dir).as_posix()] = path.stat().st_mtime_ns
     names = newest_first(changed_ns, time.time_ns())
     return [

@@ -17,6 +17,10 @@ _MAGIC: Final = re.compile(r"[*?\[]")
 
 def matching(run_dir: Path, pattern: str) -> list[Path]:
     """In order. What cannot be read, or vanishes meanwhile, is left out; links to folders are not followed by `**`."""
+    try:
+        os.fsencode(pattern)
+    except UnicodeEncodeError:  # no file can have such a name
+        return []
     root = str(run_dir)
     parts = PurePath(pattern).parts
     left = _MOST
