@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fred_supervisor.attempt import launch
+from fred_supervisor.linux.lookout import Lookout
 from fred_supervisor.policy.history import Overrides, RunHistory
 from fred_supervisor.policy.state import Paused, Running
 from fred_supervisor.policy.watch import RankWatch, Watch
@@ -27,7 +28,7 @@ def test_a_keeper_that_ends_before_it_is_told_anything_is_seen_to_have_ended(
     monkeypatch.setattr(os, "posix_spawn", ends_at_once)
     spec = RunSpec(name="t", modality="rgb", run_dir=str(tmp_path), cwd="/", command=["true"])
     before = len(os.listdir("/proc/self/fd"))
-    launched = launch.spawn(spec, 1, Overrides(), None)
+    launched = launch.spawn(spec, 1, Overrides(), None, lookout=Lookout())
     assert os.read(launched.ready_fd, 1) == b""
     os.close(launched.ready_fd)
     os.waitpid(launched.keeper.pid, 0)

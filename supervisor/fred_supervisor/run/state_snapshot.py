@@ -44,7 +44,7 @@ def word(state: State, settings: Settings) -> str:
             return str(state.outcome)
 
 
-def asked(state: State) -> EndedBy | None:
+def _underway(state: State) -> EndedBy | None:
     """Under which request the trainer is being ended: the next supervisor goes on with that."""
     match state:
         case Stopping(by=by) if by is not EndedBy.HANG:
@@ -75,7 +75,7 @@ def state_file_of(
         detail=" ".join(filter(None, (detail_sentence(state, settings, now_s, last_note), warnings))),
         paused_for=sentence(state.quiet) if isinstance(state, Paused) and state.quiet is not None else "",
         awaits_gpu=isinstance(state, AwaitingGpu),
-        asked=asked(state),
+        asked=_underway(state),
         history=state.history,
         limits_set=tuple(sorted(settings.hang_timeout_s)),
         supervisor=SupervisorRecord(**supervisor._asdict(), version=fred_supervisor.__version__),
