@@ -12,12 +12,14 @@ from fred_supervisor.linux.proc import Survivor
 from fred_supervisor.policy.actions import (
     DumpStacks,
     Kill,
+    Note,
     Terminate,
 )
 from fred_supervisor.policy.after_exit import backoff_s
 from fred_supervisor.policy.cause import EndedBy
 from fred_supervisor.policy.decide import wake_s
 from fred_supervisor.policy.history import Learned, RunOutcome, advance
+from fred_supervisor.policy.message import JournalEvent, Topic
 from fred_supervisor.policy.requests import Request
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import BackingOff, Ended, Holding, Paused, Rung, Running, Starting, Stopping
@@ -426,3 +428,15 @@ def test_hangs_of_one_section_without_progress_stretch_the_limit_then_end_the_ru
         history.end(signal=9)
     assert seen == [10.0, 10.0, 20.0]
     assert history.state.history.restarts.hang == 2
+
+
+def test_what_was_asked_for_and_what_ends_a_trainer_is_told():
+    history = History(EXACT).train(1, 1).see(after_s=10.0)
+    (hang,) = [action for action in history.actions if isinstance(action, Note)]
+    assert (hang.event, hang.message.topic) == (JournalEvent.HANG, Topic.SILENT)
+    for request in (Request.STOP, Request.PAUSE, Request.RESTART, Request.QUIET):
+        (asked,) = [
+            action for action in History(EXACT).train(1, 1).see(request=request).actions if isinstance(action, Note)
+        ]
+        topic = Topic.QUIET_HOURS_BEGIN if request is Request.QUIET else Topic.ASKED
+        assert (asked.event, asked.message.topic) == (JournalEvent(request), topic)

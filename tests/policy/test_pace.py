@@ -151,8 +151,11 @@ def test_the_time_that_is_left_by_steps_alone():
     steps = {"epoch": None, "epochs": None, "samples": None, "source": BeatSource.GUESS}
     made = pace((0.0, {**steps, "step": 100, "steps": 600}), (10.0, {**steps, "step": 200, "steps": 600}))
     assert made.record().eta_s == pytest.approx(40.0)
-    made.see(beat(**steps, step=10, steps=50), 20.0)
+    made.see(beat(**steps, step=300, steps=1000), 20.0)
     assert made.record().eta_s is None, "another bar is another way"
+
+
+NOWHERE = {"epoch": None, "epochs": None, "samples": None}
 
 
 @pytest.mark.parametrize(
@@ -165,6 +168,8 @@ def test_the_time_that_is_left_by_steps_alone():
         [(0.0, {"epoch": None}), (10.0, {"epoch": None, "step": 6})],
         [(0.0, {"epoch": 3, "epochs": None}), (10.0, {"epoch": 3, "epochs": None, "step": 6})],
         [(0.0, {"step": 4, "section": Section.EVAL}), (10.0, {"step": 5})],
+        [(0.0, {**NOWHERE, "step": 4, "steps": None}), (10.0, {**NOWHERE, "step": 5, "steps": None})],
+        [(0.0, {**NOWHERE, "step": None, "steps": 9}), (10.0, {**NOWHERE, "step": None, "steps": 9})],
         [(0.0, {"step": 4}), (10.0, {"step": 5, "epochs": 10**18})],
     ],
 )

@@ -101,8 +101,9 @@ def time_left_s(eta_s: float | None) -> float | None:
 
 def _way(beat: Beat) -> tuple[float, float] | None:
     """Where training is, and where it will end, in epochs or steps; None: it does not say where."""
-    if beat.epochs is not None and beat.epoch is not None:
-        return advance(beat) or 0.0, beat.epochs + 1.0
+    at = advance(beat)
+    if at is not None and beat.epochs is not None and beat.epoch is not None:
+        return at, beat.epochs + 1.0
     if beat.epochs is None and beat.epoch is None and beat.step is not None and beat.steps is not None:
         return beat.step, beat.steps
     return None
