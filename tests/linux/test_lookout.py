@@ -66,6 +66,7 @@ def test_what_is_elsewhere_is_looked_at_by_a_child(home: Path):
     assert lookout.look(["/proc/self"], lambda: "x" * (1 << 20)) == "x" * (1 << 20)
     with pytest.raises(OSError, match="could not be looked at"):
         lookout.look(["/proc/self"], partial(os.stat, "/proc/no such"))
+    assert lookout.reach(["/proc/self"], os.getpid) == os.getpid()
     assert lookout.news() == []
     assert lookout.pids == frozenset()
 

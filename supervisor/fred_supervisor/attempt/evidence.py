@@ -90,7 +90,7 @@ def _fault(spec: RunSpec, attempt: int, error: ErrorRecord | None, text: str, lo
     look = partial(machine_faults.of_trainer, spec, known, error, text, shell_failed=shell_failed)
     said = text if error is None else f"{error.message}\n{text}"
     try:
-        fault = lookout.look(machine_faults.places_of(spec, known, said), look, patience_s=_PATIENCE_S)
+        fault = lookout.reach(machine_faults.places_of(spec, known, said), look, patience_s=_PATIENCE_S)
     except NoAnswerError as silent:
         return machine_faults.no_answer(silent)
     except OSError:

@@ -74,7 +74,7 @@ class LiveAttempt:
     """Its processes, whenever stacks were asked for."""
     _died_s: dict[int, float] = field(default_factory=dict)
     """Rank's pid → since when it is gone."""
-    _checkpoints: frozenset[tuple[int, int, int]] | None = None
+    _checkpoints: frozenset[tuple[int, ...]] | None = None
     _printed: int = 0
     """The newest record of the output that was written down."""
     _before_ns: dict[str, frozenset[int]] = field(default_factory=dict)
@@ -148,7 +148,7 @@ class LiveAttempt:
         since_s, self._looked_s = now_s - self._looked_s, now_s
         if self.spec.progress_file is not None:
             try:
-                changed_ns = self._look_for(self.spec.progress_file, modified_ns)
+                changed_ns = tuple(self._look_for(self.spec.progress_file, modified_ns))
             except (NoAnswerError, OSError):
                 return (HeartbeatReading(readable=False),)
             newer = self._newer("progress files", changed_ns)
@@ -208,7 +208,7 @@ class LiveAttempt:
         if self.spec.checkpoints is None:
             return False
         try:
-            now = self._look_for(self.spec.checkpoints, states_of)
+            now = frozenset(map(tuple, self._look_for(self.spec.checkpoints, lambda paths: list(states_of(paths)))))
         except (NoAnswerError, OSError):
             return False
         before, self._checkpoints = self._checkpoints, now

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from fred_supervisor.cli.common.command_error import CommandParser
@@ -71,12 +72,12 @@ def checkpoint_rows(spec: RunSpec, *, phase: str | None, verify: bool) -> list[C
     run_dir = Path(spec.run_dir)
     foreign = spec.checkpoints
     blamed = read_state(spec.dir).history.overrides.blamed
-
-    def look() -> list[CheckpointRow]:
-        every = list_checkpoints(run_dir) if foreign is None else foreign_checkpoints(run_dir, foreign)
-        return [_row(f, blamed=blamed, verify=verify, foreign=foreign is not None) for f in every]
-
-    rows = look() if foreign is None else answering(os.path.join(run_dir, foreign), look, home=spec.run_dir)
+    if foreign is None:
+        every = list_checkpoints(run_dir)
+    else:
+        named = partial(foreign_checkpoints, run_dir, foreign)
+        every = answering(os.path.join(run_dir, foreign), named, home=spec.run_dir)
+    rows = [_row(f, blamed=blamed, verify=verify, foreign=foreign is not None) for f in every]
     valid = sorted((row for row in rows if row.valid), key=lambda row: row.blamed)  # stable: the newest first
     rows = [replace(row, chosen=row is valid[0]) if valid else row for row in rows]
     return [row for row in rows if phase is None or row.phase == phase]

@@ -187,7 +187,7 @@ class Observer:
         if fault is not None:
             look = partial(machine_faults.look, fault)
             try:
-                fault = self._live.lookout.look(() if fault.path is None else (fault.path,), look)
+                fault = self._live.lookout.reach(() if fault.path is None else (fault.path,), look)
             except (NoAnswerError, OSError):
                 return replace(seen, clear=False, fault=fault)
         return replace(seen, clear=fault is None, fault=fault)

@@ -22,7 +22,7 @@ from fred_supervisor.store.matching import matching
 from fred_supervisor.store.run_spec import RunSpec
 
 _PATIENCE_S: Final = 5.0
-"""At a launch: files of gigabytes are read, and nothing else is watched meanwhile."""
+"""At a launch, when nothing else is watched."""
 
 Stamp = tuple[str, int, int]
 """A file or folder in one state: path, size, time of its last change in ns."""
@@ -45,26 +45,16 @@ class CheckpointPicker:
 
         Raises NoAnswerError where the files lie on a file system that hangs, OSError where nobody can look.
         """
-        choose = partial(self._choose, phase, blamed)
-        chosen, passed_over, self._judged = self.lookout.look(self._places, choose, patience_s=_PATIENCE_S)
-        for path, reason in passed_over:
-            for message in self._news(path, reason):
-                tell(message)
-        return chosen
-
-    def _choose(
-        self, phase: str | None, blamed: tuple[str, ...]
-    ) -> tuple[CheckpointFile | None, list[tuple[Path, str]], dict[Stamp, str | None]]:
-        """The newest valid one, those that were passed over, and what is judged by now."""
-        found = self._candidates(phase)
+        # Where their names come back, their gigabytes will: reading them may last, and is not waited for by a clock.
+        found = self.lookout.reach(self._places, partial(self._candidates, phase), patience_s=_PATIENCE_S)
         order = [f for f in found if str(f.path) not in blamed] + [f for f in found if str(f.path) in blamed]
-        passed_over: list[tuple[Path, str]] = []
         for candidate in order:
             reason = self._judge(candidate)
             if reason is None:
-                return candidate, passed_over, self._judged
-            passed_over.append((candidate.path, reason))
-        return None, passed_over, self._judged
+                return candidate
+            for message in self._news(candidate.path, reason):
+                tell(message)
+        return None
 
     @property
     def _places(self) -> tuple[str, ...]:
@@ -87,7 +77,7 @@ class CheckpointPicker:
         """Differs when checkpoints may have appeared or changed. Raises NoAnswerError and OSError as `newest` does."""
         run_dir, pattern = Path(self.spec.run_dir), self.spec.checkpoints
         look = partial(modified_ns, [run_dir]) if pattern is None else partial(_modified_ns, run_dir, pattern)
-        return self.lookout.look(self._places, look)
+        return tuple(self.lookout.look(self._places, look))
 
     def take_verified(self) -> list[Message]:
         """Take in what a background job has judged; a message for each file that is not valid.

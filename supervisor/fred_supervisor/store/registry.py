@@ -77,7 +77,7 @@ def known_runs() -> Iterator[RunSpec]:
             listed = partial(_listed, entry)
             try:
                 patience_s = max(_LEAST_S, end_s - time.monotonic())
-                spec = lookout.look((str(entry.get("run_dir")),), listed, patience_s=patience_s)
+                spec = lookout.reach((str(entry.get("run_dir")),), listed, patience_s=patience_s)
             except NoAnswerError as error:
                 complain(f"run {entry.get('name')!r} is left out: {printable(error.path)} does not answer")
                 continue

@@ -267,7 +267,7 @@ def _checkpoint(spec: RunSpec) -> CheckpointStatus | None:
     lookout, pattern = Lookout(spec.run_dir), spec.checkpoints
     places = () if pattern is None else (os.path.join(spec.run_dir, pattern),)
     try:
-        return lookout.look(places, lambda: _checkpoint_status(spec))
+        return lookout.reach(places, lambda: _checkpoint_status(spec))
     except (NoAnswerError, OSError):
         return None
 

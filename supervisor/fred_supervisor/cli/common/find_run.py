@@ -89,6 +89,6 @@ def _names(runs: list[RunSpec]) -> str:
 def answering(path: str, look: Callable[[], T], *, home: str = "/") -> T:
     """What a look at a path finds; raises CommandError where its file system does not answer."""
     try:
-        return Lookout(home).look((path,), look, patience_s=_PATIENCE_S)
+        return Lookout(home).reach((path,), look, patience_s=_PATIENCE_S)
     except NoAnswerError as error:
         raise CommandError(CommandExit.REFUSED, f"{error.path} does not answer: a mount that hangs?") from error
