@@ -76,8 +76,6 @@ TABLE = [
     (case(oom(step=100)), "CUDA out of memory while unfreezing"),
     (case(oom(step=101)), "CUDA out of memory after 100 steps"),
     (case(oom(step=101), FOREIGN), "CUDA out of memory after 100 steps"),
-    (case(oom(), replace(FOREIGN, takes_batch=False)), "CUDA out of memory after 100 steps"),
-    (case(oom(), replace(FOREIGN, takes_batch=False, expandable=False)), "CUDA out of memory while unfreezing"),
     (case(oom(step=101, phase="freeze")), "CUDA out of memory after 100 steps"),
     (case(oom(step=101), overrides=TRIED_EXPANDABLE), "CUDA out of memory while unfreezing"),
     (case(failed(ErrorKind.EXCEPTION, step=101)), "any other"),

@@ -67,7 +67,8 @@ class Row:
 def _may_clear(case: Case) -> bool:
     """What somebody has seen may last a day; what only words speak of, as often as a day has longest back-offs."""
     fault = case.evidence.fault
-    return (fault is not None and fault.seen) or case.same * case.settings.backoff_max_s < case.settings.hold_max_s
+    seen = fault is not None and fault.seen
+    return seen or case.same * case.settings.backoff_max_s < case.settings.hold_max_s
 
 
 def _by_hand(case: Case) -> bool:
@@ -127,10 +128,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         name="CUDA out of memory after 100 steps",
         matches=lambda c: (
-            _oom(c)
-            and (c.steps > 100 or not c.settings.takes_batch)
-            and c.settings.expandable
-            and not c.history.overrides.expandable_segments
+            _oom(c) and c.steps > 100 and c.settings.expandable and not c.history.overrides.expandable_segments
         ),
         remedies=(Remedy.EXPANDABLE,),
     ),
