@@ -84,9 +84,10 @@ class Lookout:
         with contextlib.suppress(ChildProcessError):  # reaped by who waits for all
             os.waitpid(pid, 0)
         self._silent.pop(far, None)
-        if not data:
-            raise OSError(f"{far} could not be looked at")
-        found: T = json.loads(data)
+        try:
+            found: T = json.loads(data)
+        except ValueError:  # it raised, or was killed in the middle
+            raise OSError(f"{far} could not be looked at") from None
         return found
 
     def reach(self, paths: Sequence[str], function: Callable[[], T], *, patience_s: float = PATIENCE_S) -> T:
