@@ -13,7 +13,7 @@ from fred_supervisor.policy.cause import Cause, EndedBy, Evidence, diagnose
 from fred_supervisor.policy.history import RunOutcome
 from fred_supervisor.policy.message import Topic, say
 from fred_supervisor.policy.requests import Request
-from fred_supervisor.policy.state import Ended, Stopping
+from fred_supervisor.policy.state import Ended, Rung, Stopping
 from fred_supervisor.words.sentences import sentence
 
 LINE = say(Topic.FAILED_LINE, line="NCCL timeout", pattern="NCCL .*out")
@@ -110,3 +110,15 @@ def test_the_words_of_a_loss_that_is_lost():
         "The loss was not a finite number in the unfreeze phase at epoch 3, step 4, three times in a row: it printed"
         ' "loss: nan".'
     )
+
+
+def test_what_is_lost_is_killed_at_once_and_what_failed_has_time_for_its_stacks():
+    for line, rung, wait_s, dump_s in (
+        (LOST, Rung.KILL, NO_PAUSE.kill_s, None),
+        (LINE, Rung.DUMP, NO_PAUSE.dump_s, NO_PAUSE.dump_s / 2),
+    ):
+        history = History().train(1, 1).see(failed_line=line)
+        state = history.state
+        assert isinstance(state, Stopping)
+        assert (state.rung, state.until_s - history.now_s) == (rung, pytest.approx(wait_s))
+        assert state.dump_s == (None if dump_s is None else history.now_s + dump_s)

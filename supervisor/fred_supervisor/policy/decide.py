@@ -168,10 +168,8 @@ def _progress(
     reached = advance(watch.main.beat)
     first_s = watch.main.first_s
     if watch.main.level is HeartbeatLevel.TOUCHES or reached is None:
-        lasted = watch.main.level is not HeartbeatLevel.SILENT and first_s is not None
-        new = seen.new_checkpoint or (
-            not history.progressed and lasted and seen.now_s - (first_s or 0.0) >= settings.level1_progress_s
-        )
+        lasted_s = 0.0 if watch.main.level is HeartbeatLevel.SILENT or first_s is None else seen.now_s - first_s
+        new = seen.new_checkpoint or (not history.progressed and lasted_s >= settings.level1_progress_s)
         furthest = history.furthest
     else:
         assert watch.main.beat is not None
