@@ -92,3 +92,19 @@ def test_a_place_that_never_answers_costs_one_wait_and_is_told_once(home: Path, 
         assert lookout.news() == []
         (looker,) = lookout.pids
     until(lambda: os.waitpid(looker, os.WNOHANG)[0] == looker)
+
+
+def test_of_several_mounts_the_silent_one_is_named_and_the_others_stay_open(home: Path, until):
+    try:
+        stuck = StuckFolder(home / "stuck")
+    except OSError as error:
+        pytest.skip(f"no FUSE here: {error}")
+    lookout = Lookout(str(home))
+    with stuck:
+        with pytest.raises(NoAnswerError) as silent:
+            lookout.look(["/proc/self", "stuck/x"], partial(os.listdir, stuck.path), patience_s=0.2)
+        assert silent.value.path == str(stuck.path)
+        assert lookout.look(["/proc/self"], os.getpid) != os.getpid()
+        lookers = lookout.pids
+    for looker in lookers:
+        until(lambda pid=looker: os.waitpid(pid, os.WNOHANG)[0] == pid)

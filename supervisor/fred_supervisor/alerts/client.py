@@ -70,8 +70,9 @@ class AlertClient:
         self._pinged_s = -_PING_S
         self._state: State | None = None
         self._disk = False
-        self._disk_s = 0.0
         """The disk is filling up, and an alert was sent."""
+        self._disk_s = 0.0
+        """When to look at it again."""
 
     @property
     def pids(self) -> frozenset[int]:

@@ -6,6 +6,7 @@ the way to our own folder is looked at directly.
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import select
@@ -43,7 +44,7 @@ class _Silence:
     """A look that has not come back."""
 
     since: str
-    looker: Identity | None
+    lookers: tuple[Identity | None, ...]
     again_s: float
 
 
@@ -53,8 +54,8 @@ class Lookout:
 
     home: str = "/"
     _silent: dict[str, _Silence] = field(default_factory=dict)
-    _elsewhere: dict[tuple[str, ...], tuple[float, str | None]] = field(default_factory=dict)
-    """Paths → until when it holds, and the mount that they lead into."""
+    _elsewhere: dict[tuple[str, ...], tuple[float, tuple[str, ...]]] = field(default_factory=dict)
+    """Paths → until when it holds, and the mounts that they lead into."""
     _mounts: bytes = b""
     """The table of mounts for which that holds."""
     _told: set[str] = field(default_factory=set)
@@ -65,41 +66,38 @@ class Lookout:
         Raises NoAnswerError, after `patience_s` at most; at once while an earlier look there has not come back.
         Raises OSError when there is no process for it, or it could not look.
         """
-        far = self._far(tuple(paths))
-        if far is None:
+        mounts = self._far(tuple(paths))
+        if not mounts:
             return function()
         now_s = time.monotonic()
-        before = self._silent.get(far)
-        if before is not None and (now_s < before.again_s or proc.alive(before.looker)):
-            raise NoAnswerError(far, before.since)
-        pid, fd = _fork(function)
-        looker = proc.identify(pid)
-        data = _read(fd, now_s + patience_s)
+        for mount in mounts:
+            before = self._silent.get(mount)
+            if before is not None and (now_s < before.again_s or any(map(proc.alive, before.lookers))):
+                raise NoAnswerError(mount, before.since)
+        data, looker = _ask(function, patience_s)
         if data is None:
-            since = now_text() if before is None else before.since
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-            self._silent[far] = _Silence(since, looker, time.monotonic() + _AGAIN_S)
-            raise NoAnswerError(far, since)
-        with contextlib.suppress(ChildProcessError):  # reaped by who waits for all
-            os.waitpid(pid, 0)
-        self._silent.pop(far, None)
+            mount, second = _silent_one(mounts)
+            since = self._silent[mount].since if mount in self._silent else now_text()
+            self._silent[mount] = _Silence(since, (looker, second), time.monotonic() + _AGAIN_S)
+            raise NoAnswerError(mount, since)
+        for mount in mounts:
+            self._silent.pop(mount, None)
         try:
             found: T = json.loads(data)
         except ValueError:  # it raised, or was killed in the middle
-            raise OSError(f"{far} could not be looked at") from None
+            raise OSError(errno.EIO, "could not be looked at", mounts[0]) from None
         return found
 
     def reach(self, paths: Sequence[str], function: Callable[[], T], *, patience_s: float = PATIENCE_S) -> T:
         """The same for what is no JSON, and seldom: when a child has come back from there, we go ourselves."""
-        if self._far(tuple(paths)) is not None:
+        if self._far(tuple(paths)):
             self.look(paths, lambda: function() is None, patience_s=patience_s)
         return function()
 
     @property
     def pids(self) -> frozenset[int]:
         """Of those who have not come back."""
-        lookers = (one.looker for one in self._silent.values())
+        lookers = (looker for one in self._silent.values() for looker in one.lookers)
         return frozenset(one.pid for one in lookers if one is not None)
 
     def news(self) -> list[tuple[str, str | None]]:
@@ -110,18 +108,42 @@ class Lookout:
         self._told = set(silent)
         return [*gone, *back]
 
-    def _far(self, paths: tuple[str, ...]) -> str | None:
-        """The mount that the first of the paths leads into, and the way to `home` does not."""
-        mounts = mount_table()
-        if mounts != self._mounts:
-            self._mounts = mounts
+    def _far(self, paths: tuple[str, ...]) -> tuple[str, ...]:
+        """The mounts that the paths lead into, and the way to `home` does not."""
+        table = mount_table()
+        if table != self._mounts:
+            self._mounts = table
             self._elsewhere.clear()
-        until_s, far = self._elsewhere.get(paths, (0.0, None))
+        until_s, far = self._elsewhere.get(paths, (0.0, ()))
         if time.monotonic() >= until_s:
-            mounts_beyond = (mount_beyond(path, self.home) for path in paths)
-            far = next((one for one in mounts_beyond if one is not None), None)
+            mounts = (mount_beyond(path, self.home) for path in paths)
+            far = tuple(dict.fromkeys(mount for mount in mounts if mount is not None))
             self._elsewhere[paths] = time.monotonic() + _AGAIN_S, far
         return far
+
+
+def _ask(function: Callable[[], object], patience_s: float) -> tuple[bytes | None, Identity | None]:
+    """The answer of a child, and who it is; None for one that did not answer in time, and was sent SIGKILL."""
+    end_s = time.monotonic() + patience_s
+    pid, fd = _fork(function)
+    looker = proc.identify(pid)
+    data = _read(fd, end_s)
+    if data is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    else:
+        with contextlib.suppress(ChildProcessError):  # reaped by who waits for all
+            os.waitpid(pid, 0)
+    return data, looker
+
+
+def _silent_one(mounts: tuple[str, ...]) -> tuple[str, Identity | None]:
+    """Which of several does not answer, and who waits there; the first where all do by now."""
+    for mount in mounts if len(mounts) > 1 else ():
+        data, looker = _ask(lambda: len(os.listdir(mount)), PATIENCE_S)  # noqa: B023 - asked at once
+        if data is None:
+            return mount, looker
+    return mounts[0], None
 
 
 def _fork(function: Callable[[], object]) -> tuple[int, int]:

@@ -114,10 +114,10 @@ class Performer:
         )
 
     def _checkpoint_or_none(self, overrides: Overrides) -> CheckpointFile | None:
-        """The same; None also where its file system does not answer, for which the launch will be held."""
+        """The same; None also where nobody can look, for which the launch will be held."""
         try:
             return self._next_checkpoint(overrides)
-        except NoAnswerError:
+        except (NoAnswerError, OSError):
             return None
 
     def _give_launch_up(self) -> None:
@@ -133,16 +133,14 @@ class Performer:
         if self._settings.uses_gpu and not live.gpus.claim(action.gpus, shared=action.shared):
             live.events.post(SpawnFailure(gpu_taken=True))
             return True
-        try:
-            found = self._next_checkpoint(overrides)
-        except NoAnswerError as error:
-            silent = machine_faults.no_answer(error)
-            live.events.post(SpawnFailure(reason=str(error), fault=silent))
-            return True
-        resume = None if found is None else found.path
         oom_kills = evidence.oom_kills()
         try:
+            found = self._next_checkpoint(overrides)
+            resume = None if found is None else found.path
             launched = spawn(live.spec, number, overrides, resume, lookout=live.lookout, gpus=action.gpus)
+        except NoAnswerError as error:
+            live.events.post(SpawnFailure(reason=str(error), fault=machine_faults.no_answer(error)))
+            return True
         except OSError as error:
             reason = f"{error.filename or 'the keeper'}: {error.strerror}"
             live.events.post(SpawnFailure(reason=reason, fault=machine_faults.of_error(error)))
@@ -191,7 +189,9 @@ class Performer:
 
     def sweep(self, number: int) -> None:
         """Take over what an attempt has left without a keeper: it is killed until nothing is left."""
-        attempt = LiveAttempt(spec=self._live.spec, number=number, keeper=None, orphan_s=time.monotonic())
+        attempt = LiveAttempt(
+            spec=self._live.spec, number=number, keeper=None, lookout=self._live.lookout, orphan_s=time.monotonic()
+        )
         attempt.read_trainer()
         self._live.attempt = attempt
 
