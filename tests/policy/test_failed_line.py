@@ -8,12 +8,16 @@ from tests.policy.scripted import NO_PAUSE, History
 from tests.policy.test_cause import beat, error
 
 from fred_supervisor.contract.error_file import ErrorKind
+from fred_supervisor.linux import proc
 from fred_supervisor.policy.actions import DumpStacks, Kill, Terminate
 from fred_supervisor.policy.cause import Cause, EndedBy, Evidence, diagnose
-from fred_supervisor.policy.history import RunOutcome
+from fred_supervisor.policy.history import RunHistory, RunOutcome
+from fred_supervisor.policy.launching import take_over
 from fred_supervisor.policy.message import Topic, say
-from fred_supervisor.policy.requests import Request
-from fred_supervisor.policy.state import Ended, Rung, Stopping
+from fred_supervisor.policy.pace import Pace
+from fred_supervisor.policy.requests import ENDED_BY, Request
+from fred_supervisor.policy.state import Ended, Rung, Running, Stopping
+from fred_supervisor.run.state_snapshot import state_file_of
 from fred_supervisor.words.sentences import sentence
 
 LINE = say(Topic.FAILED_LINE, line="NCCL timeout", pattern="NCCL .*out")
@@ -122,3 +126,20 @@ def test_what_is_lost_is_killed_at_once_and_what_failed_has_time_for_its_stacks(
         assert isinstance(state, Stopping)
         assert (state.rung, state.until_s - history.now_s) == (rung, pytest.approx(wait_s))
         assert state.dump_s == (None if dump_s is None else history.now_s + dump_s)
+
+
+@pytest.mark.parametrize("by", [None, *EndedBy])
+def test_only_a_request_outlives_its_supervisor(by: EndedBy | None):
+    """A trainer that was being ended for what it did is watched again, and judged again."""
+    state, _ = take_over(NO_PAUSE, RunHistory(attempt=1), by, 100.0)
+    assert isinstance(state, Stopping if by in ENDED_BY.values() else Running)
+    assert state_file_of(
+        state=Stopping(history=RunHistory(), watch=state.watch, by=by or EndedBy.HANG, rung=Rung.TERM, until_s=1.0),
+        settings=NO_PAUSE,
+        now_s=1.0,
+        last_note="",
+        warnings="",
+        supervisor=proc.Identity(1, 2, "b"),
+        pace=Pace().record(),
+        incidents=0,
+    ).asked == (by if by in ENDED_BY.values() else None)

@@ -9,6 +9,7 @@ from fred_supervisor.policy.history import RunHistory
 from fred_supervisor.policy.machine_fault import FaultKind
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.policy.observation import Observation, SpawnFailure
+from fred_supervisor.policy.requests import ENDED_BY
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import AwaitingGpu, Rung, Running, Starting, State, Stopping
 from fred_supervisor.policy.watch import begin, stop_grace_s
@@ -35,7 +36,7 @@ def take_over(
     Whether its SIGTERM was still sent, nobody knows: the trainer gets one, and the whole time to save.
     """
     watch = begin(now_s)
-    if asked is None:
+    if asked is None or asked not in ENDED_BY.values():
         return Running(history=history, watch=watch, since_s=now_s), ()
     until_s = now_s + stop_grace_s(settings, history.learned)
     stopping = Stopping(history=history, watch=watch, by=asked, rung=Rung.TERM, until_s=until_s)

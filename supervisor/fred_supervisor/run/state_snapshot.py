@@ -47,11 +47,11 @@ def word(state: State, settings: Settings) -> str:
 def _underway(state: State) -> EndedBy | None:
     """Under which request the trainer is being ended: the next supervisor goes on with that."""
     match state:
-        case Stopping(by=by) if by is not EndedBy.HANG:
+        case Stopping(by=by) if by in ENDED_BY.values():
             return by
         case Starting(request=request) if request is not None:
             return ENDED_BY.get(request)
-        case Holding(unkillable=left) if left is not None and left.by is not EndedBy.HANG:
+        case Holding(unkillable=left) if left is not None and left.by in ENDED_BY.values():
             return left.by
         case _:
             return None
