@@ -3,10 +3,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# Tests start thousands of processes of ours: a third of their time was compiling what an environment forbade to keep.
+export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-slow test-gpu test-kills mutants check install lint types imports format clean \
+.PHONY: demo messages test test-slow test-gpu test-kills test-nodes mutants check install lint types imports format clean \
         bench-monitor bench-output bench-supervisor bench-checkpoint bench-trainer bench-fusion \
-        bench-learning healthy-pauses foreign
+        bench-learning healthy-pauses healthy-warnings foreign fuzz
 
 install: $(STAMP)
 
@@ -25,9 +27,13 @@ $(STAMP): pyproject.toml
 demo: install
 	@$(BIN)/python tools/demo.py
 
-# Most tests wait for processes, so three files are run at once.
+# Sentences from the code into the catalogues (*.po), and those compiled (*.mo); says what is not translated yet.
+messages: install
+	@$(BIN)/python -m tools.messages
+
+# Most tests wait for processes, so three files are run at once, in the order of tests/conftest.py.
 test: install
-	@$(BIN)/python -m pytest -n 3 --dist loadfile
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # What takes longer than the suite may.
 test-slow: install
@@ -45,11 +51,20 @@ bench-supervisor: install
 healthy-pauses: install
 	@$(BIN)/python tools/healthy_pauses.py
 
+# Hours in which all is well, with noise on every signal: nobody may be warned. HOURS=24 is a day.
+HOURS ?= 8
+healthy-warnings: install
+	@HOURS=$(HOURS) $(BIN)/python -m pytest -q -m slow tests/policy/warnings/test_healthy.py
+
 # Ultralytics, Hugging Face, Lightning, torchrun and nanoGPT, unedited, through every failure; installs them into a
 # throw-away environment. FOREIGN='--env DIR' keeps it, '--only hf' is one program.
 FOREIGN ?=
 foreign: install
 	@nice $(BIN)/python -m tools.foreign $(FOREIGN)
+
+# Several machines on this one: a real Slurm of three nodes, through every row of the table in docs/several-machines.md.
+test-nodes: install
+	@$(BIN)/python -m pytest -m "slow or not slow" tests/nodes
 
 # Killed 20 and 200 times at random moments: a run ends as if it had not been.
 test-kills: install
@@ -59,6 +74,11 @@ test-kills: install
 SAMPLE ?= 40
 mutants: install
 	@$(BIN)/python -m tools.mutants --sample $(SAMPLE)
+
+# 21,000 garbled files for every reader of what others write.
+FUZZ ?=
+fuzz: install
+	@nice $(BIN)/python -m tools.fuzz $(FUZZ)
 
 bench-checkpoint: install
 	@$(BIN)/python tools/bench_checkpoint.py

@@ -1,6 +1,6 @@
 """A Lightning training as its documentation shows it; nothing in it knows of the supervisor.
 
-fred-supervise start --name lightning --checkpoints 'checkpoints/*.ckpt' --done-file 'checkpoints/epoch=29-*.ckpt' \
+fred-supervise start --name lightning --checkpoints 'checkpoints/*.ckpt' --done-file final.ckpt \
         --unfreeze-batch-size 8 -- python examples/lightning_train.py --out {run_dir} --resume={resume} \
         --batch={unfreeze_batch_size} --accumulate={accumulate}
 """
@@ -9,13 +9,14 @@ import argparse
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from torch.utils.data import DataLoader, TensorDataset
 
 
 class Regression(lightning.LightningModule):
-    def __init__(self):
+    def __init__(self, lr):
         super().__init__()
+        self.lr = lr
         self.model = torch.nn.Linear(8, 1)
 
     def training_step(self, batch, _):
@@ -25,7 +26,7 @@ class Regression(lightning.LightningModule):
         return loss
 
     def configure_optimizers(self):
-        return torch.optim.AdamW(self.parameters(), lr=1e-2)
+        return torch.optim.AdamW(self.parameters(), lr=self.lr)
 
 
 parser = argparse.ArgumentParser()
@@ -34,6 +35,8 @@ parser.add_argument("--resume", default=None)
 parser.add_argument("--epochs", type=int, default=30)
 parser.add_argument("--batch", type=int, default=8)
 parser.add_argument("--accumulate", type=int, default=1)
+parser.add_argument("--lr", type=float, default=1e-2)
+parser.add_argument("--patience", type=int, default=None, help="epochs without a better loss before it stops early")
 given = parser.parse_args()
 
 x = torch.randn(800, 8)
@@ -44,7 +47,9 @@ trainer = lightning.Trainer(
     callbacks=[
         ModelCheckpoint(dirpath=f"{given.out}/checkpoints", save_top_k=-1),
         TQDMProgressBar(),  # the bar of `rich`, taken where it is installed, prints nothing without a terminal
+        *([EarlyStopping("loss", patience=given.patience)] if given.patience else []),
     ],
 )
 data = DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=given.batch)
-trainer.fit(Regression(), data, ckpt_path=given.resume)
+trainer.fit(Regression(given.lr), data, ckpt_path=given.resume)
+trainer.save_checkpoint(f"{given.out}/final.ckpt")

@@ -1,8 +1,9 @@
 """Hugging Face Trainer under the supervisor: `Trainer(callbacks=[Supervised()])`, then `trainer.train(resume())`.
 
-With `output_dir=os.environ["FRED_RUN_DIR"]`:
+With `output_dir=os.environ["FRED_RUN_DIR"]`, and `TrainingArguments(..., **batch(16))`, so that less of a batch can be
+ordered after an out-of-memory:
 
-    fred-supervise start --name hf --checkpoints 'checkpoint-*/rng_state.pth' -- python train.py
+    fred-supervise start --name hf-client --checkpoints 'checkpoint-*/trainer_state.json' -- python train.py
 """
 
 import os
@@ -20,6 +21,14 @@ def resume() -> str | None:
     return str((chosen if chosen in whole else whole[-1]).parent) if whole else None
 
 
+def batch(own: int, accumulate: int = 1) -> dict[str, int]:
+    """Arguments of the trainer: `own` samples a step, unless the supervisor has ordered another number."""
+    return {
+        "per_device_train_batch_size": int(os.environ.get("FRED_UNFREEZE_BATCH_SIZE") or own),
+        "gradient_accumulation_steps": int(os.environ.get("FRED_ACCUMULATE") or accumulate),
+    }
+
+
 class Supervised(TrainerCallback):
     """Every optimiser step is a beat; SIGTERM saves and ends."""
 
@@ -27,7 +36,8 @@ class Supervised(TrainerCallback):
         self.heartbeat = Heartbeat()
 
     def on_step_end(self, args, state, control, **_):
-        self.heartbeat.beat(step=state.global_step, steps=state.max_steps)
+        size = args.per_device_train_batch_size
+        self.heartbeat.beat(step=state.global_step, steps=state.max_steps, batch=size)
         if self.heartbeat.stopping:
             control.should_save = control.should_training_stop = True
         return control

@@ -28,6 +28,29 @@ MAY_SKIP = (
 """What a machine for CI need not have, by words of the reason. Any other skip is a failure there."""
 
 
+LONGEST = (
+    "run/test_with_the_trainer.py",
+    "trainer/train/test_learns_unseen.py",
+    "run/test_killed_anywhere.py",
+    "trainer/train/test_never_dies.py",
+    "bundle/test_replay.py",
+    "systemd/test_machine.py",
+    "attempt/test_explained.py",
+    "run/test_garbled_files.py",
+    "run/test_full_disk.py",
+    "attempt/test_what_does_not_end.py",
+    "trainer/cli/test_process.py",
+    "trainer/checkpoint/test_kills.py",
+    "trainer/runtime/test_ranks.py",
+)
+"""Files that take the longest. They begin, or one of them would still run when all others are done."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a whole file, and of files beside each other, the order stays."""
+    items.sort(key=lambda item: not item.path.as_posix().endswith(LONGEST))
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="a test that is skipped has failed, as with CI=true")
 

@@ -52,5 +52,5 @@ def test_what_is_declared_is_imported(extras: tuple[str, ...], folder: str) -> N
 
 def test_what_is_imported_is_declared() -> None:
     base, extras = distributions(PROJECT["dependencies"]), PROJECT["optional-dependencies"]
-    assert imported("supervisor") <= base | distributions(extras["notify"])
+    assert imported("supervisor") <= base | distributions(extras["notify"]) | distributions(extras["web"])
     assert imported("trainer") <= base | distributions(extras["train"])

@@ -27,14 +27,13 @@ from fred_trainer.evaluate.test_set import FrameDetections, detect_frames
 from fred_trainer.evaluate.trained import load_detector
 
 CPU: Final = torch.device("cpu")
-WIDTH_PX, HEIGHT_PX, INPUT_PX = 512, 288, 192
-DRONE_PX = (42.0, 122.0)
+WIDTH_PX, HEIGHT_PX, INPUT_PX = 512, 288, 160
+DRONE_PX = (48.0, 144.0)
 """At a width of 1280 px; at the detector's input 6 to 18 px, as most of FRED's at 640 px."""
 TRAIN: Final = {
     "--input-size": str(INPUT_PX),
     "--unfreeze-batch-size": "8",
     "--lr": "2e-3",
-    "--amp": "bf16",
     "--workers": "0",
     "--cache": "ram",
     "--save-every-seconds": "3000",

@@ -22,6 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
+import fred_supervisor
 from fred_supervisor.linux import proc
 from fred_supervisor.store.journal import Incident, Incidents
 from fred_supervisor.store.run_spec import load_run_spec
@@ -31,7 +32,7 @@ HERE: Final = Path(__file__).parent
 PAGE: Final = HERE.parent / "docs" / "foreign.md"
 FRED: Final = (sys.executable, "-m", "fred_supervisor.cli.main")
 HANG_LIMIT_S: Final = 15
-PATIENCE_S: Final = 240.0
+PATIENCE_S: Final = 600.0
 
 
 class WrongError(Exception):
@@ -49,8 +50,12 @@ class Program:
     resumed: str
     not_resumed: str | None = None
     small: Sequence[str] = ()
+    early: Sequence[str] = ()
     clone: str | None = None
     prepare: str = ""
+    rank: int | None = None
+    like: str | None = None
+    without: Mapping[str, str] | None = None
     not_yet: Mapping[str, str] | None = None
 
 
@@ -62,9 +67,10 @@ class Run:
     folder: Path
     environ: Mapping[str, str]
 
-    def start(self, *flags: str) -> None:
+    def start(self, *flags: str, early: bool = False) -> None:
         _, _, own = self.program.start.partition("fred-supervise start ")
-        words = ["start", "--backoff", "0:0", *flags, *shlex.split(own), *self.program.small]
+        small = self.program.early if early else self.program.small
+        words = ["start", "--backoff", "0:0", *flags, *shlex.split(own), *small]
         done = self._fred(*words)
         if done.returncode != 0:
             raise WrongError(done.stderr.strip())
@@ -120,14 +126,19 @@ class Run:
         return status
 
     def ranks(self) -> list[int]:
-        """The processes that train: those that have torch, and no child that has it."""
+        """The processes that train: those that have torch, and no child that has it but for workers of a loader."""
         trainer = self.status().trainer
         tree = [] if trainer is None else [trainer.pid, *proc.descendants(trainer.pid)]
-        found = [pid for pid in tree if _has_torch(pid)]
+        found = [pid for pid in tree if _has_torch(pid) and _name(pid) != "pt_data_worker"]
         ranks = [pid for pid in found if not any(child in found for child in proc.descendants(pid))]
         if not ranks:
             raise WrongError("nothing trains")
         return ranks
+
+
+def _name(pid: int) -> str | None:
+    found = proc.stat(pid)
+    return None if found is None else found.name
 
 
 def _has_torch(pid: int) -> bool:
@@ -162,6 +173,8 @@ def hang(run: Run) -> None:
     os.kill(run.ranks()[-1], signal.SIGSTOP)
     run.ended()
     _only(run, "hang")
+    if run.program.rank is not None and f"on rank {run.program.rank}" not in str(run.incidents()[0].cause):
+        raise WrongError(f"the rank is not named: {run.incidents()[0].cause}")
 
 
 def silent_exit(run: Run) -> None:
@@ -179,8 +192,31 @@ def memory(run: Run) -> None:
     os.kill(run.ranks()[-1], signal.SIGUSR2)
     run.ended()
     _only(run, "oom")
-    if run.incidents()[0].evidence["facts"]["action"].get("takes_batch") is False:
+    takes = run.incidents()[0].evidence["facts"]["action"].get("takes_batch")
+    if takes is False and not run.status().batch.confirmed:
         raise WrongError("the command does not take the batch that it is given")
+
+
+def not_finite(run: Run) -> None:
+    """One is killed with no word to save: what is in memory is lost. A checkpoint that has it, too, costs one more."""
+    run.start()
+    run.trains()
+    os.kill(run.ranks()[-1], signal.SIGUSR2)
+    run.ended()
+    found = run.incidents()
+    if not found or {incident.kind for incident in found} != {"nan_loss"}:
+        _only(run, "nan_loss")
+
+
+def early(run: Run) -> None:
+    """No failure, and at most one relaunch to see that."""
+    run.start(early=True)
+    ended = run.ended()
+    at = ended.progress
+    if (at.epoch is not None and at.epoch == at.epochs) or (at.epoch is None and at.step == at.steps):
+        raise WrongError("it did not stop early")
+    if (found := run.incidents()) and [incident.kind for incident in found] != ["silent_exit"]:
+        _only(run, "silent_exit")
 
 
 def adoption(run: Run) -> None:
@@ -214,9 +250,12 @@ COLUMNS: Final[Mapping[str, tuple[str, Callable[[Run], None]]]] = {
     "hang": ("hang (SIGSTOP)", hang),
     "silent_exit": ("exit 0 before the end", silent_exit),
     "memory": ("GPU out of memory", memory),
+    "nan": ("a loss that is NaN", not_finite),
+    "early": ("early stopping is no failure", early),
     "adoption": ("goes on under a new supervisor", adoption),
 }
 RUN_OF: Final = {"resume": "crash"}
+NOT_TRIED: Final = "–"
 
 
 # -- the whole --------------------------------------------------------------------------------------------------------
@@ -252,7 +291,7 @@ def main() -> int:
 
 def read_programs() -> list[Program]:
     table = tomllib.loads((HERE / "foreign_programs.toml").read_text())
-    return [Program(key=key, **fields) for key, fields in table.items()]
+    return [Program(**{**table.get(fields.get("like"), {}), **fields, "key": key}) for key, fields in table.items()]
 
 
 def install(home: Path, programs: Sequence[Program]) -> None:
@@ -266,6 +305,7 @@ def install(home: Path, programs: Sequence[Program]) -> None:
         raise SystemExit(f"not installed: {done.stderr.strip().splitlines()[-1]}")
     site = next((home / "lib").glob("python3*/site-packages"))
     (site / "foreign_faults.py").write_text((HERE / "foreign_faults.py").read_text())
+    (site / "fred.pth").write_text(f"{Path(fred_supervisor.__path__[0]).parent}\n")  # for those with the client
     (site / "foreign_faults.pth").write_text("import foreign_faults\n")
 
 
@@ -285,6 +325,8 @@ def fetched(programs: Sequence[Program], folder: Path) -> tuple[list[Program], l
 
 def attempt(program: Program, cell: str, home: Path, folder: Path, clones: Path) -> str:
     """One cell: "yes", or what was wrong."""
+    if cell in not_tried(program):
+        return NOT_TRIED
     there = folder / program.key / RUN_OF.get(cell, cell)
     environ = {
         **{key: value for key, value in os.environ.items() if not key.startswith("FRED_")},
@@ -330,8 +372,13 @@ def versions(home: Path, programs: Sequence[Program]) -> str:
     return ", ".join(f"{name} {found[name]}" for name in names if name in found)
 
 
+def not_tried(program: Program) -> Mapping[str, str]:
+    """Cells that mean nothing for a program, and why."""
+    return {**({} if program.early else {"early": "it has none"}), **(program.without or {})}
+
+
 def fine(program: Program, cell: str, found: str) -> bool:
-    return found == "yes" or cell in (program.not_yet or {})
+    return found in ("yes", NOT_TRIED) or cell in (program.not_yet or {})
 
 
 def as_text(table: Mapping[Program, Mapping[str, str]], with_versions: str) -> str:
@@ -347,9 +394,11 @@ def as_text(table: Mapping[Program, Mapping[str, str]], with_versions: str) -> s
     for program, row in table.items():
         cells = []
         for cell, found in row.items():
+            why = {**(program.not_yet or {}), **not_tried(program)}.get(cell, found[4:])
             if found != "yes":
-                notes.append(f"{program.title}, {COLUMNS[cell][0]}: {(program.not_yet or {}).get(cell, found[4:])}")
-            cells.append("yes" if found == "yes" else f"no ({len(notes)})")
+                notes.append(f"{program.title}, {COLUMNS[cell][0]}: {why}")
+            shown = "no" if found.startswith("no") else found
+            cells.append(shown if found == "yes" else f"{shown} ({len(notes)})")
         lines.append(f"| {program.title} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, *([""] if notes else []), *(f"{at}. {note}" for at, note in enumerate(notes, 1))])
 

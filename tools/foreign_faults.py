@@ -1,9 +1,11 @@
 """What goes wrong in a trainer that nobody has edited: imported by every Python of the environment of `make foreign`.
 
 SIGUSR2 is the order. After the next step of the optimizer the process leaves with exit code 0, or raises what torch
-raises where a GPU's memory did not suffice.
+raises where a GPU's memory did not suffice, or its weights are no numbers any more. Keras has optimizers of its own;
+there it is done where the order finds it.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -19,16 +21,33 @@ TOGETHER = 50
 
 
 def prepare(*_: object) -> None:
-    sys.modules["torch.optim.optimizer"].register_optimizer_step_post_hook(after_step)
+    if "keras" in sys.modules:
+        fail()
+    else:
+        hook = sys.modules["torch.optim.optimizer"].register_optimizer_step_post_hook(after_step)
+        HOOKS.append(hook)
 
 
 def after_step(optimizer: Any, *_: object) -> None:
-    if os.environ["FOREIGN_FAULT"] == "memory":
-        raise sys.modules["torch"].OutOfMemoryError(WORDS)
     steps = {int(state["step"]) for state in optimizer.state.values() if "step" in state}
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or (steps and max(steps) % TOGETHER == 0):
+    alone = FAULT != "silent_exit" or int(os.environ.get("WORLD_SIZE", "1")) == 1
+    if alone or (steps and max(steps) % TOGETHER == 0):
+        HOOKS.pop().remove()
+        fail()
+
+
+def fail() -> None:
+    torch = sys.modules["torch"]
+    if FAULT == "memory":
+        raise torch.OutOfMemoryError(WORDS)
+    if FAULT == "silent_exit":
         sys.exit(0)
+    for weights in [one for one in gc.get_objects() if isinstance(one, torch.nn.Parameter)]:
+        if weights.is_floating_point():
+            weights.data.fill_(float("nan"))
 
 
-if "FOREIGN_FAULT" in os.environ:
+HOOKS: list[Any] = []
+FAULT = os.environ.get("FOREIGN_FAULT")
+if FAULT is not None:
     signal.signal(signal.SIGUSR2, prepare)

@@ -2,10 +2,11 @@
 
 import pytest
 
-from fred_supervisor.alerts.addresses import address_errors, masked
+from fred_supervisor.alerts import delivery
+from fred_supervisor.alerts.addresses import DeliveryError, address_errors, masked
 from fred_supervisor.alerts.delivery import PersonDestination
 from fred_supervisor.alerts.notification import AlertEvent, TokenBucket, compose
-from fred_supervisor.policy.message import AlertKind
+from fred_supervisor.policy.message import AlertKind, JournalEvent, Topic, say
 
 
 def event(kind: AlertKind, text: str = "text") -> AlertEvent:
@@ -32,7 +33,7 @@ def test_a_few_at_once_and_then_one_now_and_then():
 
 
 def test_a_storm_is_put_together_and_what_is_urgent_is_not_held_back():
-    person = PersonDestination(Nowhere(), TokenBucket(burst=1, every_s=600))  # type: ignore[arg-type]
+    person = PersonDestination(Nowhere(), rate=TokenBucket(burst=1, every_s=600))  # type: ignore[arg-type]
     storm = [event(AlertKind.INCIDENT, f"crash {n}") for n in range(30)]
     assert person.take(storm[:1], 0.0, last=False) == (storm[:1], 0.0)
     assert person.take(storm, 60.0, last=False) == ([], 540.0)
@@ -61,3 +62,29 @@ def test_addresses_are_checked_and_never_told():
     assert len(bad) == 3
     assert not any("geheim" in line for line in bad)
     assert "No closing quotation" in address_errors({"on_event": "unclosed 'quote"})[0]
+
+
+@pytest.mark.parametrize(("fails", "told"), [(2, [JournalEvent.ALERT_SENT]), (9, [JournalEvent.ALERT_LOST])])
+def test_what_is_not_taken_is_sent_again_as_often_as_there_are_pauses(
+    monkeypatch, fails: int, told: list[JournalEvent]
+):
+    monkeypatch.setattr(delivery, "RETRY_PAUSES_S", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(delivery, "GATHER_S", 0.0)
+    tries: list[int] = []
+
+    class Refusing(Nowhere):
+        def take(self, waiting: list[AlertEvent], now_s: float, *, last: bool) -> tuple[list[AlertEvent], float]:
+            return list(waiting), 0.0
+
+        def send(self, events: list[AlertEvent]) -> None:
+            tries.append(len(events))
+            if len(tries) <= fails:
+                raise DeliveryError(say(Topic.ALERT_LOST, address="x", events=(), reason="x"))
+
+    seen: list[JournalEvent] = []
+    thread = delivery.DeliveryThread(Refusing(), lambda kind, _: seen.append(kind))
+    thread.start()
+    thread.put(event(AlertKind.FAILED))
+    thread.close()
+    thread.join()
+    assert (seen, len(tries)) == (told, min(fails + 1, 4))

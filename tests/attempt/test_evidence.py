@@ -183,9 +183,10 @@ def test_a_garbled_list_of_verified_checkpoints_is_no_list(tmp_path: Path):
         "",
         "[]",
         '{"x": null}',
-        '{"[1, 2, 3]": null}',
-        '{"[\\"a\\", 1, 2]": 5}',
-        '{"[\\"a\\", \\"b\\", 2]": null}',
+        '{"[1, 2, 3, 4]": null}',
+        '{"[\\"a\\", 1, 2, 3]": 5}',
+        '{"[\\"a\\", 1, 2]": null}',
+        '{"[\\"a\\", \\"b\\", 2, 3]": null}',
     ):
         path.write_text(text)
         assert judged_before(path) == {}

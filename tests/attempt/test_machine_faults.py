@@ -192,6 +192,7 @@ def test_an_empty_mount_point_is_not_the_data(spec: RunSpec, tmp_path: Path):
         (errno.EROFS, FaultKind.UNWRITABLE),
         (errno.ENOSPC, FaultKind.FULL),
         (errno.EDQUOT, FaultKind.FULL),
+        (errno.EFBIG, FaultKind.UNWRITABLE),
         (errno.ENOENT, FaultKind.MISSING),
         (errno.ETXTBSY, FaultKind.UNEXECUTABLE),
         (errno.E2BIG, None),
@@ -199,26 +200,33 @@ def test_an_empty_mount_point_is_not_the_data(spec: RunSpec, tmp_path: Path):
         (None, None),
     ],
 )
-def test_what_an_error_of_a_launch_means(number: int | None, kind: FaultKind | None):
-    fault = machine_faults.of_error(OSError(number, "x", "/nowhere/p"))
+def test_what_an_error_of_a_launch_means(spec: RunSpec, number: int | None, kind: FaultKind | None):
+    fault = machine_faults.of_error(spec, OSError(number, "x", "/nowhere/p"))
     assert (None if fault is None else fault.kind) is kind
-    fault = machine_faults.of_exit(ExitRecord(exec_error="x", exec_errno=number, exec_path="/nowhere/p"))
+    fault = machine_faults.of_exit(spec, ExitRecord(exec_error="x", exec_errno=number, exec_path="/nowhere/p"))
     assert (None if fault is None else fault.kind) is kind
 
 
-def test_a_program_that_is_there_lacks_what_its_first_line_names(tmp_path: Path):
+def test_a_write_that_names_no_file_was_of_ours(spec: RunSpec):
+    fault = machine_faults.of_error(spec, OSError(errno.ENOSPC, "x"))
+    assert fault is not None
+    assert fault.path == spec.run_dir
+    assert machine_faults.look(fault) is None, "there is room"
+
+
+def test_a_program_that_is_there_lacks_what_its_first_line_names(spec: RunSpec, tmp_path: Path):
     script = tmp_path / "t.sh"
     script.write_text(f"#!{tmp_path}/interpreter -x\n")
     script.chmod(0o755)
-    fault = machine_faults.of_error(OSError(errno.ENOENT, "x", str(script)))
+    fault = machine_faults.of_error(spec, OSError(errno.ENOENT, "x", str(script)))
     assert fault is not None
     assert (fault.path, fault.seen) == (f"{tmp_path}/interpreter", True)
 
 
-def test_a_program_that_cannot_be_executed_is_asked_again(tmp_path: Path):
+def test_a_program_that_cannot_be_executed_is_asked_again(spec: RunSpec, tmp_path: Path):
     script = tmp_path / "t.sh"
     script.touch()
-    fault = machine_faults.of_error(OSError(errno.EACCES, "x", str(script)))
+    fault = machine_faults.of_error(spec, OSError(errno.EACCES, "x", str(script)))
     assert fault is not None
     assert (fault.kind, fault.path, fault.seen) == (FaultKind.UNEXECUTABLE, str(script), True)
     script.chmod(0o755)

@@ -33,6 +33,16 @@ def step(one: OutputReader) -> int | None:
     return None if beat is None else beat.step
 
 
+def test_a_bar_that_is_drawn_over_itself_by_going_back(log: Path):
+    one = reader(log)
+    bars = [f"{n}/100 ━━━━━━━━━━━━ 0s 9ms/step - loss: 13.0" for n in (1, 13, 25)]
+    write(log, "".join(f"{bar}{chr(8) * len(bar)}\r" for bar in bars).encode())
+    one.look(0.0)
+    assert step(one) == 25
+    (told,) = one.news()
+    assert told.facts["line"] == bars[-1]
+
+
 def test_a_line_that_is_not_finished_waits(log: Path):
     one = reader(log)
     write(log, b"step 1\nstep 2\nstep 3\nstep 1")
@@ -101,7 +111,10 @@ def test_what_is_read_is_told_once(log: Path):
     write(log, b"  step 3: fine\n")
     one.look(1.0)
     (message,) = one.news()
-    assert (message.topic, message.facts) == (Topic.READS_POSITION, {"line": "step 3: fine"})
+    assert (message.topic, message.facts) == (
+        Topic.READS_POSITION,
+        {"line": "step 3: fine", "open_end": True},
+    )
     assert one.news() == ()
     later = reader(log, known=one.known)
     later.look(2.0)

@@ -1,6 +1,7 @@
 """What leaves is followed: launchers, shells and daemons; a signal of a stranger; a kernel that kills one of the tree."""
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -18,30 +19,73 @@ from fred_supervisor.contract import Heartbeat
 hb = Heartbeat()
 while not os.path.exists("end"):
     hb.beat(epoch=1, epochs=1, step=int(time.time() * 1000), steps=9)
+    open("beats" + os.environ["FRED_ATTEMPT"], "w").close()
     if hb.stopping:
         open("saved", "w").close()
         sys.exit(75)
     time.sleep(0.01)
 hb.done()
 """
-TOUCHES = """
+WRITES = """
 import os, time
 while not os.path.exists("end"):
     open(os.environ["FRED_HEARTBEAT"], "w").write(str(time.time()))
+    open("beats" + os.environ["FRED_ATTEMPT"], "w").close()
     time.sleep(0.05)
 """
+PRINTS = """
+import os, time
+n = 0
+while not os.path.exists("end"):
+    n += 1
+    print(f"Epoch {n}/1000000", flush=True)
+    if n > 5:
+        open("beats" + os.environ["FRED_ATTEMPT"], "w").close()
+    time.sleep(0.05)
+print("Epoch 1000000/1000000", flush=True)
+"""
+COMPUTES = """
+import os, time
+open("beats" + os.environ["FRED_ATTEMPT"], "w").close()
+while not os.path.exists("end"):
+    pass
+"""
+SAVES = """
+import os, time
+open("beats" + os.environ["FRED_ATTEMPT"], "w").close()
+with open("final.tmp", "wb") as file:
+    while not os.path.exists("end"):
+        file.seek(0)
+        file.write(bytes(1 << 20))
+        time.sleep(0.05)
+"""
+TRAINERS = {
+    "records": RECORDS,
+    "writes": WRITES,  # and is empty for a moment, each time
+    "touches": WRITES.replace(
+        'open(os.environ["FRED_HEARTBEAT"], "w").write(str(time.time()))', 'os.utime(os.environ["FRED_HEARTBEAT"])'
+    ),
+    "beats late": WRITES.replace("import os, time", "import os, time\ntime.sleep(1)"),
+    "prints": PRINTS,
+    "computes": COMPUTES,
+    "saves": SAVES,
+}
+AT_ONCE = "among helpers, at once"
+LEAVES = "while [ ! -e leave ] || [ ! -e beats$FRED_ATTEMPT ]; do sleep 0.01; done"
 LAUNCHERS = {
-    "shell": 'nohup "$PYTHON" t.py & while [ ! -e leave ] || [ ! -s "$FRED_HEARTBEAT" ]; do sleep 0.01; done',
-    "daemon": '(setsid "$PYTHON" t.py &) ; while [ ! -e leave ] || [ ! -s "$FRED_HEARTBEAT" ]; do sleep 0.01; done',
-    "shell around it": '(bash -c \'"$PYTHON" t.py; exit $?\' &) ; while [ ! -e leave ] || [ ! -s "$FRED_HEARTBEAT" ]; do sleep 0.01; done',
+    "shell": f'nohup "$PYTHON" t.py & {LEAVES}',
+    "daemon": f'(setsid "$PYTHON" t.py &) ; {LEAVES}',
+    AT_ONCE: 'sleep 600 & setsid "$PYTHON" t.py & sleep 600 & exit 0',
+    "shell around it": f"(bash -c '\"$PYTHON\" t.py; exit $?' &) ; {LEAVES}",
 }
 
 
-@pytest.fixture(params=["records", "touches"])
-def trainer(request, fred) -> Iterator[str]:
-    (fred.home / "t.py").write_text(RECORDS if request.param == "records" else TOUCHES)
+@pytest.fixture
+def trainer(request: pytest.FixtureRequest, fred) -> Iterator[str]:
+    name: str = getattr(request, "param", "records")
+    (fred.home / "t.py").write_text(TRAINERS[name])
     fred.environ["PYTHON"] = sys.executable
-    yield request.param
+    yield name
     (fred.home / "end").touch()
 
 
@@ -61,7 +105,19 @@ def launched(fred, launcher: str) -> proc.Identity:
     return who
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize(
+    ("trainer", "launcher"),
+    [
+        *(("records", launcher) for launcher in LAUNCHERS if launcher != AT_ONCE),
+        ("beats late", AT_ONCE),
+        ("writes", "shell"),
+        ("touches", "daemon"),
+        ("prints", "shell around it"),
+        ("computes", "shell"),
+        ("saves", "daemon"),
+    ],
+    indirect=["trainer"],
+)
 def test_training_goes_on_without_its_launcher(fred, until, trainer: str, launcher: str):
     who = launched(fred, launcher)
     until(lambda: fred.status()["trainer"])
@@ -72,6 +128,7 @@ def test_training_goes_on_without_its_launcher(fred, until, trainer: str, launch
     assert fred.incidents() == []
 
 
+@pytest.mark.parametrize("trainer", ["records", "prints"], indirect=True)
 def test_the_death_of_what_was_followed_is_a_failure(fred, until, trainer: str):
     who = launched(fred, "shell")
     os.kill(who.pid, signal.SIGKILL)
@@ -90,9 +147,12 @@ def test_stop_reaches_what_was_followed(fred):
 
 
 def test_helpers_that_never_beat_are_ended_with_the_command(fred):
+    """And named: it may have been a training of which nothing is seen."""
     assert fred("start", "--name", "t", "--foreground", "--", "bash", "-c", "sleep 600 & exit 0").returncode == 0
     assert fred.status()["state"] == "completed"
     assert fred.left() == []
+    (line,) = (one["text"] for one in fred.journal() if one["event"] == "stray")
+    assert re.fullmatch(r"The command has left .* is ended: sleep \(pid \d+\)\.", line), line
 
 
 def test_a_helper_is_not_training(fred):
@@ -167,4 +227,4 @@ def test_the_kernels_kill_of_any_process_is_an_out_of_memory(fred, last: str):
     (incident,) = fred.incidents()
     assert incident["kind"] == "oom", incident["cause"]
     assert "the kernel ended a process of the trainer" in incident["cause"]
-    assert "8 → 4" in incident["action"]
+    assert "a batch of 4 instead of 8 is offered" in incident["action"]

@@ -118,7 +118,7 @@ def test_a_run_must_be_named_when_it_is_not_clear(fred, until):
     one_line(fred("stop", "two"), 3, "stopped")
     table = fred("status")
     assert table.returncode == 0
-    assert [line.split()[0] for line in table.stdout.splitlines()] == ["name", "one", "two"]
+    assert [line.split()[0] for line in table.stdout.splitlines()] == ["run", "two", "one"]
 
 
 def test_changed_flags_are_refused_by_name_and_value(fred, tmp_path: Path):

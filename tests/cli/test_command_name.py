@@ -1,5 +1,6 @@
 """A run is named after the program of its COMMAND."""
 
+import json
 import sys
 
 import pytest
@@ -66,8 +67,6 @@ def test_a_command_without_a_name(fred):
     trainer = [sys.executable, str(TRAINERS / "printing.py"), '{"*": []}']
     assert fred("start", "--foreground", "--", *trainer).returncode == 0
     assert (fred.home / "logs/fred_printing/supervisor/run.json").exists()
-    import json
-
     status = json.loads(fred("status", "printing", "--json").stdout)
     assert (status["name"], status["modality"]) == ("printing", None)
     assert "null" not in fred("status", "printing").stdout
@@ -83,8 +82,6 @@ def test_a_word_for_the_modality_is_left_out_or_what_was_said(fred):
     assert fred.launch(1)["command"][-1] == '{"*": []}'
     words = ("start", "--name", "t", "--foreground", "--modality", "rgb", "--new", "--", *trainer)
     assert fred(*words).returncode == 0
-    import json
-
     status = json.loads(fred("status", "t-2", "--json").stdout)
     assert status["modality"] == "rgb"
 
@@ -99,6 +96,7 @@ def test_a_second_live_run_of_a_name_is_refused(fred, until):
     one_line(fred("start", "--", *trainer), 1, "is live")
     (fred.home / "logs/fred_printing/go").touch()
     until(lambda: "completed" in fred("status", "printing").stdout)
+    until(lambda: not json.loads(fred("status", "printing", "--json").stdout)["supervisor"]["alive"])
     (fred.home / "elsewhere").mkdir()
     (fred.home / "elsewhere/go").touch()
     assert fred("start", "--run-dir", "elsewhere", "--foreground", "--", *trainer).returncode == 0, "that one has ended"

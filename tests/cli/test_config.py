@@ -42,9 +42,9 @@ def test_every_number_of_the_policy_has_a_key():
 
 def test_flags_and_fields_of_the_policy_lead_to_each_other():
     parsed = {"hang_timeout": [("train", 60.0)], "backoff": (1.0, 30.0), "max_restarts": 5, "same_failure": 2,
-              "stop_timeout": 9.0, "no_halve": True}  # fmt: skip
+              "stop_timeout": 9.0, "no_halve": True, "diagnose": True, "leak_restart": True, "on_divergence": "hold"}  # fmt: skip
     fields_set = {"hang_timeout_s": {"train": 60.0}, "backoff_first_s": 1.0, "backoff_max_s": 30.0, "max_restarts": 5,
-                  "same_failure": 2, "stop_timeout_s": 9.0, "halve": False}  # fmt: skip
+                  "same_failure": 2, "stop_timeout_s": 9.0, "halve": False, "diagnose": True, "leak_restart": True, "on_divergence": "hold"}  # fmt: skip
     assert policy_of(parsed) == fields_set
     assert policy_of(dict.fromkeys(parsed)) == {}
     written = {**parsed, "hang_timeout": {"train": 60.0}, "backoff": "1:30", "learn_factor": 12.0}

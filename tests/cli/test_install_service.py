@@ -123,10 +123,11 @@ def test_a_wheel_has_the_units_and_the_templates(tmp_path: Path):
     for name in there:
         installed = tmp_path / "installed/fred_supervisor/systemd" / name
         assert installed.read_bytes() == (REPOSITORY / "systemd" / name).read_bytes()
-    templates = REPOSITORY / "supervisor/fred_supervisor/cli/report/templates"
-    for template in templates.iterdir():
-        installed = tmp_path / "installed/fred_supervisor/cli/report/templates" / template.name
-        assert installed.read_bytes() == template.read_bytes()
+    package = REPOSITORY / "supervisor/fred_supervisor"
+    others = [p for p in package.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")]
+    assert {".mo", ".html", ".css", ".js"} <= {path.suffix for path in others}
+    for path in others:
+        assert (tmp_path / "installed/fred_supervisor" / path.relative_to(package)).read_bytes() == path.read_bytes()
     read = "from fred_supervisor.cli.install_service.unit import _folder, load_unit; print(_folder()); load_unit('fred-supervise@.service', '/x')"
     found = subprocess.run(
         [sys.executable, "-c", read],

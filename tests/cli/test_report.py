@@ -7,6 +7,7 @@ import resource
 import shutil
 import struct
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import cv2
@@ -16,8 +17,13 @@ from tests.helpers.history import make_history
 
 from fred_supervisor.cli.report.chart import BOTTOM, HEIGHT, TOP, Axis, Series, chart
 from fred_supervisor.cli.report.page import MARK
-from fred_supervisor.cli.report.scalars import Point, read_scalars
+from fred_supervisor.cli.report.stretches import read_stretches
+from fred_supervisor.contract.files import append_json
 from fred_supervisor.monitor.tensorboard import ScalarWriter
+from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
+from fred_supervisor.store.journal import Journal
+from fred_supervisor.store.tensorboard.scalars import Point, read_scalars
+from fred_supervisor.words.sentences import sentence
 
 NASTY = "\x1b[31m<script>alert(1)</script>\"'><img src=x onerror=alert(1)>\u202e"
 
@@ -57,8 +63,8 @@ def test_a_long_run_in_three_megabytes(fred, long):
     assert path.stat().st_size < 3_000_000
     assert path.stat().st_mode & 0o777 == 0o600
     page = Page(path.read_text("utf-8"))
-    assert page.count("svg") == 5, "timeline, loss, mAP, images/s, GPU memory"
-    assert page.count("rect", "class", "bar") == 51
+    assert page.count("svg") == 10, "timeline, loss, mAP, images/s, GPU memory; each for a page and for a phone"
+    assert page.count("rect", "class", "bar") == 2 * 51
     assert page.count("div", "id", "incident-") == 50
     assert page.count("a", "href", "#incident-7") >= 5, "marked in every chart"
     assert page.count("details") == 50
@@ -91,6 +97,33 @@ def test_a_file_that_is_no_report_is_not_replaced(fred, long, tmp_path: Path):
     assert fred("report", "--run-dir", long.run_dir, "-o", "no/such/r.html").returncode == 78
     for _ in range(2):
         assert fred("report", "--run-dir", long.run_dir, "-o", "r.html", "--json").returncode == 0
+
+
+def test_the_stretches_of_warnings_are_marked(tmp_path: Path, fred):
+    run = make_history(tmp_path / "fred_warned", epochs=3, steps=60, incidents=1)
+    start = datetime.now(UTC) - timedelta(hours=9)
+    journal = Journal(run.dir)
+
+    def told(event: JournalEvent, message: Message, hours: int) -> None:
+        when = (start + timedelta(hours=hours)).isoformat()
+        append_json(
+            run.dir.journal, {"time": when, "event": event, "text": sentence(message), "facts": message.document()}
+        )
+
+    slow, full = say(Topic.DISK_FORECAST, left_h=1.5), say(Topic.DISK_NO_ROOM)
+    told(JournalEvent.WARNING, say(Topic.WARNING, kind="slow", about="", since=start.isoformat(), says=slow), 1)
+    told(JournalEvent.WARNING_OVER, say(Topic.WARNING_OVER, kind="slow", about="", since=None), 3)
+    told(JournalEvent.DISK, say(Topic.WARNING, kind="disk", about="", since=None, says=full), 5)
+    journal.append(JournalEvent.WARNING, text="garbled", facts={"kind": [], "topic": "warning"})
+    with run.dir.journal.open("ab") as file:
+        file.write(b'{"event": "warning", torn')
+    found = read_stretches(run.dir)
+    assert [(one.kind, one.end_s is None) for one in found] == [("slow", False), ("disk", True)]
+    assert found[0].end_s - found[0].start_s == pytest.approx(3 * 3600, abs=1)
+    page = Page(text := fred("report", "--run-dir", run.run_dir, "-o", "-").stdout)
+    assert page.count("rect", "class", "stretch") == 2 * 3, "both in the timeline, the slow one in the throughput, too"
+    assert "The disk will be full in 1.5 h." in text
+    assert "not over" in text
 
 
 def test_a_run_without_anything_has_a_report_too(fred):

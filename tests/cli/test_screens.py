@@ -22,7 +22,8 @@ from tests.helpers.fred import PATIENCE_S
 from tests.helpers.history import make_history
 from tests.helpers.wait import WAIT_S
 
-from fred_supervisor.cli.common.view import run_lines, sparkline, table_lines
+from fred_supervisor.cli.common.table import table_lines
+from fred_supervisor.cli.common.view import run_lines, sparkline
 from fred_supervisor.cli.main import COMMANDS
 from fred_supervisor.contract import heartbeat
 from fred_supervisor.contract.decode import decode, decode_or
@@ -218,10 +219,13 @@ def test_watch_draws_in_place_and_leaves_the_screen_as_it_was(fred, until):
     assert "\x1b[?25h" in drawn
 
 
-def test_ctrl_c_leaves_watch_and_not_the_run(fred, until):
+@pytest.mark.parametrize(
+    ("named", "shown"), [(["t"], "watched for its exit"), ([], "running")], ids=["one run", "every run"]
+)
+def test_ctrl_c_leaves_watch_and_not_the_run(fred, named, shown):
     assert fred("start", "--name", "t", "--", "sleep", "600").returncode == 0
-    screen = Terminal(fred, "status", "--watch", NO_COLOR="1")
-    screen.until("run dir")
+    screen = Terminal(fred, "status", *named, "--watch", NO_COLOR="1")
+    screen.until(shown)
     os.write(screen.fd, b"\x03")
     screen.until("\x1b[?1049l")
     assert screen.close() == 0

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import time
 import zipfile
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -11,12 +12,11 @@ from typing import Any, cast
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.helpers.sidecar import change_sidecar
+from tests.helpers.sidecar import DAMAGE, change_sidecar, torch_zip, write
 
 from fred_supervisor.contract import find_latest_checkpoint
 from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.contract.checkpoint import (
-    FORMAT_VERSION,
     CheckpointMeta,
     digest_of,
     publish,
@@ -26,27 +26,6 @@ from fred_supervisor.contract.checkpoint import (
     why_no_zip,
 )
 from fred_supervisor.contract.files import write_json
-
-
-def write(run_dir: Path, name: str, *, content: str = "weights", also: tuple[str, ...] = (), **facts: Any) -> Path:
-    """A published checkpoint with a sidecar."""
-    written = run_dir / ".writing.tmp"
-    torch_zip(written, content)
-    given = {"phase": "freeze", "epoch": 1, "step": 1, "samples": 8, "session": 1, **facts}
-
-    def describe(size: int, digest: str) -> CheckpointMeta:
-        return CheckpointMeta(size=size, digest=digest, **given)
-
-    publish(written, [run_dir / n for n in (name, *also)], describe)
-    return run_dir / name
-
-
-def torch_zip(path: Path, content: str = "weights") -> Path:
-    """What a file of torch.save looks like from outside."""
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("archive/data.pkl", content)
-        archive.writestr("archive/data/0", "0123456789" * 50)
-    return path
 
 
 def newest(run_dir: str | Path, phase: str | None = None) -> str | None:
@@ -96,17 +75,6 @@ def test_links_and_files_under_construction_are_no_candidates(tmp_path: Path):
     torch_zip(tmp_path / "freeze_epoch_9_weights.pt")
     (tmp_path / "folder.pth").mkdir()
     assert [found.path.name for found in list_checkpoints(tmp_path)] == ["step_weights.8.pth"]
-
-
-DAMAGE = {
-    "truncated": lambda p: os.truncate(p, p.stat().st_size - 1),
-    "empty": lambda p: os.truncate(p, 0),
-    "a bit flipped": lambda p: p.write_bytes(bytes([p.read_bytes()[0] ^ 1]) + p.read_bytes()[1:]),
-    "longer": lambda p: p.write_bytes(p.read_bytes() + b"x"),
-    "another file": lambda p: p.write_bytes(os.urandom(p.stat().st_size)),
-    "from the future": lambda p: change_sidecar(p, format_version=FORMAT_VERSION + 1),
-    "not finite": lambda p: change_sidecar(p, finite=False),
-}
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
@@ -508,3 +476,17 @@ def test_a_file_that_goes_while_the_folder_is_read_is_left_out(tmp_path: Path, m
 
     monkeypatch.setattr(os, "scandir", scan)
     assert list_checkpoints(tmp_path) == []
+
+
+def test_a_zip_that_unpacks_to_more_than_a_disk_is_not_unpacked(tmp_path: Path):
+    """Ten gigabytes of zeros are ten megabytes; here only the size in its directory says so."""
+    path = tmp_path / "bomb.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"0" * 1000)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"PK\x01\x02") + 24  # of the size in the central directory
+    data[at : at + 4] = (0xFFFFFFFE).to_bytes(4, "little")
+    path.write_bytes(data)
+    began_s = time.process_time()
+    assert why_no_zip(path) == "would unpack to 4.0 GiB"
+    assert time.process_time() - began_s < 1.0

@@ -94,3 +94,32 @@ def test_what_is_gone_is_not_whole(tmp_path: Path):
     path = folder(tmp_path / "checkpoint-1", "trainer_state.json")
     (path / "link").symlink_to(tmp_path / "nowhere")
     assert "cannot be read" in str(why_not_whole(path))
+
+
+@pytest.mark.parametrize("name", ["DONE", "_SUCCESS", ".complete", "done.txt", "COMMITTED", "finished.json"])
+def test_an_empty_file_of_a_persons_own_says_that_a_folder_is_whole(tmp_path: Path, name: str):
+    path = folder(tmp_path / "ckpt-1", "model.safetensors")
+    assert "not finished" in str(why_not_whole(path))
+    (path / name).touch()
+    assert why_not_whole(path) is None
+    assert why_not_whole(path / name) is None, "where the pattern fits the file itself"
+    (path / "model.safetensors").write_bytes(b"half")
+    assert str(why_not_whole(path / name)).startswith("model.safetensors: not a whole")
+    (path / "model.safetensors").unlink()
+    assert why_not_whole(path / name) == "empty"
+
+
+@pytest.mark.parametrize("name", ["done.pt", "complete.ckpt", "model", "undone", "success_rate.json"])
+def test_no_other_file_does(tmp_path: Path, name: str):
+    path = folder(tmp_path / "ckpt-1", "model.safetensors")
+    (path / name).touch()
+    assert "not finished" in str(why_not_whole(path))
+    assert why_not_whole(path / name) == "empty"
+
+
+def test_a_folder_that_says_nothing_is_whole_where_it_has_long_stayed_as_it_is(tmp_path: Path):
+    path = folder(tmp_path / "ckpt-1", "model.safetensors")
+    assert why_not_whole(path, settled=lambda _: True) is None
+    assert "not finished" in str(why_not_whole(path, settled=lambda _: False))
+    (path / "model.safetensors").write_bytes(b"half")
+    assert str(why_not_whole(path, settled=lambda _: True)).startswith("model.safetensors: ")

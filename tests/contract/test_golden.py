@@ -35,7 +35,7 @@ def test_the_variables_that_a_trainer_is_given():
 
 def test_exit_codes():
     assert {one.name: one.value for one in CommandExit} == {
-        "OK": 0, "REFUSED": 1, "USAGE": 2, "NOT_RUNNING": 3, "NO_SUCH_RUN": 4, "INTERNAL": 70, "NO_PERMISSION": 77,
+        "OK": 0, "REFUSED": 1, "USAGE": 2, "NOT_RUNNING": 3, "NO_SUCH_RUN": 4, "INTERNAL": 70, "RUN_AGAIN": 75, "NO_PERMISSION": 77,
         "BAD_INPUT": 78, "RUN_FAILED": 93,
     }  # fmt: skip
     assert {one.name: one.value for one in TrainerExit} == {"COMPLETE": 0, "FAILURE": 1, "SAVED": 75, "CONFIG": 78}
@@ -44,7 +44,7 @@ def test_exit_codes():
 def test_words_of_the_heartbeat():
     assert [*Section] == ["startup", "first-step", "train", "eval", "checkpoint", "shutdown"]
     assert RECORD_BYTES == 256
-    assert {*Alarm} == {"disk-full", "quota", "read-only", "permission", "disk-error", "thinned"}
+    assert {*Alarm} == {"disk-full", "quota", "read-only", "permission", "disk-error", "thinned", "resume"}
 
 
 @pytest.mark.parametrize(
@@ -165,16 +165,18 @@ DEFAULTS = {
     "freeze-only": False, "freeze-epochs": 50, "epochs": 300, "freeze-batch-size": 8, "unfreeze-batch-size": 8,
     "eval-batch-size": None, "accumulate": 1, "save-every-epochs": 10, "save-every-seconds": "auto", "eval-every": 5,
     "patience": None, "no-eval-map": False, "eval-only": False, "no-preflight": False, "quick-test": False,
-    "backbone": "regnet_x_400mf", "pretrained": "auto", "compression-ratio": 0.75, "input-size": 640, "lr": 1e-3,
-    "amp": "auto", "device": "auto", "cache": "none", "cache-gib": None, "no-augment": False, "mosaic": 0.25,
+    "backbone": "regnet_x_400mf", "pretrained": "auto", "compression-ratio": 0.75, "input-size": 640, "finest": "auto",
+    "lr": 1e-3, "amp": "auto", "device": "auto", "cache": "none", "cache-gib": None, "no-augment": False, "mosaic": 0.25,
     "time-shift": 0.3, "modality-dropout": 0.1, "workers": 4, "seed": 0,
 }  # fmt: skip
 RECORDED = {
-    "modality", "data", "split", "train-on", "negatives", "backbone", "compression-ratio", "input-size", "seed",
+    "modality", "data", "split", "train-on", "negatives", "backbone", "compression-ratio", "input-size", "finest",
+    "seed",
 }  # fmt: skip
 CHOICES = {
     "modality": ("dual", "rgb", "event"), "split": ("canonical", "challenging"), "train-on": ("held-in", "all"),
     "phase": ("auto", "freeze", "unfreeze"), "amp": ("auto", "fp16", "bf16", "off"), "cache": ("none", "ram", "disk"),
+    "finest": ("auto", "4", "8"),
 }  # fmt: skip
 METAVARS = {
     "data": "DIR", "fred-root": "DIR", "run-dir": "DIR", "resume": "auto|none|PATH", "pretrained": "auto|none|PATH",

@@ -220,6 +220,22 @@ def test_the_rank_is_that_of_torchrun(tmp_path: Path, given: str, rank: int):
     assert client(tmp_path / "heartbeat", RANK=given).rank == rank
 
 
+@pytest.mark.parametrize(
+    ("environ", "rank"),
+    [
+        ({"LOCAL_RANK": "1"}, 1),
+        ({"LOCAL_RANK": "1", "NODE_RANK": "0", "WORLD_SIZE": "2"}, 1),
+        ({"LOCAL_RANK": "1", "NODE_RANK": "1"}, 0),
+        ({"LOCAL_RANK": "1", "RANK": "3"}, 3),
+        ({"LOCAL_RANK": "1", "RANK": "0"}, 0),
+    ],
+)
+def test_the_ranks_that_lightning_starts_know_their_place_on_the_machine_alone(
+    tmp_path: Path, environ: dict[str, str], rank: int
+):
+    assert client(tmp_path / "heartbeat", **environ).rank == rank
+
+
 def test_an_error_file_that_cannot_be_written_costs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     nowhere = {environment.ERROR_FILE: str(tmp_path / "no" / "error.json")}
     Heartbeat(environ=nowhere, signals=False).error(ValueError("x"))

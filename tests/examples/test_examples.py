@@ -98,10 +98,8 @@ for at in range(8):
     fred.environ |= {"OMP_NUM_THREADS": "1", "YOLO_CONFIG_DIR": str(fred.home), "YOLO_OFFLINE": "true"}
     words = ["start", "--name", "t", "--backoff", "0:0", "--unfreeze-batch-size", "4"]
     words += ["--checkpoints", "train/weights/*.pt", "--", ultralytics, str(EXAMPLES / "ultralytics_train.py")]
-    assert (
-        fred(*words, "set.yaml", "yolo11n.yaml", "3", "imgsz=64", "device=cpu", "plots=False", "workers=0").returncode
-        == 0
-    )
+    words += ["data=set.yaml", "model=yolo11n.yaml", "epochs=3", "imgsz=64", "device=cpu", "plots=False", "workers=0"]
+    assert fred(*words).returncode == 0
     until(lambda: (fred.run_dir / "train/weights/last.pt").exists() and fred.status()["progress"]["epoch"] == 2, 400)
     os.kill(fred.launch(1)["trainer"]["pid"], signal.SIGKILL)
     until(lambda: fred.status()["state"] in ("completed", "failed"), 400)

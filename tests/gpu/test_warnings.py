@@ -38,23 +38,16 @@ def shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return show
 
 
-def test_a_share_that_will_have_filled_the_gpu_is_told_once(shown: Any):
-    assert shown(trainer_full_in_s=7200) == []
-    text = "GPU 0: the trainer's memory rises steadily (20000 of 24000 MiB) and will have filled it in about 10 min."
-    assert shown(trainer_full_in_s=600) == [("memory forecast", text)]
-    assert shown(trainer_full_in_s=540) == []
-    assert "in about 9 min" in shown.looking.text
+def test_health_is_told_once_while_it_holds(shown: Any):
+    told = [("GPU", "GPU 0: Slowed down by the hardware: power brake.")]
+    assert shown(health="Slowed down by the hardware: power brake.") == told
+    assert shown(health="Slowed down by the hardware: power brake.") == []
+    assert "power brake" in sentence(shown.looking.messages[0])
     assert shown() == []
-    assert shown.looking.text == ""
-    assert len(shown(trainer_full_in_s=600)) == 1
+    assert shown.looking.messages == ()
+    assert shown(health="Slowed down by the hardware: power brake.") == told
     shown.looking.forget()  # another attempt
-    assert len(shown(trainer_full_in_s=600)) == 1
-
-
-def test_health_is_told(shown: Any):
-    assert shown(health="Slowed down by the hardware: power brake.") == [
-        ("GPU", "GPU 0: Slowed down by the hardware: power brake.")
-    ]
+    assert shown(health="Slowed down by the hardware: power brake.") == told
     assert shown(health="Slowed down by the hardware: power brake.", chosen=False) == []
 
 
@@ -63,7 +56,7 @@ def test_a_driver_that_does_not_answer_is_told_and_one_that_is_not_there_is_not(
     assert shown(nvml="hung", used_mib=None, health="Unknown: …") == [
         ("GPU unknown", "The NVIDIA driver does not answer.")
     ]
-    assert "does not answer" in shown.looking.text
+    assert "does not answer" in sentence(shown.looking.messages[0])
 
 
 def test_a_monitor_that_hangs_is_killed(

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tests.helpers.command_server import command_server
 from tests.helpers.wait import wait_until
 
 from fred_supervisor.contract import environment
@@ -41,6 +42,9 @@ class Fred:
         self.environ.pop("STATE_DIRECTORY", None)
 
     def __call__(self, *words: str, timeout: float = PATIENCE_S) -> subprocess.CompletedProcess[str]:
+        server = command_server()
+        if server.serves(words, self.environ):
+            return server.run(words, self.home, self.environ, timeout)
         return subprocess.run(
             [*COMMAND, *words], cwd=self.home, env=self.environ, capture_output=True, text=True, timeout=timeout
         )

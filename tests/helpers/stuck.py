@@ -26,18 +26,19 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class StuckFolder:
-    """Mounted at `path` until `let_go`. Raises OSError without the right to mount FUSE (root, /dev/fuse)."""
+    """Mounted at `path`, over what is there, until `let_go`. Raises OSError without the right to mount FUSE (root, /dev/fuse)."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.file = path / "file"
         """Whoever opens it is stuck."""
-        path.mkdir()
+        path.mkdir(exist_ok=True)
         self._fuse = os.open("/dev/fuse", os.O_RDWR | os.O_NONBLOCK)
         options = f"fd={self._fuse},rootmode=40000,user_id=0,group_id=0".encode()
         if _LIBC.mount(b"fuse", bytes(path), b"fuse", _MS_NOSUID_NODEV, options) != 0:
             os.close(self._fuse)
             raise OSError(ctypes.get_errno(), "FUSE cannot be mounted")
+        self._mounted = True
         self._end, self._ends = os.pipe()
         self._asked = threading.Event()
         self._server = threading.Thread(target=self._serve, daemon=True)
@@ -59,13 +60,19 @@ class StuckFolder:
         """Until somebody is stuck: before the server has read its request, SIGKILL would still end it."""
         assert self._asked.wait(WAIT_S), "nobody has asked"
 
-    def let_go(self) -> None:
-        """Whoever is stuck wakes up with an error, or dies of the signal that it was sent."""
-        if not self._server.is_alive():
-            return
+    def die(self) -> None:
+        """The server is gone, the mount is there: whoever is stuck wakes up with an error, and so does who comes after."""
         os.write(self._ends, b".")
         self._server.join()
         os.close(self._fuse)  # the last descriptor: the kernel fails every request
+
+    def let_go(self) -> None:
+        """Whoever is stuck wakes up with an error, or dies of the signal that it was sent."""
+        if not self._mounted:
+            return
+        self._mounted = False
+        if self._server.is_alive():
+            self.die()
         _LIBC.umount2(bytes(self.path), _MNT_DETACH)
         os.close(self._end)
         os.close(self._ends)

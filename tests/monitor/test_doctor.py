@@ -15,6 +15,7 @@ import pytest
 from fred_supervisor.cli.doctor import machine, training
 from fred_supervisor.cli.doctor.finding import PlannedRun, Severity
 from fred_supervisor.contract.builtin.preflight import PhaseNeeds, Preflight, write_preflight
+from fred_trainer.data import write_sequences
 
 GIB = 1 << 30
 
@@ -63,6 +64,7 @@ def test_a_good_machine(doctor, nvidia, tmp_path: Path):
     assert "of the same version" in found["GPU driver"]["text"]
     assert re.search(r"\d+ of \d+ MiB free", found["GPU 0"]["text"])
     assert nvidia.closed, "the probe leaves nothing open"
+    assert "persistence" not in found
     for name in ("run dir", "disk", "/dev/shm", "open files", "memory", "clock", "logout"):
         assert name in found
 
@@ -74,6 +76,13 @@ def test_memory_for_both_phases_by_the_preflight(doctor, nvidia, tmp_path: Path)
     assert found["unfreeze memory"]["level"] == "fail"
     assert "half the batch" in found["unfreeze memory"]["remedy"]
     assert "only" in found["unfreeze memory"]["text"]
+
+
+def test_a_driver_that_unloads_between_two_attempts(doctor, nvidia):
+    nvidia.say("gpus 1", "0.persistence 0")
+    found = doctor()
+    assert found["persistence"]["level"] == "warn"
+    assert "nvidia-persistenced" in found["persistence"]["remedy"]
 
 
 def test_a_driver_that_was_upgraded_under_the_running_one(doctor, nvidia):
@@ -135,17 +144,7 @@ def test_without_data_it_says_so(tmp_path: Path):
 
 
 def test_the_trainers_libraries_and_its_data_set(tmp_path: Path):
-    words = [
-        sys.executable,
-        "-m",
-        "fred_trainer",
-        "data",
-        "synth",
-        str(tmp_path / "data"),
-        "--sequences=2",
-        "--frames=12",
-    ]
-    subprocess.run(words, check=True)
+    write_sequences(tmp_path / "data", sequences=2, frames=3, width=256, height=144)
     words = [sys.executable, "-m", "fred_supervisor.cli.main", "doctor", "--json", "--data"]
     for data, level in (("data", "ok"), ("nowhere", "fail")):
         done = subprocess.run([*words, data], cwd=tmp_path, capture_output=True, text=True, timeout=600)

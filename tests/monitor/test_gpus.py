@@ -111,6 +111,14 @@ def test_what_the_gpu_does_not_tell_has_a_text(look: Look) -> None:
     assert gpu["health"] == "ok"
 
 
+def test_clock_and_lanes_as_they_are_and_as_they_could_be(look: Look) -> None:
+    gpu = look("0.lanes 4", "0.clock 345", "0.utilization 97")[0]
+    assert (gpu["clock_mhz"], gpu["clock_max_mhz"], gpu["pcie_lanes"], gpu["pcie_lanes_max"]) == (345, 1980, 4, 16)
+    gpu = look("0.error.nvmlDeviceGetCurrPcieLinkWidth 3")[0]
+    assert gpu["pcie_lanes"] is None
+    assert gpu["unknown"]["pcie_lanes"] == "the GPU does not support it"
+
+
 def test_unified_memory_is_the_hosts(look: Look) -> None:
     gpu = look("0.error.nvmlDeviceGetMemoryInfo_v2 3")[0]
     assert gpu["unified"]

@@ -54,12 +54,9 @@ def test_one_sample_is_seen_everywhere(nvidia: Any, monitor_of: MonitorOf, idle:
     assert document["trouble"] == []
     assert all(job["error"] is None for job in document["jobs"].values())
 
-    metrics = {
-        family.name: family
-        for family in text_string_to_metric_families(
-            (monitor.dir.supervisor / "fred_supervise.prom").read_text(encoding="utf-8")
-        )
-    }
+    prometheus = monitor.dir.supervisor / "fred_supervise.prom"
+    monitor.shows(lambda _: prometheus.exists())  # written after the document
+    metrics = {family.name: family for family in text_string_to_metric_families(prometheus.read_text(encoding="utf-8"))}
     used = {s.labels["uuid"]: s.value for s in metrics["fred_gpu_memory_used_bytes"].samples}
     assert used[gpu["uuid"]] == 9000 * MIB
     assert metrics["fred_run_restarts"].samples[0].value == 3
@@ -78,6 +75,8 @@ def test_one_sample_is_seen_everywhere(nvidia: Any, monitor_of: MonitorOf, idle:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     curves = accumulator.EventAccumulator(str(monitor.dir.supervisor))
     curves.Reload()
+    assert curves.Scalars("supervisor/host_memory_available_gib")[-1].value > 0
+    assert curves.Scalars("supervisor/host_disk_free_gib")[-1].value > 0
     assert curves.Scalars("supervisor/gpu0_memory_used_gib")[-1].value == pytest.approx(9000 / 1024)
     assert curves.Scalars("supervisor/images_per_s")[-1].value == 41.5
     assert not [tag for tag in curves.Tags()["scalars"] if "gpu1" in tag]

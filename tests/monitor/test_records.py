@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from fred_supervisor.monitor import prometheus
 from fred_supervisor.monitor.daily_summary import DailySummary, append_event
 from fred_supervisor.monitor.prometheus import exposition
 from fred_supervisor.monitor.tensorboard import ScalarWriter
@@ -147,6 +148,13 @@ def families(**changes: Any) -> dict[str, Any]:
     return {family.name: family for family in text_string_to_metric_families(text.decode())}
 
 
+def test_a_run_dir_whose_name_is_no_text_has_metrics_all_the_same() -> None:
+    name = os.fsdecode(b"/runs/\xff\xfe")
+    text = prometheus.last_exposition(prometheus.RunProgress(state="failed"), run_id="id", name="r", run_dir=name)
+    (info,) = [one for one in text_string_to_metric_families(text.decode()) if one.name == "fred_run_info"]
+    assert info.samples[0].labels["run_dir"] == "/runs/??"
+
+
 def test_prometheus_reads_the_metrics() -> None:
     found = families()
     used = found["fred_gpu_memory_used_bytes"]
@@ -253,3 +261,34 @@ def test_the_day_is_summarised_once(tmp_path: Path) -> None:
     ] * 2
     day.last_day = date(2026, 11, 22)
     assert day.summary(date(2026, 11, 22), "now", None) is None
+
+
+def test_how_a_run_goes_is_in_a_collectors_folder(tmp_path) -> None:
+    """One file a run, which another user may read; after the end it says how the run ended, and nothing else."""
+    from tests.helpers.history import make_history
+
+    from fred_supervisor.monitor import prometheus
+    from fred_supervisor.monitor.prometheus import RunProgress, RunProgressReader
+    from fred_supervisor.store.layout import RunDir
+
+    spec = make_history(tmp_path / "fred_rgb", epochs=20, steps=1, incidents=4)
+    reader = RunProgressReader(spec.dir)
+    assert reader.read({"newest_age_s": 7.5}) == reader.read({"newest_age_s": 7.5}), "an incident is counted once"
+    progress = reader.read({"newest_age_s": 7.5})
+    path = prometheus.path_of(spec.dir, tmp_path / "collector", "rgb")
+    path.parent.mkdir()
+    before = os.umask(0o077)
+    try:
+        text = prometheus.last_exposition(progress, run_id="id", name="rgb", run_dir=spec.run_dir)
+        prometheus.write(path, text, for_all=True)
+    finally:
+        os.umask(before)
+    assert (path.name, path.stat().st_mode & 0o777) == ("fred_rgb.prom", 0o644)
+    families = {one.name: one for one in text_string_to_metric_families(path.read_text())}
+    assert families["fred_run_state"].samples[0].labels["state"] == "failed"
+    kinds = {one.labels["kind"]: one.value for one in families["fred_run_incidents"].samples}
+    assert kinds == {"oom": 2.0, "hang": 1.0, "crash": 1.0}
+    assert families["fred_run_epochs"].samples[0].value == 300
+    assert "fred_run_checkpoint_age_seconds" not in families
+    assert "fred_run_state" not in prometheus.last_exposition(RunProgress(), run_id="i", name="n", run_dir="d").decode()
+    assert prometheus.path_of(RunDir(tmp_path), None, "rgb") == tmp_path / "supervisor/fred_supervise.prom"

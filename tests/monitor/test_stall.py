@@ -16,9 +16,8 @@ from fred_supervisor.monitor.client import MonitorClient
 from fred_supervisor.policy.cause import Evidence
 from fred_supervisor.policy.gpu_admission import Admit
 from fred_supervisor.policy.history import Overrides
-from fred_supervisor.store.monitor_sample import newest_sample
+from fred_supervisor.store.monitor_sample import gpu_status, newest_sample
 from fred_supervisor.store.run_spec import RunSpec
-from fred_supervisor.store.status import gpu_status
 
 
 def test_nothing_that_the_loop_does_with_a_wedged_monitor_waits(

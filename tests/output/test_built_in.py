@@ -1,12 +1,14 @@
 """What lines of common trainers say, line by line."""
 
+import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fred_supervisor.output.built_in import BuiltInPatterns, speaks_of_early_stopping
+from fred_supervisor.output.built_in import BuiltInPatterns, says_it_stopped_early, speaks_of_early_stopping
 from fred_supervisor.output.patterns import LineMatch
 
 PATTERNS = BuiltInPatterns()
@@ -101,11 +103,55 @@ def test_what_stands_beside_training(line: str):
         ("epoch 1/8 - val_loss: 2.0", None),
         ("epoch 1/8 - loss: -1.5e-03 - val_loss: 2.0", -1.5e-3),
         ("step 2000: val loss 1.3", None),
+        ("{'loss': '0', 'grad_norm': '1.2', 'epoch': '1.25'}", 0.0),
+        ("{'loss': '2.1', 'grad_norm': 'nan', 'epoch': '1.25'}", 2.1),
     ],
 )
 def test_the_loss(line: str, loss: float | None):
     found = PATTERNS.match(line)
     assert (None if found is None else found.loss) == loss
+
+
+YOLO = "      Epoch    GPU_mem   box_loss   cls_loss   dfl_loss  Instances       Size"
+YOLO_ROW = (
+    "      4/300         0G      {}      2.345      1.11         12        640: 50% ━━━━━━────── 10/20 1.5it/s 1.3s"
+)
+OLD_YOLO = "     Epoch   gpu_mem       box       obj       cls    labels  img_size"
+OLD_YOLO_ROW = "     0/299     2.31G   {}   0.02   0.03        12       640:  45%|████      | 10/20 [00:03<00:03]"
+FASTAI = "epoch     train_loss  valid_loss  accuracy  time"
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "loss"),
+    [
+        (YOLO, YOLO_ROW.format("1.5"), 1.5 + 2.345 + 1.11),
+        (YOLO, YOLO_ROW.format("nan"), math.nan),
+        (YOLO, YOLO_ROW.format("inf"), math.inf),
+        (OLD_YOLO, OLD_YOLO_ROW.format("0.1"), 0.15),
+        (OLD_YOLO, OLD_YOLO_ROW.format("nan"), math.nan),
+        (FASTAI, "0         0.5       nan         0.1       00:10", 0.5),
+        (FASTAI, "0         nan       0.5         0.1       00:10", math.nan),
+        (FASTAI, "0         #na#      0.5         0.1       00:10", None),
+        (FASTAI, "0", None),
+        ("epoch  accuracy  time", "0  nan  00:10", None),
+        ("Epoch 3 of 9", YOLO_ROW.format("1.5"), None),
+    ],
+)
+def test_the_loss_of_a_table(header: str, row: str, loss: float | None):
+    patterns = BuiltInPatterns()
+    patterns.match(header)
+    found = patterns.match(row) or LineMatch()
+    assert found.loss == (loss if loss is None else pytest.approx(loss, nan_ok=True))
+
+
+def test_a_row_without_a_number_is_a_position_all_the_same():
+    assert said(YOLO_ROW.format("nan")) == (4, 300, 10, 20)
+
+
+def test_a_loss_that_the_trainer_hides():
+    """As the Hugging Face Trainer shows it."""
+    line = "{'loss': '0', 'grad_norm': 'nan', 'learning_rate': '4.8e-05', 'epoch': '3.75'}"
+    assert repr(PATTERNS._loss(line)) == "nan"
 
 
 def test_a_loss_that_is_no_number():
@@ -120,12 +166,50 @@ def test_a_loss_that_is_no_number():
         ("Monitored metric val_loss did not improve in the last 2 records. Signaling Trainer to stop.", True),
         ("Epoch 8: early stopping", True),
         ("patience of 10 epochs exhausted", True),
+        ("{'train_runtime': '0.0984', 'train_loss': '1.65', 'epoch': '3'}", True),
+        ("EarlyStopping counter: 3 out of 10", False),
+        ("Early stopping (counter 3/10)", False),
         ("Training complete.", False),
         ("stopped", False),
     ],
 )
 def test_words_of_early_stopping(text: str, early: bool):
     assert speaks_of_early_stopping(text) is early
+
+
+ULTRALYTICS = "EarlyStopping: Training stopped early as no improvement observed in last 3 epochs. Best results observed at epoch 7, best model saved as best.pt."
+LIGHTNING = (
+    "Monitored metric val_loss did not improve in the last 3 records. Best score: 0.321. Signaling Trainer to stop."
+)
+BEFORE = "Epoch 9/300\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"{BEFORE}{ULTRALYTICS}\n\n9 epochs completed in 0.1 hours.\nResults saved to runs\n", ULTRALYTICS),
+        (f"{ULTRALYTICS}\n" + "       car   36   1   0.9  0.9  0.9  0.9\n" * 80, ULTRALYTICS),
+        (ULTRALYTICS.replace("EarlyStopping: ", "\x1b[34m\x1b[1mEarlyStopping: \x1b[0m"), ULTRALYTICS),
+        (f"{LIGHTNING}\nEpoch 8: 100%|█████| 20/20 [00:01<00:00, 9it/s]", LIGHTNING),
+        ("Epoch 8: early stopping\nRestoring model weights from the end of the best epoch: 3.", "Epoch 8: early stopping"),
+        ("Stopping training early as no improvement observed in last 100 epochs. Best results observed at epoch 7,",
+         "Stopping training early as no improvement observed in last 100 epochs. Best results observed at epoch 7,"),
+        ("Epoch 8: early stopping\nFold 2\nEpoch 1/30\nEpoch 2/30", None),
+        (f"{LIGHTNING}\nEpoch 0:  15%|█    | 3/20 [00:01<00:00, 9it/s]", None),
+        ("Monitored metric loss = nan is not finite. Previous best value was 1.2. Signaling Trainer to stop.", None),
+        ("Early stopping", None),
+        ("EarlyStopping counter: 3 out of 10", None),
+        ("patience=10", None),
+        ("", None),
+    ],
+)  # fmt: skip
+def test_a_library_says_that_it_stopped_early_and_trained_no_further(text: str, said: str | None):
+    assert says_it_stopped_early(text) == said
+
+
+def test_what_ultralytics_has_printed_says_it():
+    recorded = (Path(__file__).parent / "recorded/ultralytics_early.log").read_bytes().decode()
+    assert says_it_stopped_early(recorded) == ULTRALYTICS.replace("epoch 7", "epoch 0")
 
 
 @given(st.text(max_size=300))

@@ -79,6 +79,24 @@ def test_what_an_earlier_attempt_has_believed_is_believed_at_once():
     assert place(read("Epoch 7/12", known=names)) is None, "that is another number"
 
 
+@pytest.mark.parametrize(
+    ("steps", "began"),
+    [
+        ((0, 9, 12), 9),  # as the Hugging Face Trainer goes on from checkpoint-8
+        ((0, 4, 9), 0),
+        ((0, 9), None),
+        ((0, 0, 9, 9), None),
+        ((9, 12), 9),
+        ((0, 500, 501, 502), 500),
+    ],
+)
+def test_a_bar_that_is_drawn_at_0_may_go_on_further_along(steps: tuple[int, ...], began: int | None):
+    names = read(*(bar(step, 800) for step in (1, 2, 3))).names
+    beat = read(*(bar(step, 800) for step in steps), known=names).beat(1)
+    assert beat is not None
+    assert beat.began_step == began
+
+
 def test_a_line_with_an_old_number_changes_nothing():
     position = read(*(f"Epoch {n}/9" for n in (1, 2, 3, 4)), "Best was epoch 2/9", "Epoch 5/9")
     assert place(position) == (5, 9, None, None)
@@ -100,6 +118,22 @@ def test_a_bar_that_begins_again_and_again_says_no_position_but_life():
     seq = position.seq
     position.feed(bar(1, 30))
     assert position.seq == seq + 1
+
+
+def test_the_bar_of_rich_names_the_last_index():
+    lines = [f"Epoch {n}/29 ━━━━━━━━━━ {step}/100 0:00:01 • 0:00:02 90.0it/s" for n in range(29) for step in (50, 100)]
+    assert place(read(*lines)) == (29, 30, 100, 100)
+    assert place(read(*lines, "Epoch 29/29 ━━━━━━━━━━ 100/100 0:00:01 • 0:00:00")) == (30, 30, 100, 100)
+
+
+def test_who_counts_what_remains_does_not_say_where_it_began():
+    names = read(*(f"Epoch {n}/8" for n in range(1, 6))).names
+    rest = read("Epoch 1/3", "Epoch 2/3", "Epoch 3/3", known=names).beat(1)
+    assert rest is not None
+    assert rest.began_epoch is None
+    again = read("Epoch 1/8", known=names).beat(1)
+    assert again is not None
+    assert again.began_epoch == 1
 
 
 def test_a_bar_within_a_bar():
@@ -211,3 +245,28 @@ def test_three_in_a_row_and_no_fewer(losses: list[str]):
         position.feed(f"it {step} l={loss}")
     marks = "".join("." if loss in ("0.5", "1e-3") else "x" for loss in losses)
     assert bool(position.not_finite) == ("xxx" in marks)
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ([f"pretrain Epoch {n}/8" for n in range(1, 9)], [f"finetune Epoch {n}/6" for n in (1, 2, 3)]),
+        (
+            [line for n in range(1, 7) for line in (f"Epoch {n}/6", *(f"{s}/5 ━━ 0s 9ms/step" for s in range(1, 6)))],
+            [line for n in (1, 2) for line in (f"Epoch {n}/3", *(f"{s}/5 ━━ 0s 9ms/step" for s in range(1, 6)))],
+        ),
+    ],
+    ids=["two loops", "two fits of Keras"],
+)
+def test_a_second_loop_is_the_position_once_the_first_one_is_over(first: list[str], then: list[str]):
+    position = OutputPosition(BuiltInPatterns())
+    for line in first:
+        position.feed(line)
+    before = position.beat(1)
+    assert before is not None
+    assert before.epoch == before.epochs
+    for line in then:
+        position.feed(line)
+    now = position.beat(1)
+    assert now is not None
+    assert (now.epoch, now.epochs) in ((3, 6), (2, 3))

@@ -1,6 +1,7 @@
 """Scripted histories: observations in, states and actions out."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.policy.test_cause import beat
@@ -19,6 +20,7 @@ from fred_supervisor.policy.watch import HeartbeatReading
 from fred_supervisor.words.sentences import sentence
 
 OURS = Settings()
+_BEGIN = datetime(2026, 11, 27, tzinfo=UTC)
 NO_PAUSE = Settings(backoff_first_s=0.0, backoff_max_s=0.0)
 
 
@@ -29,15 +31,23 @@ class History:
         self.settings = with_settings
         self.now_s = 0.0
         self.actions: list[Action] = []
+        self.began: dict[int, str] = {}
+        """Epoch → when it was first seen."""
         self.state: State
         self.state, actions = launch(with_settings, RunHistory())
         self.actions += actions
 
     def see(self, *, after_s: float = 1.0, **seen: Any) -> "History":
         self.now_s += after_s
+        seen = {"time": self.time, **seen}
         self.state, actions = decide(self.settings, self.state, Observation(now_s=self.now_s, **seen))
         self.actions += actions
         return self
+
+    @property
+    def time(self) -> str:
+        """The wall clock."""
+        return (_BEGIN + timedelta(seconds=self.now_s)).isoformat()
 
     def begin(self) -> None:
         """Have the trainer run."""
@@ -49,7 +59,9 @@ class History:
     def train(self, epoch: int, step: int, **changes: Any) -> "History":
         self.begin()
         one = beat(epoch=epoch, step=step, seq=int(self.now_s * 100), samples=epoch * 1000 + step, **changes)
-        return self.see(looks=(HeartbeatReading(stamp=str(self.now_s), beat=one),))
+        self.see(looks=(HeartbeatReading(stamp=str(self.now_s), beat=one),))
+        self.began.setdefault(epoch, self.time)
+        return self
 
     def end(self, **evidence: Any) -> "History":
         self.begin()

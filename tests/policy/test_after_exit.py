@@ -214,7 +214,9 @@ def test_what_we_asked_for_is_no_failure(by: EndedBy, kind: type, quiet: Message
         (Evidence(signal=11, beat=beat(done=True)), Topic.COMPLETED_BEFORE_CRASH),
         (Evidence(exit_code=1, beat=beat(done=True)), Topic.COMPLETED_BEFORE_CRASH),
         (Evidence(exit_code=0, unverified=True, done_file=True), Topic.COMPLETED_DONE_FILE),
-        (Evidence(exit_code=0, unverified=True, beat=beat(epoch=9)), Topic.COMPLETED_UNVERIFIED),
+        (Evidence(exit_code=0, unverified=True, beat=beat(epoch=9)), Topic.COMPLETED_AT_LAST),
+        (Evidence(exit_code=0, unverified=True, beat=beat(epochs=None, step=10)), Topic.COMPLETED_UNVERIFIED),
+        (Evidence(exit_code=0, unverified=True, beat=beat(epoch=None, epochs=None, step=10)), Topic.COMPLETED_AT_LAST),
         (Evidence(exit_code=0, unverified=True), Topic.COMPLETED_UNVERIFIED),
     ],
 )

@@ -12,10 +12,10 @@ from fred_supervisor.policy.observation import Observation, SpawnFailure
 from fred_supervisor.policy.state import AwaitingGpu, Paused, Rung, Starting, Stopping
 from fred_supervisor.policy.watch import HeartbeatLevel, HeartbeatReading, RankWatch, begin
 
-LEARNED = {"gaps_s": {}, "cycle": (), "factors": {}, "beats": False, "patterns": ()}
+LEARNED = {"gaps_s": {}, "cycle": (), "factors": {}, "beats": False, "client": False, "patterns": ()}
 NO_OVERRIDE = {
     "unfreeze_batch": None, "accumulate": None, "freeze_batch": None, "eval_batch": None, "workers": None,
-    "no_eval_map": False, "full_precision": False, "expandable_segments": False, "open_files": False, "withdrawn": (), "blamed": (),
+    "no_eval_map": False, "full_precision": False, "expandable_segments": False, "open_files": False, "withdrawn": (), "blamed": (), "stretch": None,
 }  # fmt: skip
 
 
@@ -24,27 +24,37 @@ def test_a_run_begins_with_nothing_learned_and_nothing_spent():
     assert asdict(Learned()) == LEARNED
     assert asdict(RunHistory()) == {
         "attempt": 0, "overrides": NO_OVERRIDE, "learned": LEARNED, "restarts": {"crash": 0, "hang": 0, "oom": 0, "others": {}},
-        "furthest": {}, "spent": 0, "backoffs": 0, "tried": (), "failures": {}, "eval_failures": {},
+        "furthest": {}, "began": {}, "batch_order": None, "spent": 0, "backoffs": 0, "tried": (), "failures": {}, "eval_failures": {},
         "signal_crashes": 0, "trial": None, "left_at": None, "progressed": False, "waived": False, "lived_s": 0.0, "useful_s": 0.0,
+        "warnings": (), "usual_speed": {}, "learning": {"epochs": (), "evaluations": (), "lr_zero": 0, "gradient_zero": 0, "last_loss": None, "usual": None, "well_samples": None, "onset": None}, "leak_restart_s": None, "trace": {"attempt": 0, "points": (), "before": (), "judged": False},
     }  # fmt: skip
     assert Restarts(crash=1, hang=2, oom=4).total == 7
 
 
 def test_an_observation_that_saw_nothing():
     assert asdict(Observation(now_s=1.0)) == {
-        "now_s": 1.0, "late_s": 0.0, "admission": None, "spawn_failure": None, "launched": False, "looks": (),
-        "new_checkpoint": False, "busy": None, "stacks_moved": None, "dumping": False, "survivors": (), "ended": None,
-        "request": None, "clear": None, "fault": None, "quiet": None, "notes": (), "failed_line": None,
+        "now_s": 1.0, "fits": None, "late_s": 0.0, "admission": None, "spawn_failure": None, "launched": False, "looks": (),
+        "fresh_checkpoint": None, "busy": None, "stacks_moved": None, "dumping": False, "survivors": (), "ended": None,
+        "request": None, "clear": None, "fault": None, "quiet": None, "notes": (), "failed_line": None, "signs": (), "machine": None, "time": None, "replayed": None, "saved_before": None, "told": (),
     }  # fmt: skip
     assert asdict(SpawnFailure()) == {"reason": "", "fault": None, "ours": False, "gpu_taken": False}
     assert asdict(HeartbeatReading()) == {
         "rank": 0, "stamp": "", "beat": None, "readable": True, "age_s": 0.0, "stopped": False, "gap_s": 0.0,
-        "patterns": (), "gone": False, "recurred": None,
+        "patterns": (), "gone": False, "recurred": None, "remote": False,
     }  # fmt: skip
 
 
 def test_evidence_that_knows_nothing():
-    empty = {"attempt": 0, "unverified": False, "stacks": "", "early_stop": False}
+    empty = {
+        "attempt": 0,
+        "unverified": False,
+        "stacks": "",
+        "early_stop": False,
+        "near_goal": False,
+        "written_lost": (),
+        "slept": False,
+        "raised": False,
+    }
     assert {key: value for key, value in asdict(Evidence()).items() if value is not None} == empty
 
 
@@ -53,6 +63,7 @@ def test_a_watch_that_has_seen_nothing():
     assert asdict(begin(5.0))["stalled_s"] is asdict(begin(5.0))["stalled_rank"] is None
     assert asdict(RankWatch(changed_s=5.0)) == {
         "stamp": "", "beat": None, "changed_s": 5.0, "first_s": None, "blind": False, "stopped": False,
+        "remote": False,
     }  # fmt: skip
 
 
@@ -87,7 +98,7 @@ def test_words_that_are_stored():
         "relaunch at once", "relaunch after a back-off", "hold until it clears",
         "the same batch with expandable segments", "half the unfreeze batch", "half the freeze batch",
         "half the evaluation batch", "no evaluation", "one checkpoint older", "the newest checkpoint once more",
-        "half the loader workers", "fp32", "as many open files as the machine allows", "twice the limit of the section", "give up",
+        "half the loader workers", "fp32", "as many open files as the machine allows", "twice the limit of the section", "give up", "a checkpoint from before it", "pause until a person goes on",
     }  # fmt: skip
     assert {*Cause} >= {
         "goal reached", "state saved", "configuration error", "import or syntax error", "disk full", "environment",

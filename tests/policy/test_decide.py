@@ -299,7 +299,7 @@ def test_restart_leaves_the_budget_alone():
 @pytest.mark.parametrize("request_", list(Request))
 def test_waiting_obeys(request_: Request):
     history = History(OURS).end(signal=9).see(after_s=0.1, request=request_)
-    expected = {Request.STOP: Ended, Request.PAUSE: Paused, Request.QUIET: Paused}
+    expected = {Request.STOP: Ended, Request.LEAVE: Ended, Request.PAUSE: Paused, Request.QUIET: Paused}
     expected |= {Request.RESUME: Starting, Request.RESTART: Starting}
     assert isinstance(history.state, expected[request_])
 

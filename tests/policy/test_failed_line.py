@@ -138,7 +138,7 @@ def test_only_a_request_outlives_its_supervisor(by: EndedBy | None):
         settings=NO_PAUSE,
         now_s=1.0,
         last_note="",
-        warnings="",
+        warnings=(),
         supervisor=proc.Identity(1, 2, "b"),
         pace=Pace().record(),
         incidents=0,

@@ -7,14 +7,14 @@ from tests.policy.messages import said
 from tests.policy.scripted import NO_PAUSE, OURS, History
 from tests.policy.test_cause import FULL, GONE
 
-from fred_supervisor.policy.actions import AskGpu, Note, ReleaseGpus, Report
+from fred_supervisor.policy.actions import AnswerStart, AskGpu, Note, ReleaseGpus, Report
 from fred_supervisor.policy.cause import Cause, EndedBy, Evidence
-from fred_supervisor.policy.decide import wake_s
+from fred_supervisor.policy.decide import decide, wake_s
 from fred_supervisor.policy.gpu_admission import Admit, Deny
 from fred_supervisor.policy.history import RunHistory
 from fred_supervisor.policy.machine_fault import FaultKind, MachineFault
 from fred_supervisor.policy.message import JournalEvent, Topic, say
-from fred_supervisor.policy.observation import SpawnFailure
+from fred_supervisor.policy.observation import Observation, SpawnFailure
 from fred_supervisor.policy.requests import Request
 from fred_supervisor.policy.state import AwaitingGpu, BackingOff, Ended, Holding, Paused, Running, Starting, Stopping
 from fred_supervisor.policy.watch import begin
@@ -147,10 +147,10 @@ def test_a_launch_begins_the_watch():
     ("failure", "at_start", "cause"),
     [
         (SpawnFailure(reason="no room", fault=FULL), False, Cause.DISK),
-        (SpawnFailure(reason="no room", fault=FULL), True, Cause.CONFIG),
+        (SpawnFailure(reason="no room", fault=FULL), True, Cause.DISK),
         (SpawnFailure(reason="no process", fault=NO_PROCESS), False, Cause.ENVIRONMENT),
         (SpawnFailure(reason="no program", fault=GONE), False, Cause.ENVIRONMENT),
-        (SpawnFailure(reason="no program", fault=GONE), True, Cause.CONFIG),
+        (SpawnFailure(reason="no program", fault=GONE), True, Cause.ENVIRONMENT),
         (SpawnFailure(reason="an argument list that is too long"), False, Cause.CONFIG),
     ],
 )
@@ -164,6 +164,28 @@ def test_why_an_attempt_has_no_process(failure: SpawnFailure, at_start: bool, ca
     assert report.evidence.exec_error == failure.reason
     assert report.evidence.fault == (None if cause is Cause.CONFIG else failure.fault)
     assert isinstance(history.state, Ended if cause is Cause.CONFIG else Holding)
+    assert at_start == (AnswerStart(error=None) in history.actions), "a run that has trained is held, and not given up"
+
+
+@pytest.mark.parametrize("fault", [GONE, NO_PROCESS, FULL])
+def test_a_person_is_told_why_a_first_attempt_could_not_be_launched(fault: MachineFault):
+    history = History()
+    history.state = Starting(history=RunHistory(attempt=1), at_start=True)
+    history.see(spawn_failure=SpawnFailure(reason="x", fault=fault))
+    assert isinstance(history.state, Ended)
+    assert AnswerStart(error="x") in history.actions
+
+
+@pytest.mark.parametrize("fault", [GONE, UNEXECUTABLE, NO_PROCESS, FULL])
+@pytest.mark.parametrize("attempt", [1, 9])
+def test_a_service_holds_for_an_error_of_the_machine_at_its_start(fault: MachineFault, attempt: int):
+    """Nobody waits for word; only a command that never was there is final."""
+    starting = Starting(history=RunHistory(attempt=attempt), at_start=True)
+    seen = Observation(now_s=1.0, spawn_failure=SpawnFailure(reason="x", fault=fault))
+    after, actions = decide(replace(NO_PAUSE, service=True), starting, seen)
+    final = attempt == 1 and fault in (GONE, UNEXECUTABLE)
+    assert isinstance(after, Ended if final else Holding)
+    assert AnswerStart(error="x" if final else None) in actions
 
 
 @pytest.mark.parametrize("fault", [GONE, UNEXECUTABLE, NO_PROCESS, FULL])

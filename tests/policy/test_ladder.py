@@ -161,7 +161,7 @@ def test_one_that_beats_again_while_it_is_ended_teaches_its_gap():
     history.see(after_s=0.01, looks=(HeartbeatReading(stamp="late", beat=one),))
     assert isinstance(history.state, Stopping)
     assert history.state.watch.main.beat == one
-    assert history.state.history.learned.gaps_s == {"train": pytest.approx(10.01)}
+    assert history.state.history.learned.gaps_s == {"startup": 1.0, "train": pytest.approx(10.01)}
 
 
 # -- our own pause ------------------------------------------------------------------------------------------------------

@@ -8,9 +8,11 @@ from tests.policy.scripted import NO_PAUSE, OURS, History
 from tests.policy.test_cause import beat
 
 from fred_supervisor.contract.heartbeat import Beat, BeatSource
+from fred_supervisor.policy.actions import Report
 from fred_supervisor.policy.after_exit import after_exit
 from fred_supervisor.policy.cause import Evidence, IncidentKind, left_at
 from fred_supervisor.policy.history import Learned, LeftAt, RunHistory, RunOutcome, measure
+from fred_supervisor.policy.message import Topic, say
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Ended, Running, Starting
 from fred_supervisor.policy.watch import HeartbeatReading, RankWatch, limit_s
@@ -55,7 +57,7 @@ TOLD = replace(GUESSED, source=BeatSource.OUTPUT)
         (
             left(GUESSED),
             left(FAR),
-            "The trainer left with exit code 0 (unverified: it records no goal; --done-file, or the client's done(), verifies it).",
+            "The trainer left with exit code 0, and printed epoch 300 of 300.",
         ),
         (left(GUESSED, early_stop=True), left(GUESSED), TWICE),
         (left(TOLD, early_stop=True), left(TOLD, early_stop=True), TWICE),
@@ -72,6 +74,90 @@ TOLD = replace(GUESSED, source=BeatSource.OUTPUT)
 )
 def test_a_second_exit_0_is_the_end_where_nobody_can_know(first: Evidence, second: Evidence, said: str):
     assert ends(first, second) == ["relaunched", said]
+
+
+OPEN = replace(NOTHING, step=300, source=BeatSource.GUESS)
+"""Of a trainer that names no end, as nanoGPT does."""
+
+
+@pytest.mark.parametrize(
+    ("record", "furthest", "said"),
+    [
+        (OPEN, {"step of None": 1510.0}, "after step 300, before where it had been: step 1510."),
+        (replace(OPEN, epoch=3), {"epoch": 9.5}, "after epoch 3, before where it had been: epoch 9."),
+        (
+            replace(OPEN, epoch=3, step=10, steps=10),
+            {"epoch": 9.5},
+            "after epoch 3, before where it had been: epoch 9.",
+        ),
+        (OPEN, {"step of None": 300.0}, None),
+        (OPEN, {}, None),
+        (OPEN, {"epoch": 9.5}, None),
+        (None, {"step of None": 1510.0}, None),
+    ],
+)
+def test_a_trainer_that_names_no_end_left_before_where_an_attempt_had_been(
+    record: Beat | None, furthest: dict[str, float], said: str | None
+):
+    history = RunHistory(attempt=2, furthest=furthest)
+    state, actions = after_exit(FOREIGN, history, left(record), 100.0)
+    if said is None:
+        assert isinstance(state, Ended)
+        assert "unverified" in sentence(state.message)
+        return
+    assert isinstance(state, Starting)
+    (report,) = [action for action in actions if isinstance(action, Report)]
+    assert sentence(report.diagnosis.message) == f"The trainer left with exit code 0 {said}"
+    again, _ = after_exit(FOREIGN, state.history, left(record), 200.0)
+    assert isinstance(again, Ended), "it costs one relaunch"
+    assert "unverified: it ended twice at" in sentence(again.message)
+
+
+SAID = "Epoch 37: early stopping"
+
+
+@pytest.mark.parametrize(
+    ("seen", "completed"),
+    [
+        (left(GUESSED, stopped_early=SAID), True),
+        (left(TOLD, stopped_early=SAID), True),
+        (left(GUESSED, stopped_early=SAID, done_file=False), False),
+        (left(GUESSED, stopped_early=SAID, raised=True), False),
+        (left(GUESSED, stopped_early=SAID, failed_line=say(Topic.LOSS_PRINTED, line="loss nan")), False),
+    ],
+)
+def test_what_a_library_says_of_it_is_enough(seen: Evidence, completed: bool):
+    (said,) = ends(seen)
+    assert (
+        said == f'The trainer left with exit code 0 at epoch 37 of 300, and said that it stopped early: "{SAID}".'
+    ) is completed
+
+
+def test_what_a_library_says_changes_nothing_at_the_goal():
+    assert ends(left(FAR, stopped_early=SAID)) == ["The trainer left with exit code 0, and printed epoch 300 of 300."]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "completed"), [(True, True, True), (True, False, False), (False, True, False)]
+)
+def test_early_stopping_of_which_it_speaks_twice_is_no_failure_though_it_trained_on(
+    first: bool, second: bool, completed: bool
+):
+    """It has its patience anew after each relaunch, so it always gets further."""
+    history = History(FOREIGN)
+    history.begin()
+    for number in (36, 37):
+        history.see(looks=(printed(number),))
+    history.end(exit_code=0, unverified=True, beat=GUESSED, early_stop=first)
+    history.begin()
+    for number in (38, 40):
+        history.see(looks=(printed(number),))
+    history.end(exit_code=0, unverified=True, beat=replace(GUESSED, epoch=40), early_stop=second)
+    assert isinstance(history.state, Ended) is completed
+    if isinstance(history.state, Ended):
+        assert "at epoch 37 of 300, and again at epoch 40 of 300, and spoke of early stopping" in sentence(
+            history.state.message
+        )
 
 
 def test_a_trainer_that_stopped_early_and_cannot_go_on_is_no_failure():

@@ -60,6 +60,9 @@ def test_a_repeated_hang_stretches_the_limit_of_its_section(section: str, learne
     [
         (FOREIGN, RankWatch(changed_s=0.0), Learned(), None),
         (FOREIGN, RankWatch(changed_s=0.0), Learned(beats=True), 3600.0),
+        (FOREIGN, RankWatch(changed_s=0.0), Learned(beats=True, gaps_s={"startup": 30.0}), 1200.0),
+        (FOREIGN, RankWatch(changed_s=0.0), Learned(beats=True, gaps_s={"startup": 300.0}), 3000.0),
+        (OURS, RankWatch(changed_s=0.0), Learned(beats=True, gaps_s={"startup": 1.0, "train": 900.0}), 1200.0),
         (FOREIGN, RankWatch(changed_s=0.0), Learned(factors={"train": 2.0}), None),
         (OURS, RankWatch(changed_s=0.0), Learned(factors={"startup": 2.0}), 7200.0),
         (replace(OURS, hang_timeout_s={"startup": 5.0}), RankWatch(changed_s=0.0), Learned(), 5.0),
@@ -74,17 +77,18 @@ def test_below_level_2(settings: Settings, rank: RankWatch, learned: Learned, ex
 def test_the_numbers_of_the_policy():
     """As the contract and the docs tell them."""
     numbers = {
-        "level1_limit_s": 3600, "train_limit_s": 1200, "train_limit_least_s": 60, "section_limit_s": 3600,
+        "level1_limit_s": 3600, "train_limit_s": 1200, "train_limit_least_s": 60, "remote_limit_least_s": 120, "section_limit_s": 3600, "startup_limit_s": 1200,
         "learn_factor": 10, "busy_factor": 3, "dump_s": 0.1, "dump_max_s": 1, "hang_term_s": 0.1,
         "hang_term_moving_s": 5, "stop_timeout_s": 120, "stop_factor": 3, "kill_s": 10, "backoff_first_s": 1,
         "backoff_max_s": 300, "max_restarts": 10, "same_failure": 3, "level1_progress_s": 600,
         "useful_window_s": 7200, "useful_least": 0.1, "reprobe_s": 30, "hold_max_s": 86400, "output_max_mib": 512,
-        "unfreeze_batch": 8, "freeze_batch": 8, "accumulate": 1, "workers": 4,
+        "unfreeze_batch": 8, "freeze_batch": 8, "accumulate": 1, "workers": 4, "slow_share": 0.7, "slow_s": 900,
+        "slow_window_s": 300, "leak_window_s": 1800, "leak_soon_s": 21600, "leak_restart_pause_s": 21600, "prove_s": 600,
     }  # fmt: skip
     assert {name: getattr(OURS, name) for name in numbers} == numbers
     switches = {
         "foreign": False, "expects_beats": True, "uses_gpu": False, "stop_timeout_set": False, "halve": True, "expandable": True,
-        "takes_batch": True, "batch_set": False, "hang_timeout_s": {}, "must_recur_s": {},
+        "takes_batch": True, "batch_set": False, "service": False, "hang_timeout_s": {}, "must_recur_s": {}, "checkpoints": None, "leak_restart": False, "diagnose": False, "on_divergence": "warn",
     }  # fmt: skip
     assert {name: getattr(OURS, name) for name in switches} == switches
     assert {*numbers, *switches} == {*Settings.__dataclass_fields__}
@@ -145,12 +149,12 @@ def test_touches_make_no_cycle_and_teach_gaps():
     watch, learned = begin(0.0), Learned()
     for n, now_s in enumerate((10.0, 12.0, 20.0, 21.0)):
         watch, learned = look(watch, learned, (HeartbeatReading(stamp=str(n)),), now_s)
-    assert learned == Learned(gaps_s={"train": 8.0}, beats=True)
+    assert learned == Learned(gaps_s={"startup": 10.0, "train": 8.0}, beats=True)
 
 
-def test_the_time_until_the_first_beat_teaches_nothing_but_that_it_beats():
+def test_the_time_until_the_first_beat_teaches_how_long_a_start_up_takes():
     _, learned = look(begin(0.0), Learned(), (reading(1),), 500.0)
-    assert learned == Learned(cycle=("train",), beats=True)
+    assert learned == Learned(gaps_s={"startup": 500.0}, cycle=("train",), beats=True, client=True)
     _, unseen = look(begin(0.0), Learned(), (HeartbeatReading(),), 500.0)
     assert unseen == Learned()
 
@@ -159,7 +163,7 @@ def test_a_smaller_gap_leaves_the_largest():
     watch, learned = look(begin(0.0), Learned(gaps_s={"train": 5.0, "eval": 7.0}), (reading(1),), 1.0)
     for n, now_s in ((2, 5.0), (3, 10.0)):
         watch, learned = look(watch, learned, (reading(n),), now_s)
-    assert learned.gaps_s == {"train": 5.0, "eval": 7.0}
+    assert learned.gaps_s == {"startup": 1.0, "train": 5.0, "eval": 7.0}
 
 
 # -- one look -----------------------------------------------------------------------------------------------------------
@@ -201,7 +205,7 @@ def test_an_unreadable_file_is_nobodys_silence():
     watch, learned = look(begin(0.0), Learned(), (reading(1),), 1.0)
     watch, learned = look(watch, learned, (HeartbeatReading(readable=False),), 50.0)
     assert (watch.main.blind, watch.main.changed_s, watch.main.beat) == (True, 50.0, reading(1).beat)
-    assert learned.gaps_s == {}, "nor does it teach a gap"
+    assert learned.gaps_s == {"startup": 1.0}, "nor does it teach a gap"
     watch, _ = look(watch, learned, (replace(reading(1), stopped=True),), 60.0)
     assert (watch.main.blind, watch.main.changed_s, watch.main.stopped) == (False, 50.0, True)
 
@@ -210,7 +214,7 @@ def test_a_dead_rank_is_heard_out_and_not_judged():
     watch, learned = look(begin(0.0), Learned(), (reading(1),), 1.0)
     watch, learned = look(watch, learned, (replace(reading(2), gone=True),), 9.0)
     assert (watch.main.blind, watch.main.changed_s, watch.main.beat) == (True, 9.0, reading(2).beat)
-    assert learned.gaps_s == {}
+    assert learned.gaps_s == {"startup": 1.0}
     watch, _ = look(watch, learned, (replace(reading(2), gone=True),), 20.0)
     assert (watch.main.blind, watch.main.changed_s) == (True, 20.0), "however silent it is"
 

@@ -106,6 +106,24 @@ def test_the_rate_is_that_of_the_samples():
     assert pace((0.0, {"samples": 0}), (0.5, {"samples": 100})).images_per_s == 200.0
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "rate"),
+    [
+        ({"epoch": None, "step": 100}, {"epoch": None, "step": 140}, 4.0),
+        ({"epoch": 2, "step": 90, "steps": 100}, {"epoch": 3, "step": 10, "steps": 100}, 2.0),
+        ({"epoch": 2, "step": 90, "steps": None}, {"epoch": 3, "step": 10, "steps": None}, None),
+        ({"epoch": 2, "step": None}, {"epoch": 3, "step": None}, None),
+        ({"epoch": None, "step": 140}, {"epoch": None, "step": 100}, 0.0),
+    ],
+)
+def test_without_images_the_rate_is_that_of_the_steps(
+    first: dict[str, Any], second: dict[str, Any], rate: float | None
+):
+    made = pace((0.0, {"samples": None, **first}), (10.0, {"samples": None, **second}))
+    assert (made.images_per_s, made.steps_per_s, made.record().steps_per_s) == (None, rate, rate)
+    assert pace((0.0, {"samples": 0, **first}), (10.0, {"samples": 100, **second})).steps_per_s is None
+
+
 def test_later_rates_weigh_by_their_time():
     made = pace((0.0, {"samples": 0}), (10.0, {"samples": 100}), (40.0, {"samples": 1000}))
     weight = 1 - math.exp(-1.0)

@@ -17,9 +17,9 @@ from fred_supervisor.policy.cause import (
     IncidentKind,
     diagnose,
     place_of,
-    short_of_goal,
     signal_name,
 )
+from fred_supervisor.policy.history import short_of_goal
 from fred_supervisor.policy.message import Topic
 from fred_supervisor.policy.requests import Request
 
@@ -230,6 +230,15 @@ def test_words_of_the_contract():
     assert {*IncidentKind} >= {
         "crash", "hang", "oom", "silent_exit", "nan_loss", "data", "checkpoint", "disk", "gpu", "config", "supervisor",
     }  # fmt: skip
-    assert [*Request] == ["stop", "pause", "resume", "restart", "quiet hours"]
-    assert {*EndedBy} == {"hang", "stop", "pause", "restart", "quiet hours", "a line of its output"}
+    assert [*Request] == ["stop", "leave", "pause", "resume", "restart", "quiet hours"]
+    assert {*EndedBy} == {
+        "hang",
+        "stop",
+        "leave",
+        "pause",
+        "restart",
+        "quiet hours",
+        "a line of its output",
+        "divergence",
+    }
     assert frozenset({Cause.GPU, Cause.GPU_MEMORY}) == GPU_CAUSES

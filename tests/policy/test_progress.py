@@ -1,5 +1,6 @@
 """New progress: what counts as it, what it refills, and what it says of an attempt's time."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +11,10 @@ from tests.policy.test_cause import beat
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.linux.proc import Survivor
 from fred_supervisor.policy.actions import Note, Recovered
+from fred_supervisor.policy.cause import Evidence
 from fred_supervisor.policy.history import RunHistory, RunOutcome, advance
 from fred_supervisor.policy.message import JournalEvent
+from fred_supervisor.policy.observation import FreshCheckpoint
 from fred_supervisor.policy.state import Ended, Running, Starting
 from fred_supervisor.policy.watch import HeartbeatReading
 
@@ -85,19 +88,33 @@ def later_attempt() -> History:
     return history
 
 
+def told_nothing(history: History) -> RunHistory:
+    """What is known of the run but for what its beats have taught."""
+    seen = RunHistory()
+    found: RunHistory = history.state.history
+    return replace(found, learned=seen.learned, learning=seen.learning, trace=seen.trace)
+
+
 def test_new_progress_refills_every_count_and_incidents_are_over():
     history = later_attempt().train(2, 4)
-    assert replace(history.state.history, learned=SPENT.learned) == SPENT
+    assert told_nothing(history) == SPENT
     history.train(2, 5)
-    assert replace(history.state.history, learned=SPENT.learned) == SPENT, "as far as before is not further"
+    assert told_nothing(history) == SPENT, "as far as before is not further"
     assert Recovered() not in history.actions
     history.train(2, 6)
-    refilled = RunHistory(attempt=3, furthest={"epoch": 2.6}, progressed=True, learned=history.state.history.learned)
-    assert history.state.history == refilled
+    assert told_nothing(history) == RunHistory(attempt=3, furthest={"epoch": 2.6}, progressed=True)
     assert history.actions.count(Recovered()) == 1
     history.train(2, 7)
     assert history.state.history.furthest == {"epoch": 2.7}
     assert history.actions.count(Recovered()) == 1, "told once for each attempt"
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_with_a_loss_that_is_no_number_there_is_none(loss: float):
+    history = later_attempt().train(2, 9, loss=loss)
+    assert told_nothing(history) == SPENT
+    history.train(2, 6, loss=0.5)
+    assert history.state.history.furthest == {"epoch": 2.6}
 
 
 def test_the_first_record_of_a_later_attempt_may_be_progress():
@@ -159,14 +176,37 @@ def test_a_new_checkpoint_of_a_trainer_without_a_position_is_progress(beats: boo
     history.begin()
     if beats:
         touch(history)
-    history.see(new_checkpoint=True)
+    history.see(fresh_checkpoint=FreshCheckpoint.NEW)
     assert history.state.history.progressed
-    history.see(new_checkpoint=True)
+    history.see(fresh_checkpoint=FreshCheckpoint.NEW)
     assert history.actions.count(Recovered()) == 1
 
 
+@pytest.mark.parametrize(("after_s", "progress"), [(1.0, False), (599.0, False), (600.0, True)])
+def test_a_rewritten_checkpoint_is_progress_of_an_attempt_that_has_lasted(after_s: float, progress: bool):
+    history = History(FOREIGN)
+    history.begin()
+    history.see(after_s=after_s, fresh_checkpoint=FreshCheckpoint.REWRITTEN)
+    assert history.state.history.progressed == progress
+
+
+@pytest.mark.parametrize(
+    ("after_s", "exit_code", "progress"),
+    [(1.0, 75, True), (1.0, 1, False), (599.0, 1, False), (600.0, 1, True), (1.0, None, False)],
+)
+def test_a_checkpoint_of_the_last_moment_is_progress_of_who_says_that_it_saved(
+    after_s: float, exit_code: int | None, progress: bool
+):
+    """Or has lasted: who fails at once may save at each failure, for ever."""
+    history = History(FOREIGN)
+    history.begin()
+    ended = Evidence(exit_code=exit_code, signal=None if exit_code else 9, unverified=True)
+    history.see(after_s=after_s, fresh_checkpoint=FreshCheckpoint.NEW, ended=ended)
+    assert any(isinstance(action, Recovered) for action in history.actions) == progress
+
+
 def test_a_new_checkpoint_is_no_progress_where_the_records_say_where_training_is():
-    history = History(OURS).train(2, 4).see(new_checkpoint=True)
+    history = History(OURS).train(2, 4).see(fresh_checkpoint=FreshCheckpoint.NEW)
     assert not history.state.history.progressed
 
 

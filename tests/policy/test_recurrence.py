@@ -15,7 +15,7 @@ from fred_supervisor.policy.decide import wake_s
 from fred_supervisor.policy.history import Learned
 from fred_supervisor.policy.state import Ended, Running, Stopping
 from fred_supervisor.policy.watch import HeartbeatReading, begin, forgive, look, slowest
-from fred_supervisor.words.detail import detail_sentence
+from fred_supervisor.words.detail import detail_message
 from fred_supervisor.words.sentences import sentence
 
 SAVED = "saved .*pt"
@@ -85,8 +85,8 @@ def test_the_words():
     )
 
 
-@pytest.mark.parametrize("stalled_s", [None, 5.0])
-def test_the_status_tells_the_limit_of_the_heartbeat(stalled_s: float | None):
+@pytest.mark.parametrize(("stalled_s", "limit"), [(None, "20 min"), (5.0, "1200 s")])
+def test_the_status_tells_the_limit_of_the_heartbeat(stalled_s: float | None, limit: str):
     watch, _ = look(begin(0.0), Learned(), (reading({SAVED: 1}),), 0.0)
     state = Running(history=History().state.history, watch=replace(watch, stalled_s=stalled_s), since_s=0.0)
-    assert "1200 s" in detail_sentence(state, SETTINGS, 7.0, "")
+    assert limit in sentence(detail_message(state, SETTINGS, 7.0, ""))

@@ -8,15 +8,16 @@ from tests.policy.messages import said
 from tests.policy.test_cause import FULL, GONE, beat, error
 
 from fred_supervisor.contract.error_file import ErrorKind
-from fred_supervisor.contract.heartbeat import Section
+from fred_supervisor.contract.heartbeat import BeatSource, Section
 from fred_supervisor.policy.cause import EndedBy, Evidence, diagnose
-from fred_supervisor.policy.history import Learned, Overrides, Remedy, RunHistory
-from fred_supervisor.policy.message import Topic
+from fred_supervisor.policy.history import BatchOrder, Learned, Overrides, Remedy, RunHistory, confirm_batch
+from fred_supervisor.policy.message import Topic, say
 from fred_supervisor.policy.remedies import ROWS, Case, Choice, choose
 from fred_supervisor.policy.settings import Settings
 
 OURS = Settings()
 FOREIGN = Settings(foreign=True)
+UNSEEN = Settings(foreign=True, takes_batch=False)
 NO_HALVE = Settings(halve=False)
 ON_WSL = Settings(expandable=False)
 TRIED_EXPANDABLE = Overrides(expandable_segments=True)
@@ -45,6 +46,13 @@ def oom(*, step: int = 4, phase: str | None = "unfreeze", section: Section = Sec
     )
 
 
+def printed_oom(**place: Any) -> Evidence:
+    """Of a trainer whose output is read."""
+    return Evidence(
+        exit_code=1, text_kind=ErrorKind.CUDA_OOM, beat=beat(phase=None, source=BeatSource.GUESS, step=4, **place)
+    )
+
+
 HANG = Evidence(signal=9, ended_by=EndedBy.HANG, beat=beat())
 SILENT_HANG = Evidence(signal=9, ended_by=EndedBy.HANG, stalled_in="train")
 SEGFAULT = Evidence(signal=11, beat=beat())
@@ -53,6 +61,9 @@ IN_EVAL = Evidence(exit_code=1, error=error(ErrorKind.EXCEPTION), beat=beat(sect
 IMPORT = Evidence(exit_code=1, last_line="ImportError: x")
 NAN = failed(ErrorKind.NAN_LOSS)
 BAD_FILE = failed(ErrorKind.CHECKPOINT, resumed_from="/a.pth")
+DIVERGED = say(
+    Topic.DIVERGED, says=said("the loss explodes"), rollback=True, well_epoch=4, since=None, after=None, by=None
+)
 TWICE: dict[str, Any] = {"eval_failures": {"3": 2}}
 
 TABLE = [
@@ -76,6 +87,13 @@ TABLE = [
     (case(oom(step=100)), "CUDA out of memory while unfreezing"),
     (case(oom(step=101)), "CUDA out of memory after 100 steps"),
     (case(oom(step=101), FOREIGN), "CUDA out of memory after 100 steps"),
+    (case(oom(), UNSEEN), "CUDA out of memory while unfreezing"),
+    (case(printed_oom(), UNSEEN), "CUDA out of memory after 100 steps"),
+    (case(Evidence(exit_code=1, text_kind=ErrorKind.CUDA_OOM), UNSEEN), "CUDA out of memory after 100 steps"),
+    (case(printed_oom(), UNSEEN, overrides=TRIED_EXPANDABLE), "CUDA out of memory while unfreezing"),
+    (case(printed_oom(), UNSEEN, learned=Learned(client=True)), "CUDA out of memory while unfreezing"),
+    (case(printed_oom(), replace(UNSEEN, expandable=False)), "CUDA out of memory while unfreezing"),
+    (case(printed_oom(), FOREIGN), "CUDA out of memory while unfreezing"),
     (case(oom(step=101, phase="freeze")), "CUDA out of memory after 100 steps"),
     (case(oom(step=101), overrides=TRIED_EXPANDABLE), "CUDA out of memory while unfreezing"),
     (case(failed(ErrorKind.EXCEPTION, step=101)), "any other"),
@@ -137,6 +155,8 @@ TABLE = [
     (case(Evidence(signal=11, beat=beat(phase="freeze")), signal_crashes=2), "any other"),
     (case(CRASH, signal_crashes=2), "any other"),
     (case(Evidence(signal=9, beat=beat()), signal_crashes=2), "any other"),
+    (case(Evidence(signal=9, ended_by=EndedBy.DIVERGENCE, failed_line=DIVERGED, beat=beat())), "training diverges"),
+    (case(Evidence(exit_code=75, ended_by=EndedBy.DIVERGENCE, failed_line=DIVERGED, beat=beat()), same=9), "training diverges"),
     # Where the error file and the last record differ, the error file counts.
     (case(replace(oom(), error=error(ErrorKind.CUDA_OOM, section="eval"))), "CUDA out of memory in evaluation"),
     (case(replace(oom(section=Section.EVAL), error=error(ErrorKind.CUDA_OOM, section="train"))), "CUDA out of memory while unfreezing"),
@@ -172,6 +192,7 @@ REMEDIES = {
     "too many open files": (Remedy.MORE_OPEN_FILES, Remedy.FEWER_WORKERS),
     "shared memory too small": (Remedy.FEWER_WORKERS,),
     "a part of the model is dead": (Remedy.FAIL,),
+    "training diverges": (Remedy.ROLL_BACK, Remedy.PAUSE),
     "loss not finite": (Remedy.FULL_PRECISION,),
     "evaluation, again": (Remedy.NO_EVAL_MAP,),
     "the same failure at the same step": (Remedy.FAIL,),
@@ -275,6 +296,41 @@ def test_half_the_unfreeze_batch(
 )
 def test_a_batch_that_was_only_assumed_is_said_to_be(settings: Settings, learned: Overrides, assumed: bool):
     assert choose(case(oom(), settings, overrides=learned)).action.facts["assumed"] is assumed
+
+
+@pytest.mark.parametrize(
+    ("order", "seen", "confirmed"),
+    [
+        ({}, {}, False),
+        ({}, {"batch": 4}, True),
+        ({}, {"batch": 8}, False),
+        ({"steps": 25}, {"steps": 25}, False),
+        ({"steps": 25}, {"steps": 50}, True),
+        ({"steps": 25}, {"steps": 49}, True),
+        ({"steps": 25}, {"steps": 51}, True),
+        ({"steps": 25}, {"steps": 40}, False),
+        ({"steps": 1}, {"steps": 2}, True),
+        ({"steps": 25, "of": None}, {"steps": 100}, True),
+        ({"steps": 25, "of": None}, {"steps": 26}, False),
+        ({"steps": None}, {"steps": 50}, False),
+    ],
+)
+def test_an_order_is_confirmed_by_the_batch_or_by_the_number_of_steps(
+    order: dict[str, Any], seen: dict[str, Any], confirmed: bool
+):
+    ordered = BatchOrder(**{"batch": 4, "of": 8, "steps": 25, **order})
+    history = RunHistory(overrides=Overrides(unfreeze_batch=4), batch_order=ordered)
+    after = confirm_batch(history, beat(**{"steps": 25, **seen})).batch_order
+    assert after == replace(ordered, confirmed=confirmed)
+    assert confirm_batch(history, None) == history
+
+
+def test_an_order_remembers_with_how_many_steps_it_was_given():
+    given = choose(case(oom(), replace(FOREIGN, batch_set=True))).history.batch_order
+    assert given == BatchOrder(batch=4, of=8, steps=beat().steps)
+    assumed = choose(case(oom(), FOREIGN)).history.batch_order
+    assert assumed is not None
+    assert assumed.of is None
 
 
 def test_the_freeze_batch_is_halved_down_to_one():

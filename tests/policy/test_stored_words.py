@@ -14,7 +14,7 @@ JOURNAL = """
 adopted|alarm|alarm over|alert lost|alert sent|checkpoint passed over|cleared|completed|daily summary|disk|failed|GPU
 GPU unknown|hang|held|incident|keeper lost|launched|memory forecast|monitor|moves again|output capped|pause|paused
 ping lost|place|position|quiet hours|restart|run dir lost|saved|set by hand|stalled|stop|stopped|stray|superseded
-unkillable
+unkillable|warning|warning over
 """
 ALERTS = "incident stalled holding disk warning failed completed"
 FAULTS = ("full", "missing", "read", "written", "executed", "process", "memory", "open file")
@@ -37,7 +37,7 @@ def test_the_topics_of_stored_facts_keep_their_words():
 
 
 def test_requests_are_told_in_these_words():
-    assert [request.value for request in Request] == ["stop", "pause", "resume", "restart", "quiet hours"]
+    assert [request.value for request in Request] == ["stop", "leave", "pause", "resume", "restart", "quiet hours"]
 
 
 def test_of_two_requests_a_stop_counts_else_the_later_one():

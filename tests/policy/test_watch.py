@@ -104,7 +104,7 @@ def test_the_largest_gap_is_learned_for_the_section_it_was_in():
     watch, learned = look(watch, learned, (record(2),), 13.0)
     watch, learned = look(watch, learned, (record(3, section=Section.EVAL),), 15.0)
     watch, learned = look(watch, learned, (record(4),), 45.0)
-    assert learned.gaps_s == {"train": 3.0, "eval": 30.0}
+    assert learned.gaps_s == {"startup": 10.0, "train": 3.0, "eval": 30.0}
 
 
 def test_one_silent_rank_is_the_one_that_is_judged():

@@ -31,6 +31,8 @@ from fred_supervisor.policy.state import (
     State,
     Stopping,
 )
+from fred_supervisor.policy.warnings.held import Sign
+from fred_supervisor.policy.warnings.rows import WarningKind
 from fred_supervisor.policy.watch import HeartbeatReading, begin
 from fred_supervisor.words.sentences import sentence
 
@@ -85,6 +87,10 @@ STEPS = st.tuples(
             "stacks_moved": st.sampled_from([None, False, True]),
             "dumping": st.booleans(),
             "survivors": st.sampled_from([(), (Survivor(pid=4711, wchan="nfs_wait_bit"),)]),
+            "signs": st.lists(
+                st.builds(Sign, kind=st.sampled_from(WarningKind), message=st.sampled_from([None, said("x")])),
+                max_size=2,
+            ).map(tuple),
             "late_s": st.sampled_from([0.0, 100.0]),
         },
     ),

@@ -87,10 +87,10 @@ def test_a_service_that_is_restarted_after_the_trainer_has_left_does_not_train_o
         assert again.wait(60) == 0
 
 
-def test_a_person_who_starts_it_after_the_trainer_has_left_wants_it_to_train(fred, asked):
+def test_a_person_who_starts_it_after_the_trainer_has_left_wants_it_to_train(fred, asked, until):
     asked("stop")
     leaves(fred)
-    status = fred.status()
+    status = until(lambda: (now := fred.status())["state"] != "running" and now)  # its keeper has left, too
     assert (status["state"], "in the middle of a stop" in status["detail"]) == ("stopped", True)
     assert fred.run(4, 5, {}).returncode == 0
     assert "attempt 2 from epoch 3" in fred.output(2)
@@ -116,6 +116,37 @@ def test_a_stop_whose_supervisor_dies_lets_the_trainer_save(fred, until):
         assert stop.wait(60) == 0
     saved_and_left(fred, "stopped")
     assert fred.left() == []
+
+
+@pytest.fixture
+def unit(fred, as_service) -> list[str]:
+    """The words of a user's service for the run."""
+    fred.environ["XDG_CONFIG_HOME"] = str(fred.home / "config")
+    for path, text in {
+        "systemd/user/fred-supervise@.service": "",
+        "fred-supervise/t.toml": f"[supervisor]\nrun-dir = {str(fred.run_dir)!r}\n",
+    }.items():
+        (fred.home / "config" / path).parent.mkdir(parents=True)
+        (fred.home / "config" / path).write_text(text)
+    return fred.words(4, 5, {"1": ["wait", 2, 3]}, "--foreground", "--run-dir", str(fred.run_dir))
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["the trainer has left", "the trainer saves"])
+def test_a_stop_whose_service_is_started_again_trains_on_in_no_attempt(fred, until, unit, early: bool):
+    """The supervisor is killed before it could write that it was asked; its service manager starts the next one."""
+    with fred.popen(*unit) as first:
+        until((fred.run_dir / "waiting").exists)
+        os.kill(first.pid, signal.SIGSTOP)
+        if early:
+            leaves(fred)
+        with fred.popen("stop", "t") as stop:
+            until(lambda: read_state(RunDir(fred.run_dir)).asked is EndedBy.STOP)
+            first.kill()
+            first.wait()
+            with fred.popen(*unit) as second:
+                let_go(fred)
+                assert (stop.wait(), second.wait()) == (0, 0)
+    saved_and_left(fred, "stopped")
 
 
 @pytest.mark.parametrize("signal_", [signal.SIGUSR2, None], ids=["remembered", "asked again"])

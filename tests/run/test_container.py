@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.helpers.fred import PATIENCE_S, TRAINERS
+from tests.helpers.fred import PATIENCE_S, TRAINERS, one_line
 
 ENDLESS = [sys.executable, str(TRAINERS / "endless.py")]
 UNSHARE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
@@ -91,3 +91,37 @@ def test_stop_from_inside(fred, until, contained):
     inside(fred, process, sys.executable, "-m", "fred_supervisor.cli.main", "stop", "t")  # ends with the container
     assert process.wait(PATIENCE_S) == 0
     assert fred.journal()[-1]["event"] == "stopped"
+
+
+AT_ANOTHER_TIME = ["unshare", "--time", "--boottime", "100000000", "--monotonic", "100000000", "--fork"]
+
+
+@pytest.mark.parametrize(
+    "unshare", [UNSHARE, AT_ANOTHER_TIME], ids=["its pid means nothing", "its start means nothing"]
+)
+def test_a_trainer_outside_is_no_dead_one(fred, until, unshare: list[str]):
+    """Its supervisor was killed: whoever starts it in a container cannot see that it trains."""
+    assert fred("start", "--name", "t", "--", *ENDLESS).returncode == 0
+    os.kill(fred.status()["supervisor"]["pid"], signal.SIGKILL)
+    until(lambda: not fred.status()["supervisor"]["alive"])
+
+    def in_container(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [*unshare, sys.executable, "-m", "fred_supervisor.cli.main", *words]
+        return subprocess.run(
+            command, cwd=fred.home, env=fred.environ, capture_output=True, text=True, timeout=PATIENCE_S
+        )
+
+    if in_container("--version").returncode != 0:
+        pytest.skip("needs the right to make such a namespace (root)")
+    seen = in_container("status", "t")
+    assert "cannot be seen from here" in seen.stdout
+    assert "running" in seen.stdout
+    one_line(in_container("start", "t"), 1, "cannot be seen from here", "in another container")
+    one_line(in_container("stop", "t"), 1, "stop it on the machine, in the container")
+    one_line(in_container("forget", "t"), 1, "live")
+    assert not (fred.run_dir / "supervisor/attempts/0002").exists()
+    assert fred("start", "t").returncode == 0  # here it is adopted
+    if unshare is UNSHARE:
+        one_line(in_container("pause", "t"), 1, "its supervisor cannot be reached from here")
+    assert fred("stop", "t").returncode == 0
+    assert in_container("status", "t").stdout.startswith("t: stopped")

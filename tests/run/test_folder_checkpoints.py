@@ -39,3 +39,27 @@ def test_a_folder_may_be_named_to_resume_from(fred, tmp_path):
     words = ("--foreground", "--resume", "before", "--", sys.executable, "-c", "import sys; print(sys.argv[1:])")
     assert fred("start", "--name", "t", *words, "{resume}").returncode == 0
     assert str(tmp_path / "before") in fred.output(1)
+
+
+SETTLES = """
+import os, pathlib, sys, time
+out = pathlib.Path(os.environ["FRED_RUN_DIR"], "out")
+print("from", *sys.argv[1:], flush=True)
+if os.environ["FRED_ATTEMPT"] == "1":
+    for name, age_s in (("ckpt-1", 90), ("ckpt-2", 60), ("ckpt-3", 0)):
+        (out / name).mkdir(parents=True)
+        (out / name / "weights.bin").write_text("x")
+        for path in (out / name / "weights.bin", out / name):
+            os.utime(path, (time.time() - age_s,) * 2)
+    pathlib.Path(os.environ["FRED_HEARTBEAT"]).write_text("alive")
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_folder_without_a_marker_is_whole_when_the_trainer_went_on_for_a_while_since(fred, tmp_path):
+    """The one that it was killed over is not."""
+    (tmp_path / "train.py").write_text(SETTLES)
+    command = (sys.executable, str(tmp_path / "train.py"), "{resume}")
+    flags = ("--foreground", "--backoff", "0:0", "--checkpoints", "out/ckpt-*")
+    assert fred("start", "--name", "t", *flags, "--", *command).returncode == 0
+    assert fred.output(2).splitlines()[0] == f"from {fred.run_dir}/out/ckpt-2"

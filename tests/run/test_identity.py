@@ -1,5 +1,6 @@
 """A run is its id and where it lies: copies, moves, restored backups, wrappers and forgeries, on real processes."""
 
+import json
 import os
 import random
 import shutil
@@ -14,6 +15,7 @@ from tests.helpers.fred import Fred, one_line
 from tests.helpers.wait import wait_until
 
 from fred_supervisor.contract import environment
+from fred_supervisor.contract.decode import decode_or
 from fred_supervisor.contract.files import read_json, write_json
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.proc import Identity
@@ -21,6 +23,7 @@ from fred_supervisor.store import lock
 from fred_supervisor.store.attempt_files import read_launch
 from fred_supervisor.store.layout import RunDir, last_attempt
 from fred_supervisor.store.place import leads_to, may_speak_for, place_of
+from fred_supervisor.store.registry import ListedRun
 from fred_supervisor.store.state_file import read_state
 
 TRAINER = ("sleep", "600")
@@ -133,6 +136,64 @@ def test_a_copy_knows_nothing_of_the_processes_of_the_run_that_it_was_made_of(fo
     assert len(folders.trainers()) == 1
 
 
+def test_a_supervisor_whose_lock_was_replaced_leaves_the_trainer_to_the_next(folders: Folders):
+    assert folders.start("a").returncode == 0
+    first, trainer = folders.supervisor("a"), folders.trainer("a")
+    lock_file, journal = (folders.home / "a/supervisor" / name for name in ("lock", "journal.jsonl"))
+    assert first is not None
+    proc.send(first, signal.SIGSTOP)  # before it can write its lock again
+    lock_file.unlink()
+    lock_file.touch()
+    assert folders.start("a").returncode == 0
+    proc.send(first, signal.SIGCONT)
+    wait_until(lambda: not proc.alive(first))
+    told = [json.loads(line)["event"] for line in journal.read_text().splitlines()]
+    assert (told.count("superseded"), "stop" in told, "stopped" in told) == (1, False, False)
+    assert folders.trainer("a") == trainer, "nobody has asked to end it"
+    assert folders.stop("a").returncode == 0
+    assert folders.trainers() == []
+
+
+def test_the_supervisor_folder_alone_is_missed_by_its_name(folders: Folders):
+    assert folders.start("a").returncode == 0
+    remove(folders.home / "a/supervisor")
+    journal = folders.home / "a/supervisor/journal.jsonl"
+    wait_until(lambda: journal.exists() and "file restored" in journal.read_text())
+    assert "run dir was deleted" not in journal.read_text()
+
+
+def test_a_copy_says_that_it_is_one_and_of_no_failure(folders: Folders):
+    assert folders.start("a").returncode == 0
+    folders.copy("a", "b")
+    assert folders.start("b", run="b").returncode == 0
+    told = folders.fred("journal", "--run-dir", "b").stdout
+    assert f"This folder is a copy: attempt 1 was launched in {folders.home / 'a'}, and how it went on there" in told
+    assert folders.fred("incidents", "--run-dir", "b", "--json").stdout.strip() == "[]"
+    assert len(folders.trainers()) == 2
+
+
+def test_two_live_runs_whose_run_dirs_are_swapped_are_both_listed(folders: Folders):
+    names = {"a", "b"}
+    for name in names:
+        assert folders.start(name, run=name).returncode == 0
+    before = {name: folders.trainer(name) for name in names}
+    for name, to in (("a", "x"), ("b", "a"), ("x", "b")):
+        os.rename(folders.home / name, folders.home / to)
+    journals = {name: folders.home / name / "supervisor/journal.jsonl" for name in names}
+    wait_until(lambda: all("run dir moved" in journal.read_text() for journal in journals.values()))
+    wait_until(lambda: {run.name for run in listed(folders)} == names)
+    for name, other in (("a", "b"), ("b", "a")):
+        assert "file restored" not in journals[name].read_text()
+        assert folders.trainer(other) == before[name]
+        assert folders.fred("stop", name).returncode == 0
+    assert folders.trainers() == []
+
+
+def listed(folders: Folders) -> list[ListedRun]:
+    files = (folders.home / "state/fred-supervise/runs").glob("*.json")
+    return [decode_or(ListedRun, read_json(file)) for file in files]
+
+
 def test_a_supervisor_follows_the_run_dir_that_is_moved(folders: Folders, until):
     assert folders.start("a").returncode == 0
     before = folders.trainer("a")
@@ -223,6 +284,20 @@ def test_what_a_wrapper_has_hidden_is_found_when_all_above_it_are_dead(folders: 
     assert folders.stop("w").returncode == 0
 
 
+@pytest.mark.parametrize("command", ["start", "stop"])
+def test_no_empty_control_group_is_left_where_all_above_it_were_killed(folders: Folders, command: str):
+    assert folders.start("a").returncode == 0
+    launched = read_launch(RunDir(folders.home / "a").attempt(1))
+    if launched.cgroup is None:
+        pytest.skip("needs a control group of version 2 that we may manage")
+    group = Path(launched.cgroup)
+    assert group.exists()
+    folders.kill_supervisor("a", keeper=True)
+    proc.send(launched.trainer, signal.SIGKILL) if command == "start" and launched.trainer else None
+    assert getattr(folders, command)("a").returncode == 0
+    assert not group.exists()
+
+
 def test_a_session_is_told_from_a_later_one_with_the_same_number(folders: Folders):
     """Pids are used again; what the kernel calls the session is not, where it has a name for it."""
     with subprocess.Popen(["sleep", "600"], start_new_session=True) as stranger:
@@ -243,8 +318,36 @@ def test_no_second_trainer_is_started_where_one_still_writes(folders: Folders):
     assert folders.start("a").returncode == 0
     folders.move("a", "b")
     folders.copy("b", "a")
-    one_line(folders.start("a"), 1, "still writes here", f"kill {folders.supervisor('b').pid}")
+    for command in (folders.start, folders.stop):
+        one_line(command("a"), 1, "still writes here", f"kill {folders.supervisor('b').pid}")
+    seen = folders.fred("status", "--run-dir", "a").stdout
+    assert f"its supervisor, pid {folders.supervisor('b').pid}, watches it elsewhere" in " ".join(seen.split())
     assert len(folders.trainers()) == 1
+
+
+def test_a_trainer_whose_folder_was_moved_and_then_deleted_is_no_longer_overlooked(folders: Folders):
+    """Its environment names the place before the move, and what was restored has neither its path nor its inode."""
+    assert folders.start("a").returncode == 0
+    folders.move("a", "b")
+    folders.copy("b", "backup")
+    folders.kill_supervisor("b", keeper=False)
+    remove(folders.home / "b")
+    folders.copy("backup", "b")
+    (orphan,) = folders.trainers()
+    told = (1, f"pid {orphan.pid} of this run still runs", "was deleted", f"`kill {orphan.pid}` ends it")
+    one_line(folders.start("b"), *told)
+    one_line(folders.stop("b"), *told)
+    assert folders.trainers() == [orphan]
+    proc.send(orphan, signal.SIGTERM)
+    wait_until(lambda: _ended(orphan))
+    assert folders.start("b").returncode == 0
+    assert len(folders.trainers()) == 1
+    remove(folders.home / "b")  # under a supervisor that lives, and makes it anew
+    wait_until(lambda: folders.supervisor("b") is not None)
+    folders.copy("backup", "c")
+    assert folders.start("c", run="c").returncode == 0, "a copy is another run"
+    assert folders.stop("c").returncode == 0
+    assert len(folders.trainers()) == 1, "who is watched elsewhere is none of its business"
 
 
 # -- forgeries ---------------------------------------------------------------------------------------------------------

@@ -261,8 +261,11 @@ def test_a_command_that_never_takes_the_offered_batch_is_told_so(fred):
     script = "raise RuntimeError('CUDA out of memory')"
     words = start(fred, script, "--foreground")
     assert fred(*words).returncode == 93
-    assert all("no {unfreeze_batch_size} in its words" in incident["action"] for incident in fred.incidents())
-    assert "smallest batch. The command has no {unfreeze_batch_size}" in fred.status()["detail"]
+    first, *offered = [incident["action"] for incident in fred.incidents()]
+    assert "expandable segments" in first
+    assert len(offered) == 4, "4, 2, 1, and given up"
+    assert all("no {unfreeze_batch_size} in its words" in action for action in offered)
+    assert "whatever batch is offered. The command has no {unfreeze_batch_size}" in fred.status()["detail"]
     (fred.run_dir / "supervisor/state.json").unlink()
     assert fred(*words, "--batch={unfreeze_batch_size}").returncode == 93
     assert "in its words" not in fred.incidents()[-1]["action"], "it is told, and takes it or not"

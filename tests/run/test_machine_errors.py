@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -42,7 +43,7 @@ def held(fred, until, *words: str) -> None:
     status = until(lambda: (now := fred.status())["state"] == "holding" and now)
     for word in words:
         assert word in status["detail"]
-    assert fred.incidents()[-1]["action"] == "Held until it clears."
+    until(lambda: fred.incidents()[-1]["action"] == "Held until it clears.")
 
 
 def goes_on(fred, until) -> None:
@@ -105,13 +106,17 @@ def test_data_of_the_command_that_are_away_are_waited_for(fred, until, start):
     goes_on(fred, until)
 
 
-def test_a_program_that_never_was_there_is_final(fred):
-    """Here only the first attempt can tell: whoever starts it looks for the program only."""
-    (fred.home / "t.sh").write_text("#!/nowhere/sh\n")
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [(b"#!/nowhere/sh\n", "names an interpreter that is not there, /nowhere/sh"), (b"\x7fELF", "Exec format error")],
+    ids=["start sees it", "only the kernel can tell"],
+)
+def test_a_program_that_never_was_there_is_final(fred, text, why):
+    (fred.home / "t.sh").write_bytes(text)
     (fred.home / "t.sh").chmod(0o755)
     done = fred("start", "--name", "t", "--", str(fred.home / "t.sh"))
     assert done.returncode == 78
-    assert "No such file or directory; nothing was started" in done.stderr
+    assert f"{why}; nothing was started" in done.stderr
 
 
 def test_a_supervisor_without_descriptors_waits_for_them(fred, until, start):
@@ -127,6 +132,36 @@ def test_a_supervisor_without_descriptors_waits_for_them(fred, until, start):
     held(fred, until, "gives no further open file")
     resource.prlimit(pids[0], resource.RLIMIT_NOFILE, (1024, 4096))
     goes_on(fred, until)
+
+
+@pytest.mark.parametrize(
+    "victims",
+    [("trainer",), ("keeper",), pytest.param(("keeper", "trainer"), marks=pytest.mark.slow)],
+    ids=" and ".join,
+)
+def test_a_supervisor_that_can_open_nothing_takes_nobody_for_dead_and_misses_no_end(fred, until, victims):
+    """Not even /proc can be read: who cannot be seen may live, and an end is seen when it can."""
+    assert fred("start", "--name", "t", "--backoff", "0:0", "--", "sleep", "600").returncode == 0
+    launch, pid = fred.launch(1), fred.status()["supervisor"]["pid"]
+    until((fred.run_dir / "supervisor/monitor.json").exists)  # of the last of its helpers
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, 4096))
+    for victim in victims:
+        os.kill(launch[victim]["pid"], signal.SIGKILL)
+    turns = switches(pid)
+    until(lambda: switches(pid) > turns + 3)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (1024, 4096))
+    if victims == ("keeper",):
+        until(lambda: "keeper lost" in [line["event"] for line in fred.journal()])
+        assert fred.status()["trainer"]["pid"] == launch["trainer"]["pid"]
+    else:
+        until(lambda: fred.status()["trainer"] and fred.status()["trainer"]["attempt"] == 2)
+        assert [incident["kind"] for incident in fred.incidents()] == ["crash"]
+
+
+def switches(pid: int) -> int:
+    """How often a process has waited for something."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(text.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
 
 
 def test_a_full_shared_memory_is_named_and_waited_for(fred, until):
@@ -171,7 +206,7 @@ def test_a_keeper_without_room_or_processes_says_which(tmp_path: Path):
     read, write = os.pipe2(0)
     facts = {
         "output": "/nowhere/output.log", "launch_file": str(tmp_path / "launch.json"), "exit": str(tmp_path / "exit.json"),
-        "cwd": "/", "heartbeat": str(tmp_path / "heartbeat"), "cgroup": "fred-x-1", "launch": {"command": ["true"]},
+        "cwd": "/", "heartbeat": str(tmp_path / "heartbeat"), "printed": str(tmp_path / "printed"), "cgroup": "fred-x-1", "launch": {"command": ["true"]},
     }  # fmt: skip
     code = "import os; os.dup2(int(__import__('sys').argv[1]), 3); from fred_supervisor.attempt.keeper import main; main('')"
     done = subprocess.run(

@@ -89,6 +89,75 @@ def test_a_loss_that_is_printed_as_nan_three_times_is_lost(fred):
     assert fred.status()["state"] == "completed"
 
 
+POISONED = """
+import os, pathlib, sys, time
+run, first = pathlib.Path(os.environ["FRED_RUN_DIR"]), sys.argv[1:]
+print("from", *first, flush=True)
+if not first:
+    for epoch in (1, 2, 3):
+        (run / f"epoch-{epoch}.txt").write_text("weights")
+    for epoch in (1, 2, 3):
+        print(f"Epoch {epoch}/9 loss: 0.5", flush=True)
+    while not (run / "go").exists():
+        time.sleep(0.01)
+    for epoch in (4, 5, 6):
+        (run / f"epoch-{epoch}.txt").write_text("weights")
+        print(f"Epoch {epoch}/9 loss: nan", flush=True)
+    while True:
+        time.sleep(1)
+for epoch in range(4, 10):
+    print(f"Epoch {epoch}/9 loss: 0.4", flush=True)
+"""
+
+
+def test_what_was_saved_when_the_loss_was_no_number_is_not_resumed(fred, until, tmp_path):
+    (tmp_path / "train.py").write_text(POISONED)
+    flags = ("--backoff", "0:0", "--checkpoints", "epoch-*.txt")
+    assert (
+        fred("start", "--name", "t", *flags, "--", sys.executable, str(tmp_path / "train.py"), "{resume}").returncode
+        == 0
+    )
+    until(lambda: fred.status()["progress"]["epoch"] == 3)
+    (fred.run_dir / "go").touch()
+    until(lambda: fred.status()["state"] == "completed")
+    (incident,) = fred.incidents()
+    assert (incident["kind"], incident["epoch"]) == ("nan_loss", 6)
+    assert incident["action"].startswith("Relaunched from the newest checkpoint that was written before")
+    assert fred.output(2).splitlines()[0] == f"from {fred.run_dir}/epoch-3.txt"
+
+
+SAYS_NO_LOSS = """
+import os, sys, time
+from fred_supervisor.contract import Heartbeat
+hb = Heartbeat()
+for step in range(1, 7):
+    hb.beat(step=step, steps=6)
+    print(f"step {step}/6 loss: {'nan' if os.environ['FRED_ATTEMPT'] == '1' else 0.5}", flush=True)
+while os.environ["FRED_ATTEMPT"] == "1":
+    time.sleep(0.01)
+hb.done()
+"""
+
+
+def test_the_loss_of_a_client_that_says_none_is_read_from_what_is_printed(fred, tmp_path):
+    (tmp_path / "train.py").write_text(SAYS_NO_LOSS)
+    words = (
+        "start",
+        "--name",
+        "t",
+        "--foreground",
+        "--backoff",
+        "0:0",
+        "--",
+        sys.executable,
+        str(tmp_path / "train.py"),
+    )
+    assert fred(*words).returncode == 0
+    (incident,) = fred.incidents()
+    assert (incident["kind"], incident["step"]) == ("nan_loss", 6)
+    assert not [line for line in fred.journal() if line["event"] == "position"]
+
+
 def test_a_loss_that_is_nan_now_and_then_is_the_scalers(fred):
     assert run(fred, {"*": [[1, 9, EPOCHS], [10, 11, LOSS], "Epoch 12/300 loss: 0.3", [13, 300, EPOCHS]]}) == 0
     assert fred.incidents() == []

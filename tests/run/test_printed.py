@@ -32,6 +32,7 @@ def test_exit_0_at_epoch_50_of_300_is_a_silent_exit(fred):
     assert status["state"] == "completed"
     assert (status["progress"]["epoch"], status["progress"]["epochs"]) == (300, 300)
     assert status["progress"]["source"] == "output"
+    assert status["detail"] == "The trainer left with exit code 0, and printed epoch 300 of 300."
     told = [line["text"] for line in fred.journal() if line["event"] == "position"]
     assert told == ['Reads its position from lines such as "Epoch 3/300".']
 
@@ -48,6 +49,47 @@ def test_a_position_that_a_person_has_named_counts_in_full(fred):
     assert [incident["kind"] for incident in fred.incidents()] == ["silent_exit"] * 3
 
 
+def test_the_goal_may_stand_in_a_line_of_its_own(fred):
+    """As nanoGPT's does."""
+    script = {
+        "1": ["Overriding: max_iters = 90", [1, 50, "iter {}: loss 1.2"]],
+        "2": ["Overriding: max_iters = 90", [40, 90, "iter {}: loss 1.1"]],
+    }
+    goal = ("--progress-output", r"max_iters = (?P<steps>\d+)")
+    assert run(fred, script, "--progress-output", r"^iter (?P<step>\d+): loss (?P<loss>\S+)", *goal) == 0
+    (incident,) = fred.incidents()
+    assert (incident["kind"], incident["lost_steps"]) == ("silent_exit", 10)
+    assert "after step 50 of 90" in incident["cause"]
+    assert fred.status()["detail"] == "The trainer left with exit code 0, and printed step 90 of 90."
+
+
+def test_who_prints_every_50th_step_is_at_its_goal_with_950_of_1000(fred):
+    lines = [f"step {step}/1000: loss 0.5" for step in range(0, 1000, 50)]
+    assert run(fred, {"*": lines}) == 0
+    assert fred.incidents() == []
+    assert fred.status()["detail"] == "The trainer left with exit code 0, and printed step 950 of 1000."
+
+
+def test_an_out_of_memory_that_it_survived_is_not_the_cause_of_what_comes_later(fred):
+    survived = "torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. Retrying with batch 4"
+    raised = ["Traceback (most recent call last):", '  File "t.py", line 3, in <module>', "KeyError: 'label_17'", 1]
+    script = {
+        "1": [survived, [1, 4, EPOCHS], *raised],
+        "2": [[4, 5, EPOCHS], survived, {"signal": 9}],
+        "3": [[5, 300, EPOCHS]],
+    }
+    assert run(fred, script) == 0
+    assert [incident["kind"] for incident in fred.incidents()] == ["crash", "crash"]
+    assert "KeyError: 'label_17'" in fred.incidents()[0]["cause"]
+    assert "SIGKILL" in fred.incidents()[1]["cause"]
+
+
+def test_a_trainer_that_names_no_end_is_said_to(fred):
+    assert run(fred, {"*": [[1, 50, "iter {}: loss 1.2"]]}) == 0
+    (told,) = [line["text"] for line in fred.journal() if line["event"] == "position"]
+    assert "they name no end, so exit code 0 will count as it: --done-file" in told
+
+
 def test_early_stopping_is_no_failure(fred):
     script = {"*": [[1, 37, EPOCHS], "Early stopping: patience of 10 epochs is over", [1, 20, "bye {}"]]}
     assert run(fred, script, "--progress-output", PATTERN) == 0
@@ -55,8 +97,15 @@ def test_early_stopping_is_no_failure(fred):
     assert "it ended twice at epoch 37 of 300" in fred.status()["detail"]
 
 
+def test_early_stopping_of_a_library_is_the_end_at_once(fred):
+    stop = "EarlyStopping: Training stopped early as no improvement observed in last 9 epochs. Best results observed"
+    assert run(fred, {"1": [[1, 37, EPOCHS], stop, "Results saved to runs"]}, "--progress-output", PATTERN) == 0
+    assert fred.incidents() == []
+    assert f'at epoch 37 of 300, and said that it stopped early: "{stop}"' in fred.status()["detail"]
+
+
 def test_early_stopping_that_cannot_be_resumed_is_no_failure(fred):
-    stop = "EarlyStopping: Training stopped early. Best results observed at epoch 7, best model saved as best.pt."
+    stop = "No better for 10 epochs: early stopping."
     assert run(fred, {"1": [[1, 37, EPOCHS], stop], "2": ["nothing to resume", 1]}) == 0
     assert "spoke of early stopping" in fred.status()["detail"]
 
@@ -65,8 +114,21 @@ def test_a_bar_is_a_position(fred):
     assert run(fred, {"1": [[0, 60, BAR], {"signal": 9}], "2": [[50, 120, BAR]]}) == 0
     (incident,) = fred.incidents()
     assert (incident["kind"], incident["epoch"], incident["step"]) == ("crash", None, 60)
+    assert (incident["lost_steps"], incident["lost_known"], incident["from_the_beginning"]) == (10, True, False)
     assert incident["recovered_after_s"] is not None
     assert (fred.status()["progress"]["step"], fred.status()["progress"]["steps"]) == (120, 120)
+
+
+def test_a_trainer_that_starts_over_is_told_loudly(fred):
+    (fred.run_dir / "ckpt.pt").parent.mkdir(parents=True)
+    (fred.run_dir / "ckpt.pt").write_text("weights")
+    script = {"1": [[0, 60, BAR], {"signal": 9}], "2": [[0, 120, BAR]]}
+    assert run(fred, script, "--checkpoints", "ckpt.pt") == 0
+    (incident,) = fred.incidents()
+    assert (incident["lost_steps"], incident["lost_known"], incident["from_the_beginning"]) == (60, True, True)
+    (told,) = [line["text"] for line in fred.journal() if line["event"] == "started over"]
+    assert told == "The trainer has begun from the beginning, although ckpt.pt is there. 60 steps lost."
+    assert "began from the beginning: 60 steps are lost" in fred("incidents", "t", "1").stdout
 
 
 def test_none_reads_nothing(fred):
@@ -125,6 +187,9 @@ def test_silence_after_lines_is_a_hang(fred, hangs, until):
         (["--progress-output", r"(?P<epoche>\d+)"], ["epoche", "epochs"]),
         (["--progress-output", r"Epoch \d+"], ["(?P<epoch>"]),
         (["--progress-output", r"(?P<epoch>\d+) (?P<steps>\d+)"], ["steps", "(?P<step>"]),
+        (["--progress-output", r"max_iters = (?P<steps>\d+)"], ["steps", "(?P<step>"]),
+        (["--progress-output", r"max_iters = (?P<steps>\d+)", "--progress-output", r"(?P<epoch>\d+)"], ["steps", "(?P<step>"]),
+        (["--progress-output", r"loss (?P<loss>\d+) of (?P<steps>\d+)"], ["no position"]),
         (["--progress-output", r"^(a+)+(?P<step>\d)$"], ["too long", "repetition"]),
         (["--progress-output", r"(\d+)*x(?P<step>\d)"], ["too long"]),
         (["--progress-output", "none", "--progress-output", PATTERN], ["stands alone"]),

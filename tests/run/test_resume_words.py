@@ -45,3 +45,37 @@ def test_a_placeholder_that_can_never_be_meant(fred):
     one_line(fred("start", "--", "true", "{resume?}"), 2, "{resume?}", "names no word")
     one_line(fred("start", "--", "true", "{resume?--resume={resume}}"), 2, "two words")
     assert not (fred.home / "logs").exists()
+
+
+ALWAYS_FROM_ZERO = """
+import os, pathlib, time
+heartbeat = pathlib.Path(os.environ["FRED_HEARTBEAT"])
+for step in range(5):
+    heartbeat.write_text(str(time.time_ns()))
+    pathlib.Path(os.environ["FRED_RUN_DIR"], "last.pt").write_text(f"{time.time_ns()}")
+    time.sleep(0.05)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_who_begins_at_zero_each_time_and_rewrites_its_file_ends_by_its_budget(fred):
+    (fred.home / "train.py").write_text(ALWAYS_FROM_ZERO)
+    flags = ("--foreground", "--backoff", "0:0", "--max-restarts", "3", "--checkpoints", "last.pt")
+    done = fred("start", "--name", "t", *flags, "--", sys.executable, str(fred.home / "train.py"))
+    assert done.returncode == 93
+    assert len(fred.incidents()) == 4
+
+
+def test_who_saves_and_leaves_each_time_is_never_given_up(fred):
+    """One epoch a launch, as where a job may last so long only: its checkpoint is new when it has left."""
+    (fred.home / "t.py").write_text(
+        "import re, sys\n"
+        "done = int(re.search(r'epoch-(\\d+)', sys.argv[1])[1]) if len(sys.argv) > 1 else 0\n"
+        "open(f'logs/fred_t/epoch-{done + 1}.txt', 'w').write('weights')\n"
+        "sys.exit(0 if done == 4 else 75)\n"
+    )
+    words = ("--backoff", "0:0", "--max-restarts", "2", "--checkpoints", "epoch-*.txt")
+    done = fred("start", "--name", "t", "--foreground", *words, "--", sys.executable, "t.py", "{resume}")
+    assert done.returncode == 0, done.stderr
+    assert fred.status()["state"] == "completed"
+    assert sorted(path.name for path in fred.run_dir.glob("epoch-*.txt")) == [f"epoch-{n}.txt" for n in range(1, 6)]

@@ -66,7 +66,7 @@ def test_out_of_memory_while_unfreezing_halves_the_batch_until_it_fits(fred):
     assert fred.run(3, 4, {"*": ["oom", 2, 1]}).returncode == 0
     assert [i["kind"] for i in fred.incidents()] == ["oom", "oom"]
     batch = fred.status()["batch"]
-    assert batch == {"unfreeze": 2, "accumulate": 4, "effective": 8, "initial": 8}
+    assert batch == {"unfreeze": 2, "accumulate": 4, "effective": 8, "initial": None, "confirmed": False}
     assert fred.launch(3)["environment"]["FRED_UNFREEZE_BATCH_SIZE"] == "2"
     assert fred.launch(1)["environment"]["FRED_UNFREEZE_BATCH_SIZE"] == ""
     assert "8 → 4" in fred.incidents()[0]["action"]
@@ -446,22 +446,35 @@ def test_status_json_has_every_key_of_the_contract(fred):
     assert fred.run(2, 3, {"1": ["kill", 2, 2]}).returncode == 0
     status = fred.status()
     assert list(status) == [
-        *("name", "run_dir", "modality", "state", "detail", "drill", "supervisor", "trainer", "progress", "checkpoint"),
-        *("restarts", "batch", "gpus", "last_incident", "alarm"),
+        *("name", "run_dir", "modality", "state", "detail", "started_at", "ended_at", "drill", "supervisor", "trainer"),
+        *(
+            "progress",
+            "checkpoint",
+            "restarts",
+            "batch",
+            "gpus",
+            "last_incident",
+            "alarm",
+            "warnings",
+            "as_of",
+            "nodes",
+            "user",
+        ),
     ]
     assert list(status["progress"]) == [
-        *("phase", "epoch", "epochs", "step", "steps", "samples", "loss", "lr", "metric", "images_per_s", "eta_s"),
-        *("loss_history", "source"),
+        *("phase", "epoch", "epochs", "step", "steps", "samples", "loss", "lr", "metric", "best_metric"),
+        *("images_per_s", "steps_per_s", "eta_s", "loss_history", "source"),
     ]
     assert list(status["checkpoint"]) == ["path", "phase", "epoch", "step", "age_s", "valid"]
     assert list(status["restarts"]) == ["total", "crash", "hang", "oom", "by_kind", "budget_left"]
-    assert list(status["batch"]) == ["unfreeze", "accumulate", "effective", "initial"]
+    assert list(status["batch"]) == ["unfreeze", "accumulate", "effective", "initial", "confirmed"]
     keys = ("id", "kind", "cause", "at", "phase", "epoch", "step", "lost_steps", "action")
     assert tuple(status["last_incident"]) == keys
     (incident,) = fred.incidents()
     assert set(incident) == {
         *keys,
         *("attempt", "exit_code", "signal", "section", "checkpoint", "recovered_after_s", "evidence"),
+        *("lost_known", "from_the_beginning", "killer"),
     }
 
 

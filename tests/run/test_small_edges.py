@@ -1,6 +1,7 @@
-"""Small things at the edge: a keeper that is gone at once, and the age of the last beat in the monitor's facts."""
+"""Small things at the edge: keepers that are gone at once or stopped, and the age of the last beat in the monitor's facts."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,16 @@ def test_a_keeper_that_ends_before_it_is_told_anything_is_seen_to_have_ended(
     os.close(launched.ready_fd)
     os.waitpid(launched.keeper.pid, 0)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_keeper_that_is_stopped_hides_no_dead_trainer(fred, until):
+    assert fred("start", "--name", "t", "--backoff", "0:0", "--", "sleep", "600").returncode == 0
+    launch = fred.launch(1)
+    os.kill(launch["keeper"]["pid"], signal.SIGSTOP)
+    os.kill(launch["trainer"]["pid"], signal.SIGKILL)
+    (incident,) = until(fred.incidents)
+    assert (incident["kind"], incident["signal"]) == ("crash", signal.SIGKILL)
+    until(lambda: fred.status()["trainer"])
 
 
 BEATS = RankWatch(changed_s=7.0, first_s=1.0, stamp="1")

@@ -5,19 +5,20 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
-from tests.helpers.fred import PATIENCE_S
+from tests.helpers.fred import PATIENCE_S, Fred
+from tests.helpers.wait import wait_until
 
 from fred_supervisor.contract import find_latest_checkpoint
 from fred_supervisor.contract.checkpoint import read_sidecar
 from fred_supervisor.linux import proc
 from fred_supervisor.store.heartbeats import rank_beats
+from fred_trainer.data import write_sequences
 
 TRAIN = [
     *("--modality=dual", "--backbone=mobilenet_v3_large", "--input-size=64", "--workers=1", "--eval-every=2"),
@@ -25,14 +26,15 @@ TRAIN = [
     *("--freeze-epochs=2", "--epochs=4", "--freeze-batch-size=4", "--unfreeze-batch-size=4", "--save-every-epochs=1"),
 ]
 STEPS_OF_AN_EPOCH = 3
+LOOKS = 20
+"""So often in a row a rank is seen to wait that waits for another one."""
 """At most: 12 frames to train on, in batches of 4."""
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("data") / "fred"
-    words = ["--sequences=2", "--frames=12", "--seed=1"]
-    subprocess.run([sys.executable, "-m", "fred_trainer", "data", "synth", str(root), *words], check=True)
+    write_sequences(root, sequences=2, frames=12, seed=1, width=320, height=180)
     return root
 
 
@@ -63,7 +65,7 @@ def test_three_failures_in_one_run(fred, until, native: Path, data: Path):
     status = fred.status()
     assert status["state"] == "completed"
     assert status["drill"] is True
-    assert status["batch"] == {"unfreeze": 2, "accumulate": 2, "effective": 4, "initial": 4}
+    assert status["batch"] == {"unfreeze": 2, "accumulate": 2, "effective": 4, "initial": 4, "confirmed": True}
     assert (status["progress"]["epoch"], status["progress"]["epochs"]) == (4, 4)
     assert fred.left() == []
     names = {path.name for path in fred.run_dir.glob("*.pth")}
@@ -107,53 +109,108 @@ def test_killed_from_outside_at_random_moments(fred, until, data: Path):
 
 
 def test_a_configuration_that_the_trainer_refuses(fred, data: Path):
-    done = fred("start", "--name", "t", "--foreground", "--data", str(data), "--device=cpu", "--amp=fp16", *TRAIN)
-    assert done.returncode == 93
+    """Named, final, and recorded: the next start does not change a flag unseen."""
+    words = ["start", "--name", "t", "--foreground", "--data", str(data), "--device=cpu", "--amp=fp16"]
+    assert fred(*words, *TRAIN).returncode == 93
     (incident,) = fred.incidents()
     assert incident["kind"] == "config"
     assert "fp16" in incident["cause"]
     assert not (fred.run_dir / "supervisor/attempts/0002").exists()
-
-
-def test_its_flags_are_recorded_and_guarded(fred, data: Path):
-    words = ["start", "--name", "t", "--foreground", "--data", str(data), "--device=cpu", "--amp=fp16"]
-    fred(*words, *TRAIN)
     changed = fred(*words, "--input-size=128")
     assert changed.returncode == 1
     assert "--input-size was 64, now 128" in changed.stderr
     assert json.loads((fred.run_dir / "supervisor/run.json").read_text())["flags"]["input_size"] == 64
 
 
-def test_two_ranks(fred, until, native: Path, data: Path):
-    """The real trainer under torchrun: rank 1 stopped, then rank 0 killed, then asked to leave; then to the end."""
-    fred.environ["OMP_NUM_THREADS"] = "1"
-    words = ["start", "--name", "t", "--data", str(data), *TRAIN, "--no-preflight", "--ranks=2", "--backoff=0:0"]
-    slow = "slow=1@freeze:1:3!,slow=1@freeze:2:2!,slow=1@unfreeze:3:2!"
-    limit_s = fred.finds_hangs(native, 60)
-    assert fred(*words, f"--hang-timeout=train={limit_s}", f"--drill={slow}").returncode == 0
+@dataclass
+class TwoRanks:
+    """The real trainer under torchrun, slow enough at three points to be met there."""
 
-    def beats(attempt: int, epoch: int):
-        """(rank → pid) of an attempt once both ranks train in an epoch."""
-        path = fred.run_dir / f"supervisor/attempts/{attempt:04d}/heartbeat"
-        found = rank_beats(path)
-        trains = [one for one in found.values() if one.section == "train" and one.epoch == epoch and one.step]
-        return {rank: one.pid for rank, one in found.items()} if len(trains) == 2 else None
+    fred: Fred
+    native: Path
+    data: Path
 
-    stopped = until(lambda: beats(1, 1))[1]
-    os.kill(stopped, signal.SIGSTOP)
-    fred.hung(stopped)
-    os.kill(until(lambda: beats(2, 2))[0], signal.SIGKILL)
-    until(lambda: beats(3, 3))
-    assert fred("pause", "t").returncode == 0
-    hung, killed = fred.incidents()
+    def start(self, *slow: str) -> None:
+        self.fred.environ["OMP_NUM_THREADS"] = "1"
+        words = [
+            "start",
+            "--name",
+            "t",
+            "--data",
+            str(self.data),
+            *TRAIN,
+            "--no-preflight",
+            "--ranks=2",
+            "--backoff=0:0",
+        ]
+        drills = ",".join(f"slow=2@{point}!" for point in slow)
+        limit_s = self.fred.finds_hangs(self.native, 60)
+        assert self.fred(*words, f"--hang-timeout=train={limit_s}", f"--drill={drills}").returncode == 0
+
+    def train(self, attempt: int, epoch: int) -> list[int]:
+        """The pid of each rank, once both of an attempt train in an epoch."""
+
+        def pids() -> list[int] | None:
+            found = rank_beats(self.fred.run_dir / f"supervisor/attempts/{attempt:04d}/heartbeat")
+            trains = [one for one in found.values() if one.section == "train" and one.epoch == epoch and one.step]
+            return [found[rank].pid for rank in sorted(found)] if len(trains) == 2 else None
+
+        return wait_until(pids)
+
+    def stop_rank_1(self) -> None:
+        """It hangs, and rank 0 waits for it."""
+        waiting, stopped = self.train(1, 1)
+        os.kill(stopped, signal.SIGSTOP)
+        looks = 0
+
+        def waits() -> bool:
+            """Not in the drill, which sleeps, and not for a moment, as for a worker."""
+            nonlocal looks
+            looks = looks + 1 if "futex" in (proc.wait_channel(waiting) or "") else 0
+            return looks == LOOKS
+
+        wait_until(waits)
+        self.fred.hung(stopped)
+
+    def pause(self, epoch: int) -> Path:
+        """The checkpoint that is written on the way out."""
+        assert self.fred("pause", "t").returncode == 0
+        left = find_latest_checkpoint(self.fred.run_dir)
+        assert read_sidecar(left).epoch == epoch
+        assert read_sidecar(left).epoch_complete is False
+        return left
+
+
+def is_of_rank_1(hung) -> None:
     assert (hung["kind"], hung["evidence"]["rank"]) == ("hang", 1)
     assert "on rank 1" in hung["cause"]
     assert [rank["rank"] for rank in hung["evidence"]["ranks"]] == [0, 1]
     assert "all_reduce" in hung["evidence"]["stacks"]
+
+
+def test_a_rank_hangs_and_both_save_when_they_are_asked_to_leave(fred, native: Path, data: Path):
+    ranks = TwoRanks(fred, native, data)
+    ranks.start("freeze:1:3", "freeze:2:2")
+    ranks.stop_rank_1()
+    ranks.train(2, 2)
+    ranks.pause(epoch=2)
+    (hung,) = fred.incidents()
+    is_of_rank_1(hung)
+    assert fred.left() == []
+
+
+@pytest.mark.slow
+def test_two_ranks(fred, until, native: Path, data: Path):
+    """Rank 1 stopped, then rank 0 killed, then asked to leave; then to the end."""
+    ranks = TwoRanks(fred, native, data)
+    ranks.start("freeze:1:3", "freeze:2:2", "unfreeze:3:2")
+    ranks.stop_rank_1()
+    os.kill(ranks.train(2, 2)[0], signal.SIGKILL)
+    ranks.train(3, 3)
+    left = ranks.pause(epoch=3)
+    hung, killed = fred.incidents()
+    is_of_rank_1(hung)
     assert (killed["kind"], killed["signal"], killed["evidence"]["rank"]) == ("crash", 9, 0)
-    left = find_latest_checkpoint(fred.run_dir)
-    assert read_sidecar(left).epoch == 3  # written on the way out
-    assert read_sidecar(left).epoch_complete is False
     assert fred("resume", "t").returncode == 0
     until(lambda: fred.status()["state"] == "completed")
     assert fred.launch(4)["resume"] == str(left)

@@ -16,6 +16,7 @@ from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.contract.builtin.trainer_files import epoch_name, step_name
 from fred_supervisor.contract.checkpoint import CheckpointMeta, sidecar_path
 from fred_supervisor.linux import proc
+from fred_supervisor.policy.observation import FreshCheckpoint
 from fred_supervisor.store.checkpoint_order import newest_first
 from fred_supervisor.store.file_ages import file_age_s, uptime_s
 from fred_supervisor.store.run_spec import RunSpec
@@ -82,6 +83,8 @@ def live(tmp_path: Path, **flags: Any) -> LiveAttempt:
     attempt.folder.path.mkdir(parents=True)
     attempt.folder.launch.write_text("{}")
     attempt.folder.heartbeat.touch()
+    for look in (attempt._saved, attempt._progress):
+        look.most_s = 0.0  # on a busy machine a look is dear, and the next one would come later
     now_ns = attempt.folder.launch.stat().st_mtime_ns
     os.utime(attempt.folder.heartbeat, ns=(now_ns, now_ns))
     return attempt
@@ -91,17 +94,20 @@ def live(tmp_path: Path, **flags: Any) -> LiveAttempt:
 def test_a_new_checkpoint_is_progress_whatever_its_time(tmp_path_factory, times: list[int]):
     run_dir: Path = tmp_path_factory.mktemp("run")
     attempt = live(run_dir, checkpoints="*.pt")
-    assert not attempt.fresh_checkpoint(), "what was there before is none"
+    assert attempt.fresh_checkpoint() is None, "what was there before is none"
     for number, when_ns in enumerate(times):
         path = run_dir / f"{number}.pt"
         path.write_text("x")
         os.utime(path, ns=(when_ns, when_ns))
-        assert attempt.fresh_checkpoint()
-        assert not attempt.fresh_checkpoint(), "once"
+        assert attempt.fresh_checkpoint() is FreshCheckpoint.NEW
+        assert attempt.fresh_checkpoint() is None, "once"
     path.rename(run_dir / "renamed.pt")
-    assert not attempt.fresh_checkpoint(), "a name is no progress"
+    assert attempt.fresh_checkpoint() is None, "a name is no progress"
     (run_dir / "0.pt").unlink()
-    assert not attempt.fresh_checkpoint()
+    assert attempt.fresh_checkpoint() is None
+    for name in ("renamed.pt", "0.pt"):
+        (run_dir / name).write_text("longer")
+        assert attempt.fresh_checkpoint() is FreshCheckpoint.REWRITTEN
 
 
 @pytest.mark.parametrize("flags", [{}, {"progress_file": "log"}], ids=["heartbeat", "progress file"])
@@ -160,3 +166,24 @@ def test_a_checkpoint_from_the_future_does_not_end_a_run(fred):
     done = fred("start", *flags, "--", sys.executable, str(script), "{resume}")
     assert done.returncode == 0, done.stdout
     assert {path.name for path in fred.run_dir.glob("*.pt")} == {f"ckpt-{n}.pt" for n in (1, 2, 3, 4)}
+
+
+def test_a_look_at_many_checkpoints_compares_each_once(tmp_path, monkeypatch):
+    compared = 0
+
+    class State(tuple[int, ...]):
+        __slots__ = ()
+        __hash__ = tuple.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return tuple.__eq__(self, other)
+
+    attempt = live(tmp_path, checkpoints="*.pt")
+    many = 1000
+    for _ in range(2):
+        states = {f"{number}.pt": State((number, 1, 1)) for number in range(many)}
+        monkeypatch.setattr(attempt._saved, "seen", lambda states=states, **_: (True, states))
+        assert attempt.fresh_checkpoint() is None
+    assert compared <= 4 * many

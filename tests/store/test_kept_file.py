@@ -45,7 +45,7 @@ def test_a_folder_that_is_gone_is_made_again(kept: KeptFile):
 
 def fill(folder: Path) -> None:
     data = bytes(1 << 16)
-    with contextlib.suppress(OSError), (folder / "fill").open("wb", buffering=0) as file:
+    with contextlib.suppress(OSError), (folder / "fill").open("ab", buffering=0) as file:
         while file.write(data) == len(data):
             pass
     assert os.statvfs(folder).f_bavail == 0

@@ -3,9 +3,13 @@
 import os
 import sys
 
+import pytest
+from tests.helpers import small_backbone
+
 import fred_trainer.train.loop
 from fred_trainer.cli.main import main
 
+small_backbone.register(pytest.MonkeyPatch())
 for target, path in ((1, OUT), (2, ERR)):  # noqa: F821 - globals that the launcher gives
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(fd, target)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.helpers import small_backbone
 
 from fred_supervisor.contract import environment
 from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
@@ -21,7 +22,7 @@ from fred_trainer.data import write_sequences
 from fred_trainer.train.settings import TrainSettings, settings_from
 
 TINY = (
-    "--backbone=mobilenet_v3_large",
+    f"--backbone={small_backbone.NAME}",
     "--input-size=64",
     "--workers=0",
     "--no-eval-map",
@@ -42,6 +43,14 @@ def data(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("data") / "fred"
     write_sequences(root, sequences=2, frames=12, seed=149, width=256, height=144, drone_px=(60, 100))
     return root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    """The backbone of `TINY`; tests of other folders know nothing of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        small_backbone.register(patch)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -6,12 +6,16 @@ import sys
 import threading
 import time
 
+import pytest
+from tests.helpers import small_backbone
+
 from fred_trainer.cli.main import main
 from fred_trainer.evaluate import evaluate
 from fred_trainer.model import detector
 from fred_trainer.runtime import ranks
 from fred_trainer.train import loop, setup
 
+small_backbone.register(pytest.MonkeyPatch())
 for target, path in ((1, OUT), (2, ERR)):  # noqa: F821 - globals that the test gives
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(fd, target)

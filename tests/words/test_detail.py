@@ -20,7 +20,7 @@ from fred_supervisor.policy.state import (
     Stopping,
 )
 from fred_supervisor.policy.watch import begin
-from fred_supervisor.words.detail import detail_sentence
+from fred_supervisor.words.detail import detail_message
 from fred_supervisor.words.sentences import sentence
 
 NOW_S = 100.0
@@ -52,7 +52,7 @@ STATES: list[tuple[State, str]] = [
 
 @pytest.mark.parametrize(("state", "words"), STATES)
 def test_a_state_is_one_plain_sentence(state: State, words: str):
-    assert detail_sentence(state, Settings(expects_beats=False), NOW_S, "It crashed.") == words
+    assert sentence(detail_message(state, Settings(expects_beats=False), NOW_S, "It crashed.")) == words
 
 
 def test_every_state_is_among_them():
@@ -63,15 +63,16 @@ def test_every_state_is_among_them():
 @pytest.mark.parametrize("rung", Rung)
 def test_every_rung_of_an_end_has_its_words(by: EndedBy, rung: Rung):
     state = Stopping(history=ONE, watch=begin(NOW_S), by=by, rung=rung, until_s=NOW_S)
-    words = detail_sentence(state, Settings(), NOW_S, "Asked to stop.")
+    words = sentence(detail_message(state, Settings(), NOW_S, "Asked to stop."))
     assert words.startswith(f"The trainer is being ended ({by}): ")
     assert words.endswith(" Asked to stop.")
 
 
-def test_the_limit_stands_beside_the_section():
-    settings = Settings(hang_timeout_s={Section.STARTUP: 60.0}, expects_beats=True)
-    words = detail_sentence(Running(history=ONE, watch=begin(NOW_S), since_s=NOW_S), settings, NOW_S, "")
-    assert words == "Attempt 1 starts up: imports, data, model (limit without progress: 60 s)."
+@pytest.mark.parametrize(("limit_s", "told"), [(60.0, "60 s"), (3600.0, "60 min"), (130.0, "130 s")])
+def test_the_limit_stands_beside_the_section(limit_s, told):
+    settings = Settings(hang_timeout_s={Section.STARTUP: limit_s}, expects_beats=True)
+    words = sentence(detail_message(Running(history=ONE, watch=begin(NOW_S), since_s=NOW_S), settings, NOW_S, ""))
+    assert words == f"Attempt 1 starts up: imports, data, model (limit without progress: {told})."
 
 
 @pytest.mark.parametrize(

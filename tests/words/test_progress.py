@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from fred_supervisor.contract.heartbeat import Section
-from fred_supervisor.words.progress import count, doing, pace, position, share
+from fred_supervisor.words.progress import doing, epoch_of, pace, position, share
 
 NOWHERE = {"phase": None, "epoch": None, "epochs": None, "step": None, "steps": None}
 
@@ -30,7 +30,7 @@ def test_position(known: dict[str, Any], words: str):
 
 @pytest.mark.parametrize(("at", "of", "words"), [(None, 300, ""), (61, None, "epoch 61"), (61, 300, "epoch 61 of 300")])
 def test_count(at: int | None, of: int | None, words: str):
-    assert count("epoch", at, of) == words
+    assert epoch_of(at, of) == words
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,9 @@ def test_pace():
     assert pace(loss=None, images_per_s=None, eta_s=None) == ""
     assert pace(loss=1.23456, images_per_s=41.04, eta_s=18600.2) == "loss 1.235, 41 images/s, 5:10:00 left"
     assert pace(loss=0.0, images_per_s=None, eta_s=0.0) == "loss 0, 0:00:00 left"
+
+
+@pytest.mark.parametrize(("epoch", "completed", "shown"), [(6, True, 1.0), (6, False, 5 / 6), (3, True, 2 / 6)])
+def test_the_last_epoch_of_a_completed_run_is_done(epoch: int, completed: bool, shown: float):
+    """One that left early, by early stopping, has not done all."""
+    assert share(epoch, 6, None, None, completed=completed) == pytest.approx(shown)

@@ -11,6 +11,7 @@ import fred_supervisor
 from fred_supervisor.contract.alarm import Alarm
 from fred_supervisor.linux.systemd_scope import ScopeOutcome
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
+from fred_supervisor.policy.warnings.rows import WarningKind
 from fred_supervisor.words.actions import goes_on_sentence, lost_sentence
 from fred_supervisor.words.sentences import SENTENCES, sentence, stored_message
 from fred_supervisor.words.status import alarm_sentence
@@ -19,11 +20,12 @@ SOURCE = Path(fred_supervisor.__file__).parent
 PLACE = say(Topic.PLACE, section="eval", phase="unfreeze", epoch=61, step=7)
 GPU = say(Topic.GPU_PLACE, index=1, mig=None)
 FACTS: dict[str, Any] = {
+    "printed": True, "over": True, "lost": 7, "furthest": 60, "open_end": True,
     "address": "--on-event", "error": "timeout", "events": ("failed", "disk"), "forecast": "Full in 3 h.", "run_dir": "/r", "status": 3,
     "action": say(Topic.RELAUNCHED_AT_ONCE), "alarm": "disk-full", "action_number": 1, "outcome": "refused", "unit": "a.scope", "cleared": True, "pids": (7, 8), "reasons": ("power brake",), "slow_s": 1.7, "why": "the driver hangs.", "amp": "fp16", "window": "daily 08:00-19:00 UTC", "until": "2026-11-22T19:00:00Z", "assumed": False, "attempt": 3,
     "accumulate": 2, "after": 4, "before": 8, "cause": say(Topic.GOAL_REACHED), "checkpoint": "a.pth", "code": 1,
     "command": "sudo reboot", "condition": say(Topic.DATA_GONE, path="/data"), "detail": "ValueError: x", "epoch": 50, "ended": "9",
-    "epochs": 300, "factor": 3.0, "file": "train.py", "flag": "workers", "free_mib": 900, "function": "step",
+    "epochs": 300, "factor": 3.0, "file": "train.py", "flag": "workers", "free_mib": 900, "gpu": True, "loss": 2.5, "slept": True, "slept_s": 60.0, "sender": "systemd-oomd ended it.", "group": "/user.slice", "killer": "systemd-oomd", "function": "step",
     "health": "The GPU is lost.", "holder": "process 7", "holders": ("process 7",), "hours": 2.04, "idle": True,
     "index": 1, "kind": "read", "killed": True, "learned": 4, "left_h": 5, "limit_s": 60.0, "line": 5, "mib": 512.0, "mig": None,
     "minutes": 12, "name": "a.pth", "need_mib": 9000, "order_unsure": True, "others": "GPU 1: process 7.", "parts": ("One.", "Two."),
@@ -32,7 +34,9 @@ FACTS: dict[str, Any] = {
     "signal": "SIGSEGV", "silent_s": 61.0, "step": 7, "stuck": say(Topic.STUCK, what=say(Topic.HANG_DATA), where=None),
     "survivor": 7, "survivors": ((4711, "nfs_wait"),), "takes_batch": False, "text": "The driver hangs.", "there": ("0 (GPU-a)",),
     "times": 3, "total_mib": 24000, "trainer_mib": 20000, "trouble": "lost", "user": "anna", "uuids": ("GPU-a",), "value": 8,
-    "visible": True, "wait_s": 2.0, "shm_mib": 64.0, "remedy": "fp32", "then": "Given up.", "wanted_mib": 16.0, "since": "2026-11-26T02:10:00Z", "wchan": "nfs_wait", "what": None, "where": None, "word": "7", "pattern": "NCCL.*",
+    "engine": "Slurm", "how": "rank 3 left", "job": "4711", "node": "n2", "restarts": 2, "saved": True,
+    "by": "stop", "rung": "term", "note": "It crashed.",
+    "well_epoch": 14, "mhz": 345.0, "max_mhz": 1980.0, "lanes": 4, "max_lanes": 16, "fs": "nfs4 at /data", "foreign": True, "ids": ("a/1", "a/2"), "processes": (("python", 7),), "count": 9, "says": say(Topic.DISK_NO_ROOM), "step_s": -3600.0, "now": 4.5, "best": 0.41, "best_epoch": 9, "rate": 4.0, "usual": 9.5, "samples": True, "temperature_c": 91, "power_w": 140.0, "cores": 1.5, "mib_s": 3.0, "used": 4096.0, "limit": 8192.0, "per_hour": 900.0, "left_s": 7200.0, "main": False, "cgroup": True, "visible": True, "wait_s": 2.0, "shm_mib": 64.0, "remedy": "fp32", "then": "Given up.", "wanted_mib": 16.0, "since": "2026-11-26T02:10:00Z", "wchan": "nfs_wait", "what": None, "where": None, "word": "7", "pattern": "NCCL.*",
 }  # fmt: skip
 """One value for every fact that a message can hold."""
 
@@ -199,7 +203,8 @@ def test_a_cost_in_words():
 def test_some_events_are_alerts_too():
     assert {event: event.alert for event in JournalEvent if event.alert is not None} == {
         JournalEvent.ALARM: "warning", JournalEvent.MEMORY_FORECAST: "warning", JournalEvent.GPU: "warning",
-        JournalEvent.STALLED: "stalled", JournalEvent.FAILED: "failed", JournalEvent.COMPLETED: "completed",
+        JournalEvent.STARTED_OVER: "warning",
+        JournalEvent.WARNING: "warning", JournalEvent.DISK: "disk", JournalEvent.STALLED: "stalled", JournalEvent.FAILED: "failed", JournalEvent.COMPLETED: "completed",
     }  # fmt: skip
 
 
@@ -207,3 +212,10 @@ def test_some_events_are_alerts_too():
 def test_what_somebody_else_has_said_ends_as_a_sentence_does(detail: str):
     text = sentence(say(Topic.EXCEPTION, place=None, rank=None, detail=detail))
     assert text.endswith(detail if detail[-1] in ".?" else f"{detail}.")
+
+
+@pytest.mark.parametrize("kind", WarningKind)
+def test_every_kind_of_warning_has_an_end_in_words_of_its_own(kind: WarningKind):
+    over = sentence(say(Topic.WARNING_OVER, kind=str(kind), about="", since=None))
+    assert over.endswith(".")
+    assert over != sentence(say(Topic.WARNING_OVER, kind="unheard of", about="", since=None))

@@ -3,14 +3,16 @@
 `fred_trainer.data` has one of its own, `DataError`.
 """
 
+from fred_trainer.words import SaidError
 
-class ConfigError(Exception):
+
+class ConfigError(SaidError):
     """The configuration is impossible. The message says what, where, and what to do, in one line."""
 
     fred_kind = "config"
 
 
-class CheckpointError(Exception):
+class CheckpointError(SaidError):
     """A checkpoint cannot be loaded. One line: which, why, what to do."""
 
     fred_kind = "checkpoint"
@@ -18,7 +20,7 @@ class CheckpointError(Exception):
     """Before training began."""
 
 
-class DiskError(Exception):
+class DiskError(SaidError):
     """A state that had to be saved could not be written. One line: where, why."""
 
     fred_kind = "disk"
@@ -30,25 +32,31 @@ class OutdatedCheckpointError(CheckpointError):
     fred_kind = "config"
 
 
-class LearningError(Exception):
+class LearningError(SaidError):
     """The model is sound in numbers and does not learn: a part of it is dead. One line: which part, what to do."""
 
     fred_kind = "learning"
 
 
-class NonFiniteError(Exception):
+class NonFiniteError(SaidError):
     """Loss, gradients or weights are not finite."""
 
     fred_kind = "nan_loss"
 
 
-class PeerError(Exception):
+class PeerError(SaidError):
     """Another rank has died."""
 
     fred_kind = "nccl"
 
 
-class PreemptedError(Exception):
+class SupersededError(SaidError):
+    """A newer attempt of this run trains, on other machines: nothing is saved any more, and we leave."""
+
+    fred_kind = "preempted"
+
+
+class PreemptedError(SaidError):
     """We were asked to leave, and saved. Not a failure, but torchrun turns every exit code into 1."""
 
     fred_kind = "preempted"

@@ -8,15 +8,18 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any, Final
 
 from fred_supervisor.alerts.addresses import AppriseAddress, CommandAddress, DeliveryError, PingAddress, address_errors
-from fred_supervisor.alerts.delivery import DeliveryThread, PersonDestination, ProgramDestination
+from fred_supervisor.alerts.delivery import SPEECH, DeliveryThread, PersonDestination, ProgramDestination
 from fred_supervisor.alerts.notification import AlertEvent
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.contract.files import append_json, now_text
+from fred_supervisor.language import ENGLISH
 from fred_supervisor.policy.message import AlertKind, JournalEvent, Message, Topic, say
-from fred_supervisor.words.sentences import sentence
+from fred_supervisor.store.run_spec import load_run_spec
+from fred_supervisor.words.sentences import stored_sentence
 
 DRAIN_S: Final = 60.0
 """From the end of input until we leave, sent or not."""
@@ -28,8 +31,10 @@ class Sender:
 
     def __init__(self, addresses: dict[str, Any]) -> None:
         self._journal = addresses["journal"]
+        self._language = addresses.get("language") or ENGLISH
         self._threads = [
-            DeliveryThread(PersonDestination(AppriseAddress(url)), self.tell) for url in addresses.get("notify") or ()
+            DeliveryThread(PersonDestination(AppriseAddress(url), self._language), self.tell)
+            for url in addresses.get("notify") or ()
         ]
         if addresses.get("on_event"):
             self._threads.append(
@@ -41,9 +46,10 @@ class Sender:
 
     def tell(self, event: JournalEvent, message: Message) -> None:
         """Writes a line into the journal of the run."""
+        with SPEECH:
+            text = stored_sentence(message)
         with contextlib.suppress(OSError):  # the run dir may be gone
-            facts = message.document()
-            append_json(self._journal, {"time": now_text(), "event": event, "text": sentence(message), "facts": facts})
+            append_json(self._journal, {"time": now_text(), "event": event, "text": text, "facts": message.document()})
 
     def handle(self, line: str) -> None:
         """Handles one line of the supervisor."""
@@ -51,12 +57,20 @@ class Sender:
         if document.get("ping"):
             self._send_ping()
             return
-        event = AlertEvent(
-            kind=AlertKind(document["kind"]),
-            title=document["title"],
-            text=document["text"],
-            document=document["document"],
-        )
+        if "daily" in document:
+            from fred_supervisor.alerts.daily import summary  # noqa: PLC0415 - once a day, and it reads half the store
+
+            spec = load_run_spec(Path(document["run_dir"]))
+            if spec is None:  # gone, or garbled just now: the next day has one, too
+                return
+            event = summary(spec, self._language)
+        else:
+            event = AlertEvent(
+                kind=AlertKind(document["kind"]),
+                title=document["title"],
+                text=document["text"],
+                document=document["document"],
+            )
         for thread in self._threads:
             thread.put(event)
 

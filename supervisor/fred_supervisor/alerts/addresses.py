@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fred_supervisor.alerts.notification import AlertEvent, Notification
+from fred_supervisor.language import tr
 from fred_supervisor.policy.message import AlertKind, Message, Topic, say
 
 _COMMAND_S: Final = 60.0
@@ -46,17 +47,25 @@ class AppriseAddress:
 
     @property
     def name(self) -> str:
-        return f"--notify {masked(self.url)}"
+        return tr("--notify {masked}", masked=masked(self.url))
 
     def send(self, notification: Notification) -> None:
         import apprise  # noqa: PLC0415 - of the extra `notify`; takes 30 MB and 0.3 s
 
-        kinds = {AlertKind.FAILED: "failure", AlertKind.HOLDING: "failure", AlertKind.COMPLETED: "success"}
+        kinds = {
+            AlertKind.FAILED: "failure",
+            AlertKind.HOLDING: "failure",
+            AlertKind.COMPLETED: "success",
+            AlertKind.DAILY: "info",
+        }
         sender = apprise.Apprise()
         if not sender.add(self.url):
             raise DeliveryError(say(Topic.ADDRESS_UNKNOWN))
         if not sender.notify(
-            title=notification.title, body=notification.text, notify_type=kinds.get(notification.kind, "warning")
+            title=notification.title,
+            body=notification.text,
+            notify_type=kinds.get(notification.kind, "warning"),
+            attach=notification.picture,  # a channel that takes none is sent the text alone
         ):
             raise DeliveryError(say(Topic.ADDRESS_REFUSES))
 
@@ -70,7 +79,7 @@ class CommandAddress:
     name: str = "--on-event"
 
     def send(self, event: AlertEvent) -> None:
-        document = json.dumps(event.document).encode()
+        document = json.dumps(event.document).encode() + b"\n"  # `cat >> f` makes lines of them
         try:
             child = subprocess.Popen(
                 shlex.split(self.line),
@@ -101,7 +110,7 @@ class PingAddress:
 
     @property
     def name(self) -> str:
-        return f"--ping {masked(self.url)}"
+        return tr("--ping {masked}", masked=masked(self.url))
 
     def send(self) -> None:
         try:
@@ -121,19 +130,24 @@ def address_errors(addresses: dict[str, Any]) -> list[str]:
         try:
             import apprise  # noqa: PLC0415 - see above
         except ImportError:
-            return ["--notify needs the Apprise library: pip install 'fred-supervise[notify]'"]
+            return [tr("--notify needs the Apprise library: pip install 'fred-supervise[notify]'")]
         if apprise.Apprise.instantiate(url, suppress_exceptions=True) is None:
-            text = "is no address that Apprise understands; e.g. ntfy://ntfy.sh/TOPIC, mailto://user:password@host"
-            found.append(f"--notify {masked(url)} {text}")
+            text = tr("is no address that Apprise understands; e.g. ntfy://ntfy.sh/TOPIC, mailto://user:password@host")
+            found.append(tr("--notify {masked} {text}", masked=masked(url), text=text))
     ping = addresses.get("ping")
     if ping is not None and not ping.startswith(("http://", "https://")):
-        found.append("--ping is no http:// or https:// address")
+        found.append(tr("--ping is no http:// or https:// address"))
     line = addresses.get("on_event")
     if line is not None:
         try:
             words = shlex.split(line)
         except ValueError as error:
-            return [*found, f"--on-event: {error}"]
+            return [*found, tr("--on-event: {error}", error=error)]
         if not words or shutil.which(words[0], path=None) is None:
-            found.append(f"--on-event: {words[0] if words else 'the command'} is not found or not executable")
+            found.append(
+                tr(
+                    "--on-event: {program} is not found or not executable",
+                    program=words[0] if words else tr("the command"),
+                )
+            )
     return found

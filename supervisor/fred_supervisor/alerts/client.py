@@ -6,20 +6,23 @@ import time
 from dataclasses import asdict
 from typing import Final, Self
 
+from fred_supervisor.alerts.notification import event_document
 from fred_supervisor.contract.decode import decode_or
 from fred_supervisor.contract.files import now_text, read_json, write_json
 from fred_supervisor.contract.record import record
+from fred_supervisor.language import ENGLISH, speaking
 from fred_supervisor.linux.child_process import ChildProcess
-from fred_supervisor.linux.text_io import complain
+from fred_supervisor.linux.text_io import complain, printable
 from fred_supervisor.policy.history import RunOutcome
 from fred_supervisor.policy.message import AlertKind, Message, Topic, say
 from fred_supervisor.policy.state import Ended, Holding, State
 from fred_supervisor.store.journal import Incident
 from fred_supervisor.store.layout import RunDir
-from fred_supervisor.store.monitor_sample import newest_sample
 from fred_supervisor.store.run_spec import RunSpec
-from fred_supervisor.words.alerts import alert_title
+from fred_supervisor.words.alerts import alert_title, incident_subject
 from fred_supervisor.words.sentences import sentence
+from fred_supervisor.words.terms import term
+from fred_supervisor.words.times import next_at
 
 _MODULE: Final = "fred_supervisor.alerts"
 _PING_S: Final = 60.0
@@ -29,10 +32,8 @@ _IDLE_S: Final = 900.0
 _LAST_S: Final = 10.0
 """How long we wait for the last alert of a run that ended by itself; the sender goes on without us."""
 _STOPPED_S: Final = 1.0
-_DISK_H: Final = 24.0
-"""A disk that will be full sooner is worth an alert."""
-_DISK_LOOK_S: Final = 20.0
-"""Between two looks at the forecast of the monitor, which changes slowly."""
+_DAY_S: Final = 26 * 3600.0
+"""The next summary is nearer than this, also over a change to winter time; else the clock was set back."""
 
 
 @record
@@ -45,6 +46,15 @@ class AlertAddresses:
     """A command line, run without a shell."""
     ping: str | None = None
     """A URL that is requested each minute while the supervisor lives."""
+    daily: str | None = "08:00"
+    """When the daily summary is sent, HH:MM of the local clock; None: never."""
+    language: str = ENGLISH
+    """In which people are told; what a command reads is English."""
+
+    @property
+    def none(self) -> bool:
+        """Nobody is told."""
+        return not self.notify and self.on_event is None and self.ping is None
 
     @classmethod
     def load(cls, run: RunDir) -> Self:
@@ -52,7 +62,7 @@ class AlertAddresses:
 
     def save(self, run: RunDir) -> None:
         """Raises OSError."""
-        if self == AlertAddresses():
+        if self.none:
             run.alerts.unlink(missing_ok=True)
         else:
             write_json(run.alerts, asdict(self))
@@ -68,79 +78,78 @@ class AlertClient:
         self._told_s = 0.0
         self._pinger: ChildProcess | None = None
         self._pinged_s = -_PING_S
+        self._summary: ChildProcess | None = None
+        """Sends the daily summary."""
+        self._daily_s = self._next_daily_s(time.time())
+        """On the wall clock."""
         self._state: State | None = None
-        self._disk = False
-        """The disk is filling up, and an alert was sent."""
-        self._disk_s = 0.0
-        """When to look at it again."""
 
     @property
     def pids(self) -> frozenset[int]:
-        """The pids of the sender and the pinger, while they live."""
-        return frozenset(process.who.pid for process in (self._sender, self._pinger) if process is not None)
+        """The pids of the processes that send, while they live."""
+        processes = (self._sender, self._summary, self._pinger)
+        return frozenset(process.who.pid for process in processes if process is not None)
 
     @property
     def due_s(self) -> float | None:
-        """When the next ping is due."""
-        return None if self._to.ping is None else self._pinged_s + _PING_S
+        """When the next ping, or the daily summary, is due."""
+        ping_s = None if self._to.ping is None else self._pinged_s + _PING_S
+        daily_s = None if self._daily_s is None else time.monotonic() + max(0.0, self._daily_s - time.time())
+        return min((due_s for due_s in (ping_s, daily_s) if due_s is not None), default=None)
 
     def update(self, state: State) -> None:
-        """Called in every round of the loop: sends an alert when a hold begins, and a ping when one is due."""
+        """Called in every round of the loop: sends an alert when a hold begins, and a ping or the summary when due."""
         before, self._state = self._state, state
         if isinstance(state, Holding) and not isinstance(before, Holding):
-            self.tell(AlertKind.HOLDING, "held", sentence(say(Topic.ALERT_HELD, condition=state.condition)))
+            self.tell(AlertKind.HOLDING, "held", say(Topic.ALERT_HELD, condition=state.condition))
         now_s = time.monotonic()
         if self._to.ping is not None and now_s >= self._pinged_s + _PING_S:
             self._pinged_s = now_s
             self._send_ping()
-        if self._sender is not None and now_s >= self._told_s + _IDLE_S:
-            self._sender.close()
-            self._sender = None
+        if self._daily_s is not None and not 0 < self._daily_s - time.time() < _DAY_S:
+            due = self._daily_s <= time.time()
+            self._daily_s = self._next_daily_s(time.time())
+            if due and not isinstance(state, Ended):
+                self._send_summary()
+        if now_s >= self._told_s + _IDLE_S:
+            for process in (self._sender, self._summary):
+                if process is not None:
+                    process.close()
+            self._sender = self._summary = None
 
-    def check_disk(self) -> Message | None:
-        """Sends one alert when the disk will be full before long; what was found, the first time."""
-        now_s = time.monotonic()
-        if now_s < self._disk_s:
-            return None
-        self._disk_s = now_s + _DISK_LOOK_S
-        sample = newest_sample(self._spec.dir)
-        left_h = None if sample is None else sample.host.disk_forecast_h
-        fits = None if sample is None else sample.host.disk_fits_checkpoint
-        soon = left_h is not None and left_h < _DISK_H
-        bad = soon or fits is False
-        before, self._disk = self._disk, bad
-        if not bad or before:
-            return None
-        message = say(Topic.DISK_NO_ROOM) if fits is False else say(Topic.DISK_FORECAST, left_h=left_h)
-        advice = say(Topic.ALERT_DISK, forecast=message, run_dir=self._spec.run_dir)
-        self.tell(AlertKind.DISK, "disk", sentence(advice))
-        return message
-
-    def tell(self, kind: AlertKind, subject: str, text: str, incident: Incident | None = None) -> None:
+    def tell(self, kind: AlertKind, subject: str, message: Message | str, incident: Incident | None = None) -> None:
         """Gives one event to the sender. One that it does not take is lost, and the log says so."""
         if not self._to.notify and self._to.on_event is None:
             return
         spec, host = self._spec, os.uname().nodename
-        title = alert_title(run=spec.name, host=host, subject=subject, drill=bool(spec.drill))
+        with speaking(self._to.language):
+            said = self._title(subject, incident), printable(sentence(message))
+        with speaking(ENGLISH):
+            title, text = self._title(subject, incident), printable(sentence(message))
         brief = None if incident is None else {k: v for k, v in asdict(incident).items() if k != "evidence"}
-        document = {
-            "event": kind,
-            "time": now_text(),
-            "name": spec.name,
-            "run_dir": spec.run_dir,
-            "run_id": spec.run_id,
-            "modality": spec.modality,
-            "drill": bool(spec.drill),
-            "host": host,
-            "title": title,
-            "text": text,
-            "incident": brief,
-        }
+        document = event_document(spec, kind, time=now_text(), host=host, title=title, text=text, incident=brief)
         self._told_s = time.monotonic()
         if self._sender is None or self._sender.leaves(0):
             self._sender = self._start(ping=None)
-        if self._sender is None or not self._sender.write(kind=kind, title=title, text=text, document=document):
+        if self._sender is None or not self._sender.write(kind=kind, title=said[0], text=said[1], document=document):
             complain(f"an alert ({kind}) was lost: its sender does not take it")
+
+    def _send_summary(self) -> None:
+        """By a process of its own, which also reads the files of the run; it is ended with the sender."""
+        if self._summary is not None:
+            self._summary.kill()
+        self._told_s = time.monotonic()
+        self._summary = self._start(ping=None)
+        if self._summary is None or not self._summary.write(daily=True, run_dir=self._spec.run_dir):
+            complain("the daily summary was lost: its sender does not take it")
+
+    def _next_daily_s(self, now_s: float) -> float | None:
+        told = self._to.notify or self._to.on_event is not None
+        return next_at(self._to.daily, now_s) if told and self._to.daily is not None else None
+
+    def _title(self, subject: str, incident: Incident | None) -> str:
+        about = term(subject) if incident is None else incident_subject(incident.id, incident.kind)
+        return alert_title(run=self._spec.name, host=os.uname().nodename, subject=about, drill=bool(self._spec.drill))
 
     def _send_ping(self) -> None:
         if self._pinger is not None and not self._pinger.leaves(0):
@@ -158,7 +167,7 @@ class AlertClient:
             started = ChildProcess.start(_MODULE, spec.dir.log)
         if started is not None:
             where = {"ping": ping} if ping else {"notify": to.notify, "on_event": to.on_event}
-            started.write(name=spec.name, journal=str(spec.dir.journal), cwd=spec.cwd, **where)
+            started.write(name=spec.name, journal=str(spec.dir.journal), cwd=spec.cwd, language=to.language, **where)
         return started
 
     def close(self) -> None:
@@ -166,7 +175,8 @@ class AlertClient:
         by_itself = isinstance(self._state, Ended) and self._state.outcome is not RunOutcome.STOPPED
         if self._pinger is not None and not self._pinger.leaves(0):
             self._pinger.kill()
-        if self._sender is not None:
-            self._sender.close()
-            if not self._sender.leaves(_LAST_S if by_itself else _STOPPED_S) and not by_itself:
-                self._sender.kill()
+        for process in (self._sender, self._summary):
+            if process is not None:
+                process.close()
+                if not process.leaves(_LAST_S if by_itself else _STOPPED_S) and not by_itself:
+                    process.kill()

@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from fred_supervisor.alerts.addresses import AppriseAddress, CommandAddress, DeliveryError
 from fred_supervisor.alerts.notification import AlertEvent, TokenBucket, compose
+from fred_supervisor.language import ENGLISH, speaking
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 
 RETRY_PAUSES_S: Final = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0)
@@ -16,6 +17,9 @@ GATHER_S: Final = 0.3
 BURST: Final = 5
 EVERY_S: Final = 600.0
 """A person is sent five notifications at once, then one in ten minutes; events that come faster are put together."""
+
+SPEECH: Final = threading.Lock()
+"""Held while something is said: a process speaks one language at a time, and each destination has a thread."""
 
 
 class Destination(Protocol):
@@ -35,8 +39,9 @@ class Destination(Protocol):
 class PersonDestination:
     """A person: notifications at a limited rate."""
 
-    def __init__(self, address: AppriseAddress, rate: TokenBucket | None = None) -> None:
+    def __init__(self, address: AppriseAddress, language: str = ENGLISH, rate: TokenBucket | None = None) -> None:
         self._address = address
+        self._language = language
         self._rate = rate or TokenBucket(BURST, EVERY_S)
         self.name = address.name
 
@@ -48,7 +53,9 @@ class PersonDestination:
         return list(waiting), 0.0
 
     def send(self, events: list[AlertEvent]) -> None:
-        self._address.send(compose(events))
+        with SPEECH, speaking(self._language):
+            composed = compose(events)
+        self._address.send(composed)
 
 
 class ProgramDestination:

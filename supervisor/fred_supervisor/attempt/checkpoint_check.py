@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Final
 
 from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
-from fred_supervisor.contract.checkpoint import why_invalid
-from fred_supervisor.contract.checkpoint_content import why_not_whole
 from fred_supervisor.contract.files import write_json
-from fred_supervisor.store.checkpoints import foreign_checkpoints, judged_before, stamp
+from fred_supervisor.store.checkpoints import foreign_checkpoints, judge, judged_before
+from fred_supervisor.store.layout import RunDir
 
 _NEWEST: Final = 3
 """Older ones are verified if it ever comes to them."""
@@ -22,7 +21,5 @@ def main(run_dir: str, pattern: str, target: str) -> None:
     known = {key: value for key, value in judged_before(Path(target)).items() if Path(key[0]).exists()}
     for candidate in found[:_NEWEST]:
         with contextlib.suppress(OSError):  # it was thinned out meanwhile
-            key = stamp(candidate)
-            if key not in known:
-                known[key] = why_not_whole(candidate.path) if foreign else why_invalid(candidate)
+            judge(RunDir(Path(run_dir)), candidate, known, foreign=foreign)
     write_json(target, {json.dumps(key): reason for key, reason in known.items()})

@@ -8,20 +8,22 @@ from pathlib import Path
 from typing import Any, Final
 
 from fred_supervisor.attempt import code_state, evidence
+from fred_supervisor.attempt.nodes.rendezvous import part_of
 from fred_supervisor.contract.checkpoint import CheckpointFile
 from fred_supervisor.contract.files import now_text, read_json
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.linux.text_io import printable, printable_lines
-from fred_supervisor.policy.actions import Report
+from fred_supervisor.policy.actions import Report, WentOn
 from fred_supervisor.store.attempt_files import read_launch
 from fred_supervisor.store.checkpoints import lost_steps
 from fred_supervisor.store.heartbeats import rank_beats
 from fred_supervisor.store.journal import Incident
-from fred_supervisor.store.layout import RunDir
+from fred_supervisor.store.layout import AttemptDir, RunDir
 from fred_supervisor.store.monitor_ring import RingRecord, read_ring, ring_path
 from fred_supervisor.store.monitor_sample import MonitorSample
+from fred_supervisor.store.nodes.node_files import node_of_rank, nodes_of
 from fred_supervisor.store.run_spec import RunSpec
-from fred_supervisor.words.sentences import sentence
+from fred_supervisor.words.sentences import stored_sentence
 
 
 def incident_of(
@@ -39,29 +41,33 @@ def incident_of(
     seen, found = report.evidence, report.diagnosis
     beat, error = seen.beat, seen.error
     folder = spec.dir.attempt(seen.attempt)
-    told = evidence.document(seen, folder.output, end=seen.stacks_at)
+    theirs = _output_of_rank(spec, folder, seen.rank)
+    told = evidence.document(seen, theirs or folder.output, end=None if theirs else seen.stacks_at)
     return Incident(
         id=number,
         kind=found.kind,
-        cause=printable(sentence(found.message)),
+        cause=printable(stored_sentence(found.message)),
         at=now_text(),
         attempt=seen.attempt,
         exit_code=seen.exit_code,
         signal=seen.signal,
+        killer=None if seen.killer is None else str(seen.killer.kind),
         section=(error.section if error else None) or (beat.section if beat else None),
         phase=(error.phase if error else None) or (beat.phase if beat else None),
         epoch=beat.epoch if beat else None,
         step=beat.step if beat else None,
-        lost_steps=lost_steps(beat, resume),
+        lost_steps=(lost := lost_steps(beat, resume)),
+        lost_known=spec.command is None and lost is not None,
         checkpoint=None if resume is None else str(resume.path),
-        action=printable(sentence(report.action)),
+        action=printable(stored_sentence(report.action)),
         recovered_after_s=None,
         evidence={
             **told,
             "facts": {"cause": found.message.document(), "action": report.action.document()},
             "takes_resume": spec.takes_resume,
             "has_beaten": beat is not None or _has_touched(folder.heartbeat),
-            "ranks": _ranks(folder.heartbeat),
+            "node": None if seen.rank is None else node_of_rank(folder, seen.rank),
+            "ranks": _ranks(folder),
             "stacks": printable_lines(seen.stacks) or None,
             "memory": _memory(sample),
             "minutes_before": minutes_before(spec.dir),
@@ -81,6 +87,35 @@ def recovered(newest_first: Iterable[Incident], beat: Beat | None, now: datetime
         for incident in takewhile(lambda one: one.recovered_after_s is None, newest_first)
         if incident.at_s is not None and _passed(incident, beat)
     ]
+
+
+def went_on(newest_first: Iterable[Incident], found: WentOn) -> list[Incident]:
+    """The incidents whose cost can be told now that the next attempt has said its first position, newest first."""
+    changed = []
+    for incident in takewhile(lambda one: not one.lost_known and one.from_the_beginning is None, newest_first):
+        if incident.epoch is None and incident.step is None:
+            continue
+        lost = _lost(incident, found.beat)
+        known = incident.lost_steps if lost is None else lost
+        over = found.from_the_beginning and known != 0
+        changed.append(replace(incident, lost_steps=known, lost_known=lost is not None, from_the_beginning=over))
+    return changed
+
+
+def _lost(incident: Incident, begun: Beat) -> int | None:
+    """Steps between the first position after a failure and the last one before it; None when nobody can count them."""
+    last = incident.evidence.get("last_heartbeat")
+    steps = last.get("steps") if isinstance(last, Mapping) else None
+    steps = steps if isinstance(steps, int) and steps > 0 else None
+    if incident.step is None or begun.step is None or (incident.epoch is None) != (begun.epoch is None):
+        return None
+    epochs = (incident.epoch or 0) - (begun.epoch or 0)
+    if epochs and steps is None:
+        return None
+    at = begun.step if begun.printed else begun.step - 1  # the client speaks of steps that are done
+    if steps is not None and begun.steps:
+        at = round(at * steps / begun.steps)
+    return max(0, epochs * (steps or 0) + incident.step - at)
 
 
 def _passed(incident: Incident, beat: Beat | None) -> bool:
@@ -105,12 +140,28 @@ def _has_touched(heartbeat: Path) -> bool | None:
         return None
 
 
-def _ranks(path: Path) -> list[dict[str, Any]] | None:
-    """The last record of each of several ranks."""
-    beats = rank_beats(path)
+def _output_of_rank(spec: RunSpec, folder: AttemptDir, rank: int | None) -> Path | None:
+    """The file that its machine writes, where that is not ours."""
+    if not rank:
+        return None
+    if spec.under_slurm:
+        return Path(f"{folder.output}.rank{rank}")
+    beat = rank_beats(folder.heartbeat).get(rank) if spec.nodes is not None else None
+    if beat is None or not beat.node:
+        return None
+    return part_of(spec, int(folder.path.name), beat.node).output
+
+
+def _ranks(folder: AttemptDir) -> list[dict[str, Any]] | None:
+    """The last record of each of several ranks, and the machine that it ran on."""
+    beats = rank_beats(folder.heartbeat)
     if not beats.keys() - {0}:
         return None
-    return [{"rank": rank, **evidence.heartbeat_document(beat)} for rank, beat in beats.items()]
+    names = {one.node: one.name for one in nodes_of(folder)}
+    return [
+        {"rank": rank, "node": names.get(beat.node or 0), **evidence.heartbeat_document(beat)}
+        for rank, beat in beats.items()
+    ]
 
 
 def _memory(sample: MonitorSample | None) -> dict[str, object] | None:

@@ -7,6 +7,7 @@ standard input; it answers with one line on file descriptor 3.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -14,19 +15,32 @@ import resource
 import signal
 import sys
 import time
+from collections import Counter
 from typing import Any, Final, Never
 
-from fred_supervisor.contract.files import now_text, write_json
+from fred_supervisor.contract.files import now_text, read_file, write_json
 from fred_supervisor.linux import cgroup, proc
+from fred_supervisor.linux.activity import activity, computes, written
+from fred_supervisor.linux.reserved_file import ReservedFile
 
 READY_FD: Final = 3
 """Where the supervisor listens for the one line."""
 KILL_ORDER: Final = signal.SIGUSR2
 """Of the supervisor, or of `stop`: SIGKILL to the whole tree."""
 _AWAITED: Final = frozenset({signal.SIGCHLD, KILL_ORDER})
-_TOUCH_S: Final = 10.0
-"""As long after the end of the command, a touch of the heartbeat tells that training goes on."""
+_GOES_ON_S, _LONGEST_S = 10.0, 60.0
+"""For so long after the end of the command, or the newest output, those left may show that training goes on; and while
+they print, whatever it is."""
+_LINES: Final = 2
+"""The first position that is read after the end may have been printed before it."""
+_COMPUTES: Final = 0.5
+"""Who computes at more than this share of the looks is no helper."""
+_WRITES_PER_S: Final = 65536
+"""Who writes more bytes saves or uploads something: what is left of it would be lost."""
+_LOOK_S: Final = 0.1
 _RECORD: Final = re.compile(rb"fred-beat/1 .*?\bpid=(\d+) .*\bdone=([01])")
+_NAMED: Final = 128
+"""More processes that we ended ourselves are not named."""
 _SURVIVOR_S: Final = 5.0
 """After this long, processes that SIGKILL did not end are named."""
 
@@ -40,8 +54,10 @@ def main(root: str) -> None:
     del root
     facts = json.load(sys.stdin)
     # Through a descriptor: the run dir may be moved meanwhile.
-    folder = os.open(os.path.dirname(facts["exit"]), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    for name in ("exit", "launch_file", "heartbeat"):
+    folder = os.open(os.path.dirname(facts["exit"]), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with contextlib.suppress(OSError):  # see `attempt_files.keeper_unseen`; a file system without locks
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    for name in ("exit", "launch_file", "heartbeat", "printed"):
         facts[name] = f"/proc/self/fd/{folder}/{os.path.basename(facts[name])}"
     signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM):
@@ -49,55 +65,93 @@ def main(root: str) -> None:
     proc.become_subreaper()
     started = time.monotonic()
     group = cgroup.make(facts["cgroup"])
+    reserve = ReservedFile(facts["exit"])
     try:
         pid, error = _start(facts, group)
     except OSError as failure:  # no process, no room: who was forked meanwhile waits for our word, and leaves without
         pid, error = 0, _refusal(failure, failure.filename)
     if error is not None:
-        with contextlib.suppress(OSError):
-            write_json(facts["exit"], {**error, "time": now_text()})
+        reserve.write({**error, "time": now_text()})
         _answer(error)
         if group is not None:
             cgroup.remove(group)
         return
     _answer({"trainer": pid})
     os.close(READY_FD)
-    status = _wait(pid, group)
-    while status == 0 and (follower := _follower(facts["heartbeat"])) is not None:
+    status = _wait(pid, facts, group)
+    while status == 0 and (follower := _follower(facts)) is not None:
         facts["launch"] |= {"trainer": follower.document(), "session": proc.session_of(follower.pid)}
         with contextlib.suppress(OSError):
             write_json(facts["launch_file"], facts["launch"])
-        status = _wait(follower.pid, group)
-    _end_tree(facts["exit"], _exit_document(status, started), group)
+        status = _wait(follower.pid, facts, group)
+    if facts.get("end_step") and status is not None and os.WIFSIGNALED(status):  # its tasks live on without it
+        _end_step(facts["end_step"])
+    _end_tree(reserve, _exit_document(status, started), group)
 
 
-def _follower(heartbeat: str) -> proc.Identity | None:
+def _follower(files: LaunchFacts) -> proc.Identity | None:
     """The child of ours in which training goes on though the command has left with 0: it was a launcher, or a daemon's.
 
-    Who writes records is known by its pid. A touch names nobody: where there is one more, it is the oldest child. What
-    never beat are helpers.
+    Who writes records is known by its pid. A touch of the heartbeat, a position that was printed, and work name nobody:
+    it is the child that computes most, or has. The others are helpers.
     """
     _reap(None)
-    try:
-        before = os.stat(heartbeat)
-        with open(heartbeat, "rb") as file:
-            told = _RECORD.match(file.read(4096))
-    except OSError:
-        return None
+    touched_ns, printed = _touched_ns(files["heartbeat"]), _read(files["printed"])
+    told = _RECORD.match(_read(files["heartbeat"]))
     if told is not None:
         pid, goes_on = int(told[1]), told[2] == b"0"
         above = (child for child in proc.children(os.getpid()) if pid == child or pid in proc.descendants(child))
         found = next(above, None) if goes_on else None
         return None if found is None else proc.identify(found)
-    end_s = time.monotonic() + _TOUCH_S
-    while before.st_size and (left := proc.children(os.getpid())) and time.monotonic() < end_s:
-        if os.stat(heartbeat).st_mtime_ns != before.st_mtime_ns:
-            return proc.identify(min(left))
-        happened = signal.sigtimedwait(_AWAITED, 0.1)
+    began_s = printed_s = time.monotonic()
+    size, lines, looks, computed = _size(files["output"]), 0, 0, Counter[int]()
+    before = {child: written(child) for child in proc.children(os.getpid())}
+    while left := sorted(proc.children(os.getpid())):
+        looks += 1
+        computed.update(child for child in left if computes(child))
+        touched = _touched_ns(files["heartbeat"]) != touched_ns
+        lines += (now := _read(files["printed"])) != printed
+        printed = now
+        now_s = time.monotonic()
+        least_computed, least_written = _COMPUTES * looks, _WRITES_PER_S * (now_s - began_s)
+        works = [
+            child
+            for child in (left if now_s - began_s > _GOES_ON_S else [])
+            if computed[child] > least_computed or written(child) - before.get(child, 0) > least_written
+        ]
+        if touched or lines >= _LINES or works:
+            return proc.identify(max(works or left, key=lambda child: (computed[child], activity(child) or (0, 0))))
+        if size != (size := _size(files["output"])):
+            printed_s = now_s
+        if now_s - printed_s > _GOES_ON_S or now_s - began_s > _LONGEST_S:
+            return None
+        happened = signal.sigtimedwait(_AWAITED, _LOOK_S)
         if happened is not None and happened.si_signo == KILL_ORDER:
             return None
         _reap(None)
     return None
+
+
+def _read(path: str) -> bytes:
+    """Empty where there is none: a keeper of another machine's ranks has no heartbeat."""
+    try:
+        return read_file(path, 4096)[0]
+    except OSError:
+        return b""
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _touched_ns(heartbeat: str) -> int | None:
+    try:
+        return os.stat(heartbeat).st_mtime_ns
+    except OSError:
+        return None
 
 
 def _refusal(error: OSError, path: object) -> LaunchFacts:
@@ -174,15 +228,35 @@ def _answer(line: dict[str, object]) -> None:
         os.write(READY_FD, json.dumps(line).encode() + b"\n")
 
 
-def _wait(trainer: int, group: str | None) -> int | None:
+def _wait(trainer: int, facts: LaunchFacts, group: str | None) -> int | None:
     """Reap the tree until the trainer itself ends, or we are told to end it; its wait status."""
     while True:
         number = signal.sigwait(_AWAITED)
-        if number == KILL_ORDER:
+        if number == KILL_ORDER and not (_has_step(facts) and _end_step(facts["end_step"])):
             _kill(group)
         status = _reap(trainer)
         if status is not None:
             return status
+
+
+def _has_step(facts: LaunchFacts) -> bool:
+    """Whether the trainer is an srun whose tasks have begun: it ends when they have, and not before."""
+    if not facts.get("end_step"):
+        return False
+    try:
+        names = os.listdir(os.path.dirname(facts["exit"]))
+    except OSError:
+        return False
+    return any(re.fullmatch(r"node\d+\.json", name) for name in names)
+
+
+def _end_step(words: list[str]) -> bool:
+    """Have Slurm kill the tasks on all machines; it is not waited for. False: there is no process for it."""
+    try:
+        os.posix_spawn(words[0], words, os.environ, setsid=True, setsigmask=(), setsigdef=(signal.SIGPIPE,))
+    except OSError:
+        return False
+    return True
 
 
 def _kill(group: str | None) -> None:
@@ -205,6 +279,15 @@ def _reap(trainer: int | None) -> int | None:
     return found
 
 
+def _has_children() -> bool:
+    """Whether anybody is left, by the kernel's word: /proc may be hidden, or lack who has just been given to us."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
 def _exit_document(status: int | None, started: float) -> dict[str, object]:
     usage = os.times()
     document: dict[str, object] = {
@@ -215,6 +298,7 @@ def _exit_document(status: int | None, started: float) -> dict[str, object]:
         "uptime_s": round(time.monotonic() - started, 3),
         "cpu_s": round(usage.children_user + usage.children_system, 2),
         "survivors": [],
+        "ended": None,
     }
     if status is not None and os.WIFEXITED(status):
         document["exit_code"] = os.WEXITSTATUS(status)
@@ -223,11 +307,14 @@ def _exit_document(status: int | None, started: float) -> dict[str, object]:
     return document
 
 
-def _end_tree(exit_file: str, document: dict[str, object], group: str | None) -> None:
+def _end_tree(reserve: ReservedFile, document: dict[str, object], group: str | None) -> None:
     """SIGKILL what is left of the tree until nothing is; then say how the trainer ended."""
+    tree = ((pid, proc.stat(pid)) for pid in proc.descendants(os.getpid()))
+    left = [{"pid": pid, "name": one.name} for pid, one in tree if one is not None and one.state not in "ZX"]
+    document["ended"] = left if len(left) <= _NAMED else None
     deadline = time.monotonic() + _SURVIVOR_S
     pause_s = 0.0
-    while proc.children(os.getpid()):
+    while _has_children():
         _kill(group)
         signal.sigtimedwait(_AWAITED, pause_s)
         _reap(None)
@@ -236,8 +323,8 @@ def _end_tree(exit_file: str, document: dict[str, object], group: str | None) ->
             document["survivors"] = [
                 {"pid": pid, "wchan": proc.wait_channel(pid)} for pid in proc.descendants(os.getpid())
             ]
-            write_json(exit_file, document)
+            reserve.write(document)
     document["survivors"] = []
     if group is not None:
         cgroup.remove(group)
-    write_json(exit_file, document)
+    reserve.write(document)

@@ -5,16 +5,20 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import fred_supervisor
 from fred_supervisor.attempt.keeper import READY_FD
 from fred_supervisor.attempt.machine_faults import paths_of
+from fred_supervisor.attempt.nodes.rendezvous import under_rendezvous
+from fred_supervisor.attempt.nodes.srun import end_step_words, master_environment, prepare_outputs, under_srun
 from fred_supervisor.attempt.torchrun import under_torchrun
 from fred_supervisor.contract import environment, placeholders
 from fred_supervisor.contract.builtin.flags import to_argv
-from fred_supervisor.contract.files import now_text
+from fred_supervisor.contract.fence import GENERATION
+from fred_supervisor.contract.files import now_text, write_atomic
 from fred_supervisor.contract.record import record
 from fred_supervisor.linux.lookout import Lookout
 from fred_supervisor.linux.proc import Identity, identify
@@ -45,9 +49,15 @@ def spawn(
     *,
     lookout: Lookout,
     gpus: tuple[str, ...] = (),
+    members: Sequence[int] = (0,),
+    own: AttemptDir | None = None,
 ) -> Launched:
-    """Prepare an attempt and start its keeper. `gpus`: UUIDs that were chosen for it. Raises OSError."""
-    folder = prepare(spec, attempt)
+    """Prepare an attempt and start its keeper. Raises OSError.
+
+    `gpus`: UUIDs that were chosen for it; `members`: the machines that train together; `own`: the folder of this
+    machine's part, where machine 0 has prepared the attempt.
+    """
+    folder = prepare(spec, attempt) if own is None else _prepare_part(own)
     place = place_of(spec.run_dir)
     environ = trainer_environment(spec, attempt, overrides, resume) | visible(gpus)
     facts: dict[str, object] = {
@@ -55,13 +65,16 @@ def spawn(
         "launch_file": str(folder.launch),
         "exit": str(folder.exit),
         "cwd": spec.cwd,
-        "cgroup": f"fred-{spec.run_id}-{place}-{attempt}",
+        "cgroup": f"fred-{spec.run_id}-{place}-{attempt}" + (f"-{spec.node}" if spec.node else ""),
         "open_files": overrides.open_files,
         "heartbeat": str(folder.heartbeat),
+        "printed": str(folder.printed),
+        "end_step": end_step_words(folder) if spec.under_slurm else None,
         "launch": {
             "attempt": attempt,
             "time": now_text(),
-            "command": command(spec, attempt, overrides, resume),
+            "command": command(spec, attempt, overrides, resume, port=environ["MASTER_PORT"], members=members),
+            "members": list(members),
             "cwd": spec.cwd,
             "place": place,
             "resume": None if resume is None else str(resume),
@@ -70,7 +83,7 @@ def spawn(
             "environment": {
                 key: value
                 for key, value in environ.items()
-                if key in environment.OF_CONTRACT or key.startswith(("MASTER_", "CUDA_"))
+                if key in environment.OF_CONTRACT or key.startswith(environment.OF_COMPUTATION)
             },
         },
     }
@@ -115,6 +128,17 @@ def prepare(spec: RunSpec, attempt: int) -> AttemptDir:
     beats = [Path(environment.rank_path(str(folder.heartbeat), rank)) for rank in ranks]
     for path in (*beats, folder.output):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
+    if spec.nodes is not None:  # before anything of it runs: whoever still trains elsewhere writes no more
+        write_atomic(os.path.join(spec.run_dir, GENERATION), f"{attempt}\n".encode())
+    if spec.under_slurm:
+        prepare_outputs(folder)
+    return folder
+
+
+def _prepare_part(folder: AttemptDir) -> AttemptDir:
+    """The folder of another machine's part: its keeper's files, and the output of its ranks. Raises OSError."""
+    folder.path.mkdir(mode=0o700, exist_ok=True)
+    os.close(os.open(folder.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
     return folder
 
 
@@ -139,8 +163,12 @@ def trainer_environment(spec: RunSpec, attempt: int, overrides: Overrides, resum
         "MASTER_PORT": str(_free_port()),
         "PYTHONUNBUFFERED": os.environ.get("PYTHONUNBUFFERED", "1"),  # its last lines are evidence
     }
-    if spec.rank_count > 1 and "OMP_NUM_THREADS" not in environ:  # torchrun would make it 1
+    if spec.rank_count > 1 and not spec.under_slurm and "OMP_NUM_THREADS" not in environ:  # torchrun would make it 1
         environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // spec.rank_count))
+    if spec.under_slurm:
+        environ |= master_environment()
+    elif spec.nodes is not None:
+        environ[environment.NODE] = str(spec.node or 0)
     if overrides.expandable_segments:
         before = os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "")
         environ["PYTORCH_CUDA_ALLOC_CONF"] = ",".join(filter(None, (before, "expandable_segments:True")))
@@ -156,16 +184,32 @@ def visible(gpus: tuple[str, ...]) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": ",".join(gpus), **order}
 
 
-def command(spec: RunSpec, attempt: int, overrides: Overrides, resume: Path | None) -> list[str]:
-    """The argument vector of an attempt."""
-    words = (
-        _own_command(spec, overrides) if spec.command is None else _foreign_command(spec, attempt, overrides, resume)
-    )
+def command(
+    spec: RunSpec,
+    attempt: int,
+    overrides: Overrides,
+    resume: Path | None,
+    *,
+    port: str = "",
+    members: Sequence[int] = (0,),
+) -> list[str]:
+    """The argument vector of an attempt; `port` is free, for ranks to meet at, `members` are the machines."""
+    if spec.command is None:
+        words = _own_command(spec, overrides)
+    else:
+        where = _placeholders_of_nodes(spec, port, members)
+        words = _foreign_command(spec, attempt, overrides, resume, where)
+    if spec.under_slurm:
+        return under_srun(words, spec, spec.dir.attempt(attempt), attempt)
+    if spec.nodes is not None:
+        return under_rendezvous(words, spec, members) or words
     together = under_torchrun(words, spec.rank_count) if spec.rank_count > 1 else None
     return together or words
 
 
-def _foreign_command(spec: RunSpec, attempt: int, overrides: Overrides, resume: Path | None) -> list[str]:
+def _foreign_command(
+    spec: RunSpec, attempt: int, overrides: Overrides, resume: Path | None, where: Mapping[str, str]
+) -> list[str]:
     assert spec.command is not None
     values = {
         "run_dir": spec.run_dir,
@@ -175,8 +219,19 @@ def _foreign_command(spec: RunSpec, attempt: int, overrides: Overrides, resume: 
         "unfreeze_batch_size": _text(overrides.unfreeze_batch),
         "accumulate": _text(overrides.accumulate),
         "heartbeat": str(spec.dir.attempt(attempt).heartbeat),
+        **where,
     }
     return placeholders.fill(spec.command, values)
+
+
+def _placeholders_of_nodes(spec: RunSpec, port: str, members: Sequence[int]) -> dict[str, str]:
+    if spec.rendezvous is not None:
+        host, _, port = spec.rendezvous.rpartition(":")
+        node = str(members.index(spec.node or 0))
+        return {"nodes": str(len(members)), "node": node, "master_addr": host, "master_port": port}
+    if not spec.under_slurm:
+        return {**placeholders.OF_ONE_MACHINE, "master_port": port}
+    return {**placeholders.DEFERRED, "nodes": os.environ.get("SLURM_JOB_NUM_NODES", "1"), "master_port": port}
 
 
 def _own_command(spec: RunSpec, overrides: Overrides) -> list[str]:

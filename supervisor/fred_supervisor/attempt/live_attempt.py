@@ -4,27 +4,34 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+from fred_supervisor.attempt.nodes import rendezvous
+from fred_supervisor.attempt.nodes.stacks import StepStacks
+from fred_supervisor.attempt.nodes.step import Step
 from fred_supervisor.attempt.output_reader import OutputReader, patterns_of
 from fred_supervisor.attempt.stack_dump import StackDumper
+from fred_supervisor.attempt.tree_ends import TreeEnds
 from fred_supervisor.contract import environment, heartbeat
 from fred_supervisor.contract.files import now_text, read_file, write_json
 from fred_supervisor.linux import proc
+from fred_supervisor.linux.activity import activity
 from fred_supervisor.linux.lookout import Lookout, NoAnswerError
 from fred_supervisor.linux.proc import Identity
+from fred_supervisor.linux.sparing import Sparing
 from fred_supervisor.output.signs import LineSigns
 from fred_supervisor.policy.hang import HangFacts, ProcessFacts, parse_stacks, why_stuck
-from fred_supervisor.policy.message import Message
+from fred_supervisor.policy.message import Message, Topic
+from fred_supervisor.policy.observation import FreshCheckpoint
 from fred_supervisor.policy.watch import HeartbeatReading
 from fred_supervisor.store.attempt_files import read_launch
 from fred_supervisor.store.checkpoints import modified_ns, states_of
 from fred_supervisor.store.file_ages import FUTURE_NS
 from fred_supervisor.store.heartbeats import write_printed
-from fred_supervisor.store.matching import matching
+from fred_supervisor.store.matching import paths_matching
 from fred_supervisor.store.place import place_of
 from fred_supervisor.store.run_spec import RunSpec
 
@@ -37,8 +44,20 @@ _LAUNCHER_S = 60.0
 """torchrun may take so long to end the other ranks and itself: 30 s from its SIGTERM to its SIGKILL."""
 _TREE_S = 10.0
 """The longest between two looks at its processes."""
+_SELDOM_S = 300.0
+"""Between two looks at as many files as there may be."""
 _ACTIVITY_S = 0.5
 """The least span over which activity is judged."""
+
+
+@dataclass
+class SeenCheckpoints:
+    """What fits `--checkpoints`, as it was at the last look at a run."""
+
+    states: Mapping[str, tuple[int, ...]] | None = None
+    """None: nobody has looked."""
+    names: set[str] = field(default_factory=set)
+    """Of every one that was ever seen."""
 
 
 @dataclass
@@ -65,8 +84,14 @@ class LiveAttempt:
     """The trainer's own control group, if it has one."""
     patterns: tuple[str, ...] = ()
     """What attempts before it have believed of the output."""
+    checkpoints_fit: bool | None = None
+    """Whether anything fitted `--checkpoints` at the last look; None: it is not known."""
     pids: set[int] = field(default_factory=set)
     """Of every process that was seen in its tree."""
+    seen: SeenCheckpoints = field(default_factory=SeenCheckpoints)
+    """Of the run: an attempt may be over before there is a second look at it."""
+    ends: TreeEnds = field(default_factory=TreeEnds)
+    """How those below the command end."""
     _tree_s: float = 0.0
     _began_s: float = field(default_factory=time.monotonic)
     _looked_s: float = field(default_factory=time.monotonic)
@@ -74,7 +99,6 @@ class LiveAttempt:
     """Its processes, whenever stacks were asked for."""
     _died_s: dict[int, float] = field(default_factory=dict)
     """Rank's pid → since when it is gone."""
-    _checkpoints: frozenset[tuple[int, ...]] | None = None
     _printed: int = 0
     """The newest record of the output that was written down."""
     _before_ns: dict[str, frozenset[int]] = field(default_factory=dict)
@@ -84,16 +108,24 @@ class LiveAttempt:
     def __post_init__(self) -> None:
         self.folder = self.spec.dir.attempt(self.number)
         self._heartbeat = str(self.folder.heartbeat)
-        self.stacks = StackDumper(self.folder)
+        settings = self.spec.settings()
+        limits_s = (settings.level1_limit_s, settings.section_limit_s, *settings.hang_timeout_s.values())
+        self._progress = Sparing(self._changes_of_progress, most_s=min(_SELDOM_S, min(limits_s) / 8))
+        self._saved = Sparing(self._states_of_checkpoints, most_s=_SELDOM_S)
+        self.step = Step(self.folder) if self.spec.under_slurm else None
+        self.stacks = StackDumper(self.folder) if self.step is None else StepStacks(self.folder, self.step)
         patterns = None if self.spec.command is None else patterns_of(self.spec.progress_output)
         signs = LineSigns(tuple(self.spec.fail_output), tuple(self.spec.must_recur))
         read = patterns is not None or signs.needs_lines
-        self.output = OutputReader(self.folder.output, patterns, self.patterns, signs) if read else None
+        goal = self.spec.done_file is not None
+        self.output = (
+            OutputReader(self.folder.output, patterns, self.patterns, signs, goal_elsewhere=goal) if read else None
+        )
 
     def read_trainer(self) -> None:
-        """Who the trainer is, from what the keeper wrote."""
+        """Who the trainer is, from what the keeper wrote; what cannot be read any more is not forgotten."""
         launch = read_launch(self.folder)
-        self.trainer, self.cgroup = launch.trainer, launch.cgroup
+        self.trainer, self.cgroup = launch.trainer or self.trainer, launch.cgroup or self.cgroup
 
     def write_launch(self) -> None:
         """Who they are, anew, after the folder was deleted. Raises OSError."""
@@ -111,17 +143,21 @@ class LiveAttempt:
             self.read_trainer()
         self._tree_s = now_s + min(_TREE_S, (now_s - self._began_s) / 4)
         if self.trainer is not None:
-            self.pids |= {self.trainer.pid, *proc.descendants(self.trainer.pid)}
+            tree = {self.trainer.pid, *proc.descendants(self.trainer.pid)}
+            self.pids |= tree
+            self.ends.look(self.trainer.pid, tree)
 
     def look(self, now_s: float, *, final: bool = False) -> tuple[HeartbeatReading, ...]:
-        """One look at every rank's sign of life, and, where none writes records, at the output."""
+        """One look at every rank's sign of life, and at the output, for what no record says: place or loss."""
         self._look_at_tree(now_s)
-        looks = self._look_at_files(now_s)
+        looks = self._look_at_files(now_s, final=final)
         output, root = self.output, self.trainer
-        records = any(look.beat is not None for look in looks)
-        if output is None or root is None or (records and not output.signs.needs_lines):
+        written = [look.beat for look in looks if look.beat is not None]
+        records, full = bool(written), any(beat.loss is not None for beat in written)
+        if output is None or root is None or (full and not output.signs.needs_lines):
             return looks
-        output.look(now_s, final=final, place=not records)
+        output.told |= records  # which place it reads: that of the records counts
+        output.look(now_s, final=final, place=not full)
         looks = (replace(looks[0], recurred=dict(output.signs.recurred)), *looks[1:])
         beat = None if records else output.beat(root.pid)
         if beat is None:
@@ -142,13 +178,20 @@ class LiveAttempt:
 
     def failed_line(self) -> Message | None:
         """What it has printed that means that it has failed, though it may go on."""
-        return None if self.output is None else self.output.failed_line()
+        line = None if self.output is None else self.output.failed_line()
+        return line or (rendezvous.left(self.spec, self.number) if self.spec.rendezvous is not None else None)
 
-    def _look_at_files(self, now_s: float) -> tuple[HeartbeatReading, ...]:
+    @property
+    def lost_ns(self) -> int | None:
+        """The wall clock since which its loss may be no number, where it has printed that it is none; else None."""
+        line = None if self.output is None else self.output.failed_line()
+        return self.output.sound_ns if self.output and line and line.topic is Topic.LOSS_PRINTED else None
+
+    def _look_at_files(self, now_s: float, *, final: bool) -> tuple[HeartbeatReading, ...]:
         since_s, self._looked_s = now_s - self._looked_s, now_s
         if self.spec.progress_file is not None:
             try:
-                changed_ns = tuple(self._look_for(self.spec.progress_file, modified_ns))
+                changed_ns = self._progress.seen(now=final)
             except (NoAnswerError, OSError):
                 return (HeartbeatReading(readable=False),)
             newer = self._newer("progress files", changed_ns)
@@ -163,7 +206,7 @@ class LiveAttempt:
 
     def _of_several(self, look: HeartbeatReading, now_s: float) -> HeartbeatReading:
         """`look` at one of several ranks, with what is known of its process."""
-        if look.beat is None:
+        if look.beat is None or look.remote:
             return look
         found = proc.stat(look.beat.pid)
         if found is not None and found.state not in "ZX":
@@ -183,14 +226,24 @@ class LiveAttempt:
         return HeartbeatReading(
             rank=rank,
             stamp=f"{found.st_mtime_ns}.{found.st_size}.{hash(data)}",
-            beat=heartbeat.parse(data),
+            beat=(beat := heartbeat.parse(data)),
+            remote=beat is not None and beat.node is not None and beat.node != (self.spec.node or 0),
             age_s=_age_s(found.st_mtime_ns, since_s),
         )
 
-    def _look_for(self, pattern: str, of: Callable[[list[Path]], T]) -> T:
+    def _look_for(self, pattern: str, of: Callable[[list[str]], T]) -> T:
         """`of` the files that match. Raises NoAnswerError, OSError."""
         run_dir = self.spec.run_dir
-        return self.lookout.look((os.path.join(run_dir, pattern),), lambda: of(matching(Path(run_dir), pattern)))
+        return self.lookout.look((os.path.join(run_dir, pattern),), lambda: of(paths_matching(Path(run_dir), pattern)))
+
+    def _changes_of_progress(self) -> tuple[int, ...]:
+        return tuple(self._look_for(self.spec.progress_file or "", modified_ns))
+
+    def _states_of_checkpoints(self) -> tuple[bool, Mapping[str, tuple[int, ...]]]:
+        """Whether the pattern fits anything, and the states of what is whole."""
+        run = self.spec.dir
+        look = self._look_for(self.spec.checkpoints or "", lambda paths: (bool(paths), states_of(paths, run)))
+        return look[0], {path: tuple(state) for path, state in look[1].items()}
 
     def _newer(self, what: str, changed_ns: tuple[int, ...]) -> tuple[int, ...]:
         """The times of changes since the launch, of files of one kind.
@@ -203,21 +256,32 @@ class LiveAttempt:
             self._before_ns[what] = frozenset(late)
         return tuple(ns for ns in changed_ns if ns not in self._before_ns[what])
 
-    def fresh_checkpoint(self) -> bool:
-        """Whether a file of `--checkpoints` has appeared or changed since the look before."""
+    def fresh_checkpoint(self, *, final: bool = False) -> FreshCheckpoint | None:
+        """What has appeared or changed of `--checkpoints` since the look before; None: nothing.
+
+        `final`: who leaves often saves at the last moment, so it is looked at however short ago that was done.
+        """
         if self.spec.checkpoints is None:
-            return False
+            return None
+        self.checkpoints_fit = None
         try:
-            now = frozenset(map(tuple, self._look_for(self.spec.checkpoints, lambda paths: list(states_of(paths)))))
+            self.checkpoints_fit, now = self._saved.seen(now=final)
         except (NoAnswerError, OSError):
-            return False
-        before, self._checkpoints = self._checkpoints, now
-        return before is not None and not now <= before
+            return None
+        before, self.seen.states = self.seen.states, now
+        known, self.seen.names = self.seen.names, self.seen.names | now.keys()
+        if before is None:
+            return None
+        states = frozenset(before.values())
+        changed = {path for path, state in now.items() if state not in states}
+        if not changed:
+            return None
+        return FreshCheckpoint.NEW if changed - known else FreshCheckpoint.REWRITTEN
 
     def busy(self, now_s: float) -> bool | None:
         """Whether the tree has burned CPU or moved bytes since a moment ago; None when that cannot be told yet."""
         root = self.trainer
-        seen = None if root is None or not proc.alive(root) else proc.activity(root.pid)
+        seen = None if root is None or self.step is not None or not proc.alive(root) else activity(root.pid)
         before = self._activity
         if seen is None or before is None:
             self._activity = None if seen is None else (now_s, seen)
@@ -234,10 +298,20 @@ class LiveAttempt:
         root = self.trainer
         if root is None:
             return []
+        looked_s = self._looked_s
+        looks = self.look(time.monotonic())
+        self._looked_s = looked_s  # it is no look of the watch, which takes the time between two for the age of a beat
+        beats = [look.beat for look in looks if look.beat is not None and not look.remote]
+        if self.step is not None:  # children of Slurm's, and never srun itself
+            return [who for who in (proc.identify(beat.pid) for beat in beats) if who is not None and self._ours(who)]
         tree = {root.pid, *proc.descendants(root.pid)}
-        beats = [look.beat for look in self.look(time.monotonic()) if look.beat is not None]
         beating = [proc.identify(beat.pid) for beat in beats if beat.pid in tree]
         return [who for who in beating if who is not None] or [root]
+
+    def _ours(self, who: Identity) -> bool:
+        """Whether a process of this machine was started as a task of this attempt."""
+        given = proc.environment(who.pid, (environment.RUN_ID, environment.ATTEMPT))
+        return given == {environment.RUN_ID: self.spec.run_id, environment.ATTEMPT: str(self.number)}
 
     def ask_stacks(self) -> bool:
         """Ask for a stack dump; False when nobody can be asked, and no tool can look."""

@@ -13,7 +13,7 @@ from typing import Final
 
 from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.contract.error_file import ErrorKind, ErrorRecord
-from fred_supervisor.contract.files import TEMPORARY_SUFFIX, now_text
+from fred_supervisor.contract.files import TEMPORARY_SUFFIX, now_text, open_file, read_file
 from fred_supervisor.linux.lookout import Lookout, NoAnswerError
 from fred_supervisor.linux.proc import available_memory_mib
 from fred_supervisor.policy.machine_fault import FaultKind, MachineFault
@@ -35,52 +35,58 @@ _KINDS: Final = {
     ),
     errno.EAGAIN: FaultKind.NO_PROCESS,
     errno.ENOMEM: FaultKind.NO_MEMORY,
-    errno.EMFILE: FaultKind.NO_DESCRIPTOR,
-    errno.ENFILE: FaultKind.NO_DESCRIPTOR,
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), FaultKind.NO_DESCRIPTOR),
 }
 """What an error number means, whoever meets it."""
 _OF_A_LAUNCH: Final = {
     **_KINDS,
     **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.ELOOP), FaultKind.MISSING),
+    errno.EFBIG: FaultKind.UNWRITABLE,
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.ETXTBSY), FaultKind.UNEXECUTABLE),
 }
 """The same at a launch, where the program and the folder have been there before."""
+_WHY: Final = {errno.EFBIG: "a file size limit of the process (ulimit -f), which is no full disk"}
 _MOST_WORDS: Final = 4096
 _OF_A_FILE: Final = (FaultKind.UNREADABLE, FaultKind.UNWRITABLE)
 
 
-def of_error(error: OSError) -> MachineFault | None:
-    """The fault behind an error of our own at a launch; None for one that is not the machine's."""
-    return _of_launch(error.errno, None if error.filename is None else str(error.filename))
+def of_error(spec: RunSpec, error: OSError) -> MachineFault | None:
+    """The fault behind an error of our own at a launch; None for one that is not of the machine."""
+    return _of_launch(spec, error.errno, None if error.filename is None else str(error.filename))
+
+
+def is_machine_error(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in _KINDS
 
 
 def no_answer(error: NoAnswerError) -> MachineFault:
-    """The fault of a place that does not answer."""
     return MachineFault(kind=FaultKind.NO_ANSWER, path=error.path, since=error.since, seen=True)
 
 
-def of_exit(left: ExitRecord | None) -> MachineFault | None:
+def of_exit(spec: RunSpec, left: ExitRecord | None) -> MachineFault | None:
     """The fault because of which the keeper could not execute the command."""
-    return None if left is None else _of_launch(left.exec_errno, left.exec_path)
+    return None if left is None else _of_launch(spec, left.exec_errno, left.exec_path)
 
 
-def _of_launch(number: int | None, path: str | None) -> MachineFault | None:
+def _of_launch(spec: RunSpec, number: int | None, path: str | None) -> MachineFault | None:
     kind = _OF_A_LAUNCH.get(number or 0)
     if number is None or kind is None:
         return None
+    if path is None and kind in (FaultKind.FULL, *_OF_A_FILE):  # a file of ours could be opened, and not be written
+        path = spec.run_dir
     if kind is FaultKind.MISSING and path is not None and os.path.lexists(path):
-        path = _interpreter(path) or path  # the program is there, so it is what its first line names
+        path = interpreter_of(path) or path  # the program is there, so it is what its first line names
     if kind is FaultKind.MISSING and path is not None and "/" not in path:
         kind = FaultKind.UNEXECUTABLE  # looked for along PATH
-    fault = MachineFault(kind=kind, path=path, why=os.strerror(number), since=now_text())
+    fault = MachineFault(kind=kind, path=path, why=_WHY.get(number) or os.strerror(number), since=now_text())
     now = look(fault)
     return fault if now is None else replace(now, seen=True)
 
 
-def _interpreter(path: str) -> str | None:
+def interpreter_of(path: str) -> str | None:
     """What the first line of a script names."""
     try:
-        with open(path, "rb") as file:
+        with open(open_file(path), "rb") as file:
             line = file.readline(256)
     except OSError:  # a link that leads nowhere: it is what people know
         return None
@@ -137,7 +143,7 @@ def look(fault: MachineFault) -> MachineFault | None:
             return None if path is None or os.path.exists(path) else fault
         case FaultKind.UNEXECUTABLE:
             return None if path is None or shutil.which(path) else fault
-        case FaultKind.NO_ANSWER:
+        case FaultKind.NO_ANSWER | FaultKind.NODE_ABSENT:
             _ = path is None or _readable(path)  # whatever comes of it is an answer
             return None
         case FaultKind.UNREADABLE:
@@ -320,11 +326,7 @@ def _readable(path: str) -> bool:
             with os.scandir(path) as entries:
                 next(entries, None)
         elif stat.S_ISREG(mode):
-            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                os.read(fd, 1)
-            finally:
-                os.close(fd)
+            read_file(path, 1)
     except OSError:
         return False
     return True

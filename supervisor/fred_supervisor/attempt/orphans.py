@@ -38,6 +38,8 @@ class Orphans:
         """SIGKILL to everything of the run that is left without a keeper; whether nothing is."""
         if attempt.cgroup is not None:
             cgroup.kill(attempt.cgroup)
+        if attempt.step is not None:
+            attempt.step.kill()
         strays = terminate.kill_processes_of(self._spec, self._own())
         proc.kill_children(self._own())
         self.reap(attempt)

@@ -2,10 +2,12 @@
 
 import os
 import re
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
+from fred_supervisor.contract.files import open_file
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.linux.text_io import printable
 from fred_supervisor.linux.time_box import OutOfTimeError, time_box
@@ -13,6 +15,7 @@ from fred_supervisor.output.built_in import BuiltInPatterns
 from fred_supervisor.output.patterns import LINE_CHARS, LinePatterns, OwnPatterns
 from fred_supervisor.output.position import OutputPosition
 from fred_supervisor.output.signs import LineSigns
+from fred_supervisor.policy.history import names_goal
 from fred_supervisor.policy.message import Message, Topic, say
 
 _BYTES_PER_S: Final = 32768
@@ -21,8 +24,8 @@ _LEAST_BYTES: Final = 8192
 _LINE_BYTES: Final = 4 * LINE_CHARS
 _REGEX_S: Final = 0.2
 """Of processor time, for a person's patterns in one look; beyond that they are given up."""
-_END: Final = re.compile(rb"[\r\n]+")
-"""Of a line; bars are drawn over themselves."""
+_END: Final = re.compile(rb"[\r\n\b]+")
+"""Of a line; bars are drawn over themselves, that of Keras by going back."""
 
 
 def patterns_of(progress_output: list[str]) -> LinePatterns | None:
@@ -36,20 +39,33 @@ class OutputReader:
     """The position in one attempt's output, and what else a person has said that its lines mean."""
 
     def __init__(
-        self, path: Path, patterns: LinePatterns | None, known: tuple[str, ...], signs: LineSigns | None = None
+        self,
+        path: Path,
+        patterns: LinePatterns | None,
+        known: tuple[str, ...],
+        signs: LineSigns | None = None,
+        *,
+        goal_elsewhere: bool = False,
     ) -> None:
-        """`patterns` None: its position is not read. `known`: what earlier attempts have believed."""
+        """`patterns` None: its position is not read. `known`: what earlier attempts have believed.
+
+        `goal_elsewhere`: a file says that the goal is reached, so lines need not.
+        """
         self._path = path
         self._position = None if patterns is None else OutputPosition(patterns, known)
         self.signs = signs or LineSigns()
         self._of_person = self.signs.needs_lines or (patterns is not None and patterns.certain)
-        self._told = bool(known)
+        self.told = bool(known)
+        """It was said from which lines the position is read, or need not be."""
+        self._goal_elsewhere = goal_elsewhere
         self._told_slow = False
         self._offset = 0
         self._rest = b""
         """The line that has not ended yet."""
         self._looked_s: float | None = None
         self._moved_s: float | None = None
+        self.sound_ns: int | None = None
+        """The wall clock at the last look up to which the loss was a finite number, as far as it is shown."""
         self.too_slow = False
         """A person's pattern has taken too long: nothing is read any more."""
         self.gap_s = 0.0
@@ -66,6 +82,7 @@ class OutputReader:
         since_s = 1.0 if self._looked_s is None else min(1.0, now_s - self._looked_s)
         self._looked_s = now_s
         position = self._position if place else None
+        looked_ns, sound = time.time_ns(), position is not None and not position.lost
         before = 0 if position is None else position.moves
         try:
             with time_box(_REGEX_S) if self._of_person else nullcontext():
@@ -80,13 +97,15 @@ class OutputReader:
         except OutOfTimeError:
             self.too_slow = True
             self.signs.miss()
+        if sound and position is not None and not position.lost:
+            self.sound_ns = looked_ns
         if position is not None and position.moves != before:
             self.gap_s = max(self.gap_s, 0.0 if self._moved_s is None else now_s - self._moved_s)
             self._moved_s = now_s
 
     def _lines(self, most: int) -> list[str]:
         """The whole lines that are new; of more than `most` bytes, the last ones."""
-        with open(self._path, "rb", buffering=0) as file:
+        with open(open_file(self._path), "rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             if size == self._offset:
                 return []
@@ -122,9 +141,11 @@ class OutputReader:
     def news(self) -> tuple[Message, ...]:
         """What a person is to be told of the reading, once."""
         found: tuple[Message, ...] = ()
-        if self._position is not None and self._position.line and not self._told:
-            self._told = True
-            found += (say(Topic.READS_POSITION, line=self._position.line.strip()[:_SHOWN]),)
+        if self._position is not None and self._position.line and not self.told:
+            self.told = True
+            beat = self._position.beat(0)
+            open_end = beat is not None and not names_goal(beat) and not self._goal_elsewhere
+            found += (say(Topic.READS_POSITION, line=self._position.line.strip()[:_SHOWN], open_end=open_end),)
         if self.too_slow and not self._told_slow:
             self._told_slow = True
             found += (say(Topic.PATTERN_TOO_SLOW),)

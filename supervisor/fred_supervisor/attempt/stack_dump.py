@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from fred_supervisor.contract.files import open_file
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.proc import Identity
 from fred_supervisor.store.layout import AttemptDir
@@ -78,7 +79,7 @@ class StackDumper:
         """Of several ranks one after the other, each below a line that names it: at once, their stacks would mix."""
         output, end_s = self._folder.output, time.monotonic() + _TURN_S
         try:
-            with output.open("ab", buffering=0) as file:
+            with open(open_file(output, os.O_WRONLY | os.O_APPEND), "ab", buffering=0) as file:
                 file.write(f"--- stacks of process {who.pid} ---\n".encode())
             before = size = output.stat().st_size
             sent = proc.send(who, signal.SIGUSR1)
@@ -146,7 +147,7 @@ class StackDumper:
 
 def _from(path: Path, start: int) -> str:
     try:
-        with path.open("rb") as file:
+        with open(open_file(path), "rb") as file:
             file.seek(start)
             return file.read(_MOST_BYTES).decode(errors="replace")
     except OSError:

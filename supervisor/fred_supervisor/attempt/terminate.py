@@ -14,7 +14,15 @@ from fred_supervisor.store.run_spec import RunSpec
 
 
 def send_sigterm(attempt: LiveAttempt, *, wake: bool) -> None:
-    """Ask the trainer to save and leave: who beats, else the command itself. `wake` ends a SIGSTOP, too."""
+    """Ask the trainer to save and leave: who beats, else the command itself. `wake` ends a SIGSTOP, too.
+
+    Of a step all ranks are asked, by Slurm, on every machine.
+    """
+    if attempt.step is not None:
+        attempt.step.send(signal.SIGTERM)
+        if wake:
+            attempt.step.send(signal.SIGCONT)
+        return
     for who in attempt.targets():
         proc.send(who, signal.SIGTERM)
         if wake:
@@ -28,6 +36,13 @@ def kill_by_keeper(keeper: Identity) -> None:
     """
     proc.send(keeper, KILL_ORDER if proc.ignores(keeper.pid, signal.SIGTERM) else signal.SIGTERM)
     proc.send(keeper, signal.SIGCONT)
+
+
+def wake_keeper(attempt: LiveAttempt) -> None:
+    """SIGCONT to a keeper that is stopped while its trainer has ended: it alone can say how, and would hide it."""
+    keeper, trainer = attempt.keeper, attempt.trainer
+    if keeper is not None and trainer is not None and not proc.alive(trainer) and proc.stopped(keeper):
+        proc.send(keeper, signal.SIGCONT)
 
 
 def kill_processes_of(spec: RunSpec, spare: frozenset[int] = frozenset()) -> list[Identity]:

@@ -17,7 +17,7 @@ _PYTHON: Final = re.compile(r"python(\d(\.\d+)?t?)?")
 _TAKES_WORD: Final = ("-W", "-X")
 
 
-def under_torchrun(words: Sequence[str], count: int) -> list[str] | None:
+def under_torchrun(words: Sequence[str], count: int, launcher: Sequence[str] = TORCHRUN) -> list[str] | None:
     """`words`, a Python script or module, as `count` ranks; None for anything else, torchrun itself included."""
     if not words or not _PYTHON.fullmatch(Path(words[0]).name):
         return None
@@ -27,7 +27,7 @@ def under_torchrun(words: Sequence[str], count: int) -> list[str] | None:
     what = words[at : at + 2]
     if not what or what[0] in ("-c", "-") or what[1:] in (["torch.distributed.run"], ["torch.distributed.launch"]):
         return None
-    return [*words[:at], *TORCHRUN, f"--nproc-per-node={count}", *words[at:]]
+    return [*words[:at], *launcher, f"--nproc-per-node={count}", *words[at:]]
 
 
 @record
@@ -69,7 +69,15 @@ def blamed(text: str) -> RankEnd | None:
         RankEnd(rank=int(rank), pid=int(pid), exit_code=max(int(code), 0) or None, signal=max(-int(code), 0) or None)
         for rank, code, pid in _RANK.findall(text, reports[-1].start())
     ]
-    return min(ends, key=lambda end: (_weight(end), end.rank), default=None)
+    return worst(ends)
+
+
+def worst(ends: Sequence[RankEnd]) -> RankEnd | None:
+    """The end that tells most; None where there is none. Of equals the last: torchrun names the root cause there.
+
+    A rank that hangs when another one is killed is killed, too, by torchrun.
+    """
+    return min(reversed(ends), key=_weight, default=None)
 
 
 def _weight(end: RankEnd) -> int:

@@ -15,20 +15,22 @@ from fred_supervisor.cli.common.view import aligned
 from fred_supervisor.cli.start.requested_run import addresses, requested_run
 from fred_supervisor.contract.builtin.flags import BY_KEY, normalise
 from fred_supervisor.contract.exit_codes import CommandExit
+from fred_supervisor.language import mark, tr
 from fred_supervisor.linux.text_io import printable
 from fred_supervisor.store import lock
 from fred_supervisor.store.registry import known_runs
 from fred_supervisor.store.run_spec import RunSpec
 
-_EPILOG: Final = """\
-examples:
-  fred-supervise config show rgb
-  fred-supervise config show --config run.toml --epochs 500
-
-With the NAME of a run, or without anything while one run is live: what holds for it. With flags of `start`: what
-`start` would use with them. A flag outranks the environment (FRED_SUPERVISE_ and the key in capitals), that outranks
-the file, that what the run was started with before, that the default.
-"""
+_EPILOG: Final = mark(
+    "examples:\n"
+    "  fred-supervise config show rgb\n"
+    "  fred-supervise config show --config run.toml --epochs 500\n\n"
+    "With the NAME of a run, or without anything while one run is live: what holds for it. "
+    "With flags of `start`: what\n"
+    "`start` would use with them. A flag outranks the environment (FRED_SUPERVISE_ and the "
+    "key in capitals), that outranks\n"
+    "the file, that what the run was started with before, that the default.\n"
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -36,17 +38,16 @@ def main(argv: Sequence[str]) -> int:
     if words[:1] in (["-h"], ["--help"]):
         words = ["show", "--help"]
     if words[:1] != ["show"]:
-        raise CommandError(CommandExit.USAGE, "`config` has one verb: fred-supervise config show [NAME]")
+        raise CommandError(CommandExit.USAGE, tr("`config` has one verb: fred-supervise config show [NAME]"))
     parser = start_parser()
     parser.prog, parser.description, parser.epilog = (
         "fred-supervise config show",
-        "The effective configuration, and where each value came from.",
-        _EPILOG,
+        tr("The effective configuration, and where each value came from."),
+        tr(_EPILOG),
     )
-    parser.add_argument("run", nargs="?", metavar="NAME", help="of a known run")
-    parser.add_argument("--json", action="store_true", help="one JSON document, for programs")
+    parser.add_argument("--json", action="store_true", help=tr("one JSON document, for programs"))
     given = vars(parser.parse_args(normalise(words[1:])))
-    name, as_json = given.pop("run"), given.pop("json")
+    name, as_json = given.pop("known"), given.pop("json")
     shown = _of_run(name, given["run_dir"]) if name is not None else None
     if shown is None and not any(value for value in given.values()):
         live = [run for run in known_runs() if lock.held(run.dir)]
@@ -77,7 +78,9 @@ def _document(given: Options, *, recorded: RunSpec | None) -> dict[str, Any]:
     def value(key: str) -> Any:
         if key in START_FLAGS and START_FLAGS[key].secret:
             count = len(to[key] or ()) if key == "notify" else int(to[key] is not None)
-            return f"{count} set" if count else None
+            return tr("{count} set", count=count) if count else None
+        if key == "daily":
+            return to[key]
         if key == "command":
             return None if spec.command is None else shlex.join(spec.command)
         if key in START_FLAGS and START_FLAGS[key].fields:
@@ -111,13 +114,24 @@ def _lines(document: dict[str, Any]) -> list[str]:
     lines = [f"# {document['name']} in {document['run_dir']}"]
     for section in ("supervisor", "trainer"):
         unused = section == "trainer" and document["command"] is not None
-        lines += ["", f"[{section}]{'   # a COMMAND is given none of these' if unused else ''}"]
+        lines += ["", f"[{section}]{'   # ' + tr('a COMMAND is given none of these') if unused else ''}"]
         rows = [
-            (key, f"= {_toml(each['value'])}", f"# {printable(each['source'])}")
+            (key, f"= {_toml(each['value'])}", f"# {_source(each['source'])}")
             for key, each in document[section].items()
         ]
         lines += aligned(rows)
     return lines
+
+
+_SOURCES: Final = frozenset({mark("default"), mark("an earlier start"), mark("behind --"), mark("command line")})
+
+
+def _source(text: str) -> str:
+    """Where a value came from."""
+    kind, _, name = text.partition(" ")
+    if kind == "environment":
+        return tr("environment {name}", name=name)
+    return tr(text) if text in _SOURCES else printable(text)
 
 
 def _toml(value: Any) -> str:

@@ -17,6 +17,8 @@ class Alarm(StrEnum):
     PERMISSION = "permission"
     DISK_ERROR = "disk-error"
     THINNED = "thinned"
+    RESUME = "resume"
+    """What was resumed is not what was saved."""
 
     @classmethod
     def of(cls, error: OSError) -> "Alarm":

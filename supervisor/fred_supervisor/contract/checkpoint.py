@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from fred_supervisor.contract.decode import decode
-from fred_supervisor.contract.files import read_json, sync_folder, write_json
+from fred_supervisor.contract.files import json_bytes, read_json, sync_folder, write_atomic
 from fred_supervisor.contract.record import record
+from fred_supervisor.language import tr
 
 _MOST_UNPACKED: Final = 100
 """Times its own size: a zip file that would unpack to more holds no weights."""
@@ -140,7 +141,9 @@ def _replace(written: Path, name: Path, sidecar: CheckpointMeta) -> None:
     document = asdict(sidecar)
     document["inode"] = written.stat().st_ino
     document["replaces"] = None if before is None else {**asdict(before), "replaces": None}
-    write_json(sidecar_path(name), document)
+    write_atomic(
+        sidecar_path(name), json_bytes(document), mode=written.stat().st_mode & 0o666
+    )  # who reads one, reads both
     os.replace(written, name)
 
 
@@ -157,17 +160,21 @@ def why_invalid(found: CheckpointFile, *, quick: bool = False) -> str | None:
         if sidecar is None:
             return why_no_zip(path, quick=quick)
         if sidecar.format_version > FORMAT_VERSION:
-            return f"of format {sidecar.format_version}, newer than {FORMAT_VERSION}"
+            return tr(
+                "of format {found}, newer than {known}",
+                found=sidecar.format_version,
+                known=FORMAT_VERSION,
+            )
         if size != sidecar.size:
-            return f"{size} bytes, its sidecar says {sidecar.size}"
+            return tr("{size} bytes, its sidecar says {said}", size=size, said=sidecar.size)
         if sidecar.finite is False:
-            return "has weights that are not finite"
+            return tr("has weights that are not finite")
         if not quick and digest_of(path) != sidecar.digest:
             before = _meta_from(sidecar.replaces)
             if before is None or before.size != size or digest_of(path) != before.digest:
-                return "does not match the digest of its sidecar"
+                return tr("does not match the digest of its sidecar")
     except OSError as error:
-        return f"cannot be read: {error.strerror}"
+        return tr("cannot be read: {strerror}", strerror=error.strerror)
     return None
 
 
@@ -178,13 +185,13 @@ def why_no_zip(path: Path, *, quick: bool = False, of_torch: bool = True) -> str
     try:
         with zipfile.ZipFile(path) as archive:
             if of_torch and not any(name.endswith("data.pkl") for name in archive.namelist()):
-                return "a zip file, but not one of torch"
+                return tr("a zip file, but not one of torch")
             size = 0 if quick else sum(member.file_size for member in archive.infolist())
             if size > _MOST_UNPACKED * max(path.stat().st_size, 1 << 20):
-                return f"would unpack to {size / 2**30:.1f} GiB"
+                return tr("would unpack to {size:.1f} GiB", size=size / 2**30)
             broken = None if quick else archive.testzip()
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        return f"not a whole {'torch' if of_torch else 'zip'} file: {error}"
-    return None if broken is None else f"damaged at {broken}"
+        return tr("not a whole {kind} file: {error}", kind="torch" if of_torch else "zip", error=error)
+    return None if broken is None else tr("damaged at {broken}", broken=broken)

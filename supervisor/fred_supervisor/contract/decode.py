@@ -27,6 +27,8 @@ class _Unfit:
 
 
 _UNFIT: Final = _Unfit()
+_AS_THEY_ARE: Final = (str, bool)
+"""Types whose every value fits: most values are of one of them, and a list of runs has thousands."""
 
 
 def decode(kind: type[Record], document: object) -> Record | None:
@@ -48,9 +50,13 @@ def decode_strictly(kind: type[Record], document: object) -> Record | None:
     if not isinstance(document, dict):
         return None
     declared = _fields(typing.cast("Any", kind))
-    if any(isinstance(_fit(declared[name], document[name]), _Unfit) for name in declared.keys() & document.keys()):
+    values = {name: _fit(declared[name], document[name]) for name in declared if name in document}
+    if any(isinstance(value, _Unfit) for value in values.values()):
         return None
-    return decode(kind, document)
+    try:
+        return kind(**values)
+    except TypeError:  # a field without a default is missing
+        return None
 
 
 def decode_or(kind: type[Record], document: object) -> Record:
@@ -70,11 +76,14 @@ def _fields(kind: Any) -> dict[str, object]:
 
 def _fit(declared: Any, value: object) -> Any:
     """`value` as the declared type, or _UNFIT."""
-    origin = typing.get_origin(declared) or declared
-    arguments = typing.get_args(declared)
+    if declared is type(value) and (declared in _AS_THEY_ARE or (type(value) is float and math.isfinite(value))):
+        return value
+    origin, arguments, is_union = _parts(declared)
     if declared in (Any, object):
         return value
-    if origin in (typing.Union, types.UnionType):
+    if is_union:
+        if value is None and types.NoneType in arguments:
+            return None
         fits = (found for one in arguments if not isinstance(found := _fit(one, value), _Unfit))
         return next(fits, _UNFIT)
     if origin is typing.Literal:
@@ -91,6 +100,14 @@ def _fit(declared: Any, value: object) -> Any:
     return _scalar(origin, value)
 
 
+@cache
+def _parts(declared: Any) -> tuple[Any, tuple[Any, ...], bool]:
+    """Origin and arguments of a declared type, and whether it is a union."""
+    origin = typing.get_origin(declared) or declared
+    return origin, typing.get_args(declared), origin in (typing.Union, types.UnionType)
+
+
+@cache
 def _is_record(origin: Any) -> bool:
     return dataclasses.is_dataclass(origin) or hasattr(origin, "_fields")
 

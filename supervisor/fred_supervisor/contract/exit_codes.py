@@ -18,6 +18,8 @@ class CommandExit(IntEnum):
     """No run of that name or directory is known."""
     INTERNAL = 70
     """A defect of ours (EX_SOFTWARE of sysexits.h): a service manager restarts us, and we take over the trainer."""
+    RUN_AGAIN = 75
+    """Of `start --foreground`, for the engine that asked us to leave: the state is saved, run us again."""
     NO_PERMISSION = 77
     """No permission for the run dir or a process (EX_NOPERM of sysexits.h)."""
     BAD_INPUT = 78

@@ -15,19 +15,22 @@ TEMPORARY_SUFFIX: Final = ".tmp"
 """Unfinished files are hidden and end with this; nothing reads them."""
 
 
-def write_atomic(path: AnyPath, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
+def write_atomic(path: AnyPath, data: bytes, *, mode: int | None = None, durable: bool = True) -> None:
     """Replace `path` by `data` so that every reader sees the old bytes or the new ones, never a part.
 
+    `mode`: None for those who may read what is replaced, 0600 where there is nothing.
     `durable` also forces file and folder to disk before and after the rename.
     Raises OSError, and then leaves `path` as it was and no temporary file behind.
     """
     folder, name = os.path.split(os.fspath(path))
     beside = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
-    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode or 0o600)
     try:
         with open(fd, "wb") as file:
             file.write(data)
             file.flush()
+            if mode is None and (readers := _readers(path)):
+                os.fchmod(fd, 0o600 | readers)
             if durable:
                 os.fsync(fd)
         os.replace(beside, path)
@@ -37,6 +40,15 @@ def write_atomic(path: AnyPath, data: bytes, *, mode: int = 0o600, durable: bool
         raise
     if durable:
         sync_folder(folder or os.curdir)
+
+
+def _readers(path: AnyPath) -> int:
+    """The bits of a file's mode by which others may read it."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return 0
+    return found.st_mode & (stat.S_IRGRP | stat.S_IROTH) if stat.S_ISREG(found.st_mode) else 0
 
 
 def remove_unfinished(folder: AnyPath) -> None:
@@ -80,16 +92,23 @@ MOST_BYTES: Final = 32 << 20
 """No file that is read as a whole is larger; one that is has been garbled."""
 
 
-def read_file(path: AnyPath, size: int = MOST_BYTES) -> tuple[bytes, os.stat_result]:
-    """The first `size` bytes of a regular file, and its stat. Raises OSError for anything else.
+def open_file(path: AnyPath, flags: int = os.O_RDONLY) -> int:
+    """A descriptor of a regular file that is there. Raises OSError for anything else.
 
-    Never waits: what should be a file may have become a FIFO.
+    Never waits, and has an end: what should be a file may have become a FIFO, or a link to /dev/zero.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+
+
+def read_file(path: AnyPath, size: int = MOST_BYTES) -> tuple[bytes, os.stat_result]:
+    """The first `size` bytes of a regular file, and its stat. Raises OSError for anything else."""
+    fd = open_file(path)
     try:
         found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
         wanted = min(size, found.st_size + 1)
         data = os.read(fd, wanted)
         while len(data) < wanted and (more := os.read(fd, wanted - len(data))):

@@ -13,19 +13,16 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
-from functools import lru_cache
 from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from fred_supervisor.contract import environment
+from fred_supervisor.contract import beat_text, environment
+from fred_supervisor.contract.beat_text import MAGIC, record_text, short_word, whole_number
 from fred_supervisor.contract.error_file import record_error
 from fred_supervisor.contract.record import record
 
 RECORD_BYTES: Final = 256
-_MAGIC: Final = b"fred-beat/1 "
-_WHOLE: Final = 1 << 63
-"""No count has more bits; arithmetic with such a one may overflow."""
 
 
 class Section(StrEnum):
@@ -79,10 +76,20 @@ class Beat:
     """The goal of the command is reached."""
     alarm: str | None = None
     """A word of `Alarm`: what needs a person, while training goes on."""
+    node: int | None = None
+    """Of several machines, the one that this process runs on."""
     source: BeatSource = BeatSource.CLIENT
     lr: float | None = None
-    """Where its output was read; so is the next one."""
     metric: float | None = None
+    """Of its newest evaluation; higher is better."""
+    metric_epoch: int | None = None
+    gradient: float | None = None
+    waits: float | None = None
+    batch: int | None = None
+    """What it says that it trains with."""
+    began_epoch: int | None = None
+    """Of the first position that this process said; so is the next one."""
+    began_step: int | None = None
 
     @property
     def printed(self) -> bool:
@@ -97,7 +104,7 @@ class Beat:
 
 def parse(data: bytes) -> Beat | None:
     """The record in `data`, or None when it is empty, torn, garbled or not of the client."""
-    if len(data) != RECORD_BYTES or not data.startswith(_MAGIC):
+    if len(data) != RECORD_BYTES or not data.startswith(MAGIC):
         return None
     body, _, tail = data.rstrip().rpartition(b" crc=")
     try:
@@ -106,13 +113,13 @@ def parse(data: bytes) -> Beat | None:
         fields = dict(word.split("=", 1) for word in body.decode("ascii").split()[1:])
 
         def number(key: str) -> int | None:
-            return None if fields[key] == "-" else _whole(fields[key])
+            return None if fields[key] == "-" else whole_number(fields[key])
 
         return Beat(
             seq=int(fields["seq"]),
             pid=int(fields["pid"]),
             section=Section(fields["section"]),
-            phase=None if fields["phase"] == "-" else _word(fields["phase"]),
+            phase=None if fields["phase"] == "-" else short_word(fields["phase"]),
             epoch=number("epoch"),
             epochs=number("epochs"),
             step=number("step"),
@@ -121,9 +128,16 @@ def parse(data: bytes) -> Beat | None:
             loss=None if fields["loss"] == "-" else float(fields["loss"]),
             done=fields["done"] == "1",
             alarm=fields.get("alarm"),
+            node=None if "node" not in fields else number("node"),
             source=BeatSource(fields.get("source", BeatSource.CLIENT)),
             lr=None if "lr" not in fields else float(fields["lr"]),
             metric=None if "metric" not in fields else float(fields["metric"]),
+            metric_epoch=None if "evaluated" not in fields else whole_number(fields["evaluated"]),
+            gradient=None if "gradient" not in fields else float(fields["gradient"]),
+            waits=None if "waits" not in fields else float(fields["waits"]),
+            batch=None if "batch" not in fields else whole_number(fields["batch"]),
+            began_epoch=beat_text.began(fields, 0),
+            began_step=beat_text.began(fields, 1),
         )
     except (ValueError, KeyError):
         return None
@@ -132,10 +146,9 @@ def parse(data: bytes) -> Beat | None:
 def record_of(beat: Beat) -> bytes:
     """A whole record, for those who write what they have read themselves."""
     values = (beat.epoch, beat.epochs, beat.step, beat.steps, beat.samples)
-    phase = None if beat.phase is None else _word(beat.phase)
-    figures = {"lr": beat.lr, "metric": beat.metric}
-    told = "".join(f" {key}={value:.6g}" for key, value in figures.items() if value is not None)
-    record = _format(
+    phase = None if beat.phase is None else short_word(beat.phase)
+    told = beat_text.told_figures((beat.lr, beat.metric, beat.metric_epoch, beat.gradient, beat.waits))
+    record = record_text(
         seq=beat.seq,
         pid=beat.pid,
         section=beat.section,
@@ -143,43 +156,9 @@ def record_of(beat: Beat) -> bytes:
         values=values,
         loss=beat.loss,
         done=beat.done,
-        last=f" source={beat.source}{told}",
+        last=f" source={beat.source}{told}{beat_text.told_began(beat.began_epoch, beat.began_step)}",
     )
     return record.ljust(RECORD_BYTES - 1) + b"\n"
-
-
-def _format(
-    *,
-    seq: int,
-    pid: int,
-    section: Section,
-    phase: str | None,
-    values: tuple[int | None, ...],
-    loss: float | None,
-    done: bool,
-    last: str,
-) -> bytes:
-    """Raises TypeError or ValueError for a value that is no number."""
-    epoch, epochs, step, steps, samples = ["-" if value is None else int(value) for value in values]
-    body = (
-        f"fred-beat/1 seq={seq} pid={pid} section={section} phase={phase or '-'}"
-        f" epoch={epoch} epochs={epochs} step={step} steps={steps} samples={samples}"
-        f" loss={'-' if loss is None else f'{float(loss):.6g}'} done={done:d}{last}"
-    ).encode("ascii")
-    return b"%b crc=%08x" % (body, zlib.crc32(body))
-
-
-def _whole(text: str) -> int:
-    found = int(text)
-    if abs(found) >= _WHOLE:
-        raise ValueError("more than 64 bits")
-    return found
-
-
-@lru_cache(maxsize=16)
-def _word(text: str) -> str:
-    """`text` as one short ASCII word, so that it fits the record."""
-    return "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in text)[:16]
 
 
 class Heartbeat:
@@ -201,11 +180,9 @@ class Heartbeat:
     """
 
     def __init__(self, *, environ: Mapping[str, str] = os.environ, signals: bool | None = None) -> None:
-        rank = environ.get("RANK", "")
-        self.rank = int(rank) if rank.isdigit() else 0
+        self.rank, self._node = environment.place_of(environ)
         self.stopping = False
-        self._pid = os.getpid()
-        self._seq = 0
+        self._pid, self._seq = os.getpid(), 0
         self._section = Section.STARTUP
         self._phase: str | None = None
         self._epoch: int | None = None
@@ -216,10 +193,12 @@ class Heartbeat:
         self._loss: float | None = None
         self._done = False
         self._alarm: str | None = None
+        self._batch: int | None = None
+        self._figures: beat_text.Figures = beat_text.NO_FIGURES
+        self._began: tuple[int | None, int | None] = (None, None)
         self._raised_in: Section | None = None
         self._fd: int | None = None
-        path = environ.get(environment.HEARTBEAT, "")
-        errors = environ.get(environment.ERROR_FILE, "")
+        path, errors = (environ.get(name, "") for name in (environment.HEARTBEAT, environment.ERROR_FILE))
         self._error_file = Path(environment.rank_path(errors, self.rank)) if errors else None
         if path:
             try:
@@ -242,11 +221,18 @@ class Heartbeat:
         samples: int | None = None,
         loss: float | None = None,
         phase: str | None = None,
+        batch: int | None = None,
+        lr: float | None = None,
+        metric: float | None = None,
+        gradient: float | None = None,
+        waits: float | None = None,
     ) -> None:
         """Reports that a step was made, and where training is; what is left out keeps its last value.
 
-        `loss` is the last value that is on the host already: never synchronise a GPU for it. The first call ends
-        the `startup` section.
+        `loss` is the last value that is on the host already: never synchronise a GPU for it. `batch` is the number of
+        samples that a step takes: it tells the supervisor that its order has arrived. `metric` is that of the newest
+        evaluation (higher is better), `gradient` the norm of all gradients, `waits` the share of the time that waits
+        for data. The first call ends the `startup` section.
         """
         if epoch is not None:
             self._epoch = epoch
@@ -261,7 +247,12 @@ class Heartbeat:
         if loss is not None:
             self._loss = loss
         if phase is not None:
-            self._phase = _word(phase)
+            self._phase = short_word(phase)
+        if batch is not None:
+            self._batch = batch
+        self._figures = beat_text.later_figures(self._figures, (lr, metric, self._epoch, gradient, waits))
+        if self._began == (None, None):
+            self._began = (self._epoch, self._step)
         self._raised_in = None
         if self._section is Section.STARTUP:
             self._section = Section.TRAIN
@@ -283,7 +274,7 @@ class Heartbeat:
 
     def alarm(self, word: str | None) -> None:
         """Reports what needs a person (`Alarm`, or any other word) while training goes on; None: nothing does."""
-        self._alarm = None if word is None else _word(word)
+        self._alarm = None if word is None else short_word(word)
         self._write()
 
     def done(self) -> None:
@@ -316,7 +307,9 @@ class Heartbeat:
             record = self._record()
         except (TypeError, ValueError, OverflowError) as error:
             print(f"fred heartbeat: a value that is no number is left out: {error}", file=sys.stderr)  # noqa: T201 - its log
-            self._epoch = self._epochs = self._step = self._steps = self._samples = self._loss = None
+            self._epoch = self._epochs = self._step = self._steps = self._samples = self._loss = self._batch = None
+            self._figures = beat_text.NO_FIGURES
+            self._began = (None, None)
             record = self._record()
         try:
             os.pwrite(self._fd, record.ljust(RECORD_BYTES - 1) + b"\n", 0)
@@ -324,17 +317,24 @@ class Heartbeat:
             return
 
     def _record(self) -> bytes:
-        values = (self._epoch, self._epochs, self._step, self._steps, self._samples)
-        return _format(
-            seq=self._seq,
-            pid=self._pid,
-            section=self._section,
-            phase=self._phase,
-            values=values,
-            loss=self._loss,
-            done=self._done,
-            last=f" alarm={self._alarm}" if self._alarm else "",
-        )
+        alarm = f"{self._node}{f' alarm={self._alarm}' if self._alarm else ''}"
+        batch = "" if self._batch is None else f" batch={int(self._batch)}"
+        known, began = f"{alarm}{batch}", beat_text.told_began(*self._began)
+        record = b""
+        for last in (f"{known}{beat_text.told_figures(self._figures)}{began}", f"{known}{began}", alarm):
+            record = record_text(
+                seq=self._seq,
+                pid=self._pid,
+                section=self._section,
+                phase=self._phase,
+                values=(self._epoch, self._epochs, self._step, self._steps, self._samples),
+                loss=self._loss,
+                done=self._done,
+                last=last,
+            )
+            if len(record) < RECORD_BYTES:  # mostly; of numbers that nobody counts to, less is told
+                break
+        return record
 
     def _take_signals(self) -> None:
         try:

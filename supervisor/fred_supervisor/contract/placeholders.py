@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from fred_supervisor.contract import environment
+from fred_supervisor.contract.files import open_file
+from fred_supervisor.language import tr
 
 NAMES: Final = (
     "run_dir",
@@ -21,11 +23,19 @@ NAMES: Final = (
     "unfreeze_batch_size",
     "accumulate",
     "heartbeat",
+    "nodes",
+    "node",
+    "master_addr",
+    "master_port",
 )
+OF_ONE_MACHINE: Final = {"nodes": "1", "node": "0", "master_addr": "127.0.0.1", "master_port": ""}
+DEFERRED: Final = {"node": "{node}", "master_addr": "{master_addr}"}
+"""Under Slurm each task fills these by itself."""
 _PLACEHOLDER: Final = re.compile(rf"\{{(?:({'|'.join(NAMES)})|resume\?([^{{}}:]*)(?::([^{{}}]*))?)\}}")
 _RESUME: Final = re.compile(r"\{resume(?:_dir|_name|\?[^{}]*)?\}")
 _SCRIPT_BYTES: Final = 1 << 20
 _OF_RESUME: Final = (environment.RESUME.encode(), b"find_latest_checkpoint")
+_OF_BATCH: Final = (environment.UNFREEZE_BATCH_SIZE.encode(),)
 _OF_HEARTBEAT: Final = (environment.HEARTBEAT.encode(), b"Heartbeat")
 
 
@@ -53,9 +63,17 @@ def wrong_placeholder(command: Iterable[str]) -> str | None:
     for word in command:
         for found in _PLACEHOLDER.finditer(word):
             if found[1] is None and not found[2] and not found[3]:
-                return f"{found[0]} in {word!r} names no word; write {{resume?--resume}} or {{resume?resume:scratch}}"
+                return tr(
+                    "{found} in {word!r} names no word; write {{resume?--resume}} or {{resume?resume:scratch}}",
+                    found=found[0],
+                    word=word,
+                )
         if (nested := re.search(r"\{resume\?[^{}]*\{", word)) is not None:
-            return f"{nested[0]}…}} in {word!r} holds another placeholder; write two words, each with its own"
+            return tr(
+                "{nested}…}} in {word!r} holds another placeholder; write two words, each with its own",
+                nested=nested[0],
+                word=word,
+            )
     return None
 
 
@@ -63,6 +81,12 @@ def takes_resume(command: Sequence[str], cwd: str) -> bool:
     """Whether a command can know its checkpoint: by its words, or because a script among them reads of it."""
     by_words = any(_RESUME.search(word) is not None or environment.RESUME in word for word in command)
     return by_words or any(_reads(os.path.join(cwd, word), _OF_RESUME) for word in command)
+
+
+def takes_batch(command: Sequence[str], cwd: str) -> bool:
+    """Whether a command can know the batch that it is given: likewise."""
+    by_words = any("{unfreeze_batch_size}" in word or environment.UNFREEZE_BATCH_SIZE in word for word in command)
+    return by_words or any(_reads(os.path.join(cwd, word), _OF_BATCH) for word in command)
 
 
 def takes_heartbeat(command: Sequence[str], cwd: str) -> bool:
@@ -75,7 +99,7 @@ def _reads(path: str, signs: tuple[bytes, ...]) -> bool:
     try:
         if not os.path.isfile(path) or os.path.getsize(path) > _SCRIPT_BYTES:
             return False
-        with open(path, "rb") as file:
+        with open(open_file(path), "rb") as file:
             text = file.read()
     except (OSError, ValueError):
         return False

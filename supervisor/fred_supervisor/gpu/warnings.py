@@ -7,11 +7,8 @@ from fred_supervisor.policy.actions import Note
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.store.layout import RunDir
 from fred_supervisor.store.monitor_sample import MonitorSample, newest_sample
-from fred_supervisor.words.sentences import sentence
 
 _LOOK_S: Final = 5.0
-_SOON_S: Final = 1800.0
-"""A GPU that the trainer will have filled within this time is worth a warning."""
 _DONE: Final = frozenset({"ok", "starting", "released", "no driver", "no GPU"})
 """States of the driver that hide nothing from anybody."""
 
@@ -33,9 +30,9 @@ class GpuWarnings:
         self._told: dict[WarningSubject, Message] = {}
 
     @property
-    def text(self) -> str:
+    def messages(self) -> tuple[Message, ...]:
         """What holds now, for the detail of the status."""
-        return " ".join(sentence(message) for message in self._told.values())
+        return tuple(self._told.values())
 
     def forget(self) -> None:
         """The attempt that was warned of is over."""
@@ -66,16 +63,6 @@ def _warnings(sample: MonitorSample) -> list[tuple[WarningSubject, Message]]:
         if not gpu.chosen:
             continue
         place = say(Topic.GPU_PLACE, index=gpu.index, mig=None)
-        left_s = gpu.trainer_full_in_s
-        if left_s is not None and left_s < _SOON_S:
-            full = say(
-                Topic.GPU_WILL_BE_FULL,
-                place=place,
-                trainer_mib=gpu.trainer_mib,
-                total_mib=gpu.total_mib,
-                minutes=max(1, round(left_s / 60)),
-            )
-            found.append((WarningSubject(JournalEvent.MEMORY_FORECAST, gpu.uuid), full))
         if gpu.health not in (None, "ok") and gpu.used_mib is not None:
             ill = say(Topic.GPU_HEALTH_AT, place=place, health=gpu.trouble)
             found.append((WarningSubject(JournalEvent.GPU, gpu.uuid, gpu.health), ill))

@@ -73,6 +73,12 @@ class BackgroundJobs:
             if now_s >= job.end_s:
                 proc.send(job.who, signal.SIGKILL)
 
+    def end(self, main: Callable[..., None]) -> None:
+        """Kill the job with this function, where it runs."""
+        for job in self._jobs:
+            if job.name == main.__module__:
+                proc.send(job.who, signal.SIGKILL)
+
     def close(self) -> None:
         """The run has ended: nothing of ours stays behind."""
         for job in self._jobs:

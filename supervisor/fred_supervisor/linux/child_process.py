@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import select
 import signal
 import sys
 from pathlib import Path
@@ -21,11 +20,14 @@ class ChildProcess:
         self._pipe: int | None = pipe
 
     @classmethod
-    def start(cls, module: str, log: Path) -> Self | None:
-        """Start `python -m module`; None when it ended at once. Raises OSError."""
+    def start(cls, module: str, log: Path, *names: str) -> Self | None:
+        """Start `python -m module`; None when it ended at once. Raises OSError.
+
+        `names` are for those who list processes.
+        """
         read, write = os.pipe2(os.O_CLOEXEC)
         log_fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        words = [sys.executable, "-m", module]
+        words = [sys.executable, "-m", module, *names]
         actions = [(os.POSIX_SPAWN_DUP2, read, 0), (os.POSIX_SPAWN_DUP2, log_fd, 1), (os.POSIX_SPAWN_DUP2, log_fd, 2)]
         try:
             pid = os.posix_spawn(sys.executable, words, os.environ, file_actions=actions, setsid=True, setsigmask=())
@@ -59,13 +61,10 @@ class ChildProcess:
 
     def leaves(self, within_s: float) -> bool:
         """Whether it ends within this time."""
-        fd = proc.open_pidfd(self.who)
-        if fd is None:
-            return True
-        try:
-            return bool(select.select([fd], [], [], within_s)[0])
-        finally:
-            os.close(fd)
+        return proc.gone(self.who, within_s)
 
     def kill(self) -> None:
-        proc.send(self.who, signal.SIGKILL)
+        """SIGKILL to it and to all that it has started."""
+        below = proc.alive_below({self.who.pid}) if proc.alive(self.who) else []
+        for who in (self.who, *below):
+            proc.send(who, signal.SIGKILL)

@@ -12,7 +12,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -91,7 +91,7 @@ class Lookout:
     def reach(self, paths: Sequence[str], function: Callable[[], T], *, patience_s: float = PATIENCE_S) -> T:
         """The same for what is no JSON, and seldom: when a child has come back from there, we go ourselves."""
         if self._far(tuple(paths)):
-            self.look(paths, lambda: function() is None, patience_s=patience_s)
+            self.look(paths, lambda: _comes_back(function), patience_s=patience_s)
         return function()
 
     @property
@@ -122,19 +122,46 @@ class Lookout:
         return far
 
 
+def _comes_back(function: Callable[[], object]) -> bool:
+    """True, also with an error: we shall see it ourselves."""
+    with contextlib.suppress(OSError):
+        function()
+    return True
+
+
 def _ask(function: Callable[[], object], patience_s: float) -> tuple[bytes | None, Identity | None]:
     """The answer of a child, and who it is; None for one that did not answer in time, and was sent SIGKILL."""
     end_s = time.monotonic() + patience_s
-    pid, fd = _fork(function)
-    looker = proc.identify(pid)
-    data = _read(fd, end_s)
-    if data is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    else:
-        with contextlib.suppress(ChildProcessError):  # reaped by who waits for all
-            os.waitpid(pid, 0)
+    with _own_children_only():
+        pid, fd = _fork(function)
+        looker = proc.identify(pid)
+        data = _read(fd, end_s)
+        if data is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        else:
+            with contextlib.suppress(ChildProcessError):  # reaped by who waits for all
+                os.waitpid(pid, 0)
     return data, looker
+
+
+@contextlib.contextmanager
+def _own_children_only() -> Iterator[None]:
+    """No SIGCHLD for a child that was reaped in here: a loop that it wakes would look again, and so for ever."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    try:
+        yield
+    finally:
+        if signal.SIGCHLD not in before and not _others_have_ended():
+            signal.sigtimedwait({signal.SIGCHLD}, 0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _others_have_ended() -> bool:
+    try:
+        return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return False
 
 
 def _silent_one(mounts: tuple[str, ...]) -> tuple[str, Identity | None]:

@@ -34,8 +34,8 @@ def mount_beyond(path: str, home: str) -> str | None:
             return at
         try:
             target = os.readlink(at)
-        except OSError:
-            continue  # no link, or not there
+        except (OSError, ValueError):
+            continue  # no link, or not there, or nothing that could be a name
         links += 1
         if links > _MOST_LINKS:
             return None  # nobody gets there
@@ -48,6 +48,22 @@ def mount_points() -> frozenset[str]:
     """Of this process's namespace; only / where they cannot be read (proc(5), mountinfo, field 5)."""
     lines = mount_table().decode("utf-8", "surrogateescape").splitlines()
     return frozenset({"/"} | {_plain(line.split(" ", 5)[4]) for line in lines})
+
+
+def mount_types() -> dict[str, str]:
+    """Path → type of the file system that is seen there (the last mount covers those before)."""
+    found = {}
+    for line in mount_table().decode("utf-8", "surrogateescape").splitlines():
+        place, _, source = line.partition(" - ")
+        found[_plain(place.split(" ", 5)[4])] = source.partition(" ")[0]
+    return found
+
+
+def file_system_of(path: str) -> str | None:
+    """E.g. "nfs4 at /data"; by its name alone, so that links in it are not followed. None: not known."""
+    types = mount_types()
+    at = max((mount for mount in types if _below(path, mount)), key=len, default=None)
+    return None if at is None else f"{types[at]} at {at}"
 
 
 def mount_table() -> bytes:

@@ -5,7 +5,9 @@ A pid alone names nobody: it is reused. An identity is (boot, pid, start time in
 
 import contextlib
 import ctypes
+import errno
 import os
+import select
 import signal
 from collections.abc import Collection, Iterator
 from functools import cache
@@ -14,6 +16,8 @@ from typing import NamedTuple
 _PROC = "/proc"
 _CHUNK = 1 << 16
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+BLIND = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Errors that say nothing of the process that is asked for."""
 
 
 def _read(name: str) -> bytes:
@@ -63,13 +67,16 @@ class Stat(NamedTuple):
     start_ticks: int
     cpu_ticks: int
     """User and system time, its own and of children it has waited for."""
+    own_ticks: int
 
 
 def stat(pid: int) -> Stat | None:
-    """None when there is no such process."""
+    """None when there is no such process. Raises OSError where we cannot look: who is not seen is not dead."""
     try:
         text = _read(f"{pid}/stat")
-    except OSError:
+    except OSError as error:
+        if error.errno in BLIND:
+            raise
         return None
     opened, closed = text.index(b"("), text.rindex(b")")  # the name in between may hold spaces and brackets
     fields = text[closed + 2 :].split()
@@ -79,6 +86,7 @@ def stat(pid: int) -> Stat | None:
         parent=int(fields[1]),
         start_ticks=int(fields[19]),
         cpu_ticks=sum(int(f) for f in fields[11:15]),
+        own_ticks=sum(int(f) for f in fields[11:13]),
     )
 
 
@@ -103,19 +111,38 @@ def stopped(who: Identity) -> bool:
 
 
 def open_pidfd(who: Identity) -> int | None:
-    """A pidfd of exactly this process, or None when it is gone."""
+    """A pidfd of exactly this process, or None when it is gone. Raises OSError where we cannot look."""
     try:
         fd = os.pidfd_open(who.pid)
-    except OSError:
+    except OSError as error:
+        if error.errno in BLIND:
+            raise
         return None
-    if alive(who):  # compared after opening: the fd can no longer come to mean another process
-        return fd
-    os.close(fd)
-    return None
+    lives = False
+    try:
+        lives = alive(who)  # compared after opening: the fd can no longer come to mean another process
+    finally:
+        if not lives:
+            os.close(fd)
+    return fd if lives else None
+
+
+def gone(who: Identity, timeout_s: float) -> bool:
+    """Wait for the end of a process; whether it came in time."""
+    fd = open_pidfd(who)
+    if fd is None:
+        return True
+    try:
+        return bool(select.select([fd], [], [], max(0.0, timeout_s))[0])
+    finally:
+        os.close(fd)
 
 
 def send(who: Identity, number: int) -> bool:
-    """Signals exactly this process, never one that has reused its pid; False when it is gone, or not permitted."""
+    """Signals exactly this process, never one that has reused its pid; False when it is gone, or not permitted.
+
+    Raises OSError where we cannot look.
+    """
     fd = open_pidfd(who)
     if fd is None:
         return False
@@ -175,21 +202,11 @@ def descendants(pid: int) -> Iterator[int]:
         yield from descendants(child)
 
 
-def activity(pid: int) -> tuple[int, int] | None:
-    """CPU ticks and bytes of I/O of a process and its descendants so far; None when they cannot be read."""
-    ticks = moved = 0
-    known = False
-    for member in (pid, *descendants(pid)):
-        found = stat(member)
-        if found is None:
-            continue
-        known = True
-        ticks += found.cpu_ticks
-        with contextlib.suppress(OSError):
-            for line in _read(f"{member}/io").splitlines():
-                if line.startswith((b"rchar:", b"wchar:")):
-                    moved += int(line.split()[1])
-    return (ticks, moved) if known else None
+def alive_below(roots: Collection[int]) -> list[Identity]:
+    """These processes and all that descend from them, as far as they live; ourselves excepted."""
+    tree = set(roots).union(*(descendants(pid) for pid in roots)) - {os.getpid()}
+    found = [identify(pid) for pid in sorted(tree)]
+    return [who for who in found if who is not None and alive(who)]
 
 
 def pids() -> list[int]:
@@ -264,6 +281,16 @@ def command_line(pid: int) -> list[str]:
         return [os.fsdecode(word) for word in _read(f"{pid}/cmdline").split(b"\0")]
     except OSError:
         return []
+
+
+def open_files(pid: int) -> list[str]:
+    """What the descriptors of a process lead to, in the kernel's words; empty where that may not be read."""
+    found = []
+    with contextlib.suppress(OSError):
+        for fd in os.listdir(f"{_PROC}/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                found.append(os.readlink(f"{_PROC}/{pid}/fd/{fd}"))
+    return found
 
 
 def wait_channel(pid: int) -> str | None:

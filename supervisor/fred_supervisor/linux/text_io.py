@@ -3,13 +3,29 @@
 import contextlib
 import os
 import re
-import stat
+import time
 from pathlib import Path
 from typing import Final
 
+from fred_supervisor.contract.files import open_file
+
+_AGAIN_S: Final = 3600.0
+_MOST_TOLD: Final = 1000
+_told: dict[str, float] = {}
+"""What was complained of, and when: what does not work is tried again every few seconds."""
+
 
 def complain(text: str) -> None:
-    """Writes a line to standard error: the terminal of a foreground supervisor, the log of a detached one."""
+    """Writes a line to standard error: the terminal of a foreground supervisor, the log of a detached one.
+
+    The same line once an hour at most.
+    """
+    now_s = time.monotonic()
+    if now_s - _told.get(text, -_AGAIN_S) < _AGAIN_S:
+        return
+    if len(_told) >= _MOST_TOLD:
+        _told.clear()
+    _told[text] = now_s
     with contextlib.suppress(OSError):  # the terminal may have gone away
         os.write(2, f"fred-supervise: {text}\n".encode(errors="replace"))
 
@@ -17,9 +33,7 @@ def complain(text: str) -> None:
 def tail(path: Path, *, size: int = 65536, end: int | None = None) -> str:
     """The last `size` bytes of a file, or those before position `end`, as text; empty when there is none."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return ""
-        with path.open("rb") as file:
+        with open(open_file(path), "rb") as file:
             end = file.seek(0, os.SEEK_END) if end is None else end
             file.seek(max(0, end - size))
             return file.read(min(size, end)).decode(errors="replace")
@@ -59,9 +73,7 @@ def last_lines(path: Path, count: int, *, end: int | None = None) -> list[str]:
     lines: list[str] = []
     rest = b""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return []
-        with path.open("rb") as file:
+        with open(open_file(path), "rb") as file:
             at = file.seek(0, os.SEEK_END) if end is None else end
             least = max(0, at - _MOST_READ)
             while at > least and len(lines) <= count:

@@ -9,7 +9,9 @@ Standard input holds one JSON object per line. The first says what to watch::
      "quiet": ["mon-fri 08:00-19:00 Europe/Rome"],
      "cuda_visible_devices": "0" | null,    of the trainer
      "cuda_device_order": "PCI_BUS_ID" | null,
-     "checkpoint_bytes": N | null}          of the next checkpoint; null: as the newest one
+     "checkpoint_bytes": N | null,          of the next checkpoint; null: as the newest one
+     "curves": ["**/results.csv", …],       files in which the trainer tells of its learning
+     "data": path | null}                   of its data set
 
 Commands follow; a command may have several keys, and unknown keys are ignored::
 
@@ -37,7 +39,8 @@ means "not known", never zero; `unknown` has the reason under the same key::
                "unified": bool (host memory stands in),
                "trainer_mib", "trainer_estimated": bool (growth since no trainer ran),
                "trainer_full_in_s": seconds until the trainer's share will have filled the GPU | null,
-               "temperature_c", "power_w", "utilization" (percent), "throttle": ["power cap", …],
+               "temperature_c", "power_w", "utilization" (percent), "clock_mhz", "clock_max_mhz" (of the SMs),
+               "pcie_lanes", "pcie_lanes_max", "throttle": ["power cap", …],
                "ecc_uncorrected", "remap_pending": bool, "recovery_action": word, "recovery_number": N,
                "health": "ok" | sentence, "health_facts": {"topic", …} | null,
                "remedy": "none" | "relaunch" | "look" | "reset" | "reboot",
@@ -49,14 +52,21 @@ means "not known", never zero; `unknown` has the reason under the same key::
      "kernel_log": "ok" | sentence,
      "host": {"memory_total_mib", "memory_available_mib", "swap_total_mib", "swap_used_mib", "cgroup_memory_mib",
               "cgroup_limit_mib", "cgroup_oom_kills", "cgroup_pressure" (percent of 10 s), "shm_free_mib",
-              "trainer_rss_mib", "trainer_processes": [{"pid", "name", "rss_mib", "open_files"}],
+              "cgroup_room_mib" (until a limit of the trainer's cgroup, or of one above it, is reached),
+              "trainer_rss_mib", "trainer_mib" (its share of what cannot be read again from a file),
+              "trainer_processes": [{"pid", "name", "rss_mib", "mib", "open_files"}],
+              "cpu_used" (share of all cores), "quota_cores", "quota_share" (of the time in which it was held back),
+              "swap_in_mib_s", "io_pressure" (share of a minute),
+              "other_processes": [{"pid", "user", "command", "cores"}],
               "open_files" (most in one process), "open_files_limit",
               "disk_free_mib", "disk_forecast_h" (until the next checkpoint no longer fits), "disk_fits_checkpoint",
-              "checkpoint_mib", "unknown": {key: text}},
+              "checkpoint_mib", "data_fs" (the file system of the data, "nfs4 at /data"), "unknown": {key: text}},
      "checkpoints": {"count", "mib", "newest_bytes", "newest_age_s", "oldest_age_s"} | null,
+     "learning": {"seq": N, "points": [{"seq", "epoch", "loss", "metric", "lr", "gradient"}]} | null (not read),
      "quiet": {"now": bool, "until": RFC 3339 | null (never), "window": text | null, "text": sentence},
      "jobs": {name: {"age_s", "error": text | null}},
      "clock": {"steps", "last_step_s", "stopped_s", "suspended_s"},
+     "sleep": {"held": [word], "refused": [word], "why": text | null, "of": [word]} | null (no trainer runs),
      "trouble": [sentence]}                            files that cannot be written
 
 It also writes `monitor_ring.jsonl` (read by `store.monitor_ring.read_ring`), `events.out.tfevents.*` (TensorBoard),

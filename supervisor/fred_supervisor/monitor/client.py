@@ -6,8 +6,10 @@ from typing import Any, Final
 
 from fred_supervisor.linux.child_process import ChildProcess
 from fred_supervisor.linux.proc import Identity
+from fred_supervisor.monitor.curves.learning_files import PATTERNS
 from fred_supervisor.store.monitor_sample import newest_sample
 from fred_supervisor.store.run_spec import RunSpec
+from fred_supervisor.store.sharing.box import MONITOR
 
 _START_DELAY_S: Final = 1.0
 """From the first launch until the monitor is started: it must not slow down the trainer's start."""
@@ -89,9 +91,9 @@ class MonitorClient:
     def start(self) -> Identity | None:
         """Starts it; its identity, or None when that failed."""
         self.due_s = None
-        self._process = ChildProcess.start("fred_supervisor.monitor", self._spec.dir.log)
-        self._started_s = time.monotonic()
         spec = self._spec
+        self._process = ChildProcess.start(MONITOR, spec.dir.log, spec.name, spec.run_dir)
+        self._started_s = time.monotonic()
         self.send(
             run_dir=spec.run_dir,
             run_id=spec.run_id,
@@ -99,6 +101,9 @@ class MonitorClient:
             cuda_visible_devices=self._visible,
             cuda_device_order=os.environ.get("CUDA_DEVICE_ORDER"),
             quiet=spec.quiet,
+            prometheus_dir=spec.prometheus_dir,
+            data=spec.flags.get("data"),
+            curves=[] if spec.command is None else [*filter(None, [spec.progress_file]), *PATTERNS],
         )
         self.send(trainer=self._trainer)
         return None if self._process is None else self._process.who

@@ -28,6 +28,12 @@ class MonitorConfig:
     checkpoint_bytes: int | None = None
     """Size of the next checkpoint; None: that of the newest one in the run dir."""
     kernel_log: Path = Path("/dev/kmsg")
+    prometheus_dir: Path | None = None
+    """A collector's folder; None: the metrics stay with the run."""
+    data: str | None = None
+    """The trainer's data set; None: not known."""
+    curves: tuple[str, ...] = ()
+    """Patterns of files in which the trainer tells of its learning; none: they are not read."""
 
 
 def parse_config(line: bytes) -> MonitorConfig:
@@ -42,6 +48,7 @@ def parse_config(line: bytes) -> MonitorConfig:
     if not isinstance(period_s, int | float) or not period_s >= _LEAST_PERIOD_S:
         raise ValueError(f"period_s is {period_s!r}, at least {_LEAST_PERIOD_S} s make sense")
     devices, size = document.get("cuda_visible_devices"), document.get("checkpoint_bytes")
+    folder, curves = document.get("prometheus_dir"), document.get("curves")
     return MonitorConfig(
         dir=RunDir(Path(document["run_dir"])),
         run_id=document["run_id"],
@@ -52,7 +59,14 @@ def parse_config(line: bytes) -> MonitorConfig:
         pci_order=document.get("cuda_device_order") == "PCI_BUS_ID",
         checkpoint_bytes=size if isinstance(size, int) else None,
         kernel_log=Path(document.get("kernel_log") or "/dev/kmsg"),
+        prometheus_dir=Path(folder) if isinstance(folder, str) else None,
+        data=data if isinstance(data := document.get("data"), str) else None,
+        curves=tuple(filter(_is_text, curves)) if isinstance(curves, list) else (),
     )
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 class LineBuffer:

@@ -50,6 +50,7 @@ def memory(trainer_pid: int | None) -> HostReading:
             "cgroup_limit_mib": group.limit_mib,
             "cgroup_oom_kills": group.oom_kills,
             "cgroup_pressure": group.pressure,
+            "cgroup_room_mib": lambda: room_mib(trainer_pid or os.getpid()),
             "shm_free_mib": lambda: free_bytes("/dev/shm") // _MIB,  # noqa: S108 - what DataLoader workers share
         }
     )
@@ -62,8 +63,8 @@ def free_bytes(path: str) -> int:
 
 
 @dataclass(frozen=True)
-class MemoryCgroup:
-    """The memory controller of one cgroup, version 2 or 1."""
+class ControlGroup:
+    """One control group, of version 2 or 1."""
 
     path: Path
     version: int
@@ -75,7 +76,7 @@ class MemoryCgroup:
     def limit_mib(self) -> int:
         name = "memory.max" if self.version == 2 else "memory.limit_in_bytes"
         text = (self.path / name).read_text().strip()
-        if text == "max" or int(text) >= 1 << 62:
+        if text == "max" or int(text) >= 1 << 60:
             raise LookupError(NO_LIMIT)
         return int(text) // _MIB
 
@@ -95,9 +96,47 @@ class MemoryCgroup:
         return float(words[1].removeprefix("avg10="))
 
 
-def cgroup(pid: int) -> MemoryCgroup:
+def cgroups(pid: int, controller: str) -> list[ControlGroup]:
+    """The group of a process that a controller counts in, and those above it, as far as they can be seen."""
+    path, root, version = "", _CGROUPS, 0
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    for line in lines:
+        _, controllers, where = line.split(":", 2)
+        if controller in controllers.split(","):
+            path, root, version = where, _CGROUPS / controller, 1
+            break
+        if not controllers:
+            path, version = where, 2
+    own = root / path.lstrip("/")
+    return [ControlGroup(one, version) for one in (own, *own.parents) if one == root or root in one.parents]
+
+
+def room_mib(pid: int) -> int:
+    """Until a control group of the process reaches its limit; what the kernel would give back counts as room.
+
+    Raises LookupError without a limit, OSError, ValueError.
+    """
+    rooms = []
+    for group in cgroups(pid, "memory"):
+        try:
+            limit = group.limit_mib()
+        except (LookupError, OSError):
+            continue
+        words = dict(line.split() for line in (group.path / "memory.stat").read_text().splitlines())
+        total = "total_" if group.version == 1 else ""
+        files_mib = (int(words[f"{total}active_file"]) + int(words[f"{total}inactive_file"])) // _MIB
+        rooms.append(limit - group.memory_mib() + files_mib)
+    if not rooms:
+        raise LookupError(NO_LIMIT)
+    return min(rooms)
+
+
+def cgroup(pid: int) -> ControlGroup:
     """The cgroup that counts the memory of a process; its files may not be readable."""
-    unified = MemoryCgroup(_CGROUPS, 2)
+    unified = ControlGroup(_CGROUPS, 2)
     try:
         lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
     except OSError:
@@ -105,7 +144,7 @@ def cgroup(pid: int) -> MemoryCgroup:
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if "memory" in controllers.split(","):
-            return MemoryCgroup(_CGROUPS / "memory" / path.lstrip("/"), 1)
+            return ControlGroup(_CGROUPS / "memory" / path.lstrip("/"), 1)
         if not controllers:
-            unified = MemoryCgroup(_CGROUPS / path.lstrip("/"), 2)
+            unified = ControlGroup(_CGROUPS / path.lstrip("/"), 2)
     return unified

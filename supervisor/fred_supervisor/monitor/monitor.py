@@ -10,16 +10,21 @@ from pathlib import Path
 from typing import Any, Final
 
 from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
-from fred_supervisor.contract.files import now_text, write_atomic, write_json
+from fred_supervisor.contract.files import now_text, write_json
+from fred_supervisor.linux import inhibitor
+from fred_supervisor.linux.mounts import file_system_of
 from fred_supervisor.monitor import host, prometheus
 from fred_supervisor.monitor.commands import MonitorConfig
+from fred_supervisor.monitor.curves.learning_files import LearningFiles
 from fred_supervisor.monitor.daily_summary import DailySummary, append_event
 from fred_supervisor.monitor.forecast import Trend
 from fred_supervisor.monitor.gpu_sampler import GpuSampler
 from fred_supervisor.monitor.jobs import ClockWatch, JobScheduler
 from fred_supervisor.monitor.nvml_client import NvmlAnswer, NvmlClient, NvmlState
+from fred_supervisor.monitor.pressure import Pressure
+from fred_supervisor.monitor.prometheus import RunProgressReader
 from fred_supervisor.monitor.quiet import quiet_at
-from fred_supervisor.monitor.tensorboard import ScalarWriter
+from fred_supervisor.monitor.tensorboard import ScalarWriter, scalars_of
 from fred_supervisor.monitor.trainer_processes import TrainerProcesses
 from fred_supervisor.monitor.xid_log import KernelXidReader, XidLog
 from fred_supervisor.policy.message import Topic, say
@@ -31,8 +36,7 @@ FORMAT: Final = 1
 CLOSE_SAMPLING_S: Final = 60.0
 """After an event, samples are taken every second for so long."""
 _CLOSE_PERIOD_S: Final = 1.0
-_DISK_PERIOD_S: Final = 30.0
-_FLUSH_PERIOD_S: Final = 30.0
+_SLOW_PERIOD_S: Final = 30.0
 _RETENTION_PERIOD_S: Final = 600.0
 _DISK_TREND_S: Final = 6 * 3600.0
 _DISK_LEAST_S: Final = 600.0
@@ -40,7 +44,6 @@ _LEAVE_S: Final = 2.5
 """How long `close` waits for a sample that is under way."""
 _SAMPLES: Final = ("gpu sample", "host sample")
 _MIB: Final = 1 << 20
-
 
 SampleDocument = dict[str, Any]
 """`monitor.json`, see `monitor/__init__.py`."""
@@ -61,11 +64,13 @@ class Monitor:
         self._nvml_lock = threading.Lock()
         self._publishing = threading.Lock()
         self._processes = TrainerProcesses(config.run_id)
+        self._pressure = Pressure()
         self._kernel_log = KernelXidReader(config.kernel_log)
         self._xids = XidLog()
         self._gpus = GpuSampler(config.cuda_visible_devices, config.pci_order, self._xids)
         self._ring = Ring(ring_path(config.dir.monitor))
         self._scalars_file = ScalarWriter(config.dir.supervisor, wall_s=time.time(), mono_s=time.monotonic())
+        self._sleep = inhibitor.SleepLock(config.name, lambda: self._processes.trainer_pid is not None)
         self._day = DailySummary(time.monotonic())
         self._disk_trend = Trend(_DISK_TREND_S, _DISK_LEAST_S)
         self._answer = NvmlAnswer(state=NvmlState.STARTING, message=say(Topic.NVML_FIRST_SAMPLE))
@@ -75,22 +80,28 @@ class Monitor:
         self._disk = host.HostReading({}, {})
         self._checkpoints: dict[str, Any] | None = None
         self._facts: dict[str, object] = {}
+        self._progress = RunProgressReader(config.dir)
+        self._curves = LearningFiles(config.dir.path, config.curves) if config.curves else None
+        self._labels = {"run_id": config.run_id, "name": config.name, "run_dir": str(config.dir.path)}
         self._close_until_s = 0.0
         self._scalars_s = -config.period_s
         self._failures: dict[str, str] = {}
 
     @property
     def prometheus_path(self) -> Path:
-        return self._config.dir.supervisor / "fred_supervise.prom"
+        return prometheus.path_of(self._config.dir, self._config.prometheus_dir, self._config.name)
 
     def start(self) -> None:
         """Begin to sample."""
         every = self.jobs.every
         every("host sample", self._config.period_s, self._sample_host)
-        every("disk forecast", _DISK_PERIOD_S, self._sample_disk)
+        every("disk forecast", _SLOW_PERIOD_S, self._sample_disk)
         every("checkpoint retention report", _RETENTION_PERIOD_S, self._report_checkpoints)
         every("gpu sample", self._config.period_s, self._sample_gpus)
-        every("TensorBoard flush", _FLUSH_PERIOD_S, self._flush_scalars)
+        every("TensorBoard flush", _SLOW_PERIOD_S, self._flush_scalars)
+        every(inhibitor.JOB, inhibitor.PERIOD_S, self._sleep.look)
+        if self._curves is not None:
+            every("curves", self._config.period_s, self._curves.look)
         self.jobs.daily("daily summary", self._summarise_day)
         self.jobs.start()
 
@@ -101,6 +112,7 @@ class Monitor:
         if "trainer" in command:
             pid = command["trainer"]
             self._processes.set_trainer(pid if isinstance(pid, int) else None)
+            self.jobs.set_period(inhibitor.JOB, inhibitor.PERIOD_S, at_once=True)
         if isinstance(command.get("facts"), dict):
             self._facts = command["facts"]
         if "cuda_visible_devices" in command:
@@ -132,13 +144,17 @@ class Monitor:
                 self.jobs.set_period(name, self._config.period_s)
 
     def close(self) -> None:
-        """Ends the NVML process and removes the metrics, which a collector would show at their last values for ever."""
+        """Ends the NVML process and removes the metrics that a collector would show at their last values for ever."""
         if self._nvml_lock.acquire(timeout=_LEAVE_S):
             self._nvml.close()
         with contextlib.suppress(OSError):
             self._scalars_file.flush(time.time())
         with contextlib.suppress(OSError):
-            os.unlink(self.prometheus_path)
+            if self._config.prometheus_dir is None:
+                os.unlink(self.prometheus_path)
+            else:
+                text = prometheus.last_exposition(self._progress.read(None), **self._labels)
+                prometheus.write(self.prometheus_path, text, for_all=True)
 
     # -- jobs ---------------------------------------------------------------------------------------------------------
 
@@ -166,7 +182,8 @@ class Monitor:
     def _sample_host(self) -> None:
         memory = host.memory(self._processes.trainer_pid)
         values, unknown = self._processes.host_values()
-        self._memory = host.HostReading(memory.values | values, memory.unknown | unknown)
+        pressure = self._pressure.read(self._processes.trainer_pid, frozenset(one.pid for one in self._processes.tree))
+        self._memory = host.HostReading(memory.values | values | pressure, memory.unknown | unknown)
         if self._sampled_s is not None:  # the first file comes with the first GPU sample, so that it has both
             self._publish(record=False)
 
@@ -175,7 +192,9 @@ class Monitor:
         values, unknown = dict(room.values), dict(room.unknown)
         free_mib = values["disk_free_mib"]
         needed = self._config.checkpoint_bytes or (self._checkpoints or {}).get("newest_bytes")
+        data = self._config.data
         values |= {"disk_forecast_h": None, "disk_fits_checkpoint": None, "checkpoint_mib": None}
+        values["data_fs"] = None if data is None else file_system_of(data)
         if needed is None:
             unknown["disk_fits_checkpoint"] = unknown["checkpoint_mib"] = NO_CHECKPOINT
         else:
@@ -240,19 +259,19 @@ class Monitor:
             self._write("monitor.json", lambda: write_json(self._config.dir.monitor, document, durable=False))
             text = prometheus.exposition(
                 document,
-                run_id=self._config.run_id,
-                name=self._config.name,
-                run_dir=str(self._config.dir.path),
                 facts=self._facts,
                 xid_counts=self._xids.counts,
                 wall_s=time.time(),
+                progress=self._progress.read(self._checkpoints),
+                **self._labels,
             )
-            self._write("Prometheus", lambda: write_atomic(self.prometheus_path, text, durable=False))
+            for_all = self._config.prometheus_dir is not None
+            self._write("Prometheus", lambda: prometheus.write(self.prometheus_path, text, for_all=for_all))
             if record:
                 self._write("ring", lambda: self._ring.append(self._record(document)))
                 if document["mono_s"] - self._scalars_s >= self._config.period_s * 0.9:
                     self._scalars_s = document["mono_s"]
-                    self._scalars_file.add(time.time(), document["mono_s"], self._scalars(document))
+                    self._scalars_file.add(time.time(), document["mono_s"], scalars_of(document, self._facts))
 
     def _document(self) -> SampleDocument:
         reading = self._host()
@@ -275,12 +294,14 @@ class Monitor:
                 "stuck": answer.stuck,
             },
             "driver": driver,
+            "sleep": self._sleep.document(),
             "chosen": {"uuids": self._gpus.chosen.uuids, "text": sentence(self._gpus.chosen.message)},
             "gpus": self._documents,
             "xids": self._xids.of(None),
             "kernel_log": "ok" if kernel_log is None else kernel_log,
             "host": {**reading.values, "unknown": reading.unknown},
             "checkpoints": self._checkpoints,
+            "learning": None if self._curves is None else self._curves.document(),
             "quiet": self._quiet(),
             "jobs": self.jobs.document(),
             "clock": self.clock.document(),
@@ -305,21 +326,6 @@ class Monitor:
             "host": {key: document["host"].get(key) for key in values},
             "facts": self._facts,
         }
-
-    def _scalars(self, document: SampleDocument) -> dict[str, float]:
-        found: dict[str, object] = {}
-        for gpu in document["gpus"]:
-            if not gpu["chosen"]:
-                continue
-            place = f"supervisor/gpu{gpu['index']}" + ("" if gpu["mig"] is None else f".{gpu['mig']}")
-            for key in ("used", "free", "total", "trainer"):
-                mib = gpu[f"{key}_mib"]
-                found[f"{place}_memory_{key}_gib"] = None if mib is None else mib / 1024
-            found[f"{place}_temperature_c"] = gpu["temperature_c"]
-        found |= {
-            f"supervisor/{key}": self._facts.get(key) for key in ("restarts", "images_per_s", "loss", "beat_age_s")
-        }
-        return {tag: float(value) for tag, value in found.items() if isinstance(value, int | float)}
 
     def _write(self, what: str, write: Any) -> None:
         try:

@@ -153,6 +153,8 @@ class NvmlWorker:
         pci, _ = self.ask(self._n.nvmlDeviceGetPciInfo, handle)
         bus = None if pci is None else pci.busId
         who["bus_id"] = bus.decode() if isinstance(bus, bytes) else bus
+        persistent, unknown = self.ask(self._n.nvmlDeviceGetPersistenceMode, handle)
+        who["persistent"] = None if unknown is not None else bool(persistent)
         if code is None:
             self._handles[index] = handle
             self._uuid_of[_address(handle)] = who["uuid"]
@@ -170,6 +172,10 @@ class NvmlWorker:
         self._read_memory(handle, gpu, errors)
         put("temperature", *self.ask(n.nvmlDeviceGetTemperature, handle, n.NVML_TEMPERATURE_GPU))
         put("power_mw", *self.ask(n.nvmlDeviceGetPowerUsage, handle))
+        put("clock_mhz", *self.ask(n.nvmlDeviceGetClockInfo, handle, n.NVML_CLOCK_SM))
+        put("clock_max_mhz", *self.ask(n.nvmlDeviceGetMaxClockInfo, handle, n.NVML_CLOCK_SM))
+        put("lanes", *self.ask(n.nvmlDeviceGetCurrPcieLinkWidth, handle))
+        put("lanes_max", *self.ask(n.nvmlDeviceGetMaxPcieLinkWidth, handle))
         rates, code = self.ask(n.nvmlDeviceGetUtilizationRates, handle)
         put("utilization", None if rates is None else rates.gpu, code)
         reasons = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")

@@ -1,14 +1,25 @@
-"""Metrics as a text file for node_exporter's textfile collector: link or copy it into the collector's folder.
+"""Metrics as a text file for node_exporter's textfile collector: `--prometheus-dir` names the collector's folder.
 
 Every series carries the run's id, because two files must not hold the same series. A GPU's label is its UUID.
 A value that is not known has no series: no number stands for "unknown".
 """
 
+import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from fred_supervisor.contract.files import write_atomic
+from fred_supervisor.contract.record import record
+from fred_supervisor.store.heartbeats import newest_beat
+from fred_supervisor.store.journal import Incidents
+from fred_supervisor.store.layout import RunDir, last_attempt
+from fred_supervisor.store.state_file import read_state
 
 _MIB: Final = 1 << 20
 
@@ -38,6 +49,12 @@ _HELP: Final = {
     "fred_run_images_per_second": "How fast training goes.",
     "fred_run_beat_age_seconds": "Age of the trainer's last heartbeat.",
     "fred_run_quiet": "1: quiet hours, training is to pause.",
+    "fred_run_state": "1: the state of the run is that of the label.",
+    "fred_run_epoch": "Epoch that the run is in, from 1.",
+    "fred_run_epochs": "Epochs that it is to train.",
+    "fred_run_loss": "Newest loss.",
+    "fred_run_incidents_total": "Incidents of the run, by kind.",
+    "fred_run_checkpoint_age_seconds": "Age of the newest checkpoint.",
     "fred_run_info": "The run: name and run dir.",
     "fred_monitor_sample_timestamp_seconds": "When this file was written.",
 }
@@ -72,6 +89,47 @@ _FACTS: Final = (
 """Key in the document, metric, factor to base units."""
 
 
+@record
+class RunProgress:
+    """What is not known is None."""
+
+    state: str | None = None
+    epoch: int | None = None
+    epochs: int | None = None
+    loss: float | None = None
+    incidents: Mapping[str, int] | None = None
+    """Kind → how many there were."""
+    checkpoint_age_s: float | None = None
+
+
+@dataclass
+class RunProgressReader:
+    """Looks again and again; an incident is read once."""
+
+    dir: RunDir
+    _counted: set[int] = field(default_factory=set)
+    _kinds: Counter[str] = field(default_factory=Counter)
+
+    def read(self, checkpoints: Mapping[str, object] | None) -> RunProgress:
+        """`checkpoints` is what the monitor knows of them."""
+        incidents = Incidents(self.dir)
+        for number in set(incidents.numbers()) - self._counted:
+            found = incidents.read(number)
+            if found is not None and found.kind is not None:
+                self._kinds[found.kind] += 1
+                self._counted.add(number)
+        beat = newest_beat(self.dir.attempt(last_attempt(self.dir)))
+        age_s = (checkpoints or {}).get("newest_age_s")
+        return RunProgress(
+            state=read_state(self.dir).state,
+            epoch=None if beat is None else beat.epoch,
+            epochs=None if beat is None else beat.epochs,
+            loss=None if beat is None else beat.loss,
+            incidents=dict(self._kinds),
+            checkpoint_age_s=float(age_s) if isinstance(age_s, int | float) else None,
+        )
+
+
 class RunMetrics:
     """The metric families of one run at one time; a collector as `prometheus_client` wants it."""
 
@@ -87,10 +145,15 @@ class RunMetrics:
         if family is None:
             kind = CounterMetricFamily if metric.endswith("_total") else GaugeMetricFamily
             family = self._families[metric] = kind(metric, _HELP[metric], labels=(*self._run, *labels))
-        family.add_metric((*self._run.values(), *map(str, labels.values())), value)
+        family.add_metric([_text_of(label) for label in (*self._run.values(), *labels.values())], value)
 
     def collect(self) -> Iterable[Metric]:
         return (self._families[metric] for metric in _HELP if metric in self._families)
+
+
+def _text_of(label: object) -> str:
+    """In UTF-8, as the format wants it: names of folders are bytes."""
+    return str(label).encode(errors="replace").decode()
 
 
 def exposition(
@@ -102,10 +165,12 @@ def exposition(
     facts: Mapping[str, Any],
     xid_counts: Mapping[tuple[str, int], int],
     wall_s: float,
+    progress: RunProgress | None = None,
 ) -> bytes:
     """The text of `fred_supervise.prom` for one `monitor.json`."""
     out = RunMetrics({"run": name, "run_id": run_id})
     out.add("fred_run_info", 1, run_dir=run_dir)
+    _add_progress(out, progress or RunProgress())
     out.add("fred_monitor_sample_timestamp_seconds", round(wall_s, 3))
     nvml = document["nvml"]
     out.add("fred_gpu_probe_up", nvml["state"] in ("ok", "no GPU"))
@@ -135,6 +200,41 @@ def exposition(
     for key, metric in _FACTS:
         out.add(metric, facts.get(key))
     out.add("fred_run_quiet", document["quiet"]["now"])
+    return _text(out)
+
+
+def last_exposition(progress: RunProgress, *, run_id: str, name: str, run_dir: str) -> bytes:
+    """What stays after the monitor's end: how the run ended, and nothing that would be taken for news."""
+    out = RunMetrics({"run": name, "run_id": run_id})
+    out.add("fred_run_info", 1, run_dir=run_dir)
+    _add_progress(out, replace(progress, checkpoint_age_s=None))
+    return _text(out)
+
+
+def _add_progress(out: RunMetrics, progress: RunProgress) -> None:
+    if progress.state is not None:
+        out.add("fred_run_state", 1, state=progress.state)
+    out.add("fred_run_epoch", progress.epoch)
+    out.add("fred_run_epochs", progress.epochs)
+    out.add("fred_run_loss", progress.loss)
+    for kind, count in sorted((progress.incidents or {}).items()):
+        out.add("fred_run_incidents_total", count, kind=kind)
+    out.add("fred_run_checkpoint_age_seconds", progress.checkpoint_age_s)
+
+
+def _text(out: RunMetrics) -> bytes:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(out)
     return generate_latest(registry)
+
+
+def path_of(run: RunDir, folder: Path | None, name: str) -> Path:
+    """In a collector's folder a file a run; without one, with the run."""
+    return run.supervisor / "fred_supervise.prom" if folder is None else folder / f"fred_{name}.prom"
+
+
+def write(path: Path, text: bytes, *, for_all: bool) -> None:
+    """`for_all`: a collector is another user, and may read it whatever our umask is. Raises OSError."""
+    write_atomic(path, text, durable=False)
+    if for_all:
+        os.chmod(path, 0o644)

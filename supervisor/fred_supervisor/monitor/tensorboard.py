@@ -10,30 +10,11 @@ summary (5), which repeats value (1): tag (1, string), simple_value (2, float32)
 import os
 import socket
 import struct
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-
-def _table() -> tuple[int, ...]:
-    rows = []
-    for byte in range(256):
-        crc = byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
-        rows.append(crc)
-    return tuple(rows)
-
-
-_CRC32C: Final = _table()
-
-
-def masked_crc(data: bytes) -> int:
-    """CRC-32C as event files hold it: rotated, then a constant is added (TensorFlow, record_writer.cc)."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = _CRC32C[(crc ^ byte) & 0xFF] ^ (crc >> 8)
-    crc ^= 0xFFFFFFFF
-    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+from fred_supervisor.store.tensorboard.crc import masked_crc
 
 
 def _record(data: bytes) -> bytes:
@@ -52,6 +33,27 @@ def _varint(number: int) -> bytes:
 
 def _bytes_field(number: int, data: bytes) -> bytes:
     return bytes((number << 3 | 2,)) + _varint(len(data)) + data
+
+
+_FACTS: Final = ("restarts", "images_per_s", "loss", "beat_age_s")
+_HOST: Final = ("memory_available", "trainer_rss", "disk_free", "shm_free")
+
+
+def scalars_of(document: Mapping[str, Any], facts: Mapping[str, object]) -> dict[str, float]:
+    """The curves' values by tag; what is not known is left out. `facts`: what the supervisor has told."""
+    found: dict[str, object] = {f"supervisor/{key}": facts.get(key) for key in _FACTS}
+    for gpu in document["gpus"]:
+        if not gpu["chosen"]:
+            continue
+        place = f"supervisor/gpu{gpu['index']}" + ("" if gpu["mig"] is None else f".{gpu['mig']}")
+        found |= {f"{place}_memory_{key}_gib": _gib(gpu[f"{key}_mib"]) for key in ("used", "free", "total", "trainer")}
+        found[f"{place}_temperature_c"] = gpu["temperature_c"]
+    found |= {f"supervisor/host_{key}_gib": _gib(document["host"].get(f"{key}_mib")) for key in _HOST}
+    return {tag: float(value) for tag, value in found.items() if isinstance(value, int | float)}
+
+
+def _gib(mib: float | None) -> float | None:
+    return None if mib is None else mib / 1024
 
 
 class ScalarWriter:

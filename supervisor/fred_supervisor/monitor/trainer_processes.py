@@ -16,10 +16,12 @@ import psutil
 
 from fred_supervisor.contract import environment
 from fred_supervisor.contract.record import record
+from fred_supervisor.monitor.memory_shares import MemoryShares
 from fred_supervisor.words.monitor import NO_TRAINER, NOT_PERMITTED
 
 _COMMAND_CHARS: Final = 200
 _PROC: Final = Path("/proc")
+_MIB: Final = 1 << 20
 
 
 @record
@@ -46,6 +48,7 @@ class TrainerProcesses:
         self._trainer: psutil.Process | None = None
         self._known: dict[int, _KnownProcess] = {}
         """Holders of GPU memory; a dead one stays until the driver no longer names it."""
+        self._shares = MemoryShares()
         self.tree: list[psutil.Process] = []
         """The trainer and its descendants, parents first; empty without a trainer."""
 
@@ -102,12 +105,13 @@ class TrainerProcesses:
 
     def host_values(self) -> tuple[dict[str, Any], dict[str, str]]:
         """What the trainer's tree uses of the host, and why a value is missing."""
-        keys = ("trainer_rss_mib", "trainer_processes", "open_files", "open_files_limit")
+        keys = ("trainer_rss_mib", "trainer_mib", "trainer_processes", "open_files", "open_files_limit")
         if not self.tree:
             return dict.fromkeys(keys), dict.fromkeys(keys, NO_TRAINER)
         resident = 0
         most_files: int | None = None
         each: list[dict[str, Any]] = []
+        shares_mib: dict[int, float] = {}
         for process in self.tree:
             try:
                 memory = process.memory_info()
@@ -120,6 +124,10 @@ class TrainerProcesses:
                 files = process.num_fds()
                 most_files = files if most_files is None else max(most_files, files)
             each.append({"pid": process.pid, "name": printable(name), "rss_mib": memory.rss >> 20, "open_files": files})
+            shares_mib[process.pid] = (memory.rss - memory.shared) / _MIB
+        shares_mib |= self._shares.of(list(shares_mib))
+        for one in each:
+            one["mib"] = round(shares_mib[one["pid"]], 1)
         each.sort(key=lambda process: -process["rss_mib"])
         limit = None
         with contextlib.suppress(psutil.Error, OSError):
@@ -127,6 +135,7 @@ class TrainerProcesses:
         values = {
             "trainer_rss_mib": resident >> 20,
             "trainer_processes": each[:16],
+            "trainer_mib": round(sum(shares_mib.values()), 1),
             "open_files": most_files,
             "open_files_limit": limit,
         }
@@ -149,6 +158,22 @@ def _user_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def user_of(pid: int) -> str | None:
+    """Who runs a process; None: it is gone, or not to be known."""
+    try:
+        return _user(psutil.Process(pid))
+    except psutil.Error:
+        return None
+
+
+def command_of(pid: int) -> str | None:
+    """Its command line; None: it is gone, or not to be known."""
+    try:
+        return _command(psutil.Process(pid))
+    except psutil.Error:
+        return None
 
 
 def _user(process: psutil.Process) -> str | None:

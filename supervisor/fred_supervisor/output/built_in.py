@@ -3,6 +3,7 @@
 A line is matched in lower case, and cut: nothing that a trainer prints can take long.
 """
 
+import math
 import re
 from typing import Final
 
@@ -36,7 +37,7 @@ _EPOCHS: Final = (
     ("[n/n][i/n]", "[", _PAIRS),
     ("epoch n/n", "ep", _word_of("ep(?:och)?s?", "epoch")),
     ("epoch n", "epoch", _word("epoch", "epoch")),
-    ("table n/n", "/", r"^\s*(?P<epoch>\d+)/(?P<epochs>\d+)\s+\d+(?:\.\d+)?[gm]b?\s+[\d.]"),
+    ("table n/n", "/", r"^\s*(?P<epoch>\d+)/(?P<epochs>\d+)\s+\d+(?:\.\d+)?[gm]b?\s+(?:[\d.]|nan|inf)"),
 )
 """Name, what a line needs to be worth a search, regex. The first that matches counts."""
 _STEPS: Final = (
@@ -49,8 +50,9 @@ _STEPS: Final = (
     ("iteration i", "iter", _word("iter(?:ation)?", "step")),
     ("step i", "step", _word("(?:global_)?step", "step")),
 )
-_LAST_INDEX: Final = "table n/n"
-"""yolov5 counts from 0 and names the last number, `0/299`; Ultralytics counts from 1."""
+_RICH: Final = "epoch n/n ━"
+_LAST_INDEX: Final = ("table n/n", _RICH)
+"""yolov5, and Lightning's bar of `rich`, count from 0 and name the last number, `0/299`; Ultralytics counts from 1."""
 EPOCH_BAR: Final = "epoch bar"
 """A bar over epochs; it counts what is done, so its 0 is no epoch."""
 _FILE: Final = re.compile(r"\.(?:ckpt|pth?|safetensors|h5|keras)\b")
@@ -66,6 +68,14 @@ _LOSS: Final = re.compile(
     r"(?<![a-z0-9_])(?<!val )(?<!valid )(?<!eval )(?<!test )(?:train_|training_|total_|running_|avg_)?loss"
     r"['\"]?\s*[:=]?\s*['\"(]?\s*(-?(?:\d+\.?\d*(?:e[+-]?\d+)?|nan|inf))\b"
 )
+_HIDDEN_NAN: Final = re.compile(r"\bgrad_norm['\"]?\s*[:=]\s*['\"]?(?:nan|inf)\b")
+"""The Hugging Face Trainer takes a loss that is no number out of what it shows, and shows 0."""
+_HEADER: Final = re.compile(r"\s*(?:epoch|step|iter|iteration)\s+[a-z]")
+"""Of a table; what follows has columns."""
+_TERMS: Final = frozenset(("box", "obj", "cls", "dfl", "seg", "pose", "kobj", "total"))
+"""Parts of the loss, as the tables of older yolov5 name them."""
+_NOT_TRAINED: Final = re.compile(r"val|eval|test|dev")
+_ROW: Final = re.compile(r"\s*\d+(?:/\d+)?\s")
 _NO_LETTERS: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:e[-+]?\d+)?|[^a-z])+")
 """What may change in a label from line to line: numbers, and the spaces around them."""
 
@@ -78,17 +88,22 @@ class BuiltInPatterns:
     def __init__(self) -> None:
         self._epochs = [(name, needs, re.compile(regex)) for name, needs, regex in _EPOCHS]
         self._steps = [(name, needs, re.compile(regex)) for name, needs, regex in _STEPS]
+        self._losses: tuple[int, ...] = ()
+        """Columns of the table that was begun last."""
 
     def match(self, line: str) -> LineMatch | None:
         text = line[:LINE_CHARS].lower()
+        if _HEADER.match(text):
+            self._losses = _columns_of_loss(text.split())
         epoch_by, epoch = _first(self._epochs, text)
         step_by, step = ("", None) if epoch is not None and "step" in epoch.groupdict() else _first(self._steps, text)
         if epoch is None and step is None:
-            loss = _loss(text)
+            loss = self._loss(text)
             return None if loss is None else LineMatch(loss=loss)
         if _FILE.search(text) and step_by not in ("bar", "rule"):
             return None
         end = max(found.end() for found in (epoch, step) if found is not None)
+        epoch_by = _RICH if (epoch_by, step_by) == ("epoch n/n", "rule") else epoch_by
         label = step["label"] if step is not None and "label" in step.groupdict() else ""
         numbers: dict[str, int | None] = {
             **({} if step is None else _numbers(step)),
@@ -102,17 +117,40 @@ class BuiltInPatterns:
             step_by=step_by,
             label=_NO_LETTERS.sub(" ", label).strip(),
             aside=_ASIDE.search(text, 0, end) is not None,
-            loss=_loss(text),
+            loss=self._loss(text),
             epoch=numbers.get("epoch"),
             epochs=numbers.get("epochs"),
             step=numbers.get("step"),
             steps=numbers.get("steps"),
         )
 
+    def _loss(self, text: str) -> float | None:
+        """What stands behind the word, else the sum of the columns below it."""
+        said = _loss(text)
+        if said is not None or not self._losses or not _ROW.match(text):
+            return said
+        words = text.split()
+        parts = [_real(words[at]) for at in self._losses if at < len(words)]
+        return None if None in parts or not parts else sum(part for part in parts if part is not None)
+
+
+def _columns_of_loss(names: list[str]) -> tuple[int, ...]:
+    terms = _TERMS if "gpu_mem" in names else frozenset()
+    return tuple(
+        at for at, name in enumerate(names) if (name.endswith("loss") or name in terms) and not _NOT_TRAINED.match(name)
+    )
+
+
+def _real(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
 
 def counts_to_last_index(pattern: str) -> bool:
     """Whether N of "epoch k/N" is the last index where counting begins at 0."""
-    return pattern == _LAST_INDEX
+    return pattern in _LAST_INDEX
 
 
 def _first(patterns: list[tuple[str, str, re.Pattern[str]]], text: str) -> tuple[str, re.Match[str] | None]:
@@ -134,16 +172,56 @@ def _loss(text: str) -> float | None:
     if "loss" not in text:
         return None
     found = _LOSS.search(text)
-    return None if found is None else float(found[1])
+    value = None if found is None else float(found[1])
+    return math.nan if value == 0 and _HIDDEN_NAN.search(text) else value
 
 
+_TRACEBACK: Final = "Traceback (most recent call last):"
+_RAISED: Final = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Failure|Timeout)\b(?::.*)?")
 _EARLY: Final = re.compile(
-    r"early.?stop|\bpatience\b|best results observed at epoch|training stopped|stopping training|stopped early"
-    r"|did not improve in the last",
+    r"early.?stop(?!\w*\W*counter)|\bpatience\b|best results observed at epoch|training stopped|stopping training"
+    r"|stopped early|did not improve in the last|'train_runtime'",
     re.IGNORECASE,
 )
+"""Words of it; a counter is none, since it is printed while training goes on. The Hugging Face Trainer says nothing of
+its callback; but its summary comes only where it has ended training itself."""
+_STOPPED: Final = re.compile(
+    r"Training stopped early as no improvement observed in last \d+ epochs"  # Ultralytics
+    r"|Stopping training early as no improvement observed in last \d+ epochs"  # yolov5
+    r"|did not improve in the last \d+ records?\b"  # Lightning, mmengine
+    r"|Stopping threshold reached: "  # Lightning
+    r"|^Epoch \d+: early stopping\s*$"  # Keras
+    r"|^No improvement since epoch \d+: early stopping"  # fastai
+)
+_COLOUR: Final = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_BEFORE_SUMMARY: Final = 200
+"""Lines that may stand behind it: a last evaluation has one for each class."""
 
 
 def speaks_of_early_stopping(text: str) -> bool:
     """Whether the end of an output says that training may rightly have ended before its last epoch."""
     return _EARLY.search(text) is not None
+
+
+def says_it_stopped_early(text: str) -> str | None:
+    """The line in which a library says that it has stopped training early; None without one, or if training went on."""
+    found, patterns = None, BuiltInPatterns()
+    for coloured in text.splitlines()[-_BEFORE_SUMMARY:]:
+        line = _COLOUR.sub("", coloured)
+        if _STOPPED.search(line[:LINE_CHARS]):
+            found = line.strip()[:LINE_CHARS]
+        elif found is not None and (at := patterns.match(line)) is not None and at.trains:
+            found = None
+    return found
+
+
+_OF_NO_PROGRAM: Final = ("Exception ignored", "Exception in thread", "Error in atexit")
+"""Before a traceback, which is then not how the program itself ended (CPython's words)."""
+
+
+def ends_in_traceback(text: str) -> bool:
+    """Whether the last that an output says is Python's traceback of an exception that ended the program."""
+    before, found, said = text.rstrip().rpartition(_TRACEBACK)
+    lines = [line for line in said.splitlines() if line.strip() and not line[0].isspace()]
+    ignored = before.rstrip("\n").rpartition("\n")[2].startswith(_OF_NO_PROGRAM)
+    return bool(found) and not ignored and len(lines) == 1 and _RAISED.fullmatch(lines[0].strip()) is not None

@@ -5,10 +5,11 @@ Which of the numbers may be believed is not known here, see `position`.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 from fred_supervisor.contract.record import record
+from fred_supervisor.language import listed, tr
 
 LINE_CHARS: Final = 1000
 """Of a line; what comes behind is not looked at."""
@@ -41,6 +42,11 @@ class LineMatch:
         """It says where training is, and not only how it goes."""
         return self.epoch is not None or self.step is not None
 
+    @property
+    def trains(self) -> bool:
+        """It says where training is, and no bar of it is full."""
+        return self.counts and not self.aside and (self.step is None or self.step != self.steps)
+
 
 class LinePatterns(Protocol):
     """Finds the numbers in a line."""
@@ -49,6 +55,11 @@ class LinePatterns(Protocol):
     """A person has said that these are the numbers."""
 
     def match(self, line: str) -> LineMatch | None: ...
+
+
+_PLACE: Final = frozenset(("epoch", "step"))
+_TOTALS: Final = frozenset(("epochs", "steps"))
+"""A pattern with one of these alone fits a line that says the goal, before training begins, say."""
 
 
 class OwnPatterns:
@@ -106,7 +117,7 @@ def not_compiled(text: str) -> str | None:
     try:
         re.compile(text)
     except (re.error, RecursionError, OverflowError) as error:
-        return f"is no regular expression: {error}"
+        return tr("is no regular expression: {error}", error=error)
     return None
 
 
@@ -116,13 +127,30 @@ def wrong_regex(text: str) -> str | None:
         return wrong
     names = list(re.compile(text).groupindex)
     if strange := next((name for name in names if name not in GROUPS), None):
-        return f"has a group {strange!r}; there are {', '.join(GROUPS)}"
+        return tr("has a group {strange!r}; there are {groups}", strange=strange, groups=listed(GROUPS))
+    if not _PLACE & {*names} and (not _TOTALS & {*names} or {*names} - _TOTALS):
+        return tr("says no position; it needs a group, e.g. (?P<epoch>\\d+) or (?P<step>\\d+)")
+    for one, of in (("epoch", "epochs"), ("step", "steps")):
+        if _PLACE & {*names} and of in names and one not in names:
+            return tr("says {of} and not {one}; write (?P<{one}>…), too", of=of, one=one)
+    return None
+
+
+def wrong_together(texts: Sequence[str]) -> str | None:
+    """Why several patterns of `--progress-output` say nothing together, though each is one; None when they do."""
+    names = {name for text in texts for name in re.compile(text).groupindex}
     for one, of in (("epoch", "epochs"), ("step", "steps")):
         if of in names and one not in names:
-            return f"says {of} and not {one}; write (?P<{one}>…), too"
-    if "epoch" not in names and "step" not in names:
-        return r"says no position; it needs a group, e.g. (?P<epoch>\d+) or (?P<step>\d+)"
+            return tr(
+                "says {of}, and none of its patterns says {one}; write one with (?P<{one}>…), too", of=of, one=one
+            )
     return None
+
+
+def endless(texts: Sequence[str]) -> bool:
+    """Whether patterns of a person's own say where training is, and none how far it is to come."""
+    names = {name for text in texts for name in re.compile(text).groupindex}
+    return bool(names) and not names & _TOTALS
 
 
 def probe_lines(text: str) -> list[str]:

@@ -18,6 +18,10 @@ _COUNTERS: Final = 64
 _NOT_FINITE: Final = 3
 """So many records in a row whose loss is no finite number, and it is lost; fewer may be skipped by a scaler."""
 _FROM_ZERO: Final = " from 0"
+_FIRSTS: Final = 3
+"""So many of its first numbers tell where a bar began that was drawn at 0."""
+_LEAP: Final = 2
+"""Further than so many times the next stride, and a bar has not come there from 0 by training."""
 
 
 @dataclass
@@ -34,6 +38,8 @@ class Counter:
     """An earlier attempt has believed it."""
     at: tuple[int, int] = (-1, -1)
     """Epoch and step; one of them is 0 where lines show the other only."""
+    firsts: tuple[tuple[int, int], ...] = ()
+    """The first ones that lines have shown, each further than the one before."""
     rises: int = 0
     cyclic: bool = False
     """It begins again and again."""
@@ -47,11 +53,30 @@ class Counter:
 
     @property
     def finished(self) -> bool:
-        return self.total is not None and self.at[1] >= self.total
+        return self.total is not None and (self.at[0] or self.at[1]) >= self.total
+
+    @property
+    def began(self) -> tuple[int, int]:
+        """The first one that lines have shown."""
+        return self.firsts[0]
+
+    @property
+    def began_step(self) -> int | None:
+        """The step that it began at; None: not known yet.
+
+        A bar that goes on from a checkpoint may be drawn at 0 first, and is there with one leap.
+        """
+        if self.began[1] > 0:
+            return self.began[1]
+        if len(self.firsts) < _FIRSTS:
+            return None
+        _, then, later = (step for _, step in self.firsts)
+        return then if then > _LEAP * (later - then) else 0
 
     def see(self, at: tuple[int, int]) -> bool:
         """Take in what a line shows; whether it differs from the line before."""
         if at > self.at:
+            self.firsts = (*self.firsts, at)[:_FIRSTS]
             self.rises += self.at != (-1, -1)
             self.at, self._lower, self._lower_rises = at, None, 0
             return True
@@ -97,17 +122,26 @@ class OutputPosition:
     """Records in a row whose loss is not finite."""
     _lr: float | None = None
     _metric: float | None = None
+    _metric_epoch: int | None = None
+    _goal: tuple[int | None, int | None] = (None, None)
+    """Epochs and steps in all, of lines that say these only."""
     _phase: str | None = None
 
     def feed(self, line: str) -> None:
         found = self.patterns.match(line)
         if found is None:
             return
+        self._take(found, line)
+        if found.metric is not None:
+            self._metric, self._metric_epoch = found.metric, self._position()[0]
+
+    def _take(self, found: LineMatch, line: str) -> None:
         self._loss = self._loss if found.loss is None else found.loss
         self._lr = self._lr if found.lr is None else found.lr
-        self._metric = self._metric if found.metric is None else found.metric
         self._phase = found.phase or self._phase
         if not found.counts:
+            epochs, steps = self._goal
+            self._goal = (found.epochs or epochs, found.steps or steps)
             self._see_loss(found, line)
             return
         moved = self._see_epoch(found) if found.epoch is not None else self._see_step(found)
@@ -124,6 +158,11 @@ class OutputPosition:
         self._lost = 0 if math.isfinite(found.loss) else self._lost + 1
         if self._lost == _NOT_FINITE:
             self.not_finite = self.not_finite or line
+
+    @property
+    def lost(self) -> bool:
+        """The newest loss is no finite number."""
+        return self._lost > 0
 
     @property
     def believes(self) -> bool:
@@ -148,7 +187,8 @@ class OutputPosition:
         if counter.rises and any(c.rises >= _RISES for c in self._steps.values()):
             counter.known = True
         before = None if self._epoch is None or self._epoch.cyclic else self._epoch
-        if counter.believed and not counter.cyclic and (before is None or _rank(counter) > _rank(before)):
+        over = before is None or before.finished or _rank(counter) > _rank(before)
+        if counter.believed and not counter.cyclic and over:
             self._epoch = counter
         if self._epoch is not before or (counter is self._epoch and moved and found.step is None):
             self._inner = self._inner_step = None
@@ -197,6 +237,7 @@ class OutputPosition:
         if not self.seq:
             return None
         epoch, epochs, step, steps = self._position()
+        began_epoch, began_step = self._began()
         return Beat(
             seq=self.seq,
             pid=pid,
@@ -210,22 +251,44 @@ class OutputPosition:
             loss=self._loss,
             lr=self._lr,
             metric=self._metric,
+            metric_epoch=self._metric_epoch,
             done=False,
             source=BeatSource.OUTPUT if self.patterns.certain else BeatSource.GUESS,
+            began_epoch=began_epoch,
+            began_step=began_step,
         )
 
     def _position(self) -> tuple[int | None, int | None, int | None, int | None]:
         main = self._epoch
         if main is not None and not main.cyclic:
             epoch, epochs = self._from_one(main)
+            epochs = epochs or self._goal[0]
             if main.steps is not None:
                 return epoch, epochs, main.at[1], main.steps
             inner = self._inner
             return epoch, epochs, self._inner_step, None if inner is None else inner.steps
         main = self._step
         if main is not None and not main.cyclic:
-            return None, None, main.at[1], main.total
+            return None, None, main.at[1], main.total or self._goal[1]
         return None, None, None, None
+
+    def _began(self) -> tuple[int | None, int | None]:
+        """The first epoch and step that were shown of what says the position now."""
+        main, inner = self._epoch, self._inner
+        if main is not None and not main.cyclic and self._counts_what_remains(main):
+            return None, None
+        if main is not None and not main.cyclic:
+            epoch = main.began[0] + (main.name + _FROM_ZERO in self.known)
+            return epoch, main.began[1] if main.steps is not None else None if inner is None else inner.began[1]
+        main = self._step
+        return None, None if main is None or main.cyclic else main.began_step
+
+    def _counts_what_remains(self, main: Counter) -> bool:
+        """Whether earlier attempts have named other totals: then where it began in training is not known."""
+        earlier = [
+            name for name in self.known if name.startswith(f"{main.pattern} /") and not name.endswith(_FROM_ZERO)
+        ]
+        return bool(earlier) and main.name not in earlier
 
     def _from_one(self, main: Counter) -> tuple[int, int | None]:
         """Epoch and epochs as we count them: from 1."""

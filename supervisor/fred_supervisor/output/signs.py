@@ -3,6 +3,7 @@
 import re
 from typing import Final
 
+from fred_supervisor.language import tr
 from fred_supervisor.output.patterns import LINE_CHARS, not_compiled
 
 _SHOWN: Final = 120
@@ -47,4 +48,4 @@ def wrong_fail_pattern(text: str) -> str | None:
     """Why a text is no pattern of `--fail-output`; None when it is one."""
     if (wrong := not_compiled(text)) is not None:
         return wrong
-    return "fits every line, also an empty one" if re.search(text, "") else None
+    return tr("fits every line, also an empty one") if re.search(text, "") else None

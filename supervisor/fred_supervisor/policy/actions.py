@@ -57,6 +57,11 @@ class Kill:
     """SIGKILL to the whole tree."""
 
 
+@dataclass(frozen=True)
+class Replay:
+    """Run to the failing step of the newest incident again, alone; what came of it is `Observation.replayed`."""
+
+
 @record
 class Report:
     """Write an incident."""
@@ -83,7 +88,30 @@ class Recovered:
     """Where it is."""
 
 
-Action = AskGpu | ReleaseGpus | Spawn | AnswerStart | DumpStacks | Terminate | Kill | Report | Note | Recovered
+@dataclass(frozen=True)
+class WentOn:
+    """An attempt has said its first position: what the failure before it has cost can be told."""
+
+    beat: Beat
+    """That position."""
+    from_the_beginning: bool
+    """No further than where the run began."""
+
+
+Action = (
+    AskGpu
+    | ReleaseGpus
+    | Spawn
+    | AnswerStart
+    | DumpStacks
+    | Terminate
+    | Kill
+    | Replay
+    | Report
+    | Note
+    | Recovered
+    | WentOn
+)
 
 PASSING: Final = (AskGpu, DumpStacks)
 """Actions of which the next supervisor need not know: the snapshot before them is not forced onto the disk."""

@@ -1,9 +1,10 @@
 """The trainer is gone: what follows from how it ended."""
 
 from dataclasses import replace
+from typing import Final
 
 from fred_supervisor.contract.heartbeat import Beat
-from fred_supervisor.policy.actions import Action, Note, Report
+from fred_supervisor.policy.actions import Action, Note, Replay, Report
 from fred_supervisor.policy.cause import (
     Cause,
     Diagnosis,
@@ -14,29 +15,53 @@ from fred_supervisor.policy.cause import (
     left_at,
     place_facts,
 )
-from fred_supervisor.policy.history import Remedy, Restarts, RunHistory, RunOutcome, advance, lived
+from fred_supervisor.policy.history import (
+    LeftAt,
+    Remedy,
+    Restarts,
+    RunHistory,
+    RunOutcome,
+    advance,
+    lived,
+    measure,
+    names_goal,
+    short_of_goal,
+)
 from fred_supervisor.policy.launching import launch
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.policy.remedies import Case, Choice, choose
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import BackingOff, Ended, Holding, Paused, State
+from fred_supervisor.policy.warnings.rows import WarningKind
 
 
-def end(history: RunHistory, outcome: RunOutcome, message: Message) -> tuple[State, tuple[Action, ...]]:
+def end(
+    history: RunHistory, outcome: RunOutcome, message: Message, *, again: bool = False
+) -> tuple[State, tuple[Action, ...]]:
     note = Note(event=JournalEvent(outcome), message=message)
-    return Ended(history=history, outcome=outcome, message=message), (note,)
+    return Ended(history=history, outcome=outcome, message=message, again=again), (note,)
+
+
+def leave(history: RunHistory, *, saved: bool | None) -> tuple[State, tuple[Action, ...]]:
+    """An engine has asked us to; `saved`: None where no trainer ran."""
+    return end(history, RunOutcome.STOPPED, say(Topic.LEFT_FOR_ENGINE, saved=saved), again=True)
 
 
 def after_exit(
     settings: Settings, history: RunHistory, ended: Evidence, now_s: float
 ) -> tuple[State, tuple[Action, ...]]:
     """The trainer is gone: what now?"""
-    ended = replace(ended, left_before=history.left_at)
+    beat = ended.beat
+    furthest = None if beat is None else history.furthest.get(measure(beat))
+    slept = any(one.kind is WarningKind.SLEEP and one.begun for one in history.warnings)
+    ended = replace(ended, left_before=history.left_at, furthest=furthest, slept=slept)
     found = diagnose(ended)
     if found.cause is Cause.GOAL:
         return end(history, RunOutcome.COMPLETED, _completed(ended))
     if ended.ended_by is EndedBy.STOP:
         return end(history, RunOutcome.STOPPED, say(Topic.STOPPED))
+    if ended.ended_by is EndedBy.ENGINE:
+        return leave(history, saved=found.cause is Cause.SAVED)
     if ended.ended_by is EndedBy.PAUSE:
         return Paused(history=history), (Note(event=JournalEvent.PAUSED, message=say(Topic.PAUSED_GPU_FREE)),)
     if ended.ended_by is EndedBy.QUIET:
@@ -53,8 +78,12 @@ def after_exit(
     case = Case(settings=settings, history=_counted(history, found, ended), diagnosis=found, evidence=ended)
     choice = _instead(case) or choose(replace(case, history=replace(case.history, trial=None)))
     history = choice.history
+    if choice.remedy is Remedy.FAIL and _to_be_replayed(case):
+        return _replayed_first(case, choice, now_s)
     if choice.remedy is Remedy.FAIL:
         return _give_up(history, found, ended, choice.action)
+    if choice.remedy is Remedy.PAUSE:
+        return Paused(history=history), (Report(diagnosis=found, evidence=ended, action=choice.action),)
     if choice.remedy is Remedy.HOLD:
         held = Holding(
             history=history,
@@ -87,14 +116,18 @@ def after_exit(
 
 
 def _ended_early(history: RunHistory, found: Diagnosis, ended: Evidence) -> Message | None:
-    """Why it may have been right to leave before the goal, now that a relaunch has brought nothing; else None."""
+    """Why it may have been right to leave before the goal, now that a relaunch has shown it; else None.
+
+    It has brought nothing new, or the trainer has spoken of early stopping again.
+    """
     before = history.left_at
     if before is None or before.certain:
         return None
     again = left_at(ended) or before
-    if found.cause is Cause.SILENT_EXIT and not again.certain:
+    told_twice = before.early and again.early
+    if found.cause is Cause.SILENT_EXIT and not again.certain and (told_twice or not history.progressed):
         places = tuple(say(Topic.LEFT_AT, **place_facts(place)) for place in (before, again))
-        return say(Topic.COMPLETED_TWICE, places=places)
+        return say(Topic.COMPLETED_TWICE, places=places, progressed=history.progressed)
     if before.early and found.cause is Cause.CRASH and not history.progressed:
         return say(Topic.COMPLETED_EARLY, detail=found.message, **place_facts(before))
     return None
@@ -144,6 +177,30 @@ def _spent(settings: Settings, history: RunHistory) -> Message | None:
     return None
 
 
+_REPLAYED: Final = "replay"
+"""Among what was tried in a stretch."""
+
+
+def _to_be_replayed(case: Case) -> bool:
+    """Whether a replay is to say, before the run is given up, if it is the code or the machine."""
+    again = case.same >= case.settings.same_failure and _REPLAYED not in case.history.tried
+    return again and case.settings.diagnose and not case.settings.foreign and case.cause is not Cause.CONFIG
+
+
+def _replayed_first(case: Case, choice: Choice, now_s: float) -> tuple[State, tuple[Action, ...]]:
+    found = case.diagnosis
+    held = Holding(
+        history=replace(choice.history, tried=(*choice.history.tried, _REPLAYED)),
+        cause=found.cause,
+        condition=say(Topic.REPLAYING),
+        since_s=now_s,
+        probe_s=now_s + case.settings.reprobe_s,
+        failing=say(Topic.FAILED, cause=found.message, action=choice.action),
+    )
+    report = Report(diagnosis=found, evidence=case.evidence, action=say(Topic.REPLAYING))
+    return held, (report, Replay())
+
+
 def _give_up(
     history: RunHistory, found: Diagnosis, ended: Evidence, action: Message
 ) -> tuple[State, tuple[Action, ...]]:
@@ -190,4 +247,16 @@ def _completed(ended: Evidence) -> Message:
         return say(Topic.COMPLETED_BEFORE_CRASH)
     if ended.done_file:
         return say(Topic.COMPLETED_DONE_FILE)
+    if ended.stopped_early is not None and (at := left_at(ended)) is not None:
+        return say(Topic.COMPLETED_SAYS_EARLY, line=ended.stopped_early, **place_facts(at))
+    at_goal = short_of_goal(ended.beat) is False or ended.near_goal
+    if ended.beat is not None and names_goal(ended.beat) and at_goal:
+        beat, by_steps = ended.beat, ended.beat.epochs is None
+        last = LeftAt(
+            epoch=beat.epoch,
+            epochs=beat.epochs,
+            step=beat.step if by_steps else None,
+            steps=beat.steps if by_steps else None,
+        )
+        return say(Topic.COMPLETED_AT_LAST, printed=beat.printed, **place_facts(last))
     return say(Topic.COMPLETED_UNVERIFIED)

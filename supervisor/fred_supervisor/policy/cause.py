@@ -9,8 +9,9 @@ from fred_supervisor.contract.error_file import ErrorKind, ErrorRecord
 from fred_supervisor.contract.exit_codes import TrainerExit
 from fred_supervisor.contract.heartbeat import Beat, BeatSource, Section
 from fred_supervisor.contract.record import record
-from fred_supervisor.policy.history import LeftAt
-from fred_supervisor.policy.machine_fault import FaultKind, MachineFault, is_environment
+from fred_supervisor.linux.killers import OF_MEMORY, Killer
+from fred_supervisor.policy.history import LeftAt, advance, names_goal, short_of_goal
+from fred_supervisor.policy.machine_fault import FaultKind, MachineFault, cuda_unknown, is_environment, said_of
 from fred_supervisor.policy.message import Message, Topic, say
 
 
@@ -49,6 +50,7 @@ class Cause(StrEnum):
     OPEN_FILES = "too many open files"
     NAN = "loss not finite"
     LEARNING = "a part of the model is dead"
+    DIVERGENCE = "training diverges"
     HANG = "hang"
     SIGNAL = "crash by a signal"
     KILLED = "killed by hand"
@@ -66,10 +68,13 @@ class EndedBy(StrEnum):
 
     HANG = "hang"
     STOP = "stop"
+    ENGINE = "leave"
+    """Of Slurm or Kubernetes, which will run us again."""
     PAUSE = "pause"
     RESTART = "restart"
     QUIET = "quiet hours"
     OUTPUT = "a line of its output"
+    DIVERGENCE = "divergence"
 
 
 @record
@@ -77,6 +82,7 @@ class Evidence:
     """What is known of the end of an attempt. None is "not known", never "no"."""
 
     attempt: int = 0
+    at: str | None = None  # RFC 3339, UTC: when the end of a trainer that we ended was seen
     exit_code: int | None = None
     signal: int | None = None
     exec_error: str | Message | None = None
@@ -96,6 +102,10 @@ class Evidence:
     """With `--done-file`: whether a matching file is newer than the start of the run."""
     oom_killed: bool | None = None
     """The kernel's out-of-memory killer was at work in the trainer's tree."""
+    killer: Killer | None = None
+    """Who sent its SIGKILL."""
+    slept: bool = False
+    """The machine slept not long ago."""
     fault: MachineFault | None = None
     """The machine, and not the training, failed."""
     shm_mib: float | None = None
@@ -117,13 +127,21 @@ class Evidence:
     missing_line: str | None = None
     """The pattern of a line that had not come again in time, for a hang."""
     failed_line: Message | None = None
-    """What it printed that means that it has failed."""
-    rank: int | None = None
-    """Which of several ranks is to blame."""
+    """What it printed, or what was seen of its learning, that means that it has failed."""
+    rank: int | None = None  # which of several is to blame
     resumed_from: str | None = None
     """Checkpoint of this attempt."""
+    written_lost: tuple[str, ...] = ()  # checkpoints from when the loss was no number
+    raised: bool = False
+    """It left with exit code 0, and a traceback is the last that it, or a program below it, has printed."""
+    behind: str | None = None
+    """The program below the command whose end this is, while the command itself left with exit code 0."""
     early_stop: bool = False
     """The end of its output speaks of early stopping."""
+    stopped_early: str | None = None  # the line in which a library says so
+    near_goal: bool = False  # its next line would have been at its goal
+    furthest: float | None = None
+    """The furthest point that an attempt of this run has reached, as `advance` counts it."""
     left_before: LeftAt | None = None
     """Where an attempt before it has left short of the goal, without new progress since."""
 
@@ -148,18 +166,7 @@ def goal_reached(seen: Evidence) -> bool:
         return False
     if seen.done_file is not None:
         return seen.done_file
-    return seen.unverified and left_at(seen) is None
-
-
-def short_of_goal(beat: Beat | None) -> bool | None:
-    """Whether the last record itself says that epochs are missing, or steps where it names no number of epochs."""
-    if beat is None:
-        return None
-    if beat.epoch is not None and beat.epochs is not None:
-        return beat.epoch < beat.epochs
-    if beat.epochs is None and beat.step is not None and beat.steps is not None:
-        return beat.step < beat.steps
-    return None
+    return seen.unverified and not seen.raised and (left_at(seen) is None or seen.stopped_early is not None)
 
 
 def left_at(seen: Evidence) -> LeftAt | None:
@@ -167,11 +174,11 @@ def left_at(seen: Evidence) -> LeftAt | None:
 
     An attempt that says nothing has got no further than the one before.
     """
-    beat, short = seen.beat, short_of_goal(seen.beat)
+    beat, short = seen.beat, short_of_goal(seen.beat) and not seen.near_goal
     if beat is None or short is None:
-        return seen.left_before
+        return seen.left_before or _behind(seen)
     if not short:
-        return None
+        return None if names_goal(beat) else _behind(seen)
     certain = seen.done_file is not None or (beat.source is not BeatSource.GUESS and not seen.early_stop)
     by_steps = beat.epochs is None
     return LeftAt(
@@ -184,6 +191,15 @@ def left_at(seen: Evidence) -> LeftAt | None:
     )
 
 
+def _behind(seen: Evidence) -> LeftAt | None:
+    """Where an attempt left that did not get as far as one before it; of a trainer that names no goal."""
+    beat, reached = seen.beat, advance(seen.beat)
+    if beat is None or reached is None or seen.furthest is None or reached >= seen.furthest:
+        return None
+    step = beat.step if beat.epoch is None else None
+    return LeftAt(epoch=beat.epoch, step=step, certain=False, early=seen.early_stop, furthest=seen.furthest)
+
+
 def diagnose(seen: Evidence) -> Diagnosis:
     """The cause of an end. What the trainer said of itself outranks the exit code."""
     error = seen.error
@@ -191,6 +207,7 @@ def diagnose(seen: Evidence) -> Diagnosis:
     text = (error.message if error else seen.last_line) or ""
     first_line = text.splitlines()[0] if text else ""
     where: Mapping[str, Any] = {"place": place_of(seen), "rank": seen.rank}
+    where = where if seen.behind is None else {**where, "behind": seen.behind}
 
     def found(cause: Cause, kind: IncidentKind, topic: Topic, *, same: str | None = None, **facts: Any) -> Diagnosis:
         signature = "" if same == "" else f"{cause}|{same or first_line[:200]}|{_signature_of_place(seen)}"
@@ -202,8 +219,7 @@ def diagnose(seen: Evidence) -> Diagnosis:
         return found(Cause.CONFIG, IncidentKind.CONFIG, Topic.NOT_EXECUTED, reason=seen.exec_error)
     own_end = seen.exit_code in (TrainerExit.SAVED, TrainerExit.CONFIG) or said in _OF_THE_PROGRAM
     if seen.gpu_trouble is not None and not own_end:
-        trouble = seen.gpu_trouble
-        return Diagnosis(cause=Cause.GPU, kind=IncidentKind.GPU, message=trouble, signature="")
+        return Diagnosis(cause=Cause.GPU, kind=IncidentKind.GPU, message=seen.gpu_trouble, signature="")
     if seen.ended_by is EndedBy.HANG:
         return found(
             Cause.HANG,
@@ -215,10 +231,10 @@ def diagnose(seen: Evidence) -> Diagnosis:
             stuck=seen.stuck,
             **where,
         )
-    line, by_line = seen.failed_line, seen.ended_by is EndedBy.OUTPUT or seen.exit_code == TrainerExit.COMPLETE
+    line, by_line = seen.failed_line, seen.ended_by in _BY_LINE or seen.exit_code == TrainerExit.COMPLETE
     if line is not None and by_line and said in (None, ErrorKind.EXCEPTION, ErrorKind.PREEMPTED):
         cause, kind = _OF_LINES[line.topic]
-        return found(cause, kind, line.topic, same=line.facts.get("pattern", "nan"), **line.facts, **where)
+        return found(cause, kind, line.topic, same=line.facts.get("pattern", str(line.topic)), **line.facts, **where)
     of_input = said in (ErrorKind.DATA, ErrorKind.CHECKPOINT)  # the error file outranks the exit code
     if said is ErrorKind.CONFIG or (seen.exit_code == TrainerExit.CONFIG and not of_input):
         return found(Cause.CONFIG, IncidentKind.CONFIG, Topic.CONFIG_REFUSED, detail=first_line)
@@ -230,6 +246,8 @@ def diagnose(seen: Evidence) -> Diagnosis:
     if fault is not None:
         cause, kind = _OF_FAULTS.get(fault.kind, (Cause.ENVIRONMENT, IncidentKind.CRASH))
         return Diagnosis(cause=cause, kind=kind, message=fault.message, signature=f"{fault.kind}|{fault.path}")
+    if (asleep := cuda_unknown(text, slept=seen.slept)) is not None:
+        return Diagnosis(cause=Cause.ENVIRONMENT, kind=IncidentKind.GPU, message=asleep, signature="cuda unknown")
     if is_environment(text):
         return found(Cause.ENVIRONMENT, IncidentKind.CRASH, Topic.MACHINE_FAILED, detail=first_line)
     if said is ErrorKind.CUDA_OOM and seen.gpu_others is not None:
@@ -238,48 +256,50 @@ def diagnose(seen: Evidence) -> Diagnosis:
     if said is ErrorKind.CUDA_OOM:
         return found(Cause.CUDA_OOM, IncidentKind.OOM, Topic.CUDA_OOM, same="cuda_oom", **where)
     if said is ErrorKind.HOST_OOM or seen.oom_killed:
-        killed = bool(seen.oom_killed)
-        return found(Cause.HOST_OOM, IncidentKind.OOM, Topic.HOST_OOM, same="host_oom", killed=killed, **where)
-    if said is ErrorKind.SHARED_MEMORY or (seen.signal == signals.SIGBUS and _small(seen.shm_mib)):
+        how = {"killed": bool(seen.oom_killed), "sender": said_of(seen.killer)}
+        return found(Cause.HOST_OOM, IncidentKind.OOM, Topic.HOST_OOM, same="host_oom", **how, **where)
+    little = seen.shm_mib is not None and seen.shm_mib < _SHM_MIB
+    if said is ErrorKind.SHARED_MEMORY or (seen.signal == signals.SIGBUS and little):
         small = Topic.SHARED_MEMORY_SMALL
         return found(Cause.SHARED_MEMORY, IncidentKind.CRASH, small, same="shm", shm_mib=seen.shm_mib, **where)
     if said in _OF_KINDS:
         cause, kind, topic, same, at = _OF_KINDS[said]
         return found(cause, kind, topic, same=same, detail=first_line, **(where if at else {}))
-    if _is_import(text) and (seen.beat is None or seen.beat.section is Section.STARTUP):
+    if text.startswith(_OF_IMPORT) and (seen.beat is None or seen.beat.section is Section.STARTUP):
         return found(Cause.IMPORT, IncidentKind.CRASH, Topic.NOT_LOADED, detail=first_line)
+    if seen.killer is not None and seen.killer.kind not in OF_MEMORY:
+        return found(Cause.KILLED, IncidentKind.CRASH, Topic.KILLED_BY, same="", sender=said_of(seen.killer), **where)
     if seen.signal == signals.SIGKILL:
         return found(Cause.KILLED, IncidentKind.CRASH, Topic.KILLED, same="", **where)
     if seen.signal is not None:
         name = signal_name(seen.signal)
         return found(Cause.SIGNAL, IncidentKind.CRASH, Topic.SIGNAL, same=name, signal=name, **where)
-    if seen.exit_code == TrainerExit.COMPLETE:
-        facts = place_facts(left_at(seen) or _reached(seen.beat))
+    if seen.exit_code == TrainerExit.COMPLETE and not seen.raised:
+        reached = LeftAt() if seen.beat is None else LeftAt(epoch=seen.beat.epoch, epochs=seen.beat.epochs)
+        facts = place_facts(left_at(seen) or reached)
         return found(Cause.SILENT_EXIT, IncidentKind.SILENT_EXIT, Topic.SILENT_EXIT, same="0", **facts)
     if seen.exit_code is None:
         return found(Cause.CRASH, IncidentKind.CRASH, Topic.END_UNKNOWN, same="unknown", **where)
-    if error is not None:
+    if error is not None or seen.raised:
         return found(Cause.CRASH, IncidentKind.CRASH, Topic.EXCEPTION, detail=first_line, **where)
     return found(Cause.CRASH, IncidentKind.CRASH, Topic.EXIT_CODE, code=seen.exit_code, detail=first_line, **where)
 
 
-def _reached(beat: Beat | None) -> LeftAt:
-    return LeftAt() if beat is None else LeftAt(epoch=beat.epoch, epochs=beat.epochs)
-
-
 def place_facts(place: LeftAt) -> Mapping[str, int | None]:
     """For a sentence."""
-    return {"epoch": place.epoch, "epochs": place.epochs, "step": place.step, "steps": place.steps}
+    told = {key: getattr(place, key) for key in ("epoch", "epochs", "step", "steps")}
+    return told if place.furthest is None else {**told, "furthest": int(place.furthest)}
 
 
-def _small(shm_mib: float | None) -> bool:
-    """Less than loader workers commonly need; a container has 64 MiB unless it is told otherwise."""
-    return shm_mib is not None and shm_mib < 1024
-
-
+_SHM_MIB: Final = 1024.0
+"""Loader workers commonly need so much; a container has 64 MiB unless it is told otherwise."""
+_OF_IMPORT: Final = ("ModuleNotFoundError", "ImportError", "SyntaxError", "IndentationError", "TabError")
+_BY_LINE: Final = (EndedBy.OUTPUT, EndedBy.DIVERGENCE)
 _OF_LINES: Final = {
     Topic.FAILED_LINE: (Cause.CRASH, IncidentKind.CRASH),
     Topic.LOSS_PRINTED: (Cause.NAN, IncidentKind.NAN_LOSS),
+    Topic.NODE_LEFT: (Cause.CRASH, IncidentKind.CRASH),
+    Topic.DIVERGED: (Cause.DIVERGENCE, IncidentKind.LEARNING),
 }
 _OF_KINDS: Final[Mapping[ErrorKind | None, tuple[Cause, IncidentKind, Topic, str | None, bool]]] = {
     ErrorKind.OPEN_FILES: (Cause.OPEN_FILES, IncidentKind.CRASH, Topic.OPEN_FILES, "open files", True),
@@ -295,8 +315,6 @@ _OF_FAULTS: Final = {
     FaultKind.UNWRITABLE: (Cause.DISK, IncidentKind.DISK),
     FaultKind.MISSING: (Cause.ENVIRONMENT, IncidentKind.DATA),
 }
-
-
 _OF_THE_PROGRAM = frozenset({ErrorKind.CONFIG, ErrorKind.PREEMPTED, ErrorKind.DATA, ErrorKind.CHECKPOINT})
 """What a trainer says of itself that no GPU brings about."""
 
@@ -315,9 +333,9 @@ def place_of(seen: Evidence) -> Message:
 
 def _signature_of_place(seen: Evidence) -> str:
     """Equal for the same place in training; the training sections count as one."""
-    facts = place_of(seen).facts
-    section = "" if facts["section"] in (Section.TRAIN, Section.FIRST_STEP) else facts["section"]
-    return f"{section}|{facts['phase']}|{facts['epoch']}|{facts['step']}"
+    facts = {**place_of(seen).facts}
+    facts["section"] = "" if facts["section"] in (Section.TRAIN, Section.FIRST_STEP) else facts["section"]
+    return "{section}|{phase}|{epoch}|{step}".format(**facts)
 
 
 def section_of(seen: Evidence) -> str:
@@ -329,12 +347,4 @@ def section_of(seen: Evidence) -> str:
 
 def signal_name(number: int) -> str:
     """SIGSEGV for 11, and so on."""
-    try:
-        return signals.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def _is_import(text: str) -> bool:
-    names = ("ModuleNotFoundError", "ImportError", "SyntaxError", "IndentationError", "TabError")
-    return text.startswith(names)
+    return next((one.name for one in signals.Signals if one == number), f"signal {number}")

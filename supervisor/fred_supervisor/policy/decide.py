@@ -3,16 +3,28 @@
 from dataclasses import replace
 from typing import assert_never
 
+from fred_supervisor.contract.exit_codes import TrainerExit
+from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.policy import idle
-from fred_supervisor.policy.actions import Action, DumpStacks, Kill, Note, Recovered, ReleaseGpus, Terminate
+from fred_supervisor.policy.actions import Action, DumpStacks, Kill, Note, Recovered, ReleaseGpus, Terminate, WentOn
 from fred_supervisor.policy.after_exit import after_exit, end
 from fred_supervisor.policy.cause import Cause, EndedBy
-from fred_supervisor.policy.history import RunHistory, RunOutcome, advance, lived, measure
+from fred_supervisor.policy.history import (
+    RunHistory,
+    RunOutcome,
+    advance,
+    confirm_batch,
+    first_of,
+    lived,
+    measure,
+    refilled,
+)
 from fred_supervisor.policy.launching import answer_start, final, launch, not_launched, not_spawned
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
-from fred_supervisor.policy.observation import Observation
-from fred_supervisor.policy.requests import ENDED_BY, OBEYED_AT_THE_END, Request, prevailing
+from fred_supervisor.policy.observation import FreshCheckpoint, Observation
+from fred_supervisor.policy.requests import ENDED_BY, OBEYED_AT_THE_END, OUTRANKS, Request, prevailing
 from fred_supervisor.policy.settings import Settings
+from fred_supervisor.policy.signs import divergence, planned_restart, with_warnings
 from fred_supervisor.policy.state import (
     AwaitingGpu,
     BackingOff,
@@ -31,13 +43,15 @@ from fred_supervisor.policy.watch import HeartbeatLevel, Watch, begin, forgive, 
 
 def decide(settings: Settings, state: State, seen: Observation) -> tuple[State, tuple[Action, ...]]:
     """What follows from one observation."""
-    before, seen = _with_quiet_hours(state, seen)
+    before, seen = idle.with_quiet_hours(state, seen)
     after, actions = _follow(settings, before, seen)
-    actions = (*seen.notes, *actions)
+    after, told = (after, ()) if isinstance(before, Ended) else with_warnings(settings, after, seen)
+    actions = (*seen.notes, *told, *actions)
     if settings.uses_gpu and isinstance(after, Holding | Paused | Ended) and type(after) is not type(state):
         actions += (ReleaseGpus(nvml=isinstance(after, Holding) and after.cause is Cause.GPU),)
     if isinstance(before, AwaitingGpu | Starting) and before.at_start:
-        return answer_start(after, actions, error=not_launched(before, seen), launched=seen.launched)
+        error = None if isinstance(after, Holding) else not_launched(before, seen)
+        return answer_start(after, actions, error=error, launched=seen.launched)
     return after, actions
 
 
@@ -87,31 +101,16 @@ def wake_s(settings: Settings, state: State) -> float | None:
             assert_never(state)
 
 
-def _with_quiet_hours(state: State, seen: Observation) -> tuple[State, Observation]:
-    """Quiet hours are a request of their own; whoever resumes training within them has waived them."""
-    resumed = seen.request in (Request.RESUME, Request.RESTART)
-    waived = seen.quiet is not None and (state.history.waived or resumed)
-    if waived != state.history.waived and not isinstance(state, Ended):
-        state = replace(state, history=replace(state.history, waived=waived))
-    if seen.request is not None or seen.ended is not None:
-        return state, seen
-    if isinstance(state, AwaitingGpu | Running | BackingOff | Holding) and seen.quiet is not None and not waived:
-        return state, replace(seen, request=Request.QUIET)
-    if isinstance(state, Paused) and state.quiet is not None and (waived or seen.quiet is None):
-        return state, replace(seen, request=Request.RESUME)
-    return state, seen
-
-
 def _starting(settings: Settings, state: Starting, seen: Observation) -> tuple[State, tuple[Action, ...]]:
     request = prevailing(state.request, seen.request)
     if seen.spawn_failure is not None and seen.spawn_failure.gpu_taken:
         after, actions = launch(settings, replace(state.history, attempt=state.history.attempt - 1))
-        if isinstance(after, AwaitingGpu) and request in (Request.STOP, Request.PAUSE):
+        if isinstance(after, AwaitingGpu) and request in OBEYED_AT_THE_END:
             return idle.awaiting_gpu(settings, after, replace(seen, request=request))
         return after, actions
     ended = not_spawned(state, seen.spawn_failure) or seen.ended
     if ended is not None:
-        ended = replace(ended, fault=None) if final(state, ended) else ended
+        ended = replace(ended, fault=None) if final(settings, state, ended) else ended
         ended = replace(ended, ended_by=OBEYED_AT_THE_END.get(request))
         return after_exit(settings, state.history, ended, seen.now_s)
     if not seen.launched:
@@ -124,12 +123,14 @@ def _running(settings: Settings, state: Running, seen: Observation) -> tuple[Sta
     before = state.watch
     watch, learned = look(before, state.history.learned, seen.looks, seen.now_s)
     watch = forgive(watch, seen.late_s, seen.now_s) if seen.late_s else watch
-    history, passed = _progress(settings, replace(state.history, learned=learned), state, watch, seen)
+    known = confirm_batch(replace(state.history, learned=learned), watch.main.beat)
+    history, passed = _progress(settings, known, state, watch, seen)
+    begun = first_of(watch.main.beat) if first_of(before.main.beat) is None else None
+    history, went_on = (history, ()) if begun is None else _went_on(history, begun)
     new = history.progressed and history.furthest != state.history.furthest
-    state = replace(
-        state, history=history, watch=watch, passed_s=_passed_s(state, seen.now_s) if new else state.passed_s
-    )
-    notes: tuple[Action, ...] = (Recovered(beat=watch.main.beat),) if passed else ()
+    passed_s = _passed_s(state, seen.now_s) if new else state.passed_s
+    state = replace(state, history=history, watch=watch, passed_s=passed_s)
+    notes: tuple[Action, ...] = (*went_on, *((Recovered(beat=watch.main.beat),) if passed else ()))
     if before.stalled_s is not None and watch.stalled_s is None:
         notes += (Note(event=JournalEvent.MOVES_AGAIN, message=say(Topic.MOVES_AGAIN)),)
     if seen.ended is not None:
@@ -142,11 +143,25 @@ def _running(settings: Settings, state: Running, seen: Observation) -> tuple[Sta
     if seen.request is not None:
         after, actions = _request(settings, state, seen.request, seen.now_s)
         return after, notes + actions
-    if seen.failed_line is not None:
-        after, actions = _end_for_output(settings, state, seen.failed_line, seen.now_s)
+    if (line := seen.failed_line or divergence(settings, state, seen)) is not None:
+        after, actions = _end_for_output(settings, state, line, seen.now_s)
         return after, notes + actions
+    if (leak := planned_restart(settings, before, state, seen)) is not None:
+        state = replace(state, history=replace(state.history, leak_restart_s=seen.now_s))
+        after, actions = _request(settings, state, Request.RESTART, seen.now_s)
+        return after, (*notes, Note(event=JournalEvent.RESTART, message=leak), *actions[1:])
     after, actions = _judge(settings, state, seen)
     return after, notes + actions
+
+
+def _went_on(history: RunHistory, begun: Beat) -> tuple[RunHistory, tuple[Action, ...]]:
+    """Where this attempt has begun, beside where the run has."""
+    of, at = measure(begun), advance(begun)
+    if at is None:
+        return history, ()
+    if of not in history.began:
+        return replace(history, began={**history.began, of: at}), ()
+    return history, (WentOn(beat=begun, from_the_beginning=at <= history.began[of]),)
 
 
 def _passed_s(state: Running, now_s: float) -> tuple[float, float]:
@@ -164,39 +179,32 @@ def _aged(settings: Settings, state: Running, now_s: float) -> RunHistory:
 def _progress(
     settings: Settings, history: RunHistory, state: Running, watch: Watch, seen: Observation
 ) -> tuple[RunHistory, bool]:
-    """Refill the budget on new progress; also say whether there was any."""
-    reached = advance(watch.main.beat)
-    first_s = watch.main.first_s
+    """Refill the budget on new progress; also say whether there was any: none with a loss that is no number."""
+    beat, first_s = watch.main.beat, watch.main.first_s
+    if watch.main.lost:
+        return history, False
+    reached, furthest = advance(beat), history.furthest
     if watch.main.level is HeartbeatLevel.TOUCHES or reached is None:
         lasted_s = 0.0 if watch.main.level is HeartbeatLevel.SILENT or first_s is None else seen.now_s - first_s
-        new = seen.new_checkpoint or (not history.progressed and lasted_s >= settings.level1_progress_s)
-        furthest = history.furthest
+        if seen.fresh_checkpoint is FreshCheckpoint.REWRITTEN:
+            lasted_s = seen.now_s - state.since_s
+        # Who fails at once may save at each failure, for ever.
+        last = seen.ended is not None and seen.ended.exit_code != TrainerExit.SAVED
+        at_once = last and seen.now_s - state.since_s < settings.level1_progress_s
+        saved = seen.fresh_checkpoint is FreshCheckpoint.NEW and not at_once
+        new = saved or (not history.progressed and lasted_s >= settings.level1_progress_s)
     else:
-        assert watch.main.beat is not None
-        of = measure(watch.main.beat)
+        assert beat is not None
+        of = measure(beat)
         new = reached > history.furthest.get(of, -1.0)
         # The first record of a run is where it begins, not yet progress; and so is that of another measure.
-        begins = state.watch.main.beat is None or watch.main.beat.printed or bool(history.furthest)
+        begins = state.watch.main.beat is None or beat.printed or bool(history.furthest)
         if begins and of not in history.furthest:
             return replace(history, furthest={**history.furthest, of: reached}), False
         furthest = {**history.furthest, of: reached} if new else history.furthest
     if not new:
         return history, False
-    return (
-        replace(
-            history,
-            furthest=furthest,
-            spent=0,
-            backoffs=0,
-            tried=(),
-            failures={},
-            eval_failures={},
-            signal_crashes=0,
-            left_at=None,
-            progressed=True,
-        ),
-        not history.progressed,
-    )
+    return refilled(history, furthest), not history.progressed
 
 
 def _judge(settings: Settings, state: Running, seen: Observation) -> tuple[State, tuple[Action, ...]]:
@@ -243,11 +251,12 @@ def _end_for_output(
     settings: Settings, state: Running, line: Message, now_s: float
 ) -> tuple[State, tuple[Action, ...]]:
     """It goes on, and says itself that it has failed: it is ended. It may save, but not weights that are lost."""
-    lost = line.topic is Topic.LOSS_PRINTED
+    lost = line.topic in (Topic.LOSS_PRINTED, Topic.NODE_LEFT) or bool(line.facts.get("rollback"))
     stopping = Stopping(
         history=_aged(settings, state, now_s),
         watch=state.watch,
-        by=EndedBy.OUTPUT,
+        by=EndedBy.DIVERGENCE if line.topic is Topic.DIVERGED else EndedBy.OUTPUT,
+        line=line,
         rung=Rung.KILL if lost else Rung.DUMP,
         until_s=now_s + (settings.kill_s if lost else settings.dump_s),
         dump_s=None if lost else now_s + settings.dump_s / 2,
@@ -276,21 +285,21 @@ def _stopping(settings: Settings, state: Stopping, seen: Observation) -> tuple[S
     watch, learned = look(state.watch, state.history.learned, seen.looks, seen.now_s)
     state = replace(state, watch=watch, history=replace(state.history, learned=learned))
     if seen.ended is not None:
-        by = EndedBy.STOP if seen.request is Request.STOP else state.by
+        by = OUTRANKS.get(seen.request, state.by)
         stalled_in = None if state.stalled_s is None else str(state.watch.ranks[state.rank or 0].section)
         stalled = replace(seen.ended, stalled_s=state.stalled_s, stalled_in=stalled_in)
-        ended = replace(stalled, ended_by=by, missing_line=state.missing_line)
+        line = state.line or stalled.failed_line
+        ended = replace(stalled, ended_by=by, missing_line=state.missing_line, failed_line=line, at=seen.time)
         if state.rank is not None:
             ended = replace(ended, rank=state.rank)
         after, actions = after_exit(settings, state.history, ended, seen.now_s)
         if isinstance(after, Paused) and after.quiet is not None and seen.quiet is not None:
             after = Paused(history=after.history, quiet=seen.quiet)
         return after, actions
-    if seen.request is Request.STOP:
-        if state.by is EndedBy.STOP and state.rung is not Rung.KILL:
-            return replace(state, rung=Rung.KILL, until_s=seen.now_s + settings.kill_s), (Kill(),)
-        if state.by is not EndedBy.STOP:
-            state = replace(state, by=EndedBy.STOP)
+    if seen.request is Request.STOP and state.by is EndedBy.STOP and state.rung is not Rung.KILL:
+        return replace(state, rung=Rung.KILL, until_s=seen.now_s + settings.kill_s), (Kill(),)
+    if seen.request in OUTRANKS and state.by is not EndedBy.STOP:
+        state = replace(state, by=OUTRANKS[seen.request])
     if state.rung is Rung.DUMP and state.dump_s is not None and state.dump_s <= seen.now_s < state.until_s:
         return replace(state, dump_s=None), (DumpStacks(),)
     if seen.now_s < state.until_s:
@@ -311,7 +320,7 @@ def _stopping(settings: Settings, state: Stopping, seen: Observation) -> tuple[S
 
 def _grace_s(settings: Settings, state: Stopping, seen: Observation) -> float:
     """From SIGTERM to SIGKILL: who has not hung can save."""
-    if state.by is EndedBy.OUTPUT:
+    if state.line is not None:
         return stop_grace_s(settings, state.history.learned)
     return settings.hang_term_moving_s if seen.stacks_moved else settings.hang_term_s
 
@@ -326,8 +335,9 @@ def _hold_for(
         stalled_s=None if ending is None else ending.stalled_s,
     )
     condition = say(Topic.UNKILLABLE, survivors=tuple((one.pid, one.wchan) for one in seen.survivors))
-    if left.by is EndedBy.STOP:
-        return end(history, RunOutcome.STOPPED, say(Topic.STOPPED_UNKILLABLE, condition=condition))
+    if left.by in OUTRANKS.values():
+        again = left.by is EndedBy.ENGINE
+        return end(history, RunOutcome.STOPPED, say(Topic.STOPPED_UNKILLABLE, condition=condition), again=again)
     held = Holding(
         history=history,
         cause=Cause.UNKILLABLE,

@@ -9,6 +9,10 @@ from fred_supervisor.contract.heartbeat import Beat, Section
 from fred_supervisor.contract.record import record
 from fred_supervisor.policy.message import Message, Topic, say
 from fred_supervisor.policy.settings import Settings
+from fred_supervisor.policy.warnings.held import HeldWarning
+from fred_supervisor.policy.warnings.learning import BadStretch, LearningHistory, without
+from fred_supervisor.policy.warnings.resumed import LossTrace
+from fred_supervisor.policy.warnings.speed import UsualSpeed
 
 
 class RunOutcome(StrEnum):
@@ -17,6 +21,19 @@ class RunOutcome(StrEnum):
     COMPLETED = "completed"
     STOPPED = "stopped"
     FAILED = "failed"
+
+
+@record
+class BatchOrder:
+    """Less batch, ordered after a failure."""
+
+    batch: int
+    of: int | None
+    """The batch before; None: it was assumed."""
+    steps: int | None = None
+    """In an epoch, or in the whole, with the batch before."""
+    confirmed: bool = False
+    """The trainer was seen to take it."""
 
 
 @record
@@ -37,6 +54,8 @@ class Overrides:
     """Checkpoints that come last."""
     withdrawn: tuple[str, ...] = ()
     """Remedies that made it worse: they are not tried again in this run."""
+    stretch: BadStretch | None = None
+    """What was saved in it comes last, too: the run was rolled back."""
 
 
 @record
@@ -72,6 +91,8 @@ class Learned:
     """Section → by how much a hang that repeated itself has stretched its limit."""
     beats: bool = False
     """An attempt of this run has beaten."""
+    client: bool = False
+    """It has written a record of the client."""
     patterns: tuple[str, ...] = ()
     """Names of what was believed of its output."""
 
@@ -82,7 +103,7 @@ class Learned:
 
 @record
 class LeftAt:
-    """A place short of the goal."""
+    """A place short of the goal, or, where nobody says the goal, short of where training had been before."""
 
     epoch: int | None = None
     epochs: int | None = None
@@ -92,6 +113,8 @@ class LeftAt:
     """False: it may have been right to end there, for all that is known."""
     early: bool = False
     """Its output spoke of early stopping."""
+    furthest: float | None = None
+    """Where training had been before; None: it is the goal that is known."""
 
 
 class Remedy(StrEnum):
@@ -111,6 +134,8 @@ class Remedy(StrEnum):
     MORE_OPEN_FILES = "as many open files as the machine allows"
     FULL_PRECISION = "fp32"
     LONGER_LIMIT = "twice the limit of the section"
+    ROLL_BACK = "a checkpoint from before it"
+    PAUSE = "pause until a person goes on"
     FAIL = "give up"
 
 
@@ -138,6 +163,10 @@ class RunHistory:
     restarts: Restarts = field(default_factory=Restarts)
     furthest: Mapping[str, float] = field(default_factory=dict)
     """Measure → furthest point ever trained to, see `advance`."""
+    began: Mapping[str, float] = field(default_factory=dict)
+    """Measure → the first point of the run's first attempt that said it."""
+    batch_order: BatchOrder | None = None
+    """The last one; it counts while its batch is that of the overrides."""
     spent: int = 0
     """Relaunches in this stretch."""
     backoffs: int = 0
@@ -162,6 +191,32 @@ class RunHistory:
     """Time of attempts and back-offs in the window of the last hours; see `lived`."""
     useful_s: float = 0.0
     """How much of it brought training further than ever."""
+    warnings: tuple[HeldWarning, ...] = ()
+    usual_speed: Mapping[str, UsualSpeed] = field(default_factory=dict)
+    """By phase and batch."""
+    learning: LearningHistory = field(default_factory=LearningHistory)
+    leak_restart_s: float | None = None
+    """When a trainer was last relaunched because its memory grew, by the monotonic clock."""
+    trace: LossTrace = field(default_factory=LossTrace)
+
+
+def refilled(history: RunHistory, furthest: Mapping[str, float]) -> RunHistory:
+    """The history of a run that has made new progress: nothing was spent, and nothing has failed."""
+    early = history.left_at if history.left_at is not None and history.left_at.early else None
+    return replace(unspent(history), furthest=furthest, left_at=early, progressed=True)
+
+
+def unspent(history: RunHistory) -> RunHistory:
+    """The history without failures, and with the whole budget; what was learnt stays."""
+    return replace(
+        history, spent=0, backoffs=0, tried=(), failures={}, eval_failures={}, signal_crashes=0, left_at=None
+    )
+
+
+def rolled_back(history: RunHistory, stretch: BadStretch) -> RunHistory:
+    """The history of a run that goes on from before a stretch: what was trained in it is no progress."""
+    overrides = replace(history.overrides, stretch=stretch)
+    return replace(history, overrides=overrides, learning=without(history.learning, stretch), furthest={})
 
 
 def lived(history: RunHistory, *, lived_s: float, useful_s: float, window_s: float) -> RunHistory:
@@ -181,6 +236,13 @@ def measure(beat: Beat) -> str:
     return f"step of {beat.steps}" if beat.printed else "step"
 
 
+def first_of(beat: Beat | None) -> Beat | None:
+    """Where the process of a record began; None when it does not say."""
+    if beat is None or (beat.began_epoch is None and beat.began_step is None):
+        return None
+    return replace(beat, epoch=beat.began_epoch, step=beat.began_step, samples=None)
+
+
 def advance(beat: Beat | None) -> float | None:
     """How far a record is in training, comparable over attempts and batch sizes; None when it does not say."""
     if beat is None:
@@ -190,6 +252,53 @@ def advance(beat: Beat | None) -> float | None:
     if beat.samples is not None:
         return float(beat.samples)
     return None if beat.step is None else float(beat.step)
+
+
+def halved(overrides: Overrides, settings: Settings) -> tuple[int, int, int] | None:
+    """Unfreeze batch before, after, and accumulation after; None at 1, when unknown, or when turned off."""
+    before = overrides.unfreeze_batch or settings.unfreeze_batch
+    if before is None or before < 2 or not settings.halve:
+        return None
+    effective = before * (overrides.accumulate or settings.accumulate)
+    batch = before // 2
+    return before, batch, max(1, round(effective / batch))
+
+
+def confirm_batch(history: RunHistory, beat: Beat | None) -> RunHistory:
+    """The history with the last order of a batch confirmed, where a record shows that it has arrived.
+
+    The trainer says its batch, or what it prints has as many more steps as the batch is smaller.
+    """
+    ordered = history.batch_order
+    if ordered is None or ordered.confirmed or beat is None or ordered.batch != history.overrides.unfreeze_batch:
+        return history
+    if beat.batch != ordered.batch and not _more_steps(ordered, beat.steps):
+        return history
+    return replace(history, batch_order=replace(ordered, confirmed=True))
+
+
+def _more_steps(ordered: BatchOrder, steps: int | None) -> bool:
+    if ordered.steps is None or steps is None or steps <= ordered.steps:
+        return False
+    if ordered.of is None:
+        return steps > 1.2 * ordered.steps
+    return abs(steps * ordered.batch - ordered.steps * ordered.of) < ordered.of
+
+
+def short_of_goal(beat: Beat | None) -> bool | None:
+    """Whether the last record itself says that epochs are missing, or steps where it names no number of epochs."""
+    if beat is None:
+        return None
+    if beat.epoch is not None and beat.epochs is not None:
+        return beat.epoch < beat.epochs
+    if beat.epochs is None and beat.step is not None and beat.steps is not None:
+        return beat.step < beat.steps
+    return None
+
+
+def names_goal(beat: Beat) -> bool:
+    """Whether the end of training stands in a record, and not that of its epoch only."""
+    return beat.epochs is not None or (beat.epoch is None and beat.steps is not None)
 
 
 # -- what a person has set, beside what was learned: whichever is newer holds ------------------------------------------

@@ -5,16 +5,16 @@ from dataclasses import replace
 from typing import Final, assert_never
 
 from fred_supervisor.policy.actions import Action, AskGpu, Note, ReleaseGpus
-from fred_supervisor.policy.after_exit import after_exit, end
+from fred_supervisor.policy.after_exit import after_exit, end, leave
 from fred_supervisor.policy.cause import GPU_CAUSES, Cause, EndedBy, Evidence
 from fred_supervisor.policy.gpu_admission import Admit, Deny
 from fred_supervisor.policy.history import RunHistory, RunOutcome
 from fred_supervisor.policy.launching import launch, spawn
-from fred_supervisor.policy.message import JournalEvent, Topic, say
+from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.policy.observation import Observation
 from fred_supervisor.policy.requests import Request
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.state import AwaitingGpu, BackingOff, Holding, Paused, State, Unkillable
+from fred_supervisor.policy.state import AwaitingGpu, BackingOff, Ended, Holding, Paused, Running, State, Unkillable
 
 _AGAIN_S: Final = 0.2
 """Until a GPU is asked for again whose memory the driver is about to free."""
@@ -25,6 +25,8 @@ def awaiting_gpu(settings: Settings, state: AwaitingGpu, seen: Observation) -> t
     match seen.request:
         case Request.STOP:
             return end(state.history, RunOutcome.STOPPED, say(Topic.STOPPED_BEFORE_LAUNCH))
+        case Request.LEAVE:
+            return leave(state.history, saved=None)
         case Request.PAUSE | Request.QUIET:
             return _pause(state.history, seen)
         case Request.RESTART | Request.RESUME | None:  # the launch is on its way
@@ -70,6 +72,8 @@ def backing_off(settings: Settings, state: BackingOff, seen: Observation) -> tup
     match seen.request:
         case Request.STOP:
             return end(state.history, RunOutcome.STOPPED, say(Topic.STOPPED_BACKING_OFF))
+        case Request.LEAVE:
+            return leave(state.history, saved=None)
         case Request.PAUSE | Request.QUIET:
             return _pause(state.history, seen)
         case Request.RESTART | Request.RESUME:
@@ -87,12 +91,16 @@ def holding(settings: Settings, state: Holding, seen: Observation) -> tuple[Stat
     match seen.request:
         case Request.STOP:
             return end(state.history, RunOutcome.STOPPED, say(Topic.STOPPED_HOLDING))
+        case Request.LEAVE:
+            return leave(state.history, saved=None)
         case Request.PAUSE | Request.QUIET:
             return _pause(state.history, seen)
         case Request.RESTART | Request.RESUME | None:
             pass
         case _:
             assert_never(seen.request)
+    if state.failing is not None:
+        return _replaying(settings, state, state.failing, seen)
     cleared = Note(event=JournalEvent.CLEARED, message=say(Topic.CLEARED, condition=state.condition))
     actions: tuple[Action, ...] = ()
     if state.cause not in GPU_CAUSES and seen.clear:
@@ -114,6 +122,24 @@ def holding(settings: Settings, state: Holding, seen: Observation) -> tuple[Stat
     return state, actions
 
 
+def _replaying(
+    settings: Settings, state: Holding, failing: Message, seen: Observation
+) -> tuple[State, tuple[Action, ...]]:
+    """Held while a replay runs: alone, it may not fail again, and then the machine gets one more attempt."""
+    if seen.request in (Request.RESUME, Request.RESTART):
+        return launch(settings, state.history)
+    outcome = seen.replayed
+    if outcome is not None and outcome.passed:
+        after, actions = launch(settings, state.history)
+        return after, (Note(event=JournalEvent.CLEARED, message=outcome.message), *actions)
+    if outcome is not None:
+        return end(state.history, RunOutcome.FAILED, say(Topic.SEVERAL, parts=(failing, outcome.message)))
+    if seen.now_s - state.since_s >= settings.hold_max_s:
+        return end(state.history, RunOutcome.FAILED, failing)
+    probe_s = seen.now_s + settings.reprobe_s if seen.now_s >= state.probe_s else state.probe_s
+    return replace(state, probe_s=probe_s), ()
+
+
 def _believed(state: Holding, admission: Admit) -> bool:
     """A driver that says nothing does not say that its GPU has been reset."""
     return not (admission.blind and state.cause is Cause.GPU)
@@ -129,8 +155,10 @@ def _unkillable(
 ) -> tuple[State, tuple[Action, ...]]:
     """Held for processes that do not end: only their end leads on."""
     by: Mapping[Request | None, EndedBy] = {Request.PAUSE: EndedBy.PAUSE, Request.RESTART: EndedBy.RESTART}
-    if seen.request is Request.STOP:
-        return end(state.history, RunOutcome.STOPPED, say(Topic.STOPPED_UNKILLABLE, condition=state.condition))
+    if seen.request in (Request.STOP, Request.LEAVE):
+        again = seen.request is Request.LEAVE
+        told = say(Topic.STOPPED_UNKILLABLE, condition=state.condition)
+        return end(state.history, RunOutcome.STOPPED, told, again=again)
     if seen.ended is not None:
         ended = replace(seen.ended, ended_by=left.by, stalled_s=left.stalled_s)
         after, actions = after_exit(settings, state.history, ended, seen.now_s)
@@ -148,6 +176,8 @@ def paused(settings: Settings, state: Paused, seen: Observation) -> tuple[State,
     match seen.request:
         case Request.STOP:
             return end(state.history, RunOutcome.STOPPED, say(Topic.STOPPED_PAUSED))
+        case Request.LEAVE:
+            return leave(state.history, saved=None)
         case Request.RESUME | Request.RESTART:
             return launch(settings, state.history)
         case Request.PAUSE:
@@ -162,3 +192,18 @@ def _pause(history: RunHistory, seen: Observation) -> tuple[State, tuple[Action,
     quiet = seen.quiet if seen.request is Request.QUIET else None
     message = say(Topic.PAUSED) if quiet is None else say(Topic.PAUSED_FOR, quiet=quiet)
     return Paused(history=history, quiet=quiet), (Note(event=JournalEvent.PAUSED, message=message),)
+
+
+def with_quiet_hours(state: State, seen: Observation) -> tuple[State, Observation]:
+    """Quiet hours are a request of their own; whoever resumes training within them has waived them."""
+    resumed = seen.request in (Request.RESUME, Request.RESTART)
+    waived = seen.quiet is not None and (state.history.waived or resumed)
+    if waived != state.history.waived and not isinstance(state, Ended):
+        state = replace(state, history=replace(state.history, waived=waived))
+    if seen.request is not None or seen.ended is not None:
+        return state, seen
+    if isinstance(state, AwaitingGpu | Running | BackingOff | Holding) and seen.quiet is not None and not waived:
+        return state, replace(seen, request=Request.QUIET)
+    if isinstance(state, Paused) and state.quiet is not None and (waived or seen.quiet is None):
+        return state, replace(seen, request=Request.RESUME)
+    return state, seen

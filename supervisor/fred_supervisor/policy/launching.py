@@ -67,13 +67,14 @@ def not_spawned(state: Starting, failure: SpawnFailure | None) -> Evidence | Non
     )
 
 
-def final(state: Starting, ended: Evidence) -> bool:
+def final(settings: Settings, state: Starting, ended: Evidence) -> bool:
     """Whether a command that could not be executed is the user's error, and not the machine's.
 
-    At `start` whoever waits for word is told, whatever it is; later, only what has never been there is.
+    Of the first attempt a person who waits for word is told, whatever it is; else, what has never been there is.
     """
     of_command = ended.fault is not None and ended.fault.kind in (FaultKind.MISSING, FaultKind.UNEXECUTABLE)
-    return ended.exec_error is not None and (state.at_start or (state.history.attempt == 1 and of_command))
+    person_waits = state.at_start and not settings.service
+    return ended.exec_error is not None and state.history.attempt == 1 and (person_waits or of_command)
 
 
 def not_launched(state: AwaitingGpu | Starting, seen: Observation) -> str | Message | None:

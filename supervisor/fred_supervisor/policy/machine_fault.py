@@ -4,6 +4,7 @@ from enum import StrEnum
 from typing import Final
 
 from fred_supervisor.contract.record import record
+from fred_supervisor.linux.killers import Killer
 from fred_supervisor.policy.message import Message, Topic, say
 
 
@@ -16,6 +17,8 @@ class FaultKind(StrEnum):
     """A program, a folder or a data path that was there."""
     NO_ANSWER = "answer"
     """A file system on which every call hangs."""
+    NODE_ABSENT = "machine"
+    """Another machine, which has not joined."""
     UNREADABLE = "read"
     UNWRITABLE = "written"
     UNEXECUTABLE = "executed"
@@ -50,6 +53,7 @@ _FAULTS: Final = {
     FaultKind.FULL: Topic.DISK_FULL,
     FaultKind.MISSING: Topic.DATA_GONE,
     FaultKind.NO_ANSWER: Topic.NO_ANSWER,
+    FaultKind.NODE_ABSENT: Topic.NODE_ABSENT,
     FaultKind.UNREADABLE: Topic.PATH_UNUSABLE,
     FaultKind.UNWRITABLE: Topic.PATH_UNUSABLE,
     FaultKind.UNEXECUTABLE: Topic.PATH_UNUSABLE,
@@ -69,3 +73,21 @@ def is_environment(text: str) -> bool:
         "unsupported display driver / cuda driver combination",
     )
     return any(sign in text for sign in signs)
+
+
+def cuda_unknown(text: str, *, slept: bool) -> Message | None:
+    """CUDA's error without a name, where the machine is to blame: at its start, and anywhere after a sleep.
+
+    A suspend leaves the module nvidia_uvm in a state that new processes cannot use (pytorch#88639).
+    """
+    if "CUDA unknown error" in text or (slept and "CUDA error: unknown error" in text):
+        return say(Topic.CUDA_NAMELESS, slept=slept)
+    return None
+
+
+def said_of(killer: Killer | None) -> Message | None:
+    """Who sent the SIGKILL, as the end of a sentence."""
+    if killer is None:
+        return None
+    facts = {"group": killer.group, "why": killer.why, "command": killer.command, "user": killer.user}
+    return say(Topic.KILLER, killer=str(killer.kind), **facts)

@@ -1,4 +1,4 @@
-"""How fast training goes: images per second, and the time that is left."""
+"""How fast training goes: images per second, else steps per second, and the time that is left."""
 
 import math
 from dataclasses import dataclass, field
@@ -32,6 +32,8 @@ class PaceRecord:
     eta_s: float | None = None
     loss: float | None = None
     losses: LossRecord = field(default_factory=LossRecord)
+    steps_per_s: float | None = None
+    """Where nobody says how many images a step has."""
 
 
 def _five_digits(value: float) -> float:
@@ -87,7 +89,7 @@ class LossHistory:
 
 
 _TIME_CONSTANT_S = 30.0
-"""Of the average over images per second."""
+"""Of the average over images, or steps, per second."""
 
 
 _FAR_S: Final = 10 * 365 * 86400.0
@@ -109,6 +111,21 @@ def _way(beat: Beat) -> tuple[float, float] | None:
     return None
 
 
+def _steps_done(beat: Beat) -> int | None:
+    """Of the whole training; None: not known."""
+    if beat.epoch is None or beat.step is None:
+        return beat.step
+    return None if beat.steps is None else beat.epoch * beat.steps + beat.step
+
+
+def _average(so_far: float | None, span_s: float, before: int | None, now: int | None) -> float | None:
+    """The rate per second of a count, smoothed."""
+    if before is None or now is None or span_s <= 0:
+        return so_far
+    rate = max(0, now - before) / span_s
+    return rate if so_far is None else so_far + (1 - math.exp(-span_s / _TIME_CONSTANT_S)) * (rate - so_far)
+
+
 @dataclass
 class Pace:
     """How fast training goes, and when it will be done."""
@@ -116,6 +133,7 @@ class Pace:
     images_per_s: float | None = None
     losses: LossHistory = field(default_factory=LossHistory)
     """Over all attempts."""
+    steps_per_s: float | None = None
     _last: tuple[float, Beat] | None = None
     _start: tuple[float, float] | None = None
     """When this process first trained, and where that was."""
@@ -130,10 +148,13 @@ class Pace:
             self.losses.add(now_s, beat.loss)
         way = _way(beat)
         if before is None or before[1].pid != beat.pid or measure(before[1]) != measure(beat):
-            self.images_per_s = self._eta_s = None
+            self.images_per_s = self.steps_per_s = self._eta_s = None
             self._start = None
         elif beat.section is Section.TRAIN and before[1].section is Section.TRAIN:
-            self._average(now_s - before[0], before[1], beat)
+            span_s, (_, old) = now_s - before[0], before
+            self.images_per_s = _average(self.images_per_s, span_s, old.samples, beat.samples)
+            if beat.samples is None:
+                self.steps_per_s = _average(self.steps_per_s, span_s, _steps_done(old), _steps_done(beat))
         if way is None:
             return
         at, end = way
@@ -144,15 +165,6 @@ class Pace:
         done, took_s = at - self._start[1], now_s - self._start[0]
         self._eta_s = None if done <= 0 else time_left_s((end - at) * took_s / done)
 
-    def _average(self, span_s: float, before: Beat, beat: Beat) -> None:
-        if beat.samples is None or before.samples is None or span_s <= 0:
-            return
-        rate = max(0, beat.samples - before.samples) / span_s
-        weight = 1 - math.exp(-span_s / _TIME_CONSTANT_S)
-        self.images_per_s = (
-            rate if self.images_per_s is None else self.images_per_s + weight * (rate - self.images_per_s)
-        )
-
     def record(self) -> PaceRecord:
         """As it is now."""
         loss = self._last[1].loss if self._last is not None else None
@@ -161,4 +173,5 @@ class Pace:
             eta_s=None if self._eta_s is None else round(max(0.0, self._eta_s), 1),
             loss=loss if loss is not None and math.isfinite(loss) else None,
             losses=self.losses.record(),
+            steps_per_s=None if self.steps_per_s is None else round(self.steps_per_s, 3),
         )

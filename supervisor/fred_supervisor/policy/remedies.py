@@ -6,9 +6,10 @@ from dataclasses import replace
 from fred_supervisor.contract.heartbeat import Section
 from fred_supervisor.contract.record import record
 from fred_supervisor.policy.cause import Cause, Diagnosis, Evidence, section_of
-from fred_supervisor.policy.history import Learned, Remedy, RunHistory, Trial
+from fred_supervisor.policy.history import BatchOrder, Learned, Remedy, RunHistory, Trial, halved, rolled_back
 from fred_supervisor.policy.message import Message, Topic, say
 from fred_supervisor.policy.settings import Settings
+from fred_supervisor.policy.warnings.learning import stretch_in
 
 
 @record
@@ -92,6 +93,13 @@ def _oom(case: Case) -> bool:
     return case.cause in (Cause.CUDA_OOM, Cause.GPU_MEMORY)
 
 
+def _may_be_fragments(case: Case) -> bool:
+    """Expandable segments come first: it fitted for long, or nobody can be seen to take another batch."""
+    beat = case.evidence.beat
+    client = case.history.learned.client or (beat is not None and not beat.printed)
+    return case.steps > 100 or not (case.settings.takes_batch or client)
+
+
 ROWS: tuple[Row, ...] = (
     Row(
         name="state saved",
@@ -128,7 +136,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         name="CUDA out of memory after 100 steps",
         matches=lambda c: (
-            _oom(c) and c.steps > 100 and c.settings.expandable and not c.history.overrides.expandable_segments
+            _oom(c) and _may_be_fragments(c) and c.settings.expandable and not c.history.overrides.expandable_segments
         ),
         remedies=(Remedy.EXPANDABLE,),
     ),
@@ -170,6 +178,11 @@ ROWS: tuple[Row, ...] = (
         again=True,
     ),
     Row(name="a part of the model is dead", matches=lambda c: c.cause is Cause.LEARNING, remedies=(Remedy.FAIL,)),
+    Row(
+        name="training diverges",
+        matches=lambda c: c.cause is Cause.DIVERGENCE,
+        remedies=(Remedy.ROLL_BACK, Remedy.PAUSE),
+    ),
     Row(name="loss not finite", matches=lambda c: c.cause is Cause.NAN, remedies=(Remedy.FULL_PRECISION,)),
     Row(
         name="evaluation, again",
@@ -204,7 +217,7 @@ ROWS: tuple[Row, ...] = (
             and c.settings.halve
             and c.phase == "unfreeze"
             and c.history.signal_crashes > 1
-            and _halved(c) is not None
+            and halved(c.history.overrides, c.settings) is not None
         ),
         remedies=(Remedy.HALVE_UNFREEZE,),
         again=True,
@@ -238,7 +251,7 @@ def choose(case: Case) -> Choice:
         history, told = applied
         if key not in history.tried:
             history = replace(history, tried=(*history.tried, key))
-        if history.overrides != case.history.overrides:
+        if history.overrides != case.history.overrides and remedy is not Remedy.ROLL_BACK:
             trial = Trial(
                 remedy=remedy,
                 cause=str(case.cause),
@@ -278,20 +291,16 @@ def _apply(remedy: Remedy, case: Case) -> tuple[RunHistory, Message] | None:
         case Remedy.EXPANDABLE:
             return order(say(Topic.EXPANDABLE_SEGMENTS), expandable_segments=True)
         case Remedy.HALVE_UNFREEZE:
-            halved = _halved(case)
-            if halved is None:
+            if (sizes := halved(overrides, case.settings)) is None:
                 return None
-            before, batch, accumulate = halved
+            before, batch, accumulate = sizes
             assumed = case.settings.foreign and not case.settings.batch_set and overrides.unfreeze_batch is None
-            told = say(
-                Topic.HALF_UNFREEZE_BATCH,
-                before=before,
-                after=batch,
-                accumulate=accumulate,
-                assumed=assumed,
-                takes_batch=case.settings.takes_batch,
-            )
-            return order(told, unfreeze_batch=batch, accumulate=accumulate)
+            sizes_told = {"before": before, "after": batch, "accumulate": accumulate, "assumed": assumed}
+            told = say(Topic.HALF_UNFREEZE_BATCH, takes_batch=case.settings.takes_batch, **sizes_told)
+            steps = None if case.evidence.beat is None else case.evidence.beat.steps
+            ordered = BatchOrder(batch=batch, of=None if assumed else before, steps=steps)
+            after, told = order(told, unfreeze_batch=batch, accumulate=accumulate)
+            return replace(after, batch_order=ordered), told
         case Remedy.HALVE_FREEZE:
             size = overrides.freeze_batch or case.settings.freeze_batch
             if size is None or size < 2:
@@ -305,22 +314,30 @@ def _apply(remedy: Remedy, case: Case) -> tuple[RunHistory, Message] | None:
         case Remedy.NO_EVAL_MAP:
             return order(say(Topic.NO_EVALUATION), no_eval_map=True)
         case Remedy.ONE_OLDER:
-            path = case.evidence.resumed_from
-            if path is None:
+            if (path := case.evidence.resumed_from) is None:
                 return None
-            return order(say(Topic.ONE_OLDER, name=_name(path)), blamed=(*overrides.blamed, path))
+            blamed = (*overrides.blamed, path, *case.evidence.written_lost)
+            return order(say(Topic.ONE_OLDER, name=path.rpartition("/")[2]), blamed=blamed)
         case Remedy.NEWEST_AGAIN:
             return order(say(Topic.NEWEST_AGAIN), blamed=())
         case Remedy.FEWER_WORKERS:
-            workers = _workers(case)
-            if not workers:
+            if not (workers := _workers(case)):
                 return None
             return order(say(Topic.FEWER_WORKERS, before=workers, after=workers // 2), workers=workers // 2)
         case Remedy.MORE_OPEN_FILES:
             return None if overrides.open_files else order(say(Topic.MORE_OPEN_FILES), open_files=True)
+        case Remedy.ROLL_BACK:
+            stretch = None if case.evidence.failed_line is None else stretch_in(case.evidence.failed_line)
+            if stretch is None:
+                return None
+            told = say(Topic.ROLLED_BACK, well_epoch=stretch.well_epoch, foreign=case.settings.foreign)
+            return rolled_back(history, replace(stretch, until=case.evidence.at)), told
+        case Remedy.PAUSE:
+            return history, say(Topic.PAUSED_DIVERGED)
         case Remedy.FULL_PRECISION:
             if case.settings.foreign:
-                return history, say(Topic.OWN_PRECISION)
+                lost = case.evidence.written_lost
+                return order(say(Topic.OWN_PRECISION, before=bool(lost)), blamed=(*overrides.blamed, *lost))
             if overrides.full_precision:
                 return None
             return order(say(Topic.FULL_PRECISION), full_precision=True)
@@ -331,18 +348,3 @@ def _apply(remedy: Remedy, case: Case) -> tuple[RunHistory, Message] | None:
             factor = history.learned.factors.get(section, 1.0) * 2
             learned: Learned = replace(history.learned, factors={**history.learned.factors, section: factor})
             return replace(history, learned=learned), say(Topic.LONGER_LIMIT, section=section)
-
-
-def _halved(case: Case) -> tuple[int, int, int] | None:
-    """Unfreeze batch before, after, and accumulation after; None at 1, when unknown, or when turned off."""
-    overrides, settings = case.history.overrides, case.settings
-    before = overrides.unfreeze_batch or settings.unfreeze_batch
-    if before is None or before < 2 or not settings.halve:
-        return None
-    effective = before * (overrides.accumulate or settings.accumulate)
-    batch = before // 2
-    return before, batch, max(1, round(effective / batch))
-
-
-def _name(path: str) -> str:
-    return path.rpartition("/")[2]

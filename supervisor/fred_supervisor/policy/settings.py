@@ -2,8 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import field
+from enum import StrEnum
 
 from fred_supervisor.contract.record import record
+
+
+class OnDivergence(StrEnum):
+    """What is done when the loss explodes or the metric has collapsed."""
+
+    WARN = "warn"
+    HOLD = "hold"
+    """Save, end, and wait for a person."""
+    ROLLBACK = "rollback"
+    """Once in a run: go on from the last checkpoint before it."""
 
 
 @record
@@ -17,9 +28,13 @@ class Settings:
 
     uses_gpu: bool = False
     """There may be a GPU here, and the trainer may use it: before a launch, one is asked for."""
+    service: bool = False
+    """No person waits at `start`: an error of the machine at the first launch is held for as well."""
 
     hang_timeout_s: Mapping[str, float] = field(default_factory=dict)
     """Section → limit set by hand; such a limit is exact."""
+    checkpoints: str | None = None
+    """The pattern that was given for them."""
     must_recur_s: Mapping[str, float] = field(default_factory=dict)
     """Regular expression → the longest time between two lines of the output that fit it; exact, too."""
     level1_limit_s: float = 3600.0
@@ -30,6 +45,10 @@ class Settings:
     """The least that a learned `train` limit can be."""
     section_limit_s: float = 3600.0
     """For every other section; learned upwards."""
+    startup_limit_s: float = 1200.0
+    """For a start-up, where an earlier attempt has shown how long it takes; learned upwards, too."""
+    remote_limit_least_s: float = 120.0
+    """The least of a rank on another machine: its heartbeat is seen through a shared file system, late."""
     learn_factor: float = 10.0
     """Learned limit = this × the largest gap seen."""
     busy_factor: float = 3.0
@@ -68,6 +87,27 @@ class Settings:
     """Between two looks at what a held run waits for."""
     hold_max_s: float = 86400.0
 
+    slow_share: float = 0.7
+    """Training at less than this share of its own median speed …"""
+    slow_s: float = 900.0
+    """… for so long is worth a warning."""
+    slow_window_s: float = 300.0
+    """Over so much of the present its speed is taken."""
+    leak_window_s: float = 1800.0
+    """Memory that rises steadily over so much time, or ten times it, is taken to go on so."""
+    leak_soon_s: float = 21600.0
+    """Growth that reaches its limit within this is worth a warning."""
+    leak_restart: bool = False
+    """Save and relaunch at an epoch's end before memory that grows reaches its limit."""
+    leak_restart_pause_s: float = 21600.0
+    """At most once in so much time, and only after new progress."""
+
+    on_divergence: OnDivergence = OnDivergence.WARN
+
+    diagnose: bool = False
+    """A failure that has come again and again is replayed, alone, before the run is given up."""
+    prove_s: float = 600.0
+    """Between two checkpoints that a second process loads to prove them; 0: never."""
     output_max_mib: float = 512.0
     """Of an attempt's output; beyond that the middle of it is left out."""
 
@@ -81,6 +121,6 @@ class Settings:
     accumulate: int = 1
     workers: int | None = 4
     takes_batch: bool = True
-    """The command can be told a batch in its words; False: only by the environment, which it may not read."""
+    """The command can be seen to take a batch; False: it is told by the environment only, which it may not read."""
     batch_set: bool = False
     """The unfreeze batch was set by hand, so it is an order from the first attempt on."""

@@ -9,6 +9,10 @@ from fred_supervisor.policy.history import RunHistory, RunOutcome
 from fred_supervisor.policy.machine_fault import MachineFault
 from fred_supervisor.policy.message import Message
 from fred_supervisor.policy.requests import Request
+from fred_supervisor.policy.warnings.learning import BadStretch
+from fred_supervisor.policy.warnings.machine import MachineLook
+from fred_supervisor.policy.warnings.memory import MemoryWatch
+from fred_supervisor.policy.warnings.speed import SpeedWatch
 from fred_supervisor.policy.watch import Watch
 
 
@@ -37,6 +41,24 @@ class Starting:
 
 
 @record
+class EpochTimes:
+    """How long epochs last."""
+
+    epoch: int
+    began_s: float
+    before_s: float | None = None
+    """How long the one before took; None: not known."""
+
+
+@record
+class Divergence:
+    """The warning of it has begun, and is to be answered."""
+
+    message: Message
+    stretch: BadStretch
+
+
+@record
 class Running:
     """The trainer is alive."""
 
@@ -46,6 +68,14 @@ class Running:
     """When it was launched, or adopted."""
     passed_s: tuple[float, float] | None = None
     """When this attempt first and last trained further than ever."""
+    speed: SpeedWatch = SpeedWatch()
+    memory: MemoryWatch = MemoryWatch()
+    machine: MachineLook | None = None
+    """The newest sample of the monitor."""
+    epoch: EpochTimes | None = None
+    told_seq: int | None = None
+    """The record that the learning was last read from."""
+    diverged: Divergence | None = None
 
 
 class Rung(StrEnum):
@@ -75,6 +105,8 @@ class Stopping:
     """Which of several ranks hangs."""
     missing_line: str | None = None
     """The pattern of a line that has not come again in time."""
+    line: Message | None = None
+    """What means that it has failed, though it went on."""
 
 
 @record
@@ -108,6 +140,8 @@ class Holding:
     """When the condition is looked at next."""
     fault: MachineFault | None = None
     """The same as something to look at; None: whether it is over, only the next attempt can tell."""
+    failing: Message | None = None
+    """How the run ends unless a replay, which runs meanwhile, does not fail again."""
     unkillable: Unkillable | None = None
     """What is waited for is the end of these processes; nothing else clears it."""
 
@@ -128,6 +162,8 @@ class Ended:
     history: RunHistory
     outcome: RunOutcome
     message: Message
+    again: bool = False
+    """An engine has asked us to leave, and is to run us again."""
 
 
 State = AwaitingGpu | Starting | Running | Stopping | BackingOff | Holding | Paused | Ended

@@ -3,6 +3,7 @@
 Of several ranks one hangs; the others wait for it, and fall silent too.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import field, replace
 from enum import IntEnum
@@ -38,6 +39,8 @@ class HeartbeatReading:
     """How long ago the file changed, as far as that is known: at most the time since the look before."""
     stopped: bool = False
     """Its process is held by SIGSTOP; only looked at where there are several ranks."""
+    remote: bool = False
+    """It runs on another machine: nothing but its file can be seen, and that late."""
     gap_s: float = 0.0
     """The longest time between two lines of its output that showed progress, also before they were believed."""
     patterns: tuple[str, ...] = ()
@@ -61,12 +64,19 @@ class RankWatch:
     blind: bool = False
     """Its file cannot be read at present: it is not judged meanwhile."""
     stopped: bool = False
+    remote: bool = False
+    """It runs on another machine."""
 
     @property
     def level(self) -> HeartbeatLevel:
         if self.beat is not None:
             return HeartbeatLevel.RECORDS
         return HeartbeatLevel.TOUCHES if self.stamp else HeartbeatLevel.SILENT
+
+    @property
+    def lost(self) -> bool:
+        """Its newest loss is no finite number."""
+        return self.beat is not None and self.beat.loss is not None and not math.isfinite(self.beat.loss)
 
     @property
     def section(self) -> Section:
@@ -156,19 +166,28 @@ def _look_at(before: RankWatch, seen: HeartbeatReading, now_s: float) -> RankWat
         or (seen.beat.section in (Section.EVAL, Section.CHECKPOINT) and seen.beat.seq != before.beat.seq)
     )
     changed_s = now_s if progress else before.changed_s
-    return RankWatch(stamp=seen.stamp, beat=seen.beat, changed_s=changed_s, first_s=first_s, stopped=seen.stopped)
+    return RankWatch(
+        stamp=seen.stamp,
+        beat=seen.beat,
+        changed_s=changed_s,
+        first_s=first_s,
+        stopped=seen.stopped,
+        remote=seen.remote,
+    )
 
 
 def _learn(learned: Learned, before: RankWatch, after: RankWatch, seen: HeartbeatReading) -> Learned:
-    section = before.section if before.level > HeartbeatLevel.SILENT else after.section
-    gap_s = seen.gap_s if before.level is HeartbeatLevel.SILENT else after.changed_s - before.changed_s
+    gaps = [(before.section, after.changed_s - before.changed_s), (after.section, seen.gap_s)]
     gaps_s = learned.gaps_s
-    if gap_s > gaps_s.get(section, 0.0):
-        gaps_s = {**gaps_s, section: gap_s}
+    for section, gap_s in gaps[: 1 + (before.level is HeartbeatLevel.SILENT)]:
+        if gap_s > gaps_s.get(section, 0.0):
+            gaps_s = {**gaps_s, section: gap_s}
     cycle = learned.cycle
     if after.level is HeartbeatLevel.RECORDS and not learned.whole_cycle and after.section != (cycle[-1:] or ("",))[0]:
         cycle = (*(s for s in cycle if s != after.section), str(after.section))
-    return replace(learned, gaps_s=gaps_s, cycle=cycle, beats=True, patterns=seen.patterns or learned.patterns)
+    client = learned.client or (seen.beat is not None and not seen.beat.printed)
+    patterns = seen.patterns or learned.patterns
+    return replace(learned, gaps_s=gaps_s, cycle=cycle, beats=True, client=client, patterns=patterns)
 
 
 def forgive(watch: Watch, late_s: float, now_s: float) -> Watch:
@@ -187,20 +206,34 @@ def limit_s(settings: Settings, learned: Learned, rank: RankWatch) -> float | No
     if rank.level is HeartbeatLevel.SILENT:
         if by_hand is None and not (settings.expects_beats or learned.beats):
             return None
-        return settings.section_limit_s * learned.factors.get(section, 1.0) if by_hand is None else by_hand
+        return _section_limit_s(settings, learned, section) if by_hand is None else by_hand
     if by_hand is not None:
         return by_hand
+    found = _learned_limit_s(settings, learned, rank)
+    return found if found is None or not rank.remote else max(found, settings.remote_limit_least_s)
+
+
+def _learned_limit_s(settings: Settings, learned: Learned, rank: RankWatch) -> float | None:
+    section = rank.section
     factor = learned.factors.get(section, 1.0)
     if rank.level is HeartbeatLevel.TOUCHES:
         return settings.level1_limit_s * factor
     if rank.beat is not None and rank.beat.printed:
         return _printed_limit_s(settings, learned, rank.beat)
-    gap_s = learned.gaps_s.get(section, 0.0) * settings.learn_factor
     if section is not Section.TRAIN:
-        return max(settings.section_limit_s, gap_s) * factor
+        return _section_limit_s(settings, learned, section)
+    gap_s = learned.gaps_s.get(section, 0.0) * settings.learn_factor
     if not learned.whole_cycle:
         return max(settings.train_limit_s, gap_s) * factor
     return max(settings.train_limit_least_s, gap_s) * factor
+
+
+def _section_limit_s(settings: Settings, learned: Learned, section: Section) -> float:
+    """Of every section but `train`. How long a start-up takes is known once there has been one."""
+    known = section is Section.STARTUP and section in learned.gaps_s
+    least_s = settings.startup_limit_s if known else settings.section_limit_s
+    gap_s = learned.gaps_s.get(section, 0.0) * settings.learn_factor
+    return max(least_s, gap_s) * learned.factors.get(section, 1.0)
 
 
 def _printed_limit_s(settings: Settings, learned: Learned, beat: Beat) -> float | None:

@@ -1,8 +1,12 @@
-"""The barrier: a defect of ours costs the one thing that was to be seen, written or done, and never the watch."""
+"""The barrier: what goes wrong costs the one thing that was to be seen, written or done, and never the watch.
+
+It is a defect of ours, or an error of the machine: a disk that fails, a file system that is gone.
+"""
 
 from collections.abc import Callable
 from typing import TypeVar
 
+from fred_supervisor.attempt.machine_faults import is_machine_error
 from fred_supervisor.policy.actions import Note
 from fred_supervisor.policy.message import JournalEvent, Topic, say
 
@@ -35,6 +39,9 @@ class Barrier:
         if f"{what} {type(error)}" in self._told:
             return
         self._told.add(f"{what} {type(error)}")
+        if is_machine_error(error):
+            self._news.append(Note(event=JournalEvent.MACHINE, message=say(Topic.MACHINE_COSTS, part=what, error=text)))
+            return
         import traceback  # noqa: PLC0415 - only where something is wrong with us
 
         traceback.print_exc()

@@ -19,7 +19,15 @@ SIGNALS: Final[Mapping[int, Request]] = {
     signal.SIGUSR1: Request.RESTART,
     signal.SIGUSR2: Request.PAUSE,
     signal.SIGRTMIN: Request.RESUME,
+    signal.SIGRTMIN + 1: Request.STOP,
+    signal.SIGRTMIN + 2: Request.RESTART,
 }
+UNDER_ENGINE: Final[Mapping[int, Request]] = {
+    **SIGNALS,
+    signal.SIGTERM: Request.LEAVE,
+    signal.SIGUSR1: Request.LEAVE,
+}
+"""Slurm and Kubernetes know these two only; people have those that nobody else sends."""
 _LOOK_S: Final = 0.02
 
 
@@ -34,7 +42,7 @@ def live_supervisor(spec: RunSpec, wait_s: float) -> Identity | None:
         named = read_state(spec.dir).supervisor.identity
         known = named is not None and proc.alive(named) and lock.holds(named.pid, spec.dir)
         who = named if known else lock.holder(spec.dir)
-        if who is not None and _is_supervisor(who):
+        if who is not None and is_supervisor(who):
             return who
         if time.monotonic() > end_s:
             return None
@@ -42,15 +50,16 @@ def live_supervisor(spec: RunSpec, wait_s: float) -> Identity | None:
     return None
 
 
-def _is_supervisor(who: Identity) -> bool:
+def is_supervisor(who: Identity) -> bool:
     """Whether a process is one of ours that takes requests: a stranger may lock what file it likes."""
     return proc.catches(who.pid, signal.SIGUSR2) and any("fred" in word for word in proc.command_line(who.pid))
 
 
 def ask(supervisor: Identity, request: Request) -> bool:
     """Signal a supervisor; False when it is gone, or does not take this request."""
-    number = next(number for number, meant in SIGNALS.items() if meant is request)
-    return proc.catches(supervisor.pid, number) and proc.send(supervisor, number)
+    fitting = [number for number, meant in SIGNALS.items() if meant is request and number != signal.SIGINT]
+    number = next((one for one in reversed(fitting) if proc.catches(supervisor.pid, one)), None)
+    return number is not None and proc.send(supervisor, number)
 
 
 def wait_for(fits: Callable[[], bool], timeout_s: float) -> bool:

@@ -7,6 +7,7 @@ import selectors
 import signal
 import socket
 import time
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -55,8 +56,9 @@ class Happened:
 class Events:
     """Signal handlers and actions record what happened; `wait` reports it, once."""
 
-    def __init__(self, jobs: BackgroundJobs) -> None:
+    def __init__(self, jobs: BackgroundJobs, signals: Mapping[int, Request] = SIGNALS) -> None:
         self._jobs = jobs
+        self._meant = signals
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
@@ -151,7 +153,7 @@ class Events:
             numbers = self._wake_read.recv(4096)
         request = None
         for number in numbers:
-            request = prevailing(request, SIGNALS.get(number))
+            request = prevailing(request, self._meant.get(number))
         return request
 
     def _launched(self) -> bool:

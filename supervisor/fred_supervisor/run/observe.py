@@ -2,13 +2,17 @@
 acted upon; a helper may be asked for a closer look (a sample of the GPUs, a probe of the disk).
 """
 
+import os
 import time
 from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from fred_supervisor.attempt import checkpoint_check, evidence, machine_faults
+from fred_supervisor.attempt import checkpoint_check, evidence, machine_faults, proof_job
 from fred_supervisor.attempt.live_attempt import LiveAttempt
+from fred_supervisor.attempt.nodes import rendezvous
+from fred_supervisor.bundle import replay_job, stretch_job
+from fred_supervisor.contract.files import now_text
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.lookout import NoAnswerError
 from fred_supervisor.linux.proc import Survivor
@@ -24,11 +28,16 @@ from fred_supervisor.run.barrier import Barrier
 from fred_supervisor.run.events import Happened, Source
 from fred_supervisor.run.live_run import LiveRun
 from fred_supervisor.run.quiet_hours import QuietHours
+from fred_supervisor.run.signs import NOTHING_SEEN, SignReader
 from fred_supervisor.store.attempt_files import read_exit
 
 _LOOK_S: Final = 1.0
 """Between two looks at the heartbeats, or an eighth of the limit where that is less."""
+_HUNG_S: Final = 1.0
+"""Looking, writing and acting take milliseconds; a disk that stalls holds us up, and the trainer with us."""
 _LEAST_LOOK_S: Final = 0.05
+_NAMED: Final = 4
+"""Processes in a sentence."""
 _STRAY_S: Final = 5.0
 """What a dead keeper has left behind, and SIGKILL has not ended after this, is called unkillable."""
 _SWEEP_S: Final = 0.02
@@ -43,6 +52,9 @@ class Observer:
         self._settings = settings
         self._attempt = barrier.attempt
         self._hours = QuietHours(live.spec.quiet)
+        self._left_s: float | None = None
+        """When the observation before was made."""
+        self._signs = SignReader(live.spec)
 
     @property
     def quiet(self) -> Message | None:
@@ -54,10 +66,15 @@ class Observer:
 
         `wake_s`: when the policy wants to be asked again; `maintenance_s`: when the performer has work of its own.
         """
-        live = self._live
-        happened = live.events.wait(self._timeout_s(state, wake_s, maintenance_s, time.monotonic()))
+        live, began_s = self._live, time.monotonic()
+        happened = live.events.wait(self._timeout_s(state, wake_s, maintenance_s, began_s))
+        woken_s = time.monotonic()
         try:
-            return self._observe(state, happened)
+            seen = self._observe(state, happened)
+            before_s, self._left_s = self._left_s or began_s, time.monotonic()
+            # What we wrote or read has hung, and so may have what the trainer wrote: the time is nobody's silence.
+            hung_s = sum(s for s in (began_s - before_s, self._left_s - woken_s) if s > _HUNG_S)
+            return replace(seen, now_s=self._left_s, late_s=seen.late_s + hung_s) if hung_s else seen
         except Exception:
             live.events.put_back(happened)  # an end that was lost would be waited for for ever
             raise
@@ -68,6 +85,7 @@ class Observer:
             live.monitor.plan_restart(now_s)
         seen = Observation(
             now_s=now_s,
+            time=now_text(),
             late_s=happened.late_s,
             admission=self._attempt("an answer about GPUs", live.gpus.admission, None),
             spawn_failure=happened.spawn_failure,
@@ -82,6 +100,8 @@ class Observer:
         self._attempt("who has ended", lambda: live.orphans.reap(attempt), None)
         if live.attempt is not None and isinstance(state, Running | Stopping):
             seen = self._see_attempt(seen, live.attempt, state)
+        if isinstance(state, Holding) and state.failing is not None and not live.jobs.busy(replay_job.main):
+            seen = replace(seen, replayed=replay_job.outcome_of(live.spec.dir))
         if isinstance(state, Holding) and state.cause not in GPU_CAUSES and now_s >= state.probe_s:
             seen = self._attempt("whether the run can go on", lambda: self._probed(seen, state), seen)
         seen = replace(seen, notes=(*seen.notes, *self._silences()))
@@ -120,7 +140,7 @@ class Observer:
             attempt.read_trainer()
             notes += (Note(event=JournalEvent.LAUNCHED, message=_launched(attempt)),)
         if Source.KEEPER in happened.ended:
-            over = read_exit(attempt.folder) is not None
+            over = _told_how(attempt)
             if not over:
                 attempt.read_trainer()
                 if attempt.trainer is None:
@@ -143,8 +163,9 @@ class Observer:
         looks = self._looks(attempt, seen.now_s, final=True)
         ended = self._attempt("how the attempt ended", lambda: self._evidence(attempt), unknown)
         examined = self._attempt("a GPU's last minutes", lambda: self._live.gpus.examine(ended), ended)
-        said = self._attempt("the output", lambda: _of_output(attempt), ())
-        return replace(seen, looks=looks, notes=(*seen.notes, *said), ended=examined)
+        said = self._attempt("the output", lambda: _of_output(attempt) + _of_those_left(attempt), ())
+        saved = self._attempt("the checkpoints", lambda: attempt.fresh_checkpoint(final=True), None)
+        return replace(seen, looks=looks, fresh_checkpoint=saved, notes=(*seen.notes, *said), ended=examined)
 
     def _looks(self, attempt: LiveAttempt, now_s: float, *, final: bool = False) -> tuple[HeartbeatReading, ...]:
         unknown = (HeartbeatReading(readable=False),)
@@ -156,7 +177,7 @@ class Observer:
         said = happened.refusal
         text = f"the keeper ended before it started the trainer; see {self._live.spec.dir.log}"
         reason = (said.exec_error if said is not None else None) or text
-        fault = machine_faults.room(self._live.spec) or machine_faults.of_exit(said)
+        fault = machine_faults.room(self._live.spec) or machine_faults.of_exit(self._live.spec, said)
         fault = fault or MachineFault(kind=FaultKind.NO_PROCESS, why=reason)
         return replace(seen, spawn_failure=SpawnFailure(reason=reason, fault=fault))
 
@@ -167,25 +188,34 @@ class Observer:
             oom_kills_before=attempt.oom_kills,
             lookout=self._live.lookout,
             pids=frozenset(attempt.pids),
+            ends=attempt.ends,
         )
+        attempt.ends.close()
         dump = attempt.stacks.dump
-        failed_line = attempt.failed_line()
         return replace(
-            found, stuck=attempt.why_stuck(), stacks=dump.text, stacks_at=dump.start, failed_line=failed_line
+            found,
+            stuck=attempt.why_stuck(),
+            stacks=dump.text,
+            stacks_at=dump.start,
+            failed_line=attempt.failed_line(),
+            written_lost=() if attempt.lost_ns is None else self._live.picker.written_since(attempt.lost_ns),
         )
 
     def _of_jobs(self, happened: Happened) -> tuple[Note, ...]:
         """What background jobs have found out."""
-        if checkpoint_check.main.__module__ not in happened.jobs:
-            return ()
-        passed_over = self._live.picker.take_verified()
-        return tuple(Note(event=JournalEvent.CHECKPOINT_PASSED_OVER, message=message) for message in passed_over)
+        picker = self._live.picker
+        passed_over = picker.take_verified() if checkpoint_check.main.__module__ in happened.jobs else []
+        passed_over += picker.take_proofs() if proof_job.main.__module__ in happened.jobs else []
+        notes = tuple(Note(event=JournalEvent.CHECKPOINT_PASSED_OVER, message=message) for message in passed_over)
+        named = stretch_job.outcome_of(self._live.spec.dir) if stretch_job.main.__module__ in happened.jobs else None
+        return notes if named is None else (*notes, Note(event=JournalEvent.SAMPLES, message=named))
 
     def _probed(self, seen: Observation, state: Holding) -> Observation:
         """Whether what the run is held for is over."""
         fault = state.fault
         if fault is not None:
-            look = partial(machine_faults.look, fault)
+            of_node = fault.kind is FaultKind.NODE_ABSENT
+            look = partial(rendezvous.look if of_node else machine_faults.look, fault)
             try:
                 fault = self._live.lookout.reach(() if fault.path is None else (fault.path,), look)
             except (NoAnswerError, OSError):
@@ -198,18 +228,32 @@ class Observer:
         now_s, see = seen.now_s, self._attempt
         ending = isinstance(state, Stopping) and state.rung is Rung.DUMP and now_s >= state.until_s
         stalled = isinstance(state, Running) and state.watch.stalled_s is not None
+        pid = None if attempt.trainer is None else attempt.trainer.pid
+        monitor = see("signs of the monitor", lambda: self._signs.look(now_s, pid), NOTHING_SEEN)
         warnings = see("a GPU's warnings", self._live.gpus.warnings.news, ()) if self._settings.uses_gpu else ()
         return replace(
             seen,
             looks=self._looks(attempt, now_s),
-            new_checkpoint=see("the checkpoints", attempt.fresh_checkpoint, False),
+            fresh_checkpoint=see("the checkpoints", attempt.fresh_checkpoint, None),
+            fits=attempt.checkpoints_fit,
+            saved_before=self._saved_before(state),
             busy=see("whether it is busy", lambda: attempt.busy(now_s), None) if stalled else None,
             stacks_moved=see("its stacks", attempt.stacks.moved, None) if ending else None,
             dumping=see("its stacks", lambda: attempt.stacks.writing, False),
+            signs=monitor.signs,
+            machine=monitor.machine,
+            told=monitor.told,
             failed_line=see("the output", attempt.failed_line, None),
             survivors=see("who is left", lambda: self._survivors(attempt, state, now_s), ()),
             notes=(*seen.notes, *warnings, *see("the output", lambda: _of_output(attempt), ())),
         )
+
+    def _saved_before(self, state: State) -> bool | None:
+        """Whether there is a checkpoint to roll back to, where that is asked for."""
+        if not isinstance(state, Running) or state.diverged is None:
+            return None
+        stretch = state.diverged.stretch
+        return self._attempt("checkpoints from before", lambda: self._live.picker.any_before(stretch), None)
 
     def _survivors(self, attempt: LiveAttempt, state: State, now_s: float) -> tuple[Survivor, ...]:
         """Who does not end: on SIGKILL, or though the trainer itself has ended."""
@@ -221,9 +265,31 @@ class Observer:
         return orphans.outlived(attempt)
 
 
+def _told_how(attempt: LiveAttempt) -> bool:
+    """Whether a keeper that is gone has said how its trainer ended. Raises OSError where we cannot look now."""
+    if read_exit(attempt.folder) is not None:
+        return True
+    try:
+        os.close(os.open(attempt.folder.exit, os.O_PATH | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno in proc.BLIND:
+            raise
+    return False
+
+
 def _of_output(attempt: LiveAttempt) -> tuple[Note, ...]:
     news = () if attempt.output is None else attempt.output.news()
     return tuple(Note(event=JournalEvent.POSITION, message=message) for message in news)
+
+
+def _of_those_left(attempt: LiveAttempt) -> tuple[Note, ...]:
+    """A launcher may have left a training of which nothing was seen: that is not ended without a word."""
+    left = read_exit(attempt.folder)
+    if left is None or left.exit_code != 0 or not left.ended:
+        return ()
+    processes = tuple((one.name, one.pid) for one in left.ended[:_NAMED])
+    message = say(Topic.LEFT_RUNNING, processes=processes, count=len(left.ended))
+    return (Note(event=JournalEvent.STRAY, message=message),)
 
 
 def _launched(attempt: LiveAttempt) -> Message:

@@ -31,12 +31,15 @@ class OwnFiles:
 
     def restore(self) -> None:
         """Write again what is not as it was."""
-        try:
-            if self._run.restore(self._live.spec.data()):
-                self.tell(self._run)
-            self._restore_launch()
-        except OSError as error:
-            complain(f"a file of the run cannot be written again: {error}")
+        for restore in (self._restore_run, self._restore_launch):
+            try:
+                restore()
+            except OSError as error:
+                complain(f"a file of the run cannot be written again: {error}")
+
+    def _restore_run(self) -> None:
+        if self._run.restore(self._live.spec.data()):
+            self.tell(self._run)
 
     def tell(self, file: KeptFile) -> None:
         """For people, once for each file."""

@@ -8,6 +8,8 @@ from pathlib import Path
 from fred_supervisor.attempt import evidence, machine_faults, terminate
 from fred_supervisor.attempt.launch import spawn
 from fred_supervisor.attempt.live_attempt import LiveAttempt
+from fred_supervisor.attempt.nodes import rendezvous
+from fred_supervisor.bundle import replay_job, stretch_job
 from fred_supervisor.contract.checkpoint import CheckpointFile
 from fred_supervisor.linux.lookout import NoAnswerError
 from fred_supervisor.linux.proc import Identity
@@ -21,15 +23,17 @@ from fred_supervisor.policy.actions import (
     Note,
     Recovered,
     ReleaseGpus,
+    Replay,
     Report,
     Spawn,
     Terminate,
+    WentOn,
 )
 from fred_supervisor.policy.history import Overrides, RunHistory, effective_overrides
 from fred_supervisor.policy.message import JournalEvent, Topic, say
 from fred_supervisor.policy.observation import SpawnFailure
 from fred_supervisor.policy.settings import Settings
-from fred_supervisor.policy.state import Ended, Running, Starting, State, Stopping
+from fred_supervisor.policy.state import Ended, Holding, Running, Starting, State, Stopping
 from fred_supervisor.policy.watch import HeartbeatLevel
 from fred_supervisor.run.barrier import Barrier
 from fred_supervisor.run.events import Source
@@ -60,7 +64,9 @@ class Performer:
         self._attempt = barrier.attempt
         self._answer_start = answer_start
         self._service = Service()
-        self._maintenance = Maintenance(live, output_max_mib=settings.output_max_mib, note=recorder.note)
+        self._maintenance = Maintenance(
+            live, output_max_mib=settings.output_max_mib, prove_s=settings.prove_s, note=recorder.note
+        )
         self._snapshots = 0
 
     # -- actions ------------------------------------------------------------------------------------------------------
@@ -90,12 +96,32 @@ class Performer:
                     terminate.send_sigterm(live.attempt, wake=action.wake)
             case Kill():
                 self._kill()
+            case Replay():
+                self._replay()
             case Report():
                 self._recorder.incident(action, self._checkpoint_or_none(self._overrides(state)))
+                self._name_samples(action)
             case Recovered():
                 self._recorder.recovered(action.beat)
+            case WentOn():
+                self._recorder.went_on(action)
             case Note():
                 self._recorder.note(action.event, action.message)
+
+    def _replay(self) -> None:
+        spec = self._live.spec
+        spec.dir.replay.unlink(missing_ok=True)
+        self._live.jobs.send(replay_job.main, spec.run_dir, limit_s=replay_job.LIMIT_S, log=spec.dir.log)
+
+    def _name_samples(self, report: Report) -> None:
+        """Have those named at which a loss rose; of a COMMAND only it knows them."""
+        line, beat, spec = report.evidence.failed_line, report.evidence.beat, self._live.spec
+        by = None if line is None or line.topic is not Topic.DIVERGED else line.facts["by"]
+        if line is None or by is None or beat is None or spec.command is not None:
+            return
+        spec.dir.stretch.unlink(missing_ok=True)
+        words = (spec.run_dir, beat.phase or "freeze", str(line.facts["after"] or 0), str(by))
+        self._live.jobs.send(stretch_job.main, *words, limit_s=stretch_job.LIMIT_S, log=spec.dir.log)
 
     def _overrides(self, state: State) -> Overrides:
         return effective_overrides(self._settings, state.history.overrides)
@@ -109,7 +135,7 @@ class Performer:
             return CheckpointFile(path=Path(spec.resume), sidecar=None, phase=None, epoch=None, order=(0, 0, 0, 0, 0))
         return self._live.picker.newest(
             phase=spec.phase,
-            blamed=overrides.blamed,
+            overrides=overrides,
             tell=lambda message: self._recorder.note(JournalEvent.CHECKPOINT_PASSED_OVER, message),
         )
 
@@ -133,17 +159,23 @@ class Performer:
         if self._settings.uses_gpu and not live.gpus.claim(action.gpus, shared=action.shared):
             live.events.post(SpawnFailure(gpu_taken=True))
             return True
+        members, away = rendezvous.members(live.spec)
+        if away is not None:
+            live.events.post(SpawnFailure(ours=True, fault=away))
+            return True
         oom_kills = evidence.oom_kills()
         try:
             found = self._next_checkpoint(overrides)
             resume = None if found is None else found.path
-            launched = spawn(live.spec, number, overrides, resume, lookout=live.lookout, gpus=action.gpus)
+            launched = spawn(
+                live.spec, number, overrides, resume, lookout=live.lookout, gpus=action.gpus, members=members
+            )
         except NoAnswerError as error:
             live.events.post(SpawnFailure(reason=str(error), fault=machine_faults.no_answer(error)))
             return True
         except OSError as error:
             reason = f"{error.filename or 'the keeper'}: {error.strerror}"
-            live.events.post(SpawnFailure(reason=reason, fault=machine_faults.of_error(error)))
+            live.events.post(SpawnFailure(reason=reason, fault=machine_faults.of_error(live.spec, error)))
             return True
         live.attempt = LiveAttempt(
             spec=live.spec,
@@ -153,11 +185,18 @@ class Performer:
             resume=resume,
             oom_kills=oom_kills,
             patterns=state.history.learned.patterns,
+            seen=live.seen,
         )
+        if len(members) > 1:
+            self._attempt("which machine this is", lambda: self._say_where(number), None)
         live.events.await_answer(launched.ready_fd)
         live.events.watch(launched.keeper, Source.KEEPER)
         self._forget_first_resume()
         return True
+
+    def _say_where(self, number: int) -> None:
+        spec = self._live.spec
+        rendezvous.say_where(spec.dir.attempt(number), spec, None)
 
     def _forget_first_resume(self) -> None:
         """`--resume` and `--phase` hold for the first attempt only."""
@@ -181,6 +220,7 @@ class Performer:
             resume=resume,
             oom_kills=evidence.oom_kills(),
             patterns=history.learned.patterns,
+            seen=live.seen,
         )
         attempt.read_trainer()
         live.attempt = attempt
@@ -222,9 +262,12 @@ class Performer:
             beat = state.watch.main.beat
             care("an alarm of the trainer", lambda: self._recorder.alarm(beat), None)
         care("a background job", lambda: live.jobs.end_overdue(now_s), None)
+        if not (isinstance(state, Holding) and state.failing is not None):
+            live.jobs.end(replay_job.main)
         if (attempt := live.attempt) is not None:
             care("its stacks", lambda: attempt.stacks.end_overdue(now_s), None)
             care("who is left", lambda: self._sweep(attempt), None)
+            care("its keeper", lambda: terminate.wake_keeper(attempt), None)
         if not isinstance(state, Ended):
             care("the monitor", lambda: self._keep_monitor(state, now_s), None)
         if self._recorder.snapshots != self._snapshots:
@@ -235,8 +278,6 @@ class Performer:
         """What is done with each snapshot only: when a person would see something new, or after a few seconds."""
         live = self._live
         self._service.show(state, self._recorder.detail(state), self._recorder.pace)
-        if (disk := live.alerts.check_disk()) is not None:
-            self._recorder.note(JournalEvent.DISK, disk)
         pace = self._recorder.pace.record()
         known = {"images_per_s": pace.images_per_s, "eta_s": pace.eta_s, "loss": pace.loss}
         known["beat_age_s"] = beat_age_s(state, now_s)

@@ -1,9 +1,13 @@
 """From the live state to the snapshot that `state.json` holds."""
 
+import time
+from collections.abc import Sequence
+
 import fred_supervisor
 from fred_supervisor.contract.files import now_text
 from fred_supervisor.linux.proc import Identity
 from fred_supervisor.policy.cause import EndedBy
+from fred_supervisor.policy.message import Message
 from fred_supervisor.policy.pace import PaceRecord
 from fred_supervisor.policy.requests import ENDED_BY
 from fred_supervisor.policy.settings import Settings
@@ -20,8 +24,8 @@ from fred_supervisor.policy.state import (
 )
 from fred_supervisor.policy.watch import HeartbeatLevel
 from fred_supervisor.store.state_file import StateFile, SupervisorRecord
-from fred_supervisor.words.detail import detail_sentence
-from fred_supervisor.words.sentences import sentence
+from fred_supervisor.words.detail import detail_message
+from fred_supervisor.words.sentences import stored_sentence
 
 
 def word(state: State, settings: Settings) -> str:
@@ -62,18 +66,23 @@ def state_file_of(
     state: State,
     settings: Settings,
     now_s: float,
-    last_note: str,
-    warnings: str,
+    last_note: Message | str,
+    warnings: Sequence[Message],
     supervisor: Identity,
     pace: PaceRecord,
     incidents: int,
+    owed: tuple[int, ...] = (),
+    placed: str | None = None,
 ) -> StateFile:
-    """The snapshot of a live run; `warnings` are sentences that hold now, `last_note` what was told last."""
+    """The snapshot of a live run; `warnings` are what holds now, `last_note` what was told last."""
+    said = (detail_message(state, settings, now_s, last_note), *warnings)
     return StateFile(
         time=now_text(),
+        up_s=round(time.clock_gettime(time.CLOCK_BOOTTIME), 1),
         state=word(state, settings),
-        detail=" ".join(filter(None, (detail_sentence(state, settings, now_s, last_note), warnings))),
-        paused_for=sentence(state.quiet) if isinstance(state, Paused) and state.quiet is not None else "",
+        detail=" ".join(map(stored_sentence, said)),
+        detail_facts=tuple(message.document() for message in said),
+        paused_for=stored_sentence(state.quiet) if isinstance(state, Paused) and state.quiet is not None else "",
         awaits_gpu=isinstance(state, AwaitingGpu),
         asked=_underway(state),
         history=state.history,
@@ -81,5 +90,7 @@ def state_file_of(
         supervisor=SupervisorRecord(**supervisor._asdict(), version=fred_supervisor.__version__),
         pace=pace,
         incidents=incidents,
+        owed=owed,
+        placed=placed,
         max_restarts=settings.max_restarts,
     )

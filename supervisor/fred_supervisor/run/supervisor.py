@@ -1,35 +1,47 @@
 """One supervisor from beginning to end: take up the run where it is, then loop."""
 
+import contextlib
 import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from fred_supervisor.attempt import evidence, terminate
-from fred_supervisor.attempt.run_processes import processes_of
+from fred_supervisor.attempt.run_processes import processes_of, remove_group
 from fred_supervisor.contract.files import remove_unfinished
 from fred_supervisor.linux import proc, sd_notify
+from fred_supervisor.linux.engine import Engine
 from fred_supervisor.linux.lookout import Lookout
 from fred_supervisor.linux.proc import Survivor
 from fred_supervisor.policy.actions import Action, Note, Report
-from fred_supervisor.policy.cause import Cause, Diagnosis, EndedBy, Evidence, IncidentKind, goal_reached, place_of
+from fred_supervisor.policy.cause import (
+    Cause,
+    Diagnosis,
+    EndedBy,
+    Evidence,
+    IncidentKind,
+    diagnose,
+    goal_reached,
+    place_of,
+)
 from fred_supervisor.policy.decide import decide
-from fred_supervisor.policy.history import RunHistory, outranked
+from fred_supervisor.policy.history import RunHistory, RunOutcome, outranked, unspent
 from fred_supervisor.policy.launching import answer_start, launch, take_over
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.policy.observation import Observation
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Ended, Holding, Paused, State, Unkillable
+from fred_supervisor.policy.warnings.held import taken_over
 from fred_supervisor.run.barrier import Barrier
 from fred_supervisor.run.control import SIGNALS
 from fred_supervisor.run.live_run import LiveRun
 from fred_supervisor.run.loop import supervise
 from fred_supervisor.run.observe import Observer
 from fred_supervisor.run.perform import Performer
-from fred_supervisor.run.record import Recorder, RunDirMoved
-from fred_supervisor.store.attempt_files import read_launch
+from fred_supervisor.run.record import Recorder, RunDirMoved, Superseded
+from fred_supervisor.store.attempt_files import launched_elsewhere, read_launch
 from fred_supervisor.store.layout import last_attempt
 from fred_supervisor.store.registry import forget, remember
 from fred_supervisor.store.run_spec import RunSpec
@@ -44,12 +56,19 @@ _AT_REST = ("paused", "waiting", "holding")
 
 
 def run(
-    spec: RunSpec, *, lock_fd: int, on_spawned: Callable[[str | None], None], on_note: Callable[[str], None]
+    spec: RunSpec,
+    *,
+    lock_fd: int,
+    service: bool,
+    on_spawned: Callable[[str | None], None],
+    on_note: Callable[[str], None],
+    engine: Engine | None = None,
 ) -> Ended:
     """Supervise until the run has ended. Raises OSError for a run dir out of reach.
 
-    `lock_fd` holds the run's lock. `on_spawned` is called once: with None when the first trainer runs, or when it is
-    clear that none will for now; with a reason when it cannot be launched. `on_note` gets each sentence for a person.
+    `lock_fd` holds the run's lock; `service`: no person waits for word. `on_spawned` is called once: with None when the
+    first trainer runs, or when it is clear that none will for now; with a reason when it cannot be launched. `on_note`
+    gets each sentence for a person. `engine` has placed us here, and ends us by SIGTERM or SIGUSR1: see `Ended.again`.
     """
     answered = False
 
@@ -61,26 +80,33 @@ def run(
 
     before: str | None = None
     while True:
+        remember(spec, proc.identify(os.getpid()))
         try:
-            return _run(spec, lock_fd=lock_fd, moved_from=before, on_spawned=answer_once, on_note=on_note)
+            live = LiveRun(spec, engine)
+            return _run(
+                live, lock_fd=lock_fd, service=service, moved_from=before, on_spawned=answer_once, on_note=on_note
+            )
+        except Superseded:
+            return Ended(history=RunHistory(), outcome=RunOutcome.STOPPED, message=say(Topic.SUPERSEDED))
         except RunDirMoved as moved:
             before, lock_fd = spec.run_dir, moved.lock_fd
-            forget(spec)
+            forget(spec, proc.identify(os.getpid()))
             spec = replace(spec, run_dir=str(moved.path))
-            remember(spec)
 
 
 def _run(
-    spec: RunSpec,
+    live: LiveRun,
     *,
     lock_fd: int,
+    service: bool,
     moved_from: str | None,
     on_spawned: Callable[[str | None], None],
     on_note: Callable[[str], None],
 ) -> Ended:
     """Supervise until the run has ended, or its run dir was moved: the run is then taken up where it lies now."""
-    live = LiveRun(spec)
-    settings = replace(spec.settings(), uses_gpu=live.gpus.possible, expandable=not proc.is_wsl())
+    spec = live.spec
+    uses_gpu = live.gpus.possible and not spec.under_slurm
+    settings = replace(spec.settings(), uses_gpu=uses_gpu, expandable=not proc.is_wsl(), service=service)
     own = proc.identify(os.getpid())
     assert own is not None
     recorder = Recorder(live, settings, own, lock_fd=lock_fd, on_note=on_note)
@@ -89,13 +115,14 @@ def _run(
     observer = Observer(live, settings, barrier)
     live.events.take_signals()
     for folder in (spec.dir.attempts, spec.dir.incidents):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):  # of a full disk: made when there is something to write, and room
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     remove_unfinished(spec.dir.supervisor)
     try:
         if moved_from is not None:
             moved = say(Topic.RUN_DIR_MOVED, run_dir=spec.run_dir, before=moved_from)
             recorder.note(JournalEvent.RUN_DIR_MOVED, moved)
-        state, actions = answer_start(*_take_up(spec, settings, performer, recorder, quiet=observer.quiet))
+        state, actions = answer_start(*_take_up(live, settings, performer, recorder, quiet=observer.quiet))
         return supervise(
             settings, state, actions, observer=observer, recorder=recorder, performer=performer, barrier=barrier
         )
@@ -107,16 +134,19 @@ def _run(
 
 
 def _take_up(
-    spec: RunSpec, settings: Settings, performer: Performer, recorder: Recorder, *, quiet: Message | None
+    live: LiveRun, settings: Settings, performer: Performer, recorder: Recorder, *, quiet: Message | None
 ) -> tuple[State, tuple[Action, ...]]:
     """Adopt a live trainer, answer an end that nobody has seen, or launch."""
+    spec = live.spec
     before = read_state(spec.dir)
     number = last_attempt(spec.dir)
-    history = replace(before.history, attempt=number)
+    history = replace(before.history, attempt=number, warnings=taken_over(before.history.warnings))
     overrides, told = outranked(history.overrides, spec.flags, spec.by_hand)
     history = replace(history, overrides=overrides)
     for message in told:
         recorder.note(JournalEvent.SET_BY_HAND, message)
+    for attempt in before.owed:
+        recorder.note(JournalEvent.INCIDENT_LOST, say(Topic.INCIDENT_LOST, attempt=attempt))
     launched = read_launch(spec.dir.attempt(number))
     keeper, trainer = launched.keeper, launched.trainer
     now_s = time.monotonic()
@@ -129,26 +159,34 @@ def _take_up(
     if left:
         performer.sweep(number)
         return _held_for(settings, history, left, before.asked or EndedBy.RESTART)
-    # Started again by the service manager, not by a person: what was spent stays spent, paused stays paused.
-    again = sd_notify.listening()
-    if number and before.state in _LIVE and not _answered(before, number):
+    # Started again by a service manager or an engine, not by a person: what was spent stays spent, paused stays paused.
+    requeued = live.engine
+    if requeued is not None and (not requeued.restarts or before.placed == requeued.placement):
+        requeued = None
+    again = sd_notify.listening() or requeued is not None
+    if requeued is not None:
+        recorder.note(JournalEvent.REQUEUED, say(Topic.STARTED_AGAIN, **asdict(requeued)))
+    copied_from = launched_elsewhere(spec.dir, number)
+    if copied_from is not None:
+        recorder.note(JournalEvent.COPIED, say(Topic.COPIED, attempt=number, before=copied_from))
+    elif number and before.state in _LIVE and not _answered(before, number):
         # The supervisor died, and the trainer ended while nobody watched: answer that now.
         ended = evidence.gather(spec, number, oom_kills_before=None, lookout=Lookout(spec.run_dir))
-        if _rebooted(keeper) and not goal_reached(ended):
+        if (requeued is not None or _rebooted(keeper)) and not goal_reached(ended):
             if again and before.asked is EndedBy.PAUSE:
                 return Paused(history=history), ()
-            return _after_reboot(settings, history, ended, quiet)
+            return _after_reboot(settings, history, ended, quiet, requeued)
         taken, _ = take_over(settings, history, _still_asked(before, again=again), now_s)
         return decide(settings, taken, Observation(now_s=now_s, ended=ended, quiet=quiet))
     resting = before.state if again and before.state in (*_LIVE, *_AT_REST) else None
     if resting and not before.paused_for and (resting == "paused" or before.asked is EndedBy.PAUSE):
         return Paused(history=history), ()
-    return _go_on(settings, history if resting else fresh_stretch(history), quiet)
+    return _go_on(settings, history if resting or requeued is not None else fresh_stretch(history), quiet)
 
 
 def _still_asked(before: StateFile, *, again: bool) -> EndedBy | None:
     """What a trainer that has left meanwhile was ended for. A person who starts the run now wants it to train."""
-    if before.asked in (EndedBy.STOP, EndedBy.PAUSE) and not again:
+    if before.asked is EndedBy.ENGINE or (before.asked in (EndedBy.STOP, EndedBy.PAUSE) and not again):
         return EndedBy.RESTART
     return before.asked
 
@@ -161,6 +199,7 @@ def _end_strays(spec: RunSpec, recorder: Recorder) -> list[proc.Identity]:
     while (left := processes_of(spec)) and time.monotonic() < end_s:
         terminate.kill_processes_of(spec)
         time.sleep(_LOOK_S)
+    remove_group(spec)
     return left
 
 
@@ -201,10 +240,14 @@ def _rebooted(keeper: proc.Identity | None) -> bool:
 
 
 def _after_reboot(
-    settings: Settings, history: RunHistory, ended: Evidence, quiet: Message | None
+    settings: Settings, history: RunHistory, ended: Evidence, quiet: Message | None, requeued: Engine | None
 ) -> tuple[State, tuple[Action, ...]]:
     """Nobody's fault: on at once, from the newest checkpoint, and it costs no budget."""
     message = say(Topic.REBOOTED, place=place_of(ended))
+    if requeued is not None:
+        if diagnose(ended).cause is Cause.SAVED:
+            return _go_on(settings, history, quiet)
+        message = say(Topic.REQUEUED, engine=requeued.name, restarts=requeued.restarts, place=place_of(ended))
     found = Diagnosis(cause=Cause.KILLED, kind=IncidentKind.CRASH, message=message, signature="")
     state, actions = _go_on(settings, history, quiet)
     paused = isinstance(state, Paused)
@@ -214,15 +257,4 @@ def _after_reboot(
 
 def fresh_stretch(history: RunHistory) -> RunHistory:
     """A person has started the run again: what was learnt stays, what was spent does not count."""
-    return replace(
-        history,
-        spent=0,
-        backoffs=0,
-        tried=(),
-        failures={},
-        eval_failures={},
-        signal_crashes=0,
-        left_at=None,
-        lived_s=0.0,
-        useful_s=0.0,
-    )
+    return replace(unspent(history), lived_s=0.0, useful_s=0.0)

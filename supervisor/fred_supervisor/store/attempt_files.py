@@ -14,6 +14,8 @@ from fred_supervisor.contract.files import read_json
 from fred_supervisor.contract.record import record
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.proc import Identity, Survivor
+from fred_supervisor.policy.history import Overrides
+from fred_supervisor.store import lock
 from fred_supervisor.store.layout import AttemptDir, RunDir, last_attempt
 from fred_supervisor.store.place import leads_to, may_name, may_speak_for, place_of, says_so
 
@@ -36,8 +38,19 @@ class LaunchRecord:
     """Device and inode of the run dir at the launch."""
     paths: Mapping[str, int] = field(default_factory=dict)
     """What the command names and needs, and was there: path → device."""
+    overrides: Overrides | None = None
+    members: tuple[int, ...] = ()
+    """The machines that it counts on, where there is no scheduler."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """What the trainer was given: the variables of the contract, and those of CUDA."""
+
+
+@record
+class EndedProcess:
+    """One that the command has left, and the keeper has ended."""
+
+    pid: int
+    name: str
 
 
 @record
@@ -54,6 +67,8 @@ class ExitRecord:
     """The program or folder that the error is about."""
     survivors: tuple[Survivor, ...] = ()
     """Processes that SIGKILL has not ended yet."""
+    ended: tuple[EndedProcess, ...] | None = None
+    """None: not known."""
 
 
 def read_launch(folder: AttemptDir) -> LaunchRecord:
@@ -72,14 +87,17 @@ def read_launch(folder: AttemptDir) -> LaunchRecord:
         return who if says_so(who.pid, here) or (ours and may_name(folder.launch, supervisor, who.pid)) else None
 
     group = launch.cgroup
-    if group is not None and not (ours and _is_group(group) and _speaks_for(folder.launch, supervisor, group)):
+    if group is not None and not (
+        ours and _is_group(group, launch.place) and _speaks_for(folder.launch, supervisor, group)
+    ):
         group = None
     return replace(launch, keeper=checked(launch.keeper), trainer=checked(launch.trainer), cgroup=group)
 
 
-def _is_group(path: str) -> bool:
-    """Whether a path may be that of a group that a keeper has made."""
-    return os.path.isabs(path) and os.path.basename(path).startswith("fred-")
+def _is_group(path: str, place: str | None) -> bool:
+    """Whether a path may be that of a group that a keeper has made, for a run that lay there; see `launch.spawn`."""
+    name = os.path.basename(path)
+    return os.path.isabs(path) and name.startswith("fred-") and (place is None or f"-{place}-" in name)
 
 
 def _speaks_for(file: Path, supervisor: Path, group: str) -> bool:
@@ -94,6 +112,34 @@ def read_exit(folder: AttemptDir) -> ExitRecord | None:
     return decode(ExitRecord, read_json(folder.exit))
 
 
+def launched_elsewhere(run: RunDir, number: int) -> str | None:
+    """The run dir that an attempt was launched for, where this one is a copy of it that does not know how it ended."""
+    launch = read_launch(run.attempt(number))
+    before = launch.environment.get(environment.RUN_DIR)
+    if launch.place is None or leads_to(place_of(run.path), launch.place, before) or read_exit(run.attempt(number)):
+        return None
+    return before
+
+
 def trainer_lives(run: RunDir) -> bool:
     """Whether the trainer of the newest attempt is alive."""
     return proc.alive(read_launch(run.attempt(last_attempt(run))).trainer)
+
+
+def keeper_unseen(run: RunDir) -> bool:
+    """Whether the keeper of the newest attempt lives where we do not see it, or not as who it is.
+
+    It holds a lock on the attempt's folder. In a pid namespace of its own nobody is seen who holds it, in a time
+    namespace everybody has started at another time (time_namespaces(7)).
+    """
+    folder = run.attempt(last_attempt(run))
+    holders = lock.holders_of(folder.path)
+    if holders is None:
+        return False
+    keeper = decode_or(LaunchRecord, read_json(folder.launch)).keeper
+    return not holders or (keeper is not None and keeper.pid in {who.pid for who in holders} and keeper not in holders)
+
+
+def is_live(run: RunDir) -> bool:
+    """Its supervisor or its trainer lives, here or where we cannot see it."""
+    return lock.held(run) or trainer_lives(run) or keeper_unseen(run)

@@ -5,27 +5,53 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Final
 
 from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
-from fred_supervisor.contract.checkpoint import CheckpointFile, why_invalid
-from fred_supervisor.contract.checkpoint_content import files_of, marker_of, why_not_whole
+from fred_supervisor.contract.checkpoint import CheckpointFile, read_sidecar, sidecar_path, why_invalid
+from fred_supervisor.contract.checkpoint_content import marker_of, why_not_whole
+from fred_supervisor.contract.decode import decode
 from fred_supervisor.contract.files import read_json
 from fred_supervisor.contract.heartbeat import Beat
-from fred_supervisor.linux.lookout import Lookout
+from fred_supervisor.contract.record import record
+from fred_supervisor.linux.lookout import Lookout, NoAnswerError
+from fred_supervisor.linux.sparing import Sparing
+from fred_supervisor.policy.history import Overrides
 from fred_supervisor.policy.message import Message, Topic, say
-from fred_supervisor.store.checkpoint_order import newest_first
-from fred_supervisor.store.matching import matching
+from fred_supervisor.policy.warnings.learning import BadStretch
+from fred_supervisor.store.checkpoint_order import is_blamed, newest_first, saved_in
+from fred_supervisor.store.file_ages import size_and_time
+from fred_supervisor.store.layout import RunDir, last_attempt
+from fred_supervisor.store.matching import paths_matching
 from fred_supervisor.store.run_spec import RunSpec
 
 _PATIENCE_S: Final = 5.0
 """At a launch, when nothing else is watched."""
 
-Stamp = tuple[str, int, int]
-"""A file or folder in one state: path, size, time of its last change in ns."""
+_SETTLED_NS: Final = 30_000_000_000
+_ATTEMPTS: Final = 10
+"""The newest, in which it is looked for a trainer that went on."""
+_SELDOM_S: Final = 300.0
+"""Between two looks at as many files as there may be."""
+
+_NOTHING: Final = Overrides()
+
+Stamp = tuple[str, int, int, int]
+"""A file or folder in one state: path, size, time of its last change and of that of its sidecar (0: none), in ns."""
+
+
+@record
+class Proof:
+    """What a second process has found in a checkpoint."""
+
+    proved: bool | None
+    """It gave what was recorded; None: nothing was recorded."""
+    why: str | None
+    """It did not."""
 
 
 @dataclass
@@ -38,8 +64,12 @@ class CheckpointPicker:
     """Files that were passed over, and why: each is told once."""
     _judged: dict[Stamp, str | None] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._changes = Sparing(self._times, most_s=_SELDOM_S)
+        self._judged.update(judged_before(self.spec.dir.verified))  # by a supervisor before: gigabytes are read once
+
     def newest(
-        self, *, phase: str | None = None, blamed: tuple[str, ...] = (), tell: Callable[[Message], None]
+        self, *, phase: str | None = None, overrides: Overrides = _NOTHING, tell: Callable[[Message], None]
     ) -> CheckpointFile | None:
         """The newest valid checkpoint; blamed ones come last. `tell` is called with a message for what is new.
 
@@ -47,7 +77,7 @@ class CheckpointPicker:
         """
         # Where their names come back, their gigabytes will: reading them may last, and is not waited for by a clock.
         found = self.lookout.reach(self._places, partial(self._candidates, phase), patience_s=_PATIENCE_S)
-        order = [f for f in found if str(f.path) not in blamed] + [f for f in found if str(f.path) in blamed]
+        order = sorted(found, key=partial(doubt, overrides, proofs(self.spec.dir.proofs)))  # stable: the newest first
         for candidate in order:
             reason = self._judge(candidate)
             if reason is None:
@@ -55,6 +85,11 @@ class CheckpointPicker:
             for message in self._news(candidate.path, reason):
                 tell(message)
         return None
+
+    def any_before(self, stretch: BadStretch) -> bool:
+        """Whether a checkpoint from before a stretch looks whole. Raises NoAnswerError and OSError as `newest` does."""
+        found = self.lookout.reach(self._places, partial(self._candidates, None), patience_s=_PATIENCE_S)
+        return any(not saved_in(stretch, one) and looks_whole(self.spec, one) for one in found)
 
     @property
     def _places(self) -> tuple[str, ...]:
@@ -75,9 +110,20 @@ class CheckpointPicker:
 
     def changes(self) -> tuple[int, ...]:
         """Differs when checkpoints may have appeared or changed. Raises NoAnswerError and OSError as `newest` does."""
+        return self._changes.seen()
+
+    def _times(self) -> tuple[int, ...]:
         run_dir, pattern = Path(self.spec.run_dir), self.spec.checkpoints
         look = partial(modified_ns, [run_dir]) if pattern is None else partial(_modified_ns, run_dir, pattern)
         return tuple(self.lookout.look(self._places, look))
+
+    def written_since(self, since_ns: int) -> tuple[str, ...]:
+        """Those that have changed since then, by the wall clock; none where nobody can look."""
+        try:
+            found = self.lookout.reach(self._places, partial(self._candidates, None), patience_s=_PATIENCE_S)
+            return tuple(str(one.path) for one in found if size_and_time(one.path)[1] >= since_ns)
+        except (NoAnswerError, OSError):
+            return ()
 
     def take_verified(self) -> list[Message]:
         """Take in what a background job has judged; a message for each file that is not valid.
@@ -91,28 +137,102 @@ class CheckpointPicker:
             self._judged.setdefault(key, reason)
         return news
 
+    def take_proofs(self) -> list[Message]:
+        """A message for each checkpoint that a second process got something else from than was recorded."""
+        disproved = [(key, one.why) for key, one in proofs(self.spec.dir.proofs).items() if one.proved is False]
+        return [message for key, why in disproved for message in self._news(Path(key[0]), f"not proved: {why}")]
+
     def _judge(self, candidate: CheckpointFile) -> str | None:
         try:
-            key = stamp(candidate)
+            return judge(self.spec.dir, candidate, self._judged, foreign=self.spec.checkpoints is not None)
         except OSError as error:
             return f"cannot be read: {error.strerror}"
-        if key not in self._judged:
-            foreign = self.spec.checkpoints is not None
-            self._judged[key] = why_not_whole(candidate.path) if foreign else why_invalid(candidate)
-        return self._judged[key]
+
+
+def judge(run: RunDir, candidate: CheckpointFile, known: dict[Stamp, str | None], *, foreign: bool) -> str | None:
+    """None when a checkpoint is whole, else the reason; read once, and noted in `known`. Raises OSError.
+
+    Not noted: a folder that is not whole yet, and what has changed while it was read.
+    """
+    key = stamp(candidate)
+    if key not in known:
+        now = candidate if foreign else replace(candidate, sidecar=read_sidecar(candidate.path))
+        reason = why_foreign(run, candidate.path) if foreign else why_invalid(now)
+        if stamp(now) != key or (reason is not None and candidate.path.is_dir()):
+            return reason
+        known[key] = reason
+    return known[key]
+
+
+def doubt(overrides: Overrides, known: dict[Stamp, Proof], candidate: CheckpointFile) -> tuple[bool, bool]:
+    """What comes last: what another process has disproved, then what was blamed; of those the proved ones first."""
+    try:
+        proved = known[stamp(candidate)].proved if known else None
+    except (OSError, KeyError):
+        proved = None
+    blame = is_blamed(overrides, candidate)
+    return blame or proved is False, proved is False or (blame and proved is None)
+
+
+def proofs(path: Path) -> dict[Stamp, Proof]:
+    """What was proved so far. Entries that make no sense are dropped."""
+    found: dict[Stamp, Proof] = {}
+    document: dict[str, object] = read_json(path) or {}
+    for text, value in document.items():
+        with contextlib.suppress(ValueError, TypeError, OverflowError, RecursionError):
+            proof = decode(Proof, dict(zip(("proved", "why"), value, strict=True)) if isinstance(value, list) else None)
+            if proof is not None:
+                found[_stamp_from(text)] = proof
+    return found
 
 
 def stamp(candidate: CheckpointFile) -> Stamp:
     """Raises OSError."""
     size, changed_ns = size_and_time(candidate.path)
-    return str(candidate.path), size, changed_ns
+    told_ns = 0 if candidate.sidecar is None else next(iter(modified_ns([sidecar_path(candidate.path)])), 0)
+    return str(candidate.path), size, changed_ns, told_ns
 
 
-def size_and_time(path: Path) -> tuple[int, int]:
-    """Of a file, or of all that a folder holds: bytes, and the latest change in ns. Raises OSError."""
-    found = [os.stat(file) for file in files_of(path)]
-    own = os.stat(path)
-    return sum(one.st_size for one in found), max((one.st_mtime_ns for one in found), default=own.st_mtime_ns)
+def _stamp_from(text: str) -> Stamp:
+    """Of its JSON. Raises ValueError, TypeError, OverflowError, RecursionError."""
+    name, size, changed_ns, told_ns = json.loads(text)
+    if not isinstance(name, str):
+        raise TypeError("a stamp begins with a path")
+    return name, int(size), int(changed_ns), int(told_ns)
+
+
+def why_foreign(run: RunDir, path: Path, *, quick: bool = False) -> str | None:
+    """None when another tool's checkpoint looks whole, else the reason, see `why_not_whole`."""
+    return why_not_whole(path, quick=quick, settled=partial(settled, run))
+
+
+def settled(run: RunDir, folder: Path) -> bool:
+    """Whether nothing in a folder has changed for a while in which the trainer that wrote it went on. Raises OSError.
+
+    What it was killed over, and what it hung over, has changed just before its last sign of life. Of a folder that was
+    there before every attempt, any of them may tell.
+    """
+    changed_ns = size_and_time(folder)[1]
+    newest, went_on = last_attempt(run), False
+    for number in range(newest, max(0, newest - _ATTEMPTS), -1):
+        life = _last_sign_ns(run, number)
+        longer = life is not None and changed_ns + _SETTLED_NS <= life
+        launched = modified_ns([run.attempt(number).launch])
+        if launched and launched[0] <= changed_ns:
+            return longer
+        went_on = went_on or longer
+    return went_on
+
+
+def _last_sign_ns(run: RunDir, number: int) -> int | None:
+    """Of an attempt: its newest beat, or position in its output, else the newest of its output."""
+    folder = run.attempt(number)
+    beats = []
+    for path in (folder.heartbeat, folder.printed):
+        with contextlib.suppress(OSError):
+            found = path.stat()
+            beats += [found.st_mtime_ns] if found.st_size else []
+    return max(beats) if beats else next(iter(modified_ns([folder.output])), None)
 
 
 def judged_before(path: Path) -> dict[Stamp, str | None]:
@@ -120,10 +240,9 @@ def judged_before(path: Path) -> dict[Stamp, str | None]:
     judged: dict[Stamp, str | None] = {}
     document: dict[str, object] = read_json(path) or {}
     for text, reason in document.items():
-        with contextlib.suppress(ValueError, TypeError):
-            name, size, changed_ns = json.loads(text)
-            if isinstance(name, str) and (reason is None or isinstance(reason, str)):
-                judged[name, int(size), int(changed_ns)] = reason
+        with contextlib.suppress(ValueError, TypeError, OverflowError, RecursionError):
+            if reason is None or isinstance(reason, str):
+                judged[_stamp_from(text)] = reason
     return judged
 
 
@@ -131,10 +250,11 @@ def foreign_checkpoints(run_dir: Path, pattern: str) -> list[CheckpointFile]:
     """The files and folders that match `--checkpoints`, newest first."""
     changed_ns = {}
     sidecars = not pattern.endswith(".json")  # who asks for them by name means them: trainer_state.json
-    for path in matching(run_dir, pattern):
+    for path in sorted(paths_matching(run_dir, pattern)):
         with contextlib.suppress(OSError):
-            if path.is_dir() or (path.is_file() and not (sidecars and path.name.endswith(".json"))):
-                changed_ns[path.relative_to(run_dir).as_posix()] = path.stat().st_mtime_ns
+            found = os.stat(path)
+            if S_ISDIR(found.st_mode) or (S_ISREG(found.st_mode) and not (sidecars and path.endswith(".json"))):
+                changed_ns[os.path.relpath(path, run_dir)] = found.st_mtime_ns
     names = newest_first(changed_ns, time.time_ns())
     return [
         CheckpointFile(
@@ -142,6 +262,22 @@ def foreign_checkpoints(run_dir: Path, pattern: str) -> list[CheckpointFile]:
         )
         for rank, name in enumerate(names)
     ]
+
+
+def looks_whole(spec: RunSpec, found: CheckpointFile) -> bool:
+    """Its digest is not computed."""
+    foreign = spec.checkpoints is not None
+    return (why_foreign(spec.dir, found.path, quick=True) if foreign else why_invalid(found, quick=True)) is None
+
+
+def newest_checkpoint(spec: RunSpec) -> tuple[CheckpointFile, bool] | None:
+    """The newest checkpoint that looks whole (its digest is not computed here), else the newest, and which it is."""
+    run_dir, pattern = Path(spec.run_dir), spec.checkpoints
+    found = list_checkpoints(run_dir) if pattern is None else foreign_checkpoints(run_dir, pattern)
+    whole = next((one for one in found if looks_whole(spec, one)), None)
+    if whole is not None:
+        return whole, True
+    return (found[0], False) if found else None
 
 
 def lost_steps(beat: Beat | None, checkpoint: CheckpointFile | None) -> int | None:
@@ -163,30 +299,35 @@ def lost_steps(beat: Beat | None, checkpoint: CheckpointFile | None) -> int | No
     return None if beat.steps is None else max(0, (beat.epoch - sidecar.epoch) * beat.steps + beat.step - sidecar.step)
 
 
-def states_of(paths: Iterable[Path]) -> frozenset[tuple[int, int, int]]:
-    """Inode, size and time of the last change of files, and of whole folders.
+FileState = tuple[int, int, int]
+"""Inode, size and time of the last change: a file that is renamed stays the same, whatever the clock says."""
 
-    One that is renamed stays the same, whatever the clock says.
-    """
-    found = set()
+
+def states_of(paths: Iterable[str], run: RunDir) -> dict[str, FileState]:
+    """Path → state, of files and of whole folders."""
+    found = {}
     for path in paths:
         with contextlib.suppress(OSError):
-            sign = marker_of(path) if path.is_dir() else path
-            if sign is None:  # nothing says that it is whole
-                continue
-            now = os.stat(sign)
-            found.add((now.st_ino, now.st_size, now.st_mtime_ns))
-    return frozenset(found)
+            now = os.stat(path)
+            if S_ISDIR(now.st_mode):
+                sign = marker_of(Path(path))
+                if sign is None:
+                    if settled(run, Path(path)):
+                        found[path] = (now.st_ino, *size_and_time(Path(path)))
+                    continue
+                now = os.stat(sign)
+            found[path] = (now.st_ino, now.st_size, now.st_mtime_ns)
+    return found
 
 
 def _modified_ns(run_dir: Path, pattern: str) -> tuple[int, ...]:
-    return modified_ns(matching(run_dir, pattern))
+    return modified_ns(paths_matching(run_dir, pattern))
 
 
-def modified_ns(paths: list[Path]) -> tuple[int, ...]:
+def modified_ns(paths: Iterable[str | Path]) -> tuple[int, ...]:
     """When each of some files was changed last; vanished ones are left out."""
     found = []
-    for path in sorted(paths):
+    for path in sorted(map(str, paths)):
         try:
             found.append(os.stat(path).st_mtime_ns)
         except OSError:

@@ -4,8 +4,10 @@ the clock since boot, which nobody sets and which goes on while the machine slee
 
 import os
 import time
+from pathlib import Path
 from typing import Final
 
+from fred_supervisor.contract.checkpoint_content import files_of
 from fred_supervisor.linux.proc import Identity
 
 FUTURE_NS: Final = 3600 * 10**9
@@ -24,3 +26,10 @@ def file_age_s(changed_s: float, *, at_most_s: float | None = None) -> float | N
     if age < -_SKEW_S or (at_most_s is not None and age > at_most_s + _SKEW_S):
         return None
     return round(max(0.0, age), 1)
+
+
+def size_and_time(path: Path) -> tuple[int, int]:
+    """Of a file, or of all that a folder holds: bytes, and the latest change in ns. Raises OSError."""
+    found = [os.stat(file) for file in files_of(path)]
+    own = os.stat(path)
+    return sum(one.st_size for one in found), max((one.st_mtime_ns for one in found), default=own.st_mtime_ns)

@@ -40,7 +40,7 @@ def write_printed(folder: AttemptDir, beat: Beat) -> None:
     """Overwrites in place, as the client does: a full disk does not silence it. What cannot be written is lost."""
     data = heartbeat.record_of(beat)
     if len(data) > heartbeat.RECORD_BYTES:  # of numbers that nobody counts to
-        data = heartbeat.record_of(replace(beat, lr=None, metric=None))
+        data = heartbeat.record_of(replace(beat, lr=None, metric=None, began_epoch=None, began_step=None))
     with contextlib.suppress(OSError):
         fd = os.open(folder.printed, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

@@ -10,6 +10,7 @@ from fred_supervisor.contract.files import read_file, write_atomic
 
 NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
+_KEPT_BYTES: Final = 16 << 10
 Stamp = tuple[int, int, int, int]
 """A file in one state: inode, size, times of the last change of its bytes and of its inode, in ns."""
 
@@ -39,16 +40,17 @@ class KeptFile:
         self._stamp = _stamp(self.path)
 
     def restore(self, data: bytes) -> bool:
-        """Have it hold `data` again; whether it did not. Raises OSError."""
+        """Have it hold `data` again; whether it did before, and no longer. Raises OSError."""
         if not self.touched:
             return False
+        was_known = not self.owed
         with contextlib.suppress(OSError):
             if read_file(self.path, len(data) + 1)[0].rstrip() == data.rstrip():
                 self._stamp = _stamp(self.path)
                 return False
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.write(data)
-        return True
+        return was_known
 
 
 def write_kept(path: Path, data: bytes, *, durable: bool = True) -> None:
@@ -59,10 +61,27 @@ def write_kept(path: Path, data: bytes, *, durable: bool = True) -> None:
     """
     try:
         write_atomic(path, data, durable=durable)
+    except IsADirectoryError:  # of somebody else: nothing of it is deleted
+        os.rename(path, path.with_name(f"{path.name}.{os.urandom(4).hex()}"))
+        write_atomic(path, data, durable=durable)
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
-        _overwrite(path, data)
+        try:
+            _overwrite(path, data)
+        except FileNotFoundError:  # there is nothing to write over
+            raise error from None
+
+
+def why_unwritten(folder: str) -> int | None:
+    """The error number with which what is kept there may not be written: of no room, or of a read-only file system."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return None
+    if found.f_flag & os.ST_RDONLY:
+        return errno.EROFS
+    return errno.ENOSPC if found.f_bavail * found.f_frsize < _KEPT_BYTES else None
 
 
 def _overwrite(path: Path, data: bytes) -> None:

@@ -1,5 +1,6 @@
 """Where everything of a run lies. One table of names; nobody else joins these paths."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,9 +99,34 @@ class RunDir(TrainerFiles):
         return self.supervisor / "verified.json"
 
     @property
+    def proofs(self) -> Path:
+        """Checkpoints that a second process has loaded, and whether they gave what was recorded."""
+        return self.supervisor / "proofs.json"
+
+    @property
+    def stretch(self) -> Path:
+        """Names of the samples at which the loss rose before a rollback."""
+        return self.supervisor / "stretch.json"
+
+    @property
+    def replay(self) -> Path:
+        """What a replay of the newest incident has shown."""
+        return self.supervisor / "replay.json"
+
+    @property
     def alerts(self) -> Path:
         """Addresses that alerts go to. They hold passwords, so they stand nowhere else."""
         return self.supervisor / "alerts.json"
+
+    @property
+    def daily(self) -> Path:
+        """Where training was at the last daily summary."""
+        return self.supervisor / "daily.json"
+
+    @property
+    def daily_picture(self) -> Path:
+        """The curves, as the last daily summary has shown them."""
+        return self.supervisor / "daily.png"
 
     @property
     def attempts(self) -> Path:
@@ -117,13 +143,15 @@ class RunDir(TrainerFiles):
         return self.incidents / f"{number:04d}.json"
 
 
+KEPT_ATTEMPTS: Final = 50
+"""So many, the newest, are kept whole, and the first one."""
 _NUMBER: Final = re.compile(r"[0-9]{4,9}")
 
 
 def last_attempt(run_dir: RunDir) -> int:
     """The number of the newest attempt; 0 before the first."""
     try:
-        names = [path.name for path in run_dir.attempts.iterdir()]
+        names = os.listdir(run_dir.attempts)
     except OSError:
         return 0
     return max((int(name) for name in names if _NUMBER.fullmatch(name)), default=0)

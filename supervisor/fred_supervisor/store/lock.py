@@ -7,9 +7,11 @@ import time
 from pathlib import Path
 from typing import Final
 
+from fred_supervisor.linux import proc
 from fred_supervisor.linux.file_locks import exclusive_holders
 from fred_supervisor.linux.proc import Identity
 from fred_supervisor.store.layout import RunDir
+from fred_supervisor.store.state_file import read_state
 
 _TRIES: Final = 5
 _LOOK_S: Final = 0.01
@@ -64,6 +66,8 @@ def held(run: RunDir) -> bool:
     """Whether a supervisor lives, also one that is stopped or hung."""
     try:
         fd = os.open(run.lock, os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError:  # a reader's (`store.sharing`): who could lock it could keep a supervisor away
+        return proc.alive(read_state(run).supervisor.identity)
     except OSError:
         return False
     try:
@@ -73,6 +77,32 @@ def held(run: RunDir) -> bool:
     finally:
         os.close(fd)
     return False
+
+
+def holders_of(folder: Path) -> list[Identity] | None:
+    """Who holds a lock on a folder, as far as we see them; None: nobody, or it cannot be told."""
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return exclusive_holders(os.path.realpath(folder))
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return None
+
+
+def of_another(run: RunDir) -> bool:
+    """Whether it is another user's run, which we may at most read."""
+    try:
+        owner = os.stat(run.lock).st_uid
+    except OSError:
+        return False
+    return os.geteuid() not in (0, owner) and not os.access(run.lock, os.W_OK)  # ours may be on a read-only disk
 
 
 def holder(run: RunDir) -> Identity | None:

@@ -12,7 +12,7 @@ from fred_supervisor.contract.files import now_text
 from fred_supervisor.linux import proc
 from fred_supervisor.store import lock
 from fred_supervisor.store.layout import RunDir
-from fred_supervisor.store.place import place_of, says_so
+from fred_supervisor.store.place import of_folder
 from fred_supervisor.store.run_spec import NAME, RunSpec
 
 _UNKNOWN = "unknown"
@@ -23,8 +23,7 @@ def lost_run(run_dir: Path, name: str | None = None) -> RunSpec | None:
     run = RunDir(run_dir)
     if not run.supervisor.is_dir():
         return None
-    here = place_of(run_dir)
-    known = (proc.environment(pid, {environment.RUN_ID}) for pid in proc.pids() if says_so(pid, here))
+    known = (proc.environment(pid, {environment.RUN_ID}) for pid in of_folder(run_dir))
     ids = [given[environment.RUN_ID] for given in known]
     if not ids and not lock.held(run):
         return None
@@ -33,7 +32,7 @@ def lost_run(run_dir: Path, name: str | None = None) -> RunSpec | None:
         name=name or (by_folder if NAME.fullmatch(by_folder) else _UNKNOWN),
         modality=_UNKNOWN,
         run_dir=str(run_dir),
-        command=[],  # not known; that of fred-train would promise its batch and its goal
+        command=[],
         cwd=os.sep,
         run_id=ids[0] if ids else os.urandom(16).hex(),
         created=now_text(),

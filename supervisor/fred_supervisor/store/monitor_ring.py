@@ -21,7 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from fred_supervisor.contract.files import write_atomic
+from fred_supervisor.contract.files import read_file, write_atomic
 
 KEEP_S: Final = 1800.0
 _LEAST_BYTES: Final = 256 << 10
@@ -45,7 +45,7 @@ def read_ring(path: Path, since_s: float = KEEP_S) -> list[RingRecord]:
     Age is told by the monotonic clock, across a reboot by the wall clock.
     """
     try:
-        lines = path.read_bytes().splitlines()
+        lines = read_file(path)[0].splitlines()
     except OSError:
         return []
     found: list[dict[str, object]] = []

@@ -11,11 +11,15 @@ from typing import Any, Final
 from fred_supervisor.contract.decode import decode
 from fred_supervisor.contract.files import read_json
 from fred_supervisor.contract.record import record
+from fred_supervisor.language import ENGLISH, language, tr
 from fred_supervisor.linux import proc
 from fred_supervisor.policy.message import Message
+from fred_supervisor.policy.warnings.learning import LearningPoint
+from fred_supervisor.policy.warnings.machine import OtherProcess
 from fred_supervisor.store.layout import RunDir
 from fred_supervisor.words.gpus import NO_ANSWER
-from fred_supervisor.words.sentences import stored_message
+from fred_supervisor.words.sentences import sentence, stored_message
+from fred_supervisor.words.status import MONITOR_SILENT
 
 _STALE: Final = (3, 5.0)
 """A sample older than this many periods and seconds says nothing."""
@@ -52,6 +56,14 @@ class GpuSample:
     trainer_full_in_s: float | None = None
     """Until the trainer's share will have filled the GPU."""
     temperature_c: int | float | None = None
+    power_w: float | None = None
+    utilization: int | float | None = None
+    clock_mhz: int | float | None = None
+    clock_max_mhz: int | float | None = None
+    pcie_lanes: int | None = None
+    pcie_lanes_max: int | None = None
+    throttle: tuple[str, ...] | None = None
+    """Why its clocks are lower than they could be."""
     health: str | None = None
     """`ok`, or a sentence."""
     health_facts: Mapping[str, Any] | None = None
@@ -65,6 +77,11 @@ class GpuSample:
     def trouble(self) -> Message | str | None:
         """What is wrong with it: the facts where they make a sentence, else the monitor's sentence; None: nothing."""
         return None if self.health in (None, "ok") else stored_message(self.health_facts) or self.health
+
+    @property
+    def said_health(self) -> str | None:
+        """`ok`, or a sentence in the reader's language."""
+        return self.health if language() == ENGLISH or self.trouble is None else sentence(self.trouble)
 
 
 @record
@@ -82,6 +99,16 @@ class NvmlSample:
 
 
 @record
+class ProcessSample:
+    """One process of the trainer's tree."""
+
+    pid: int
+    name: str = ""
+    mib: float | None = None
+    open_files: int | None = None
+
+
+@record
 class HostSample:
     """Memory and disk of the machine."""
 
@@ -90,9 +117,46 @@ class HostSample:
     cgroup_memory_mib: int | float | None = None
     cgroup_limit_mib: int | float | None = None
     trainer_rss_mib: int | float | None = None
+    disk_free_mib: int | float | None = None
     disk_forecast_h: int | float | None = None
     """Until the next checkpoint no longer fits."""
     disk_fits_checkpoint: bool | None = None
+    shm_free_mib: int | float | None = None
+    cgroup_room_mib: int | float | None = None
+    trainer_mib: float | None = None
+    trainer_processes: tuple[ProcessSample, ...] | None = None
+    """The largest."""
+    open_files_limit: int | None = None
+    cpu_used: float | None = None
+    quota_cores: float | None = None
+    quota_share: float | None = None
+    swap_in_mib_s: float | None = None
+    io_pressure: float | None = None
+    data_fs: str | None = None
+    other_processes: tuple[OtherProcess, ...] | None = None
+
+
+@record
+class ClockSample:
+    """What the monitor has seen the clocks do since it began."""
+
+    steps: int = 0
+    """How often the wall clock was set."""
+    last_step_s: float | None = None
+    """How far, the last time; negative: back."""
+    stopped_s: float = 0.0
+    """How long the monitor could not run."""
+    suspended_s: float = 0.0
+    """How long the machine slept."""
+
+
+@record
+class LearningSample:
+    """What the trainer's files tell of its learning."""
+
+    seq: int = 0
+    """Of the newest point."""
+    points: tuple[LearningPoint, ...] = ()
 
 
 @record
@@ -103,12 +167,16 @@ class MonitorSample:
     mono_s: float | None = None
     """CLOCK_MONOTONIC of the writing."""
     period_s: float | None = None
+    pid: int | None = None
+    """Of the monitor."""
     sample_mono_s: float | None = None
     """CLOCK_MONOTONIC of the GPU values."""
     time: str | None = None
     nvml: NvmlSample = field(default_factory=NvmlSample)
     gpus: tuple[GpuSample, ...] = ()
     host: HostSample = field(default_factory=HostSample)
+    clock: ClockSample = field(default_factory=ClockSample)
+    learning: LearningSample | None = None
 
 
 def last_sample(run: RunDir) -> MonitorSample | None:
@@ -128,3 +196,40 @@ def newest_sample(run: RunDir) -> MonitorSample | None:
         return None
     periods, more_s = _STALE
     return sample if time.monotonic() - sample.mono_s <= periods * sample.period_s + more_s else None
+
+
+@record
+class GpuStatus:
+    """One GPU, as the monitor sees it."""
+
+    uuid: str
+    index: int
+    name: str | None
+    total_mib: int | None
+    used_mib: int | None
+    trainer_mib: int | None
+    temperature_c: int | float | None
+    health: str | None
+    """`ok`, or a sentence."""
+    chosen: bool
+    """The trainer is given it."""
+
+
+def gpu_status(run: RunDir) -> tuple[GpuStatus, ...]:
+    """What the monitor sees of the GPUs; a monitor that is silent leaves their names. Empty when there is none."""
+    fresh = newest_sample(run)
+    sample = fresh or last_sample(run)
+    return tuple(
+        GpuStatus(
+            uuid=gpu.uuid,
+            index=gpu.index,
+            name=gpu.name,
+            total_mib=gpu.total_mib,
+            used_mib=gpu.used_mib if fresh else None,
+            trainer_mib=gpu.trainer_mib if fresh else None,
+            temperature_c=gpu.temperature_c if fresh else None,
+            health=gpu.said_health if fresh else tr(MONITOR_SILENT),
+            chosen=gpu.chosen,
+        )
+        for gpu in (sample.gpus if sample else ())
+    )

@@ -6,10 +6,15 @@ process is believed only where the process itself says so, or where nobody else 
 
 import os
 import stat
+from functools import partial
 from pathlib import Path
 
 from fred_supervisor.contract import environment
 from fred_supervisor.linux import proc
+from fred_supervisor.linux.lookout import Lookout, NoAnswerError
+
+_elsewhere = Lookout()
+"""Who looks at paths that processes name: anybody can write one, into a mount that hangs."""
 
 
 def place_of(run_dir: str | os.PathLike[str]) -> str | None:
@@ -26,7 +31,15 @@ def leads_to(here: str | None, place: str | None, run_dir: str | None) -> bool:
 
     By its place, also after a move; by its path, also after a backup was restored there.
     """
-    return here is not None and (place == here or (bool(run_dir) and place_of(run_dir or "") == here))
+    return here is not None and (place == here or (bool(run_dir) and _place_named(run_dir or "") == here))
+
+
+def _place_named(run_dir: str) -> str | None:
+    """None, too, where it does not answer: what we know the place of does."""
+    try:
+        return _elsewhere.look((run_dir,), partial(place_of, run_dir))
+    except (NoAnswerError, OSError):
+        return None
 
 
 def says_so(pid: int, here: str | None, run_id: str | None = None) -> bool:
@@ -36,6 +49,12 @@ def says_so(pid: int, here: str | None, run_id: str | None = None) -> bool:
     if not theirs or (run_id is not None and theirs != run_id):
         return False
     return leads_to(here, given.get(environment.RUN_PLACE), given.get(environment.RUN_DIR))
+
+
+def of_folder(run_dir: str | os.PathLike[str]) -> list[int]:
+    """Every process that says that it is of the run which lies there."""
+    here = place_of(run_dir)
+    return [pid for pid in proc.pids() if says_so(pid, here)]
 
 
 def may_name(file: Path, supervisor: Path, pid: int) -> bool:

@@ -22,7 +22,11 @@ class ProgressStatus:
     loss: float | None
     lr: float | None
     metric: float | None
+    best_metric: float | None
+    """mAP50 of our trainer."""
     images_per_s: float | None
+    steps_per_s: float | None
+    """Where nobody says how many images a step has."""
     eta_s: float | None
     loss_history: tuple[float, ...]
     """Means over equal times, oldest first."""
@@ -37,9 +41,11 @@ def position_source(folder: AttemptDir, beat: Beat | None, *, progress_file: boo
     return "file" if progress_file or has_beaten(folder, beat) else None
 
 
-def progress_status(beat: Beat | None, pace: PaceRecord, *, trains: bool, source: str | None) -> ProgressStatus:
+def progress_status(
+    beat: Beat | None, pace: PaceRecord, *, trains: bool, source: str | None, best_metric: float | None
+) -> ProgressStatus:
     """`trains`: the trainer lives."""
-    loss, lr, metric = (None,) * 3 if beat is None else map(_finite, (beat.loss, beat.lr, beat.metric))
+    loss, lr, metric = (None,) * 3 if beat is None else map(finite, (beat.loss, beat.lr, beat.metric))
     return ProgressStatus(
         phase=beat.phase if beat else None,
         epoch=beat.epoch if beat else None,
@@ -50,14 +56,17 @@ def progress_status(beat: Beat | None, pace: PaceRecord, *, trains: bool, source
         loss=loss,
         lr=lr,
         metric=metric,
+        best_metric=best_metric,
         images_per_s=pace.images_per_s if trains else None,
+        steps_per_s=pace.steps_per_s if trains else None,
         eta_s=time_left_s(pace.eta_s) if trains else None,
         source=source,
         loss_history=pace.losses.means,
     )
 
 
-def _finite(value: float | None) -> float | None:
+def finite(value: float | None) -> float | None:
+    """None for a number that is none."""
     return value if value is not None and math.isfinite(value) else None
 
 

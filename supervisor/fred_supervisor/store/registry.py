@@ -3,16 +3,22 @@
 import os
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
+from fred_supervisor.contract.decode import decode_or
 from fred_supervisor.contract.files import read_json, write_json
+from fred_supervisor.contract.record import record
 from fred_supervisor.linux.lookout import Lookout, NoAnswerError
+from fred_supervisor.linux.proc import Identity
 from fred_supervisor.linux.text_io import complain, printable
 from fred_supervisor.store.lost_run import lost_run
 from fred_supervisor.store.run_spec import NAME, RunSpec, load_run_spec
+from fred_supervisor.store.sharing.box import live_runs, state_folders
 
 SYSTEM_STATE = Path("/var/lib/fred-supervise")
 """Where the system service keeps its list."""
@@ -20,6 +26,30 @@ SYSTEM_STATE = Path("/var/lib/fred-supervise")
 _PATIENCE_S: Final = 1.5
 """For all run dirs that do not answer together."""
 _LEAST_S: Final = 0.1
+
+
+@record
+class ListedRun:
+    """What the list says of a run, which is all that is known while its file system does not answer."""
+
+    name: str | None = None
+    run_dir: str | None = None
+    supervisor: Identity | None = None
+    """The one that took it up last."""
+    file: str = ""
+    """That says so."""
+
+
+@record
+class SilentRun:
+    """A known run whose file system does not answer."""
+
+    run: ListedRun
+    mount: str
+
+    def __str__(self) -> str:
+        name = self.run.name or self.run.run_dir
+        return f"the run {name!r}: {printable(self.mount)} does not answer"
 
 
 def state_dir() -> Path:
@@ -39,19 +69,24 @@ def make_state_folder(folder: Path) -> None:
     folder.mkdir(mode=0o700, exist_ok=True)
 
 
-def remember(spec: RunSpec) -> None:
+def remember(spec: RunSpec, supervisor: Identity | None = None) -> None:
     """Put a run on the list; a list that cannot be written is no reason not to train."""
     entry = _entry(spec)
+    document: dict[str, object] = {"name": spec.name, "run_dir": spec.run_dir}
+    if supervisor is not None:
+        document["supervisor"] = supervisor.document()
     try:
         make_state_folder(entry.parent)
-        write_json(entry, {"name": spec.name, "run_dir": spec.run_dir}, durable=False)
+        write_json(entry, document, durable=False)
     except OSError as error:
         complain(f"this run will not be on the list of runs: {error}")
 
 
-def forget(spec: RunSpec) -> None:
-    """Take a run off the list again."""
-    _entry(spec).unlink(missing_ok=True)
+def forget(spec: RunSpec, supervisor: Identity | None = None) -> None:
+    """Take a run off the list again; with `supervisor`, unless another one has taken up a run there since."""
+    entry = _entry(spec)
+    if supervisor is None or decode_or(ListedRun, read_json(entry)).supervisor == supervisor:
+        entry.unlink(missing_ok=True)
 
 
 def _entry(spec: RunSpec) -> Path:
@@ -65,32 +100,83 @@ def known_runs() -> Iterator[RunSpec]:
 
     One whose file system does not answer is left out, and standard error says so.
     """
+    runs, silent = list_runs()
+    for one in silent:
+        complain(f"{one}; it is left out")
+    yield from runs
+
+
+def list_runs(*, everybody: bool = False) -> tuple[list[RunSpec], list[SilentRun]]:
+    """Every known run that is still there, by name; and those whose file system does not answer.
+
+    `everybody`: of all users, as far as we may read them.
+    """
     seen: dict[str, RunSpec] = {}
+    silent: dict[str, SilentRun] = {}
     lookout, end_s = Lookout(), time.monotonic() + _PATIENCE_S
-    for folder in (state_dir() / "runs", SYSTEM_STATE / "runs"):
-        try:
-            files = sorted(folder.glob("*.json"))
-        except OSError:
+    for run in (*listed_runs(), *(_of_everybody() if everybody else ())):
+        if run.run_dir is None or run.run_dir in seen:
             continue
-        for file in files:
-            entry = read_json(file) or {}
-            listed = partial(_listed, entry)
-            try:
-                patience_s = max(_LEAST_S, end_s - time.monotonic())
-                spec = lookout.reach((str(entry.get("run_dir")),), listed, patience_s=patience_s)
-            except NoAnswerError as error:
-                complain(f"run {entry.get('name')!r} is left out: {printable(error.path)} does not answer")
-                continue
-            except OSError:
-                continue
-            if spec is not None:
-                seen[spec.run_dir] = spec
-    yield from sorted(seen.values(), key=lambda a: (a.name, a.run_dir))
+        try:
+            patience_s = max(_LEAST_S, end_s - time.monotonic())
+            spec = lookout.reach((run.run_dir,), partial(_read, run), patience_s=patience_s)
+        except NoAnswerError as error:
+            silent[run.run_dir] = SilentRun(run=run, mount=error.path)
+            continue
+        except PermissionError:
+            continue
+        except OSError:  # the server of its mount has died
+            silent[run.run_dir] = SilentRun(run=run, mount=run.run_dir)
+            continue
+        if spec is not None:
+            seen[spec.run_dir] = spec
+    return sorted(seen.values(), key=lambda a: (a.name, a.run_dir)), list(silent.values())
 
 
-def _listed(entry: Mapping[str, object]) -> RunSpec | None:
-    run_dir, name = entry.get("run_dir"), entry.get("name")
-    if not isinstance(run_dir, str):
+def listed_as(run_dir: Path) -> ListedRun:
+    """What the list says of the run in a folder; its path alone where it is not listed."""
+    fitting = (run for run in listed_runs() if run.run_dir == str(run_dir))
+    return next(fitting, ListedRun(run_dir=str(run_dir)))
+
+
+def closed_list() -> Path | None:
+    """The folder of the system service's runs, where it is there and closed to us."""
+    try:
+        os.listdir(SYSTEM_STATE / "runs")
+    except PermissionError:
+        return SYSTEM_STATE
+    except OSError:
         return None
-    known = name if isinstance(name, str) and NAME.fullmatch(name) else None
-    return load_run_spec(Path(run_dir)) or lost_run(Path(run_dir), known)
+    return None
+
+
+def gone_runs(known: Collection[RunSpec], silent: Collection[SilentRun] = ()) -> list[ListedRun]:
+    """Those of the lists that are none of these: their run dir is gone, or holds no run any more."""
+    there = {spec.run_dir for spec in known} | {one.run.run_dir for one in silent}
+    others = [run for run in listed_runs() if run.run_dir is not None and run.run_dir not in there]
+    return [run for run in others if not os.path.lexists(os.path.join(str(run.run_dir), "supervisor"))]
+
+
+def listed_runs() -> Iterator[ListedRun]:
+    """Of our list, and of the system service's."""
+    yield from chain(*map(_listed_in, (state_dir(), SYSTEM_STATE)))
+
+
+def _of_everybody() -> Iterator[ListedRun]:
+    """What lives here, and what the lists of other people say, where we may read them."""
+    yield from (ListedRun(name=run.name, run_dir=run.run_dir) for run in live_runs())
+    yield from chain(*map(_listed_in, state_folders()))
+
+
+def _listed_in(state: Path) -> Iterator[ListedRun]:
+    try:
+        files = sorted((state / "runs").glob("*.json"))
+    except OSError:
+        return
+    yield from (replace(decode_or(ListedRun, read_json(file)), file=str(file)) for file in files)
+
+
+def _read(run: ListedRun) -> RunSpec | None:
+    run_dir = Path(run.run_dir or os.devnull)
+    known = run.name if run.name is not None and NAME.fullmatch(run.name) else None
+    return load_run_spec(run_dir) or lost_run(run_dir, known)

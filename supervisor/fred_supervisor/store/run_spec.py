@@ -10,8 +10,9 @@ from typing import Any, Final
 from fred_supervisor.contract.builtin.flags import BY_KEY
 from fred_supervisor.contract.decode import decode_or, decode_strictly
 from fred_supervisor.contract.files import json_bytes, now_text, read_json
-from fred_supervisor.contract.placeholders import takes_resume
+from fred_supervisor.contract.placeholders import takes_batch, takes_resume
 from fred_supervisor.contract.record import record
+from fred_supervisor.language import tr
 from fred_supervisor.output.patterns import not_compiled, wrong_regex
 from fred_supervisor.output.signs import wrong_fail_pattern
 from fred_supervisor.policy.settings import Settings
@@ -59,8 +60,20 @@ class RunSpec:
     """Needed before a launch; None: as the trainer measured it."""
     quiet: list[str] = field(default_factory=list)
     """Windows in which the trainer is paused, as they were written."""
+    prometheus_dir: str | None = None
+    """Where a collector reads metrics; None: they stay with the run."""
+    share: str | None = None
+    """Who else may read it: group, all; None: nobody."""
     ranks: int | None = None
     """As it was given; None: one for each GPU."""
+    nodes: str | None = None
+    """Several machines: `slurm`, or how many; None: this one."""
+    node: int | None = None
+    """Without Slurm: which of them this one is, from 0."""
+    rendezvous: str | None = None
+    """Without Slurm: HOST:PORT of machine 0, where the ranks meet."""
+    min_nodes: int | None = None
+    """Without Slurm: as many are enough."""
     by_hand: list[str] = field(default_factory=list)
     """Flags of the trainer whose value the newest start has changed."""
     accepted: bool = False
@@ -81,14 +94,24 @@ class RunSpec:
         return BY_KEY[key].default if given is None else given
 
     @property
+    def lost(self) -> bool:
+        """What was asked for is not known: see `lost_run`."""
+        return self.command == []  # None, of fred-train, would promise its batch and its goal
+
+    @property
     def rank_count(self) -> int:
         """How many processes train together."""
         return self.ranks or (len(self.gpu.split(",")) if self.gpu else 1)
 
     @property
+    def under_slurm(self) -> bool:
+        """Its attempts are steps of the Slurm job that the supervisor is in."""
+        return self.nodes == "slurm"
+
+    @property
     def on_cpu(self) -> bool:
         """Several ranks without a word of GPUs: they train on the CPU."""
-        return (self.ranks or 1) > 1 and self.gpu is None
+        return (self.ranks or 1) > 1 and self.gpu is None and not self.under_slurm
 
     @property
     def takes_resume(self) -> bool:
@@ -113,11 +136,12 @@ class RunSpec:
             freeze_batch=None if foreign else self.flag("freeze_batch_size"),
             accumulate=self.flag("accumulate"),
             workers=None if foreign else self.flag("workers"),
+            checkpoints=self.checkpoints,
             must_recur_s=self.must_recur,
             stop_timeout_set="stop_timeout_s" in given,
-            takes_batch=self.command is None or any("{unfreeze_batch_size}" in word for word in self.command),
+            takes_batch=self.command is None or takes_batch(self.command, self.cwd),
             batch_set=foreign and self.flags.get("unfreeze_batch_size") is not None,
-            **given,
+            **{"leak_restart": not foreign, **given},
         )
 
 
@@ -155,11 +179,11 @@ def load_run_spec(run_dir: Path) -> RunSpec | None:
 def wrong_pattern(text: str) -> str | None:
     """Why a text is no file name pattern relative to the run dir; None when it is one."""
     if os.path.isabs(text) or ".." in text.split("/"):
-        return "leaves the run dir; patterns are relative to it"
+        return tr("leaves the run dir; patterns are relative to it: --run-dir . makes this folder the run dir")
     try:
         next(iter(Path(os.devnull).glob(text)), None)
     except (ValueError, NotImplementedError, IndexError) as error:
-        return f"is no file name pattern: {error}"
+        return tr("is no file name pattern: {error}", error=error)
     return None
 
 

@@ -1,18 +1,26 @@
 """`state.json`: the atomic snapshot that `status` and the next supervisor read."""
 
+import json
+import time
+from collections.abc import Mapping
 from dataclasses import asdict, field
-from typing import Any
+from typing import Any, Final
 
 from fred_supervisor.contract.decode import decode_or
 from fred_supervisor.contract.files import json_bytes, read_json
 from fred_supervisor.contract.record import record
-from fred_supervisor.linux.proc import Identity
+from fred_supervisor.language import ENGLISH, language, together
+from fred_supervisor.linux.proc import Identity, boot_id
 from fred_supervisor.policy.cause import EndedBy
 from fred_supervisor.policy.history import RunHistory
 from fred_supervisor.policy.pace import PaceRecord
 from fred_supervisor.store.kept_file import write_kept
 from fred_supervisor.store.layout import RunDir
 from fred_supervisor.store.run_spec import FORMAT
+from fred_supervisor.words.sentences import sentence, stored_message
+
+_FRESH_S: Final = 20.0
+"""A supervisor that can writes every five seconds."""
 
 
 @record
@@ -39,9 +47,13 @@ class StateFile:
     format: int = FORMAT
     time: str | None = None
     """RFC 3339, UTC."""
+    up_s: float | None = None
+    """The same by the clock since boot, which nobody sets."""
     state: str | None = None
     """As the contract names it."""
     detail: str | None = None
+    detail_facts: tuple[Mapping[str, Any], ...] = ()
+    """The messages that `detail` is the English of."""
     paused_for: str = ""
     """The quiet hours that end a pause; empty: a person ends it."""
     awaits_gpu: bool = False
@@ -53,13 +65,41 @@ class StateFile:
     """Sections whose limit a person has set."""
     supervisor: SupervisorRecord = field(default_factory=SupervisorRecord)
     pace: PaceRecord = field(default_factory=PaceRecord)
+    placed: str | None = None
+    """Job and restart of the engine under which the supervisor runs."""
     incidents: int | None = None
     """How many there are."""
+    owed: tuple[int, ...] = ()
+    """Attempts of which an incident waits for room on the disk."""
     max_restarts: int | None = None
 
+    @property
+    def said(self) -> str | None:
+        """`detail` in the reader's language, as far as its facts are known."""
+        if language() == ENGLISH or self.detail is None:
+            return self.detail
+        messages = [message for facts in self.detail_facts if (message := stored_message(facts)) is not None]
+        whole = messages and len(messages) == len(self.detail_facts)
+        return together(map(sentence, messages)) if whole else self.detail
+
+    @property
+    def age_s(self) -> float | None:
+        """Since it was written; None when that is not known."""
+        if self.up_s is None or self.supervisor.boot != boot_id():
+            return None
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - self.up_s
+
+    @property
+    def old(self) -> bool:
+        """Whether a supervisor that could would have written again."""
+        return self.age_s is not None and self.age_s > _FRESH_S
+
     def data(self) -> bytes:
-        """As the file holds it."""
-        return json_bytes(asdict(self))
+        """As the file holds it. A number that is none, which a trainer may print, is not known."""
+        try:
+            return json_bytes(asdict(self))
+        except ValueError:
+            return json_bytes(json.loads(json.dumps(asdict(self)), parse_constant=lambda _: None))
 
     def write(self, run: RunDir) -> None:
         """Raises OSError."""

@@ -1,39 +1,47 @@
 """The status of a run, from its files alone: it works with the supervisor dead, stopped or hung."""
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
-from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
-from fred_supervisor.contract.checkpoint import CheckpointFile, why_invalid
-from fred_supervisor.contract.checkpoint_content import why_not_whole
+from fred_supervisor.contract.builtin.trainer_files import BEST
+from fred_supervisor.contract.checkpoint import read_sidecar
+from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.contract.record import record
+from fred_supervisor.language import together, tr
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.lookout import Lookout, NoAnswerError
 from fred_supervisor.linux.proc import Identity
+from fred_supervisor.linux.text_io import printable
 from fred_supervisor.policy.history import RunHistory, RunOutcome
 from fred_supervisor.store import lock
-from fred_supervisor.store.attempt_files import read_launch
-from fred_supervisor.store.checkpoints import foreign_checkpoints
+from fred_supervisor.store.attempt_files import keeper_unseen, read_launch
+from fred_supervisor.store.checkpoints import newest_checkpoint
 from fred_supervisor.store.file_ages import file_age_s, uptime_s
 from fred_supervisor.store.heartbeats import newest_beat
 from fred_supervisor.store.journal import Incident, Incidents
+from fred_supervisor.store.kept_file import why_unwritten
 from fred_supervisor.store.layout import RunDir, last_attempt
-from fred_supervisor.store.monitor_sample import last_sample, newest_sample
-from fred_supervisor.store.progress_status import ProgressStatus, beat_age_s, position_source, progress_status
+from fred_supervisor.store.monitor_sample import GpuStatus, gpu_status
+from fred_supervisor.store.nodes.node_status import NodeStatus, node_status
+from fred_supervisor.store.place import of_folder
+from fred_supervisor.store.progress_status import ProgressStatus, beat_age_s, finite, position_source, progress_status
 from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.store.state_file import StateFile, read_state
+from fred_supervisor.words.sentences import sentence, stored_message
 from fred_supervisor.words.status import (
-    MONITOR_SILENT,
+    SNAPSHOT_LOST,
     SUPERVISOR_STARTS,
     SUPERVISOR_STOPPED,
+    TRAINER_UNSEEN,
     alarm_sentence,
+    as_of_sentence,
     interrupted,
     supervisor_gone,
-    supervisor_gone_ending,
 )
 
+_TRAINING: Final = ("running", "stopping")
 LIVE_STATES: Final = ("starting", "running", "stopping", "paused", "waiting", "holding")
 
 
@@ -55,6 +63,8 @@ class TrainerStatus:
     uptime_s: float | None
     section: str | None
     beat_age_s: float | None
+    node: str | None = None
+    """The machine of rank 0, where there are several."""
 
 
 @record
@@ -91,21 +101,8 @@ class BatchStatus:
     accumulate: int | None
     effective: int | None
     initial: int | None
-
-
-@record
-class GpuStatus:
-    """One GPU, as the monitor sees it."""
-
-    uuid: str
-    index: int
-    name: str | None
-    total_mib: int | None
-    used_mib: int | None
-    trainer_mib: int | None
-    temperature_c: int | float | None
-    health: str | None
-    """`ok`, or a sentence."""
+    confirmed: bool | None
+    """False: a COMMAND was told, and has not been seen to take it."""
 
 
 @record
@@ -124,6 +121,15 @@ class IncidentStatus:
 
 
 @record
+class WarningStatus:
+    """What goes wrong without failing, and still does."""
+
+    kind: str
+    since: str | None
+    text: str
+
+
+@record
 class RunStatus:
     """What `status`, its table, `--watch` and the report show. What is not known is None."""
 
@@ -132,6 +138,10 @@ class RunStatus:
     modality: str | None
     state: str
     detail: str
+    started_at: str | None
+    """RFC 3339, UTC: the first start."""
+    ended_at: str | None
+    """None while it lives."""
     drill: bool
     supervisor: SupervisorStatus
     trainer: TrainerStatus | None
@@ -142,6 +152,13 @@ class RunStatus:
     gpus: tuple[GpuStatus, ...]
     last_incident: IncidentStatus | None
     alarm: str | None
+    warnings: tuple[WarningStatus, ...]
+    as_of: str | None = None
+    """When the supervisor wrote last (RFC 3339, UTC), where that is long ago, or what it wrote is not so any more."""
+    nodes: tuple[NodeStatus, ...] = ()
+    """Of several machines."""
+    user: str | None = None
+    """Whose it is, where runs of several users are listed."""
 
     @property
     def live(self) -> bool:
@@ -153,28 +170,40 @@ class RunStatus:
         return asdict(self)
 
 
-def read_status(spec: RunSpec) -> RunStatus:
-    """The status of one run."""
+def read_status(spec: RunSpec, *, brief: bool = False) -> RunStatus:
+    """The status of one run; `brief`: without what a table of many does not show, which costs most of the time."""
+    supervised = lock.held(spec.dir)  # first: who has left by now has written its last word before
     recorded = read_state(spec.dir)
-    number = last_attempt(spec.dir)
-    folder = spec.dir.attempt(number)
+    folder = spec.dir.attempt(number := last_attempt(spec.dir))
     launch = read_launch(folder)
     alive = proc.alive(launch.trainer)
-    supervised = lock.held(spec.dir)
+    ended = launch.trainer is not None and launch.trainer.boot == proc.boot_id() and not alive
     supervisor = recorded.supervisor.identity
-    if supervised and not proc.alive(supervisor):  # the snapshot is garbled, or not its own
+    if supervised and not proc.alive(supervisor):  # the snapshot is garbled, or of the one before
         supervisor = lock.holder(spec.dir)
-    beat = newest_beat(folder)
+        if supervisor is not None and not alive:
+            recorded = replace(recorded, state=None, up_s=None)
+    beat, why = newest_beat(folder), why_unwritten(spec.run_dir)
     state, detail = _state(recorded, spec.run_dir, supervised=supervised, supervisor=supervisor, trainer_alive=alive)
-    last = Incidents(spec.dir).last()
+    untrue = ended and state in _TRAINING
+    as_of = recorded.time if supervised and state in LIVE_STATES and (recorded.old or (untrue and why)) else None
+    if as_of is not None:
+        state = "holding" if untrue else state
+        detail = as_of_sentence(detail, as_of, why=why, ended=ended)
+    last = None if brief else Incidents(spec.dir).last()
+    trains = alive or (supervised and state == "running" and lock.of_another(spec.dir))  # readers see no launch.json
     trainer = None
-    if launch.trainer is not None and alive:
+    far = supervised and launch.trainer is not None and launch.trainer.boot != proc.boot_id()
+    nodes = node_status(folder) if spec.nodes is not None and (alive or far) else ()
+    if launch.trainer is not None and (alive or (far and nodes)):
+        up_s = uptime_s(launch.trainer) if alive else None
         trainer = TrainerStatus(
             pid=launch.trainer.pid,
             attempt=number,
-            uptime_s=uptime_s(launch.trainer),
+            uptime_s=up_s,
             section=None if beat is None else beat.section,
-            beat_age_s=beat_age_s(folder, beat, at_most_s=uptime_s(launch.trainer)),
+            beat_age_s=beat_age_s(folder, beat, at_most_s=up_s),
+            node=nodes[0].name if nodes else None,
         )
     return RunStatus(
         name=spec.name,
@@ -182,6 +211,8 @@ def read_status(spec: RunSpec) -> RunStatus:
         modality=spec.modality,
         state=state,
         detail=detail,
+        started_at=spec.created,
+        ended_at=recorded.time if state in tuple(RunOutcome) and not supervised else None,
         drill=bool(spec.drill),
         supervisor=SupervisorStatus(
             pid=supervisor.pid if supervisor is not None and supervised else None,
@@ -192,15 +223,19 @@ def read_status(spec: RunSpec) -> RunStatus:
         progress=progress_status(
             beat,
             recorded.pace,
-            trains=alive,
+            trains=trains,
             source=position_source(folder, beat, progress_file=spec.progress_file is not None),
+            best_metric=best_map50(spec),
         ),
-        checkpoint=_checkpoint(spec),
+        checkpoint=None if brief else _checkpoint(spec),
         restarts=_restarts(recorded),
-        batch=_batch(spec, recorded.history),
-        gpus=gpu_status(spec.dir),
+        batch=_batch(spec, recorded.history, beat),
+        gpus=() if brief and not trains else gpu_status(spec.dir),
         last_incident=None if last is None else _incident(last),
         alarm=alarm_sentence(beat.alarm) if alive and beat is not None and beat.alarm else None,
+        warnings=_warnings(recorded.history),
+        as_of=as_of,
+        nodes=nodes,
     )
 
 
@@ -208,20 +243,31 @@ def _state(
     recorded: StateFile, run_dir: str, *, supervised: bool, supervisor: Identity | None, trainer_alive: bool
 ) -> tuple[str, str]:
     """The recorded state, corrected by what is seen to live."""
-    state, detail = recorded.state, recorded.detail
+    state, detail = recorded.state, recorded.said
     if state is None or detail is None or state not in (*LIVE_STATES, *RunOutcome):
-        state, detail = "starting", SUPERVISOR_STARTS
+        lives = trainer_alive or bool(of_folder(run_dir))
+        state, detail = ("running", tr(SNAPSHOT_LOST)) if lives else ("starting", tr(SUPERVISOR_STARTS))
     if supervised:
-        if supervisor is not None and proc.stopped(supervisor):
-            return state, f"{detail} {SUPERVISOR_STOPPED}"
-        return state, detail
+        stopped = supervisor is not None and proc.stopped(supervisor)
+        return state, together((detail, tr(SUPERVISOR_STOPPED))) if stopped else detail
     if state not in LIVE_STATES:
         return state, detail
-    if trainer_alive and recorded.asked is not None:
-        return "stopping", supervisor_gone_ending(run_dir, recorded.asked)
     if trainer_alive:
-        return "running", supervisor_gone(run_dir)
+        pid = supervisor.pid if supervisor is not None and proc.alive(supervisor) else None
+        return "running" if recorded.asked is None else "stopping", supervisor_gone(run_dir, recorded.asked, pid)
+    if keeper_unseen(RunDir(Path(run_dir))):
+        return "running", tr(TRAINER_UNSEEN)
     return "stopped", interrupted(run_dir, recorded.asked)
+
+
+def _warnings(history: RunHistory) -> tuple[WarningStatus, ...]:
+    """Those that people were told of; one whose words are none of ours is left out."""
+    told = ((one, stored_message(one.facts)) for one in history.warnings if one.begun)
+    return tuple(
+        WarningStatus(kind=str(one.kind), since=one.since, text=printable(sentence(message)))
+        for one, message in told
+        if message is not None
+    )
 
 
 def _restarts(recorded: StateFile) -> RestartStatus:
@@ -236,38 +282,39 @@ def _restarts(recorded: StateFile) -> RestartStatus:
     )
 
 
-def _batch(spec: RunSpec, history: RunHistory) -> BatchStatus:
-    """What is trained with, and what it began with."""
-    ordered = history.overrides.unfreeze_batch
-    if spec.command is not None and spec.flags.get("unfreeze_batch_size") is None and not ordered:
-        return BatchStatus(unfreeze=None, accumulate=None, effective=None, initial=None)
-    initial = spec.flag("unfreeze_batch_size")
-    batch = ordered or initial
+def _batch(spec: RunSpec, history: RunHistory, beat: Beat | None) -> BatchStatus:
+    """What is trained with, or was ordered, and what it began with."""
+    ordered, given = history.overrides.unfreeze_batch, spec.flags.get("unfreeze_batch_size")
+    if spec.command is not None and given is None and not ordered:
+        return BatchStatus(unfreeze=None, accumulate=None, effective=None, initial=None, confirmed=None)
+    batch = ordered or spec.flag("unfreeze_batch_size")
     accumulate = history.overrides.accumulate or spec.flag("accumulate")
-    effective = batch * accumulate if batch and accumulate else None
-    return BatchStatus(unfreeze=batch, accumulate=accumulate, effective=effective, initial=initial)
+    order = history.batch_order
+    taken = (order is not None and order.confirmed and order.batch == batch) or (
+        beat is not None and beat.batch == batch
+    )
+    return BatchStatus(
+        unfreeze=batch,
+        accumulate=accumulate,
+        effective=batch * accumulate if batch and accumulate else None,
+        initial=spec.flag("unfreeze_batch_size") if spec.command is None else given,
+        confirmed=spec.command is None or taken,
+    )
 
 
-def newest_checkpoint(spec: RunSpec) -> tuple[CheckpointFile, bool] | None:
-    """The newest checkpoint that looks whole (its digest is not computed here), else the newest, and which it is."""
-    run_dir = Path(spec.run_dir)
-    if spec.checkpoints is not None:
-        found = foreign_checkpoints(run_dir, spec.checkpoints)
-        whole = next((f for f in found if why_not_whole(f.path, quick=True) is None), None)
-    else:
-        found = list_checkpoints(run_dir)
-        whole = next((f for f in found if why_invalid(f, quick=True) is None), None)
-    if whole is not None:
-        return whole, True
-    return (found[0], False) if found else None
+def best_map50(spec: RunSpec) -> float | None:
+    """The best mAP50 so far of our trainer; of a COMMAND nobody knows which way is better."""
+    if spec.command is not None:
+        return None
+    sidecar = read_sidecar(Path(spec.run_dir) / BEST)
+    return None if sidecar is None else finite(sidecar.map50)
 
 
 def _checkpoint(spec: RunSpec) -> CheckpointStatus | None:
     """None, too, where the file system that they lie on does not answer."""
-    lookout, pattern = Lookout(spec.run_dir), spec.checkpoints
-    places = () if pattern is None else (os.path.join(spec.run_dir, pattern),)
+    places = () if spec.checkpoints is None else (os.path.join(spec.run_dir, spec.checkpoints),)
     try:
-        return lookout.reach(places, lambda: _checkpoint_status(spec))
+        return Lookout(spec.run_dir).reach(places, lambda: _checkpoint_status(spec))
     except (NoAnswerError, OSError):
         return None
 
@@ -286,25 +333,6 @@ def _checkpoint_status(spec: RunSpec) -> CheckpointStatus | None:
         step=found.sidecar.step if found.sidecar else None,
         age_s=file_age_s(changed_s),
         valid=valid,
-    )
-
-
-def gpu_status(run: RunDir) -> tuple[GpuStatus, ...]:
-    """What the monitor sees of the GPUs; a monitor that is silent leaves their names. Empty when there is none."""
-    fresh = newest_sample(run)
-    sample = fresh or last_sample(run)
-    return tuple(
-        GpuStatus(
-            uuid=gpu.uuid,
-            index=gpu.index,
-            name=gpu.name,
-            total_mib=gpu.total_mib,
-            used_mib=gpu.used_mib if fresh else None,
-            trainer_mib=gpu.trainer_mib if fresh else None,
-            temperature_c=gpu.temperature_c if fresh else None,
-            health=gpu.health if fresh else MONITOR_SILENT,
-        )
-        for gpu in (sample.gpus if sample else ())
     )
 
 

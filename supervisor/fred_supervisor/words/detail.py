@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+from fred_supervisor.language import mark, together, tr
 from fred_supervisor.policy.history import RunHistory
+from fred_supervisor.policy.message import Message, Topic, say
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import (
     AwaitingGpu,
@@ -19,53 +21,106 @@ from fred_supervisor.policy.state import (
     Stopping,
 )
 from fred_supervisor.policy.watch import HeartbeatLevel, Watch, slowest
-from fred_supervisor.words.sentences import sentence
+from fred_supervisor.words import Facts, Words
+from fred_supervisor.words.terms import term
 
-_RUNGS: Final[Mapping[Rung, str]] = {
-    Rung.DUMP: "its stacks are dumped",
-    Rung.TERM: "it was sent SIGTERM",
-    Rung.KILL: "all its processes are sent SIGKILL",
+_MINUTES_S: Final = 120.0
+"""From here on a limit of whole minutes is told in minutes."""
+_RUNGS: Final[Mapping[str, str]] = {
+    Rung.DUMP: mark("its stacks are dumped"),
+    Rung.TERM: mark("it was sent SIGTERM"),
+    Rung.KILL: mark("all its processes are sent SIGKILL"),
 }
 
 
-def detail_sentence(state: State, settings: Settings, now_s: float, last_note: str) -> str:
-    """One plain sentence for a person."""
+def detail_message(state: State, settings: Settings, now_s: float, last_note: Message | str) -> Message:
+    """What the status says; `last_note` is what was told last."""
     match state:
         case AwaitingGpu():
-            waits = f" Waits for a moment: {sentence(state.waits_for)}" if state.waits_for else ""
-            return f"Attempt {state.history.attempt + 1} is being launched.{waits}"
+            number = state.history.attempt + 1
+            if state.waits_for:
+                return say(Topic.DETAIL_AWAITS_GPU, attempt=number, condition=state.waits_for)
+            return say(Topic.DETAIL_LAUNCHED, attempt=number)
         case Starting():
-            return f"Attempt {state.history.attempt} is being launched."
+            return say(Topic.DETAIL_LAUNCHED, attempt=state.history.attempt)
         case Running():
             return _running(state.watch, state.history, settings, now_s)
         case Stopping():
-            return f"The trainer is being ended ({state.by}): {_RUNGS[state.rung]}. {last_note}"
+            return say(Topic.DETAIL_STOPPING, by=str(state.by), rung=str(state.rung), note=last_note)
         case BackingOff():
-            return f"{last_note} Next attempt in {max(0.0, state.until_s - now_s):.0f} s."
+            return say(Topic.DETAIL_BACKING_OFF, note=last_note, wait_s=max(0.0, state.until_s - now_s))
         case Holding():
-            return f"Held: {sentence(state.condition)}"
+            return say(Topic.DETAIL_HELD, condition=state.condition)
         case Paused():
-            if state.quiet is None:
-                return "Paused; `fred-supervise resume` goes on."
-            return f"Paused for {sentence(state.quiet)}; `fred-supervise resume` goes on now."
+            return say(Topic.DETAIL_PAUSED) if state.quiet is None else say(Topic.DETAIL_PAUSED_FOR, quiet=state.quiet)
         case Ended():
-            return sentence(state.message)
+            return state.message
 
 
-def _running(watch: Watch, history: RunHistory, settings: Settings, now_s: float) -> str:
+def _running(watch: Watch, history: RunHistory, settings: Settings, now_s: float) -> Message:
     level, section = watch.main.level, watch.main.section
     if watch.main.blind:
-        return "Running; its heartbeat cannot be read, so it is watched for its exit only."
+        return say(Topic.DETAIL_BLIND)
     found = slowest(settings, history.learned, replace(watch, recurring={}))
     if found is not None and watch.stalled_s is not None:
         silent_s = now_s - found.seen.changed_s
-        return f"stalled: no progress in {section} for {silent_s:.0f} s (limit {found.limit_s:.0f} s)."
+        return say(Topic.DETAIL_STALLED, section=section, silent_s=silent_s, limit_s=found.limit_s)
     if level is HeartbeatLevel.SILENT and found is None:
-        return (
-            "Running; it does not beat, so it is watched for its exit only: --progress-output, --progress-file or"
-            " $FRED_HEARTBEAT would show more."
-        )
-    limit = "" if found is None else f" (limit without progress: {found.limit_s:.0f} s)"
-    if level is HeartbeatLevel.SILENT:
-        return f"Attempt {history.attempt} starts up: imports, data, model{limit}."
-    return f"Attempt {history.attempt}: {section}{limit}."
+        return say(Topic.DETAIL_SILENT)
+    topic = Topic.DETAIL_STARTS_UP if level is HeartbeatLevel.SILENT else Topic.DETAIL_SECTION
+    limit_s = None if found is None else found.limit_s
+    return say(topic, attempt=history.attempt, section=section, limit_s=limit_s)
+
+
+def _stopping(facts: Facts) -> str:
+    said = tr("The trainer is being ended ({by}): {rung}.", by=term(facts["by"]), rung=tr(_RUNGS[facts["rung"]]))
+    return together((said, facts["note"])) if facts["note"] else said
+
+
+def _awaits_gpu(facts: Facts) -> str:
+    launched = tr("Attempt {attempt} is being launched.", attempt=facts["attempt"])
+    return together((launched, tr("Waits for a moment: {condition}", condition=facts["condition"])))
+
+
+def _backing_off(facts: Facts) -> str:
+    return together((facts["note"], tr("Next attempt in {wait_s:.0f} s.", wait_s=facts["wait_s"])))
+
+
+def _limit(facts: Facts) -> str:
+    limit_s = facts["limit_s"]
+    if limit_s is None:
+        return ""
+    if limit_s < _MINUTES_S or limit_s % 60:
+        return tr(" (limit without progress: {limit_s:.0f} s)", limit_s=limit_s)
+    return tr(" (limit without progress: {minutes:.0f} min)", minutes=limit_s / 60)
+
+
+DETAILS: Final[Mapping[Topic, Words]] = {
+    Topic.DETAIL_LAUNCHED: mark("Attempt {attempt} is being launched."),
+    Topic.DETAIL_AWAITS_GPU: _awaits_gpu,
+    Topic.DETAIL_STOPPING: _stopping,
+    Topic.DETAIL_BACKING_OFF: _backing_off,
+    Topic.DETAIL_HELD: mark("Held: {condition}"),
+    Topic.DETAIL_PAUSED: mark("Paused; `fred-supervise resume` goes on."),
+    Topic.DETAIL_PAUSED_FOR: mark("Paused for {quiet}; `fred-supervise resume` goes on now."),
+    Topic.DETAIL_BLIND: mark("Running; its heartbeat cannot be read, so it is watched for its exit only."),
+    Topic.DETAIL_SILENT: mark(
+        "Running; it does not beat, so it is watched for its exit only: --progress-output, --progress-file or "
+        "$FRED_HEARTBEAT would show more."
+    ),
+    Topic.DETAIL_STALLED: lambda facts: tr(
+        "stalled: no progress in {section} for {silent_s:.0f} s (limit {limit_s:.0f} s).",
+        section=term(facts["section"]),
+        silent_s=facts["silent_s"],
+        limit_s=facts["limit_s"],
+    ),
+    Topic.DETAIL_STARTS_UP: lambda facts: tr(
+        "Attempt {attempt} starts up: imports, data, model{limit}.", attempt=facts["attempt"], limit=_limit(facts)
+    ),
+    Topic.DETAIL_SECTION: lambda facts: tr(
+        "Attempt {attempt}: {section}{limit}.",
+        attempt=facts["attempt"],
+        section=term(facts["section"]),
+        limit=_limit(facts),
+    ),
+}

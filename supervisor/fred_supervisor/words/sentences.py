@@ -1,18 +1,33 @@
-"""The sentence of every message, in English."""
+"""The sentence of every message, in the reader's language."""
 
 from collections.abc import Mapping
 from typing import Any, Final
 
+from fred_supervisor.language import ENGLISH, language, speaking, tr
+from fred_supervisor.linux.text_io import printable
 from fred_supervisor.policy.message import Message, Topic
 from fred_supervisor.words import Words
 from fred_supervisor.words.actions import ACTIONS
 from fred_supervisor.words.alerts import ALERTS
 from fred_supervisor.words.causes import CAUSES
+from fred_supervisor.words.detail import DETAILS
 from fred_supervisor.words.events import EVENTS
 from fred_supervisor.words.gpu_health import GPU_HEALTH
 from fred_supervisor.words.gpus import GPUS
+from fred_supervisor.words.killers import KILLERS
+from fred_supervisor.words.warnings import WARNINGS
 
-SENTENCES: Final[Mapping[Topic, Words]] = {**CAUSES, **ACTIONS, **GPUS, **EVENTS, **GPU_HEALTH, **ALERTS}
+SENTENCES: Final[Mapping[Topic, Words]] = {
+    **CAUSES,
+    **ACTIONS,
+    **KILLERS,
+    **GPUS,
+    **EVENTS,
+    **DETAILS,
+    **GPU_HEALTH,
+    **ALERTS,
+    **WARNINGS,
+}
 
 
 def sentence(message: Message | str) -> str:
@@ -21,7 +36,19 @@ def sentence(message: Message | str) -> str:
         return message
     words = SENTENCES[message.topic]
     facts = {key: _said(value) for key, value in message.facts.items()}
-    return words.format_map(facts) if isinstance(words, str) else words(facts)
+    return tr(words).format_map(facts) if isinstance(words, str) else words(facts)
+
+
+def stored_sentence(message: Message | str) -> str:
+    """For a file, a log or a program: in English, whatever the reader speaks."""
+    with speaking(ENGLISH):
+        return sentence(message)
+
+
+def said_again(facts: object, text: str | None) -> str | None:
+    """What was stored as English `text` with its facts, in the reader's language, as far as the facts are known."""
+    message = None if language() == ENGLISH else stored_message(facts)
+    return text if message is None else printable(sentence(message))
 
 
 def stored_message(document: object) -> Message | None:

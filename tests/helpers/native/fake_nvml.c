@@ -6,7 +6,7 @@
  *   delay FUNCTION MS        they return late
  *   crash FUNCTION           they end the process
  *   I.KEY VALUE              of GPU I: uuid name bus total used reserved temperature power_mw utilization reasons ecc
- *                            remap_pending recovery; without a line: a default, or not supported (recovery)
+ *                            remap_pending recovery persistence; without a line: a default, or not supported (recovery)
  *   I.error CODE             every call for GPU I fails (15: lost); I.error.FUNCTION CODE: one function only
  *   I.process PID BYTES|NA   repeated
  *   I.xid NUMBER CODE        repeated; NUMBER rises; delivered once to event sets older than the line
@@ -297,10 +297,25 @@ PROCESSES(nvmlDeviceGetGraphicsRunningProcesses_v3, 0)
         DONE;                                                    \
     }
 READING(nvmlDeviceGetPowerUsage, unsigned, "power_mw", 75000)
+READING(nvmlDeviceGetPersistenceMode, unsigned, "persistence", 1)
 READING(nvmlDeviceGetCurrentClocksThrottleReasons, u64, "reasons", 0)
 #ifndef OLD_DRIVER
 READING(nvmlDeviceGetCurrentClocksEventReasons, u64, "reasons", 0)
 #endif
+
+READING(nvmlDeviceGetCurrPcieLinkWidth, unsigned, "lanes", 16)
+READING(nvmlDeviceGetMaxPcieLinkWidth, unsigned, "lanes_max", 16)
+
+#define CLOCK(NAME, KEY)                                             \
+    API NAME(void *handle, int kind, unsigned *out) {                \
+        DEVICE;                                                      \
+        WHOLE_GPU;                                                   \
+        (void)kind;                                                  \
+        *out = (unsigned)number(text, device->gpu, KEY, 1980);       \
+        DONE;                                                        \
+    }
+CLOCK(nvmlDeviceGetClockInfo, "clock")
+CLOCK(nvmlDeviceGetMaxClockInfo, "clock_max")
 
 API nvmlDeviceGetTemperature(void *handle, int sensor, unsigned *out) {
     DEVICE;

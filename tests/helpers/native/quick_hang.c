@@ -101,3 +101,19 @@ int clock_gettime(clockid_t clock, struct timespec *out) {
     }
     return 0;
 }
+
+/* Python's time.sleep waits until an absolute time, which it takes from the clock above; the kernel's is behind it. */
+int clock_nanosleep(clockid_t clock, int flags, const struct timespec *until, struct timespec *left) {
+    static int (*real)(clockid_t, int, const struct timespec *, struct timespec *);
+    if (!real) *(void **)&real = dlsym(RTLD_NEXT, "clock_nanosleep");
+    struct timespec own = *until;
+    if (clock == CLOCK_MONOTONIC && flags & TIMER_ABSTIME) {
+        own.tv_sec -= skipped_ms / 1000;
+        own.tv_nsec -= skipped_ms % 1000 * 1000000;
+        if (own.tv_nsec < 0) {
+            own.tv_nsec += 1000000000;
+            own.tv_sec--;
+        }
+    }
+    return real(clock, flags, &own, left);
+}

@@ -14,6 +14,15 @@ from fred_trainer.train.setup import prepare
 
 CPU = torch.device("cpu")
 
+SHORT = (
+    "--freeze-epochs=1",
+    "--epochs=2",
+    "--freeze-batch-size=6",
+    "--unfreeze-batch-size=6",
+    "--save-every-seconds=3000",
+)
+"""On a busy machine steps are long, and would be saved between two epochs, too."""
+
 
 def test_after_the_first_epoch_every_ten_and_at_the_end_a_forward_pass_checks_the_model(
     settings_for, monkeypatch, caplog
@@ -33,7 +42,7 @@ def test_after_the_first_epoch_every_ten_and_at_the_end_a_forward_pass_checks_th
 
 def test_a_model_that_makes_no_sense_ends_the_run_and_is_not_saved(settings_for, monkeypatch):
     """Seed row 13. Its weights are finite, its outputs are not: no score is above a threshold, nothing looks wrong."""
-    settings = settings_for("--freeze-epochs=1", "--epochs=2", "--freeze-batch-size=6", "--unfreeze-batch-size=6")
+    settings = settings_for(*SHORT)
     monkeypatch.setattr(sanity_check, "EVERY_EPOCHS", 2)
     original = fred_trainer.train.loop.check_sanity
 
@@ -57,17 +66,21 @@ def test_a_dead_output_ends_the_run_in_its_first_epoch_and_is_not_saved(
     settings_for, monkeypatch, output, channel, says
 ):
     """Its numbers are finite and its loss falls: nothing else would notice before the end."""
-    settings = settings_for("--freeze-epochs=1", "--epochs=2", "--freeze-batch-size=6", "--unfreeze-batch-size=6")
+    settings = settings_for(*SHORT)
     original = fred_trainer.train.loop.check_sanity
+    hb = Heartbeat(environ={}, signals=False)
+    entered = []
+    monkeypatch.setattr(hb, "section", lambda name: (entered.append(name), Heartbeat.section(hb, name))[1])
 
     def kill(training):
+        assert entered[-1] == "eval", "a first forward pass on a busy machine is no hang of `train`"
         with torch.no_grad():
             getattr(training.ema.model.head, output).weight[channel].zero_()
         original(training)
 
     monkeypatch.setattr(fred_trainer.train.loop, "check_sanity", kill)
     with pytest.raises(LearningError, match=says) as caught:
-        run(settings, Heartbeat(environ={}, signals=False))
+        run(settings, hb)
     assert caught.value.fred_kind == "learning"
     assert list_checkpoints(settings.run_dir) == []
 

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from fred_trainer.model.cells import Cells, assign, boxes_of, cells_of
 
-STRIDES = (4, 8, 16)
+STRIDE = 4
 WIDTH, HEIGHT = 192, 112
-CELLS = cells_of([torch.zeros(1, 1, HEIGHT // stride, WIDTH // stride) for stride in STRIDES], STRIDES)
+CELLS = cells_of(torch.zeros(1, 1, HEIGHT // STRIDE, WIDTH // STRIDE), STRIDE)
 
 
 def box(x, y, width, height):
@@ -20,16 +20,11 @@ drones = st.builds(box, st.floats(1, WIDTH - 1), st.floats(1, HEIGHT - 1), sides
 
 
 @given(drones)
-def test_every_box_has_a_cell_near_its_centre_on_one_level(drone):
-    learnt = assign(drone[None], CELLS)
-    at = (learnt == 0).nonzero()[:, 0]
+def test_every_box_has_a_cell_and_all_its_cells_are_near_its_centre(drone):
+    at = (assign(drone[None], CELLS) == 0).nonzero()[:, 0]
     assert len(at) >= 1
-    (stride,) = CELLS.strides[at].unique().tolist()
     centre = (drone[:2] + drone[2:]) / 2
-    assert (CELLS.centres[at] - centre).abs().max() <= 1.5 * stride
-    longer = float((drone[2:] - drone[:2]).max())
-    assert longer <= 16 * stride or stride == STRIDES[-1]
-    assert longer > 8 * stride or stride == STRIDES[0]
+    assert (CELLS.centres[at] - centre).abs().max() <= 1.5 * STRIDE
 
 
 @given(st.lists(drones, min_size=2, max_size=4))
@@ -51,8 +46,8 @@ def test_without_a_box_everything_is_background():
 def test_every_cell_that_learns_a_box_can_say_it(drone):
     """Also a cell outside the box: offset and size are finite, and decode to it."""
     at = assign(drone[None], CELLS) == 0
-    centres, strides = CELLS.centres[at], CELLS.strides[at][:, None]
-    offset = ((drone[:2] + drone[2:]) / 2 - centres) / strides
-    halves = (drone[2:] - drone[:2]) / 2 / strides
-    decoded = boxes_of(torch.cat([offset, halves], dim=1), Cells(centres, strides[:, 0]))
+    centres = CELLS.centres[at]
+    offset = ((drone[:2] + drone[2:]) / 2 - centres) / STRIDE
+    halves = ((drone[2:] - drone[:2]) / 2 / STRIDE).expand_as(offset)
+    decoded = boxes_of(torch.cat([offset, halves], dim=1), Cells(centres, STRIDE))
     torch.testing.assert_close(decoded, drone.expand_as(decoded), rtol=1e-4, atol=1e-3)

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from fred_trainer.model.backbones import BACKBONES
+from fred_trainer.model.backbones import BACKBONES, STRIDES, levels_for
 from fred_trainer.model.detector import build, calibrate, norms, set_frozen
 from fred_trainer.train.ema import Ema
 
 
-def tiny(modality="dual", backbone="mobilenet_v3_large", input_size=64):
+def tiny(modality="dual", backbone="mobilenet_v3_large", input_size=64, finest="auto"):
     torch.manual_seed(0)
-    return build(modality=modality, backbone=backbone, compression_ratio=0.75, input_size=input_size)
+    return build(modality=modality, backbone=backbone, compression_ratio=0.75, input_size=input_size, finest=finest)
 
 
 def images(batch=2, channels=6, size=64):
@@ -21,12 +21,19 @@ BOXES = [torch.tensor([[10.0, 12, 26, 24]]), torch.zeros(0, 4)]
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_every_backbone_gives_three_levels_of_the_right_stride(backbone):
-    for input_size, strides in ((64, (4, 8, 16)), (480, (8, 16, 32))):
-        model = tiny(backbone=backbone, input_size=input_size)
+def test_every_backbone_gives_cells_of_the_right_stride(backbone):
+    for input_size, stride in ((64, 4), (480, 8)):
+        model = tiny("rgb", backbone=backbone, input_size=input_size)
         with torch.no_grad():
-            levels = list(model.eval().backbone(torch.zeros(1, 6, 64, 64)).values())
-        assert [tuple(level.shape) for level in levels] == [(1, 64, 64 // s, 64 // s) for s in strides]
+            features = model.eval().backbone(torch.zeros(1, 3, 64, 96))
+        assert tuple(features.shape) == (1, 64, 64 // stride, 96 // stride)
+        assert model.stride == stride
+
+
+def test_the_finest_level_is_chosen_or_follows_from_the_size():
+    sizes = ((64, "auto"), (479, "auto"), (480, "auto"), (640, "auto"), (640, "4"), (64, "8"))
+    strides = [STRIDES[levels_for(size, finest)][0] for size, finest in sizes]
+    assert strides == [4, 4, 8, 8, 4, 8]
 
 
 @pytest.mark.parametrize(("modality", "channels", "streams"), [("dual", 6, 2), ("rgb", 3, 1), ("event", 3, 1)])

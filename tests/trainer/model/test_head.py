@@ -12,14 +12,14 @@ def test_sizes_are_positive_and_have_a_gradient_wherever_training_has_led_them(b
     head = Head(16)
     with torch.no_grad():
         head.box.bias.fill_(bias)
-    halves = head([torch.randn(2, 16, 6, 8)])["box"][..., 2:]
+    halves = head(torch.randn(2, 16, 6, 8))["box"][..., 2:]
     assert (halves > 0).all()
     halves.sum().backward()
     assert (head.box.bias.grad[2:] > 0).all()
 
 
 def test_the_surer_of_two_boxes_on_one_drone_is_kept_and_clipped_to_the_image():
-    cells = Cells(torch.tensor([[4.0, 10.0], [6.0, 10.0], [40.0, 20.0]]), torch.full((3,), 4.0))
+    cells = Cells(torch.tensor([[4.0, 10.0], [6.0, 10.0], [40.0, 20.0]]), 4)
     outputs = {
         "score": torch.tensor([[2.0, 3.0, -9.0]]),
         "fit": torch.full((1, 3), 2.0),

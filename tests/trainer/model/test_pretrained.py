@@ -7,6 +7,7 @@ import threading
 
 import pytest
 import torch
+from tests.helpers import small_backbone
 from torchvision.models import get_model
 
 import fred_trainer.model.pretrained
@@ -20,7 +21,7 @@ from fred_trainer.train.preflight import rehearse
 from fred_trainer.train.setup import prepare
 
 CPU = torch.device("cpu")
-NAME = "mobilenet_v3_large"
+NAME = small_backbone.NAME
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +86,9 @@ def test_weights_of_a_file_are_taken_by_both_streams(settings_for, weights_file,
         state = {f"module.{key}": value for key, value in torch.load(weights_file).items()}
         torch.save({wrapped: state, "epoch": 3}, path)
     training = prepare(settings_for(f"--pretrained={path}"), CPU)
-    theirs = torch.load(weights_file)["features.0.0.weight"]
+    theirs = torch.load(weights_file)["stem.0.weight"]
     for backbone in training.model.backbone.backbones:
-        assert torch.equal(backbone.state_dict()["features.0.0.weight"], theirs)
+        assert torch.equal(backbone.state_dict()["stem.0.weight"], theirs)
     rgb, event = (next(iter(norms(backbone))).running_var for backbone in training.model.backbone.backbones)
     assert torch.equal(rgb, torch.ones_like(rgb))  # ImageNet's statistics suit photographs …
     assert not torch.equal(event, torch.ones_like(event))  # … and no event frames
@@ -168,7 +169,7 @@ def test_what_is_reachable_is_fetched_once_and_checked(cache, url, server, weigh
     address, digest = server
     url(f"{address}/net-{digest[:8]}.pth")
     fetched = backbone_weights(NAME, "auto")
-    assert torch.equal(fetched["features.0.0.weight"], torch.load(weights_file)["features.0.0.weight"])
+    assert torch.equal(fetched["stem.0.weight"], torch.load(weights_file)["stem.0.weight"])
     url(f"http://127.0.0.1:1/net-{digest[:8]}.pth")  # gone, but it is in the cache
     assert backbone_weights(NAME, "auto").keys() == fetched.keys()
     with pytest.raises(ValueError, match="another digest"):

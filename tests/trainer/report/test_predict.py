@@ -1,5 +1,6 @@
 """Drawing what a model sees."""
 
+import json
 import shutil
 
 import cv2
@@ -58,7 +59,7 @@ def test_frames_are_drawn_side_by_side(weights, sequence, tmp_path, capsys):
 
 
 def test_a_video_is_one_file_that_plays(weights, sequence, tmp_path):
-    assert predict(weights, sequence, tmp_path, device=CPU, video=True) == 12
+    assert predict(weights, [sequence], tmp_path, device=CPU, video=True) == 12
     assert [path.name for path in tmp_path.iterdir()] == ["predictions.mp4"]
     video = cv2.VideoCapture(str(tmp_path / "predictions.mp4"))
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 12
@@ -76,7 +77,42 @@ def test_a_sequence_needs_no_annotations(weights, sequence, tmp_path):
     pairs = read_sequence(bare)
     assert len(pairs) == 12
     assert all(pair.boxes == () for pair in pairs)
-    assert predict(weights, bare, tmp_path / "out", device=CPU, every=6) == 2
+    assert predict(weights, [bare], tmp_path / "out", device=CPU, every=6) == 2
+
+
+def test_boxes_of_several_sequences_are_one_json(weights, data, tmp_path):
+    two = sorted(path for path in (data / "train").iterdir() if path.is_dir())[:2]
+    words = [
+        "--weights",
+        str(weights),
+        "--source",
+        *map(str, two),
+        "--out",
+        str(tmp_path),
+        "--score=0.0001",
+        "--every=6",
+    ]
+    assert main(["predict", *words, "--device=cpu", "--json"]) == TrainerExit.COMPLETE
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions.json"]
+    told = json.loads((tmp_path / "predictions.json").read_text())
+    assert [(one["sequence"], one["frame"]) for one in told] == [(path.name, at) for path in two for at in (1, 7)]
+    assert all(box["score"] >= 0 and len(box["box"]) == 4 for one in told for box in one["boxes"])
+    assert predict(weights, two, tmp_path / "drawn", device=CPU, every=6) == 4
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == [path.name for path in two]
+
+
+def test_a_model_of_one_camera_takes_images(weights, sequence, tmp_path):
+    images = sorted(path for path in sequence.rglob("*") if path.suffix == ".png")[:2]
+    if load_detector(weights, CPU).modality == "dual":
+        with pytest.raises(DataError, match="needs both cameras"):
+            predict(weights, images, tmp_path, device=CPU)
+        return
+    assert predict(weights, images, tmp_path, device=CPU) == 2
+    assert [picture(path) is not None for path in tmp_path.iterdir()] == [True, True]
+    same = shutil.copytree(sequence, tmp_path / "images")
+    with pytest.raises(DataError, match="a sequence is called images"):
+        predict(weights, [same, *images], tmp_path / "both", device=CPU)
+    assert not (tmp_path / "both").exists()
 
 
 def test_boxes_lie_where_they_are_in_the_frame(sequence):
@@ -92,11 +128,11 @@ def test_boxes_lie_where_they_are_in_the_frame(sequence):
 @pytest.mark.parametrize("weights", ["dual"], indirect=True)
 def test_bad_input_is_one_line(weights, sequence, tmp_path, capsys):
     with pytest.raises(CheckpointError, match="does not load"):
-        predict(tmp_path / "none.pth", sequence, tmp_path, device=CPU)
+        predict(tmp_path / "none.pth", [sequence], tmp_path, device=CPU)
     with pytest.raises(DataError, match="does not exist"):
-        predict(weights, tmp_path / "none", tmp_path, device=CPU)
+        predict(weights, [tmp_path / "none"], tmp_path, device=CPU)
     with pytest.raises(DataError, match="holds no images"):
-        predict(weights, tmp_path, tmp_path / "out", device=CPU)
+        predict(weights, [tmp_path], tmp_path / "out", device=CPU)
     assert main(["predict", "--weights", str(weights)]) == TrainerExit.CONFIG
     words = ["--source", str(tmp_path / "none"), "--out", str(tmp_path), "--device=cpu"]
     assert main(["predict", "--weights", str(weights), *words]) == TrainerExit.CONFIG

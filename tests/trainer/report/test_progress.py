@@ -90,7 +90,7 @@ def test_side_by_side_draws_the_same_boxes_on_both_streams():
     for left in (0, 128 + 4):
         panel = picture[bar_px:, left : left + 128]
         assert (panel[44:48, 40:60] == FOUND).all(axis=2).any()
-        assert (panel[16:34, 76:94] == TRUE).all(axis=2).any()
+        assert (panel[14:36, 74:96] == TRUE).all(axis=2).any()
         assert (panel[34:40, 46:54] == images["rgb" if not left else "event"][0, 0]).all()  # the drone stays in sight
     assert (images["event"] == 0).all()
 

@@ -96,3 +96,12 @@ def test_what_is_asked_for_is_had_or_refused_and_never_silently_float32(monkeypa
     assert half.scaler.is_enabled()
     with half.autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is torch.float16
+
+
+@pytest.mark.parametrize(
+    ("amp", "has_bf16", "warns"), [("bf16", False, True), ("bf16", True, False), ("off", False, False)]
+)
+def test_a_processor_that_is_slow_at_bf16_is_told_of(monkeypatch, caplog, amp, has_bf16, warns):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: has_bf16)
+    choose_precision(amp, CPU)
+    assert ("many times slower" in caplog.text) is warns

@@ -14,8 +14,14 @@ CPU = torch.device("cpu")
 STEPS = 60
 
 
-@pytest.mark.parametrize("lr", [1e-3, 2e-3, 3e-3])
-@pytest.mark.parametrize("seed", range(8))
+RATES = (1e-3, 2e-3, 3e-3)
+EVERY = [
+    pytest.param(seed, lr, marks=[] if RATES[seed % 3] == lr else pytest.mark.slow) for seed in range(8) for lr in RATES
+]
+"""Each seed has one of the rates in the suite, and all of them as a slow test."""
+
+
+@pytest.mark.parametrize(("seed", "lr"), EVERY)
 def test_after_sixty_steps_no_output_is_the_same_in_all_cells(settings_for, seed, lr):
     """At the full rate from the first step on, the backbones frozen: torchvision's head had lost a side in half of it."""
     training = prepare(settings_for("--freeze-batch-size=4", "--no-augment", f"--seed={seed}"), CPU)

@@ -59,9 +59,9 @@ def test_another_tools_checkpoint_goes_on_with_its_next_epoch(settings_for, fini
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"optimizer": {}}, "no optimiser state that fits"),
-        ({"optimizer": {"state": {}, "param_groups": [{"params": [0]}]}}, "no optimiser state that fits"),
-        ({"ema": None}, "no averaged weights that fit"),
+        ({"optimizer": {}}, "optimiser state that fits"),
+        ({"optimizer": {"state": {}, "param_groups": [{"params": [0]}]}}, "optimiser state that fits"),
+        ({"ema": None}, "averaged weights that fit"),
     ],
 )
 def test_what_it_lacks_is_said(settings_for, finished, caplog, changes, says):
@@ -97,13 +97,14 @@ def test_one_that_cannot_be_used_is_passed_over_or_refused_when_named(settings_f
         prepare(settings_for(*SHORT, f"--resume={bad}"), CPU)
 
 
-def test_a_checkpoint_of_the_network_that_could_die_is_refused_with_the_reason(settings_for, finished):
+@pytest.mark.parametrize(("version", "reason"), [(None, "could be dead"), (1, "could be dead"), (2, "larger head")])
+def test_a_checkpoint_of_an_earlier_network_is_refused_with_the_reason(settings_for, finished, version, reason):
     """An older one would be of the same network, and a fresh start would be a surprise: a configuration error."""
     settings = settings_for(*SHORT)
     old = {key: value for key, value in finished[FREEZE].items() if key != "model_version"}
-    path = put(settings, old)
+    path = put(settings, old if version is None else {**old, "model_version": version})
     for flags in ((), (f"--resume={path}",)):
-        with pytest.raises(OutdatedCheckpointError, match="could be dead") as caught:
+        with pytest.raises(OutdatedCheckpointError, match=reason) as caught:
             prepare(settings_for(*SHORT, *flags), CPU)
         assert caught.value.fred_kind == "config"
     assert prepare(settings_for(*SHORT, "--resume=none"), CPU).samples == 0

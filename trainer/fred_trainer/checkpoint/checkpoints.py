@@ -16,11 +16,13 @@ from fred_supervisor.contract.alarm import Alarm
 from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.contract.builtin.trainer_files import STEP_STATE_LINK, is_step_name, step_name
 from fred_supervisor.contract.checkpoint import CheckpointMeta, publish, read_sidecar
+from fred_supervisor.contract.fence import superseded
 from fred_supervisor.contract.files import TEMPORARY_SUFFIX, now_text
 from fred_trainer.checkpoint.retention import RetentionPolicy
 from fred_trainer.checkpoint.saver import SaveOutcome, Saver, State, not_finite
+from fred_trainer.checkpoint.sums import sums_of
 from fred_trainer.checkpoint.write import remove_leftovers, write_state
-from fred_trainer.errors import DiskError, NonFiniteError
+from fred_trainer.errors import DiskError, NonFiniteError, SupersededError
 from fred_trainer.runtime.drills import DrillRunner
 
 log = logging.getLogger("fred_trainer")
@@ -73,6 +75,8 @@ class Checkpoints:
         """The longest of those, older ones counting less and less."""
         self._step_s = 0.0
         """The longest time between two looks at the clock, likewise."""
+        self.standing: Alarm | None = None
+        """An alarm that no save clears."""
         self.unsaved: OSError | None = None
         """Why the last save failed."""
         self.saved_samples: int | None = None
@@ -146,7 +150,9 @@ class Checkpoints:
         self._stall_s += time.monotonic() - begun_s
         self._take(outcome)
         if must and self.unsaved is not None:
-            raise DiskError(f"the state cannot be saved in {self._run_dir}: {self.unsaved}") from self.unsaved
+            raise DiskError(
+                "the state cannot be saved in {run_dir}: {unsaved}", run_dir=self._run_dir, unsaved=self.unsaved
+            ) from self.unsaved
 
     def _take(self, outcome: SaveOutcome | None) -> None:
         """Learn from how a save ended."""
@@ -160,7 +166,9 @@ class Checkpoints:
         if outcome.error is not None and not isinstance(outcome.error, OSError):
             raise outcome.error
         before, self.unsaved = self.unsaved, outcome.error
-        alarm = Alarm.of(self.unsaved) if self.unsaved is not None else Alarm.THINNED if self._thinned else None
+        alarm = (
+            Alarm.of(self.unsaved) if self.unsaved is not None else Alarm.THINNED if self._thinned else self.standing
+        )
         self._hb.alarm(alarm)
         if self.unsaved is None:
             self.saved_samples = self._pending_samples
@@ -170,10 +178,17 @@ class Checkpoints:
             log.warning("a checkpoint cannot be written, training goes on without: %s", self.unsaved)
 
     def _write(self, state: State, paths: list[Path]) -> None:
-        """In the background: everything from the copied state to its names. Raises OSError and NonFiniteError."""
+        """In the background: everything from the copied state to its names.
+
+        Raises OSError, NonFiniteError and SupersededError.
+        """
+        _check_fence()
         broken = not_finite(state["model"]) + not_finite(state["ema"])
         if broken:
-            raise NonFiniteError(f"{len(broken)} weights are not finite, {broken[0]} first: nothing is saved")
+            raise NonFiniteError(
+                "{count} weights are not finite, {broken} first: nothing is saved", count=len(broken), broken=broken[0]
+            )
+        state["proof"] = {**state.get("proof", {}), "sums": sums_of(state)}
         written = self._run_dir / f".checkpoint.{os.getpid()}{TEMPORARY_SUFFIX}"
         self._thinned = bool(self._retention.make_room(_bytes_of(state)))
         try:
@@ -194,6 +209,7 @@ class Checkpoints:
         try:
             digest = write_state(state, written)
             self._drills.checkpoint(state["epoch"])
+            _check_fence()
             publish(written, paths, partial(self._describe, state), digest=digest)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT) and self._retention.drop_oldest() is not None:
@@ -228,6 +244,13 @@ class Checkpoints:
         except OSError:  # a file system without links: the newest is found without it
             return
         beside.replace(self._run_dir / STEP_STATE_LINK)
+
+
+def _check_fence() -> None:
+    if superseded():
+        raise SupersededError(
+            "a newer attempt of this run trains on other machines: this one saves nothing, and leaves"
+        )
 
 
 def _bytes_of(value: Any) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fred_supervisor.contract.builtin.flags import natural, positive
+from fred_supervisor.language import tr
 from fred_trainer.cli.parser import TrainerParser
 from fred_trainer.data import (
     LAYOUTS,
@@ -21,6 +22,7 @@ from fred_trainer.data import (
     write_sequences,
     write_sheet,
 )
+from fred_trainer.words import said
 
 IMAGES_OPENED = 20
 """Of each sequence and camera: opening all of FRED's takes minutes."""
@@ -37,40 +39,44 @@ def main(words: Sequence[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    whole = TrainerParser(prog="fred-train data", allow_abbrev=False, description="Makes up or checks a data set.")
+    whole = TrainerParser(prog="fred-train data", allow_abbrev=False, description=tr("Makes up or checks a data set."))
     commands = whole.add_subparsers(dest="command", required=True, parser_class=TrainerParser)
-    synth = commands.add_parser("synth", help="write synthetic sequences in the FRED layout")
-    synth.add_argument("dir", type=Path, metavar="DIR", help="new or empty folder")
-    synth.add_argument("--sequences", type=natural, metavar="N", default=6, help="for training (default 6)")
-    synth.add_argument("--test-sequences", type=natural, metavar="N", default=0, help="for testing (default 0)")
-    synth.add_argument("--frames", type=positive, metavar="N", default=33, help="of each sequence (default 33)")
+    synth = commands.add_parser("synth", help=tr("write synthetic sequences in the FRED layout"))
+    synth.add_argument("dir", type=Path, metavar="DIR", help=tr("new or empty folder"))
+    synth.add_argument("--sequences", type=natural, metavar="N", default=6, help=tr("for training (default 6)"))
+    synth.add_argument("--test-sequences", type=natural, metavar="N", default=0, help=tr("for testing (default 0)"))
+    synth.add_argument("--frames", type=positive, metavar="N", default=33, help=tr("of each sequence (default 33)"))
     synth.add_argument(
         "--sceneries",
         type=sceneries,
         metavar="A,B,…",
         default=SCENERIES,
-        help=f"what the sequences show in turn (default {','.join(SCENERIES)})",
+        help=tr("what the sequences show in turn (default {sceneries})", sceneries=",".join(SCENERIES)),
     )
-    synth.add_argument("--layout", choices=LAYOUTS, default="hf", help="of which release; zip: its archives")
-    synth.add_argument("--size", type=size, metavar="WxH", default=(1280, 720), help="of a frame (default 1280x720)")
+    synth.add_argument("--layout", choices=LAYOUTS, default="hf", help=tr("of which release; zip: its archives"))
+    synth.add_argument(
+        "--size", type=size, metavar="WxH", default=(1280, 720), help=tr("of a frame (default 1280x720)")
+    )
     synth.add_argument(
         "--drone-px",
         type=span,
         metavar="A-B",
-        help="size of the drones at a width of 1280 px, e.g. 31-92 (default: as in FRED, 74 %% under 32)",
+        help=tr("size of the drones at a width of 1280 px, e.g. 31-92 (default: as in FRED, 74 %% under 32)"),
     )
     synth.add_argument("--seed", type=natural, metavar="N", default=0)
-    checked = commands.add_parser("check", help="report on a data set, and draw a contact sheet of it")
+    checked = commands.add_parser("check", help=tr("report on a data set, and draw a contact sheet of it"))
     checked.add_argument("dir", type=Path, metavar="DIR")
-    checked.add_argument("--split", choices=tuple(TEST_SEQUENCES), default="canonical", help="published split")
-    checked.add_argument("--fred-root", type=Path, metavar="DIR", help="where the paths of a fusion JSON begin")
+    checked.add_argument("--split", choices=tuple(TEST_SEQUENCES), default="canonical", help=tr("published split"))
+    checked.add_argument("--fred-root", type=Path, metavar="DIR", help=tr("where the paths of a fusion JSON begin"))
     checked.add_argument(
-        "--sheet", type=Path, metavar="FILE", help="where the contact sheet goes (default ./NAME-contact-sheet.png)"
+        "--sheet", type=Path, metavar="FILE", help=tr("where the contact sheet goes (default ./NAME-contact-sheet.png)")
     )
     checked.add_argument(
-        "--all-images", action="store_true", help=f"open every image, not {IMAGES_OPENED} of each sequence and camera"
+        "--all-images",
+        action="store_true",
+        help=tr("open every image, not {images_opened} of each sequence and camera", images_opened=IMAGES_OPENED),
     )
-    checked.add_argument("--no-sheet", action="store_true", help="no contact sheet")
+    checked.add_argument("--no-sheet", action="store_true", help=tr("no contact sheet"))
     return whole
 
 
@@ -90,7 +96,7 @@ def sceneries(text: str) -> tuple[Scenery, ...]:
     names = text.split(",")
     known: dict[str, Scenery] = {name: name for name in SCENERIES}
     if not all(name in known for name in names):
-        raise argparse.ArgumentTypeError(f"{text!r}: there are {', '.join(SCENERIES)}")
+        raise argparse.ArgumentTypeError(tr("{text!r}: there are {there}", text=text, there=", ".join(SCENERIES)))
     return tuple(known[name] for name in names)
 
 
@@ -108,25 +114,32 @@ def make(given: argparse.Namespace) -> None:
         sceneries=given.sceneries,
         drone_px=given.drone_px,
     )
-    print(f"{given.dir}: {given.sequences + given.test_sequences} sequences of {given.frames} pairs")
+    print(
+        tr(
+            "{dir}: {sequences} sequences of {frames} pairs",
+            dir=given.dir,
+            sequences=given.sequences + given.test_sequences,
+            frames=given.frames,
+        )
+    )
 
 
 def check(given: argparse.Namespace) -> None:
     index = open_index(given.dir, given.fred_root)
     parts: Split | None = None
-    why = ""
+    why: DataError | None = None
     try:
         parts = split(index, name=given.split)
     except DataError as error:  # one sequence, or one stream only: still worth a report
-        why = str(error)
+        why = error
     print(report(index, parts, name=given.split))
     images = audit_images(index, of_sequence=None if given.all_images else IMAGES_OPENED)
-    opened = "every image" if given.all_images else f"{IMAGES_OPENED} images of each sequence and camera"
-    print(f"image files ({opened} opened, the length of all looked at):")
-    print("\n".join(counted(images.counts, images.examples)) or "  nothing wrong")
-    if why:
-        print(f"It cannot be split for training with both streams: {why}")
+    opened = tr("every image") if given.all_images else tr("{n} images of each sequence and camera", n=IMAGES_OPENED)
+    print(tr("image files ({opened} opened, the length of all looked at):", opened=opened))
+    print("\n".join(counted(images.counts, images.examples)) or tr("  nothing wrong"))
+    if why is not None:
+        print(tr("It cannot be split for training with both streams: {why}", why=said(why)))
     if not given.no_sheet:
         path = given.sheet or Path(f"{given.dir.absolute().name}-contact-sheet.png")
         write_sheet(path, index, parts, title=given.dir.absolute().name, name=given.split)
-        print(f"contact sheet: {path.absolute()}")
+        print(tr("contact sheet: {path}", path=path.absolute()))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fred_supervisor.contract.builtin.flags import natural, positive
 from fred_supervisor.contract.exit_codes import TrainerExit
+from fred_supervisor.language import tr
 from fred_trainer.cli.parser import TrainerParser
 
 
@@ -16,23 +17,26 @@ def main(words: Sequence[str]) -> int:
     parser = TrainerParser(
         prog="fred-train evaluate",
         allow_abbrev=False,
-        description="Scores a trained model on the published test sequences, which training never sees.",
+        description=tr("Scores a trained model on the published test sequences, which training never sees."),
     )
-    parser.add_argument("--weights", type=Path, required=True, metavar="FILE", help="a checkpoint of fred-train")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the data set, as for training")
-    parser.add_argument("--fred-root", type=Path, metavar="DIR", help="where the paths of a fusion JSON begin")
+    parser.add_argument("--weights", type=Path, required=True, metavar="FILE", help=tr("a checkpoint of fred-train"))
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help=tr("the data set, as for training"))
+    parser.add_argument("--fred-root", type=Path, metavar="DIR", help=tr("where the paths of a fusion JSON begin"))
     parser.add_argument(
-        "--split", choices=("canonical", "challenging"), default="canonical", help="whose test sequences (canonical)"
+        "--split",
+        choices=("canonical", "challenging"),
+        default="canonical",
+        help=tr("whose test sequences (canonical)"),
     )
-    parser.add_argument("--json", action="store_true", help="one JSON document instead of tables")
+    parser.add_argument("--json", action="store_true", help=tr("one JSON document instead of tables"))
     parser.add_argument(
-        "--coco", type=Path, metavar="DIR", help="write truth.json and detections.json in COCO's format"
+        "--coco", type=Path, metavar="DIR", help=tr("write truth.json and detections.json in COCO's format")
     )
     parser.add_argument("--batch-size", type=positive, metavar="N", default=8)
     parser.add_argument(
-        "--workers", type=natural, metavar="N", default=2, help="processes that decode images (default 2)"
+        "--workers", type=natural, metavar="N", default=2, help=tr("processes that decode images (default 2)")
     )
-    parser.add_argument("--device", metavar="NAME", default="auto", help="cpu, cuda, cuda:1 (default auto)")
+    parser.add_argument("--device", metavar="NAME", default="auto", help=tr("cpu, cuda, cuda:1 (default auto)"))
     given = parser.parse_args(words)
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.INFO)
 

@@ -9,11 +9,15 @@ import traceback
 from collections.abc import Sequence
 from typing import Final
 
+import fred_supervisor
 from fred_supervisor.contract import Heartbeat
 from fred_supervisor.contract.builtin.flags import normalise
 from fred_supervisor.contract.exit_codes import TrainerExit
+from fred_supervisor.language import tr
 from fred_trainer.cli.parser import make_run_dir, train_parser
+from fred_trainer.errors import SupersededError
 from fred_trainer.train.settings import settings_from
+from fred_trainer.words import said, speak_as_preferred
 
 # torch takes seconds to import: only what is imported above may be needed to refuse a command line.
 
@@ -24,9 +28,13 @@ COMMANDS: Final = {
     "data": "fred_trainer.cli.data",
     "evaluate": "fred_trainer.cli.evaluate",
     "predict": "fred_trainer.cli.predict",
+    "prove": "fred_trainer.cli.prove",
+    "samples": "fred_trainer.cli.samples",
 }
 """The first word → the module whose `main` takes the words after it. Any other first word is a flag of training."""
-ONE_LINE_KINDS: Final = ("config", "data", "checkpoint", "learning")
+LIBRARIES: Final = ("numpy", "torch", "torchvision", "cv2", "PIL", "rich", "tensorboard", "faster_coco_eval")
+"""What the extra `train` brings; without them there is nothing to trace."""
+ONE_LINE_KINDS: Final = ("config", "data", "checkpoint", "learning", "preempted")
 """Errors of these kinds explain themselves in one line; all others need their traceback."""
 
 
@@ -34,11 +42,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Exit codes: 0 the goal is reached, 75 state saved, 78 configuration error, 1 any failure."""
     for name, value in PASSIVE_THREADS.items():  # read when torch is loaded
         os.environ.setdefault(name, value)
+    speak_as_preferred()
     faulthandler.enable(file=2)  # a crash by a signal leaves the stack in the log
     words = normalise(sys.argv[1:] if argv is None else argv)
     command = COMMANDS.get(words[0]) if words else None
     hb = Heartbeat(signals=command is None)
     try:
+        if words[:1] == ["--version"]:
+            print(f"fred-train {fred_supervisor.__version__}")
+            return TrainerExit.COMPLETE
         if command is not None:
             exit_code: int = importlib.import_module(command).main(words[1:])
             return exit_code
@@ -53,9 +65,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         hb.error(error)
         kind = getattr(error, "fred_kind", None)
         bad_input = command is not None and isinstance(error, OSError)
-        if kind not in ONE_LINE_KINDS and not bad_input:
+        lacking = isinstance(error, ModuleNotFoundError) and error.name in LIBRARIES
+        if kind not in ONE_LINE_KINDS and not bad_input and not lacking:
             traceback.print_exception(error)
-        print(f"fred-train: {error or type(error).__name__}", file=sys.stderr)
+        remedy = tr("; `pip install '.[train]'` in the checkout installs it") if lacking else ""
+        print(f"fred-train: {str(said(error)) or type(error).__name__}{remedy}", file=sys.stderr)
+        if isinstance(error, SupersededError):
+            return TrainerExit.SAVED
         refused = kind == "config" or command is not None or getattr(error, "at_start", False)
         return TrainerExit.CONFIG if refused else TrainerExit.FAILURE
     finally:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from fred_supervisor.contract.builtin.flags import FLAGS, add_flags
+from fred_supervisor.language import tr
 from fred_trainer.errors import ConfigError
 
 
@@ -13,7 +14,7 @@ class TrainerParser(argparse.ArgumentParser):
     """Raises ConfigError, in one line, instead of printing the usage and leaving with 2."""
 
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; see {self.prog} --help")
+        raise ConfigError("{message}; see {prog} --help", message=message, prog=self.prog)
 
 
 def train_parser() -> argparse.ArgumentParser:
@@ -21,12 +22,13 @@ def train_parser() -> argparse.ArgumentParser:
     parser = TrainerParser(
         prog="fred-train",
         allow_abbrev=False,
-        description="Trains the RGB + event drone detector. Also: fred-train data synth|check DIR, and"
-        " fred-train predict.",
+        description=tr(
+            "Trains the RGB + event drone detector. Also: fred-train data synth|check DIR, and fred-train predict."
+        ),
     )
     add_flags(parser, FLAGS, defaults=True)
     parser.add_argument(
-        "--drill", metavar="KIND@WHERE[,…]", default="", help="fail on purpose, e.g. sigkill@unfreeze:3:2"
+        "--drill", metavar="KIND@WHERE[,…]", default="", help=tr("fail on purpose, e.g. sigkill@unfreeze:3:2")
     )
     return parser
 
@@ -36,6 +38,8 @@ def make_run_dir(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"--run-dir {path}: {error.strerror}; name a folder that can be written") from None
+        raise ConfigError(
+            "--run-dir {path}: {reason}; name a folder that can be written", path=path, reason=error.strerror
+        ) from None
     if not os.access(path, os.W_OK | os.X_OK):
-        raise ConfigError(f"--run-dir {path}: not writable; name a folder that can be written")
+        raise ConfigError("--run-dir {path}: not writable; name a folder that can be written", path=path)

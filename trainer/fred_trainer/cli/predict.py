@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fred_supervisor.contract.builtin.flags import positive, ratio
 from fred_supervisor.contract.exit_codes import TrainerExit
+from fred_supervisor.language import tr
 from fred_trainer.cli.parser import TrainerParser
 
 
@@ -15,18 +16,27 @@ def main(words: Sequence[str]) -> int:
     parser = TrainerParser(
         prog="fred-train predict",
         allow_abbrev=False,
-        description="Draws what a trained model finds in a sequence, on RGB and events side by side.",
+        description=tr("Draws what a trained model finds in a sequence, on RGB and events side by side."),
     )
-    parser.add_argument("--weights", type=Path, required=True, metavar="FILE", help="a checkpoint of fred-train")
-    parser.add_argument("--source", type=Path, required=True, metavar="SEQUENCE", help="its folder or zip archive")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the pictures go")
-    parser.add_argument("--video", action="store_true", help="one MP4 instead of a PNG a frame")
-    parser.add_argument("--every", type=positive, metavar="N", default=1, help="every N-th frame only")
+    parser.add_argument("--weights", type=Path, required=True, metavar="FILE", help=tr("a checkpoint of fred-train"))
     parser.add_argument(
-        "--score", type=ratio, metavar="S", default=0.3, help="draw boxes from this score on (default 0.3)"
+        "--source",
+        type=Path,
+        required=True,
+        nargs="+",
+        metavar="SEQUENCE",
+        help=tr("folders or zip archives of sequences; for a model of one camera images (PNG, JPEG), too"),
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=tr("where the pictures go"))
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--video", action="store_true", help=tr("one MP4 instead of a PNG a frame"))
+    shape.add_argument("--json", action="store_true", help=tr("the boxes in one predictions.json, and no pictures"))
+    parser.add_argument("--every", type=positive, metavar="N", default=1, help=tr("every N-th frame only"))
+    parser.add_argument(
+        "--score", type=ratio, metavar="S", default=0.3, help=tr("draw boxes from this score on (default 0.3)")
     )
     parser.add_argument("--batch-size", type=positive, metavar="N", default=4)
-    parser.add_argument("--device", metavar="NAME", default="auto", help="cpu, cuda, cuda:1 (default auto)")
+    parser.add_argument("--device", metavar="NAME", default="auto", help=tr("cpu, cuda, cuda:1 (default auto)"))
     given = parser.parse_args(words)
     logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO)
 
@@ -42,5 +52,6 @@ def main(words: Sequence[str]) -> int:
         score=given.score,
         every=given.every,
         video=given.video,
+        as_json=given.json,
     )
     return TrainerExit.COMPLETE

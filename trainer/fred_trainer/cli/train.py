@@ -5,6 +5,7 @@ import signal
 import sys
 
 from fred_supervisor.contract import Heartbeat
+from fred_supervisor.contract.alarm import Alarm
 from fred_supervisor.contract.builtin.trainer_files import TrainerFiles
 from fred_supervisor.contract.exit_codes import TrainerExit
 from fred_trainer.checkpoint.checkpoints import Checkpoints
@@ -44,6 +45,9 @@ def run(settings: TrainSettings, hb: Heartbeat) -> int:
         error.at_start = True  # bad input: the exit code says so to people, the error file says more to a supervisor
         raise
     checkpoints.saved_samples = training.samples
+    if training.doubts:
+        checkpoints.standing = Alarm.RESUME
+        hb.alarm(Alarm.RESUME)
     progress = Progress(TrainingCurves(settings.run_dir, samples=training.samples, muted=not ranks.leads))
     services = Services(hb=hb, checkpoints=checkpoints, drills=drills, progress=progress)
     try:

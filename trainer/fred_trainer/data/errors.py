@@ -1,9 +1,11 @@
 """What is raised when the data set is not what it should be."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from fred_trainer.words import SaidError
 
 
-class DataError(Exception):
+class DataError(SaidError):
     """The data set is missing, unreadable or of another form. One line: what, where, what to do."""
 
     fred_kind: ClassVar[str] = "data"
@@ -19,7 +21,8 @@ class UnreadableImageError(DataError):
     the disk answers again.
     """
 
-    def __init__(self, file: str, message: str) -> None:
+    def __init__(self, file: str, message: str, /, **facts: Any) -> None:
         """`file` as people read it: a path, or an archive and its member."""
-        super().__init__(message)
+        super().__init__(message, **facts)
+        self.args = (file, str(self))  # as it is unpickled, from a worker of the loader
         self.file = file

@@ -9,6 +9,7 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from fred_supervisor.language import tr
 from fred_trainer.data.errors import DataError
 from fred_trainer.data.read.index import Index
 from fred_trainer.data.read.pair import Pair
@@ -76,8 +77,11 @@ def select_test_pairs(index: Index, *, modality: str, name: SplitName) -> Sequen
     pairs = every.where(of_test(every, name) & with_images(every, modality))
     if not pairs.box_counts().any():
         raise DataError(
-            f"nothing to evaluate on: no annotated frame of the {name} test sequences has the images that modality"
-            f" {modality} needs; the data set has sequences {', '.join(map(str, index.sequences[:20]))}"
+            "nothing to evaluate on: no annotated frame of the {name} test sequences has the "
+            "images that modality {modality} needs; the data set has sequences {there}",
+            name=name,
+            modality=modality,
+            there=", ".join(map(str, index.sequences[:20])),
         )
     return pairs
 
@@ -111,8 +115,10 @@ def split(
     sequences: list[int] = np.unique(sequence[annotated & ~tested]).tolist()
     if len(sequences) < 2:
         raise DataError(
-            f"cannot split: {len(sequences)} annotated sequences outside the {name} test set, and training and"
-            " validation need one each at least; add sequences"
+            "cannot split: {count} annotated sequences outside the {name} test set, and training "
+            "and validation need one each at least; add sequences",
+            count=len(sequences),
+            name=name,
         )
     own = np.unique(sequence[pairs.of_subset("val") & ~tested]).tolist() if name == "canonical" else []
     held_out = own or hold_out(sequences, validation_share, index.conditions)
@@ -126,8 +132,10 @@ def split(
     for what, part in (("training", parts.train), ("validation", parts.validation)):
         if not PairColumns.of(part).box_counts().any():
             raise DataError(
-                f"no {what} frame for modality {modality}: no annotated frame of its sequences has the images that it"
-                " needs; choose another modality or complete the data set"
+                "no {what} frame for modality {modality}: no annotated frame of its sequences has "
+                "the images that it needs; choose another modality or complete the data set",
+                what=what,
+                modality=modality,
             )
     if train_on == "all":
         log.info("nothing is held out: all %d sequences for training are trained on", len(sequences))
@@ -139,9 +147,8 @@ def split(
 def held_out_text(held_out: Iterable[int], index: Index) -> str:
     """For people: `sequences 34 (day), 35 (several)`."""
     conditions = {sequence: ", ".join(index.conditions.get(sequence, {}).values()) for sequence in sorted(held_out)}
-    return "sequences " + ", ".join(
-        f"{number} ({what})" if what else str(number) for number, what in conditions.items()
-    )
+    named = [f"{number} ({what})" if what else str(number) for number, what in conditions.items()]
+    return tr("sequences {named}", named=", ".join(named))
 
 
 def hold_out(

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from fred_supervisor.contract.files import write_atomic
+from fred_supervisor.language import listed, mark, tr
+from fred_supervisor.language.width import columns_of, padded
 from fred_trainer.evaluate.match_table import Unit
 from fred_trainer.evaluate.metrics import SIZES_PX
 from fred_trainer.evaluate.test_set import EvaluationReport, FrameDetections, FrameSetScores, UnitScores
@@ -13,7 +15,7 @@ from fred_trainer.evaluate.test_set import EvaluationReport, FrameDetections, Fr
 TRUTH, DETECTIONS = "truth.json", "detections.json"
 UNIT_NAMES: Final[dict[Unit, str]] = {
     "coco": "COCO AP",
-    "old_ultralytics": "Ultralytics AP as it was before April 2026",
+    "old_ultralytics": mark("Ultralytics AP as it was before April 2026"),
 }
 
 
@@ -48,20 +50,30 @@ def _unit_json(scores: UnitScores) -> dict[str, object]:
 
 def as_text(report: EvaluationReport) -> str:
     """Tables. Scores in percent, with 95 % intervals."""
-    rows = [["", "frames", "boxes", "mAP50", "", "mAP50:95", ""]]
-    for name, scores in (("annotated frames", report.annotated), ("all frames", report.every_frame)):
+    rows = [["", *_head()]]
+    for name, scores in ((tr("annotated frames"), report.annotated), (tr("all frames"), report.every_frame)):
         for unit, what in UNIT_NAMES.items():
-            rows.append([f"{what}, {name}", *_cells(scores, unit)])
-    sizes = [["COCO mAP50 by longer side", *SIZES_PX], ["annotated frames"], ["all frames"]]
+            rows.append([listed((tr(what), name)), *_cells(scores, unit)])
+    sizes = [[tr("COCO mAP50 by longer side"), *SIZES_PX], [tr("annotated frames")], [tr("all frames")]]
     for row, scores in zip(sizes[1:], (report.annotated, report.every_frame), strict=True):
         row += [_percent(scores.detail.map50_by_size.get(name)) for name in SIZES_PX]
-    recall = ", ".join(f"{_percent(value)} at IoU {iou}" for iou, value in report.annotated.detail.recall.items())
-    parts = [_table(rows), _table(sizes), f"recall of annotated drones: {recall}"]
-    for title, group in (("condition", report.by_condition), ("sequence", report.by_sequence)):
+    recall = listed(
+        tr("{share} at IoU {iou}", share=_percent(value), iou=iou)
+        for iou, value in report.annotated.detail.recall.items()
+    )
+    parts = [_table(rows), _table(sizes), tr("recall of annotated drones: {recall}", recall=recall)]
+    for title, group in (
+        (tr("COCO AP by condition, annotated frames"), report.by_condition),
+        (tr("COCO AP by sequence, annotated frames"), report.by_sequence),
+    ):
         if group:
-            head = [f"COCO AP by {title}, annotated frames", "frames", "boxes", "mAP50", "", "mAP50:95", ""]
+            head = [title, *_head()]
             parts.append(_table([head, *([str(name), *_cells(scores, "coco")] for name, scores in group.items())]))
     return "\n\n".join(parts)
+
+
+def _head() -> list[str]:
+    return [tr("frames"), tr("boxes"), "mAP50", "", "mAP50:95", ""]
 
 
 def _cells(scores: FrameSetScores, unit: Unit) -> list[str]:
@@ -81,16 +93,16 @@ def _percent(value: float | None) -> str:
 
 
 def _interval(edges: tuple[float, float] | None) -> str:
-    return "" if edges is None else f"({100 * edges[0]:.2f} to {100 * edges[1]:.2f})"
+    return "" if edges is None else tr("({least:.2f} to {most:.2f})", least=100 * edges[0], most=100 * edges[1])
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
     """Aligned columns, the first to the left."""
-    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    widths = [max(columns_of(row[at]) for row in rows) for at in range(len(rows[0]))]
 
     def aligned(row: Sequence[str]) -> str:
-        first, *others = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        return "  ".join([first.strip().ljust(widths[0]), *others]).rstrip()
+        first, *others = (" " * (width - columns_of(cell)) + cell for cell, width in zip(row, widths, strict=True))
+        return "  ".join([padded(first.strip(), widths[0]), *others]).rstrip()
 
     return "\n".join(map(aligned, rows))
 

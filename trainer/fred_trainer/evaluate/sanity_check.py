@@ -5,21 +5,23 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from fred_supervisor.language import mark
 from fred_trainer.data import Batch, PairDataset, collate
 from fred_trainer.errors import LearningError, NonFiniteError
 from fred_trainer.model.detector import Detector
 from fred_trainer.model.head import Outputs
 from fred_trainer.runtime.precision import Precision
+from fred_trainer.words import Listed, Sentence
 
 EVERY_EPOCHS: Final = 10
 SAMPLES: Final = 4
 EPSILON: Final = 1e-6
 """Two numbers of float32 that differ by less, as a share of them, are one number with rounding."""
 NAMES: Final = {
-    "score": "scores",
-    "fit": "scores of the fit",
-    "x": "horizontal positions",
-    "y": "vertical positions",
+    "score": mark("scores"),
+    "fit": mark("scores of the fit"),
+    "x": mark("horizontal positions"),
+    "y": mark("vertical positions"),
 }
 
 
@@ -46,19 +48,27 @@ def check(model: Detector, samples: Batch, *, device: torch.device, precision: P
         hook.remove()
     broken = [name for name, values in raw.items() if not torch.isfinite(values).all()]
     if broken:
-        raise NonFiniteError(f"a forward pass on fixed samples gives {', '.join(broken)} that are not finite")
+        raise NonFiniteError(
+            "a forward pass on fixed samples gives {broken} that are not finite", broken=", ".join(broken)
+        )
     dead = dead_outputs(raw)
     if dead:
         raise LearningError(
-            f"the detector is dead: its {' and '.join(dead)} are the same in every cell of {len(samples.ids)} samples,"
-            " and will stay so; begin afresh, with a lower --lr or another --seed"
+            "the detector is dead: its {dead} are the same in every cell of {count} samples, and "
+            "will stay so; begin afresh, with a lower --lr or another --seed",
+            dead=Listed(map(Sentence, dead)),
+            count=len(samples.ids),
         )
     found = [{name: one[name].float().cpu() for name in ("boxes", "scores")} for one in found]
     size = (int(samples.images.shape[-2]), int(samples.images.shape[-1]))
     for name, one in zip(samples.ids, found, strict=True):
         flaw = flaw_of(one["boxes"], one["scores"], size)
         if flaw:
-            raise NonFiniteError(f"a forward pass on fixed samples gives boxes that are none: {flaw} in {name}")
+            raise NonFiniteError(
+                "a forward pass on fixed samples gives boxes that are none: {flaw} in {name}",
+                flaw=Sentence(flaw),
+                name=name,
+            )
     return found
 
 
@@ -78,11 +88,11 @@ def flaw_of(boxes: Tensor, scores: Tensor, size: tuple[int, int]) -> str | None:
     """What is wrong with boxes `(N, 4)` xyxy px in an image of `size` (height, width), or None."""
     height, width = size
     if not torch.isfinite(boxes).all() or not torch.isfinite(scores).all():
-        return "a number that is not finite"
+        return mark("a number that is not finite")
     if len(scores) and not (float(scores.min()) >= 0 and float(scores.max()) <= 1):
-        return "a score outside 0 to 1"
+        return mark("a score outside 0 to 1")
     if (boxes[:, 2:] < boxes[:, :2]).any():
-        return "a corner on the wrong side of the other"
+        return mark("a corner on the wrong side of the other")
     if len(boxes) and (float(boxes.min()) < 0 or (boxes[:, 2:] > boxes.new_tensor([width, height])).any()):
-        return "a corner outside the image"
+        return mark("a corner outside the image")
     return None

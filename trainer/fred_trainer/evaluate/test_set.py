@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from fred_supervisor.language import mark, tr
 from fred_trainer.data import (
     FRED_SIZE,
     TEST_SEQUENCES,
@@ -39,9 +40,9 @@ BLOCK_FRAMES: Final = 30
 _NAMED: Final = 12
 """Sequences that a line names at most."""
 _TRAINED_ON: Final = {
-    "all": "all training sequences",
-    "held-in": "the training sequences that were not held out",
-    None: "unknown",
+    "all": mark("all training sequences"),
+    "held-in": mark("the training sequences that were not held out"),
+    None: mark("unknown"),
 }
 _REPORT_S: Final = 30.0
 """Between two lines that say how far it is."""
@@ -107,15 +108,24 @@ class Evaluation:
         """`about`, for people."""
         sequences = self.about["sequences"]
         absent = [str(number) for number in sequences["missing"]]
-        more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
-        missing = f"; missing: {', '.join(absent[:_NAMED])}{more}" if absent else ""
+        more = tr(" and {n} more", n=len(absent) - _NAMED) if len(absent) > _NAMED else ""
+        missing = tr("; missing: {absent}{more}", absent=", ".join(absent[:_NAMED]), more=more) if absent else ""
         unreadable = self.about["unreadable"]
         return {
-            "weights": f"{self.about['weights']} ({self.about['modality']}, {self.about['input_size']} px)",
-            "test sequences": f"{sequences['scored']} of {sequences['published']} of the {self.about['split']} split"
+            tr("weights"): f"{self.about['weights']} ({self.about['modality']}, {self.about['input_size']} px)",
+            tr("test sequences"): tr(
+                "{scored} of {published} of the {split} split",
+                scored=sequences["scored"],
+                published=sequences["published"],
+                split=self.about["split"],
+            )
             + missing,
-            "trained on": _TRAINED_ON[self.about["trained_on"]],
-            **({"not scored": f"{len(unreadable)} unreadable images, first: {unreadable[0]}"} if unreadable else {}),
+            tr("trained on"): tr(_TRAINED_ON[self.about["trained_on"]]),
+            **(
+                {tr("not scored"): tr("{n} unreadable images, first: {first}", n=len(unreadable), first=unreadable[0])}
+                if unreadable
+                else {}
+            ),
         }
 
 
@@ -137,8 +147,11 @@ def evaluate_test_set(
     trained = load_detector(weights, device)
     if trained.split is not None and trained.split != split:
         raise ConfigError(
-            f"{weights} was trained with --split {trained.split}: most of the {split} test sequences are in its"
-            f" training set; evaluate it with --split {trained.split}"
+            "{weights} was trained with --split {split}: most of the {of_split} test sequences "
+            "are in its training set; evaluate it with --split {split}",
+            weights=weights,
+            split=trained.split,
+            of_split=split,
         )
     index = open_index(data, images)
     pairs = select_test_pairs(index, modality=trained.modality, name=split)
@@ -186,7 +199,7 @@ def detect_frames(
     unreadable: dict[str, str] = {}
     said = time.monotonic()
     for batch in loader:
-        unreadable |= dict(batch.unreadable)
+        unreadable |= {name: str(why) for name, why in batch.unreadable}
         with precision.autocast():
             detections = trained.detector(batch.images.to(device))
         for name, one in zip(batch.ids, detections, strict=True):

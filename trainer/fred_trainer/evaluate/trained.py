@@ -31,12 +31,15 @@ def load_detector(path: Path, device: torch.device) -> TrainedDetector:
         backbone=config["backbone"],
         compression_ratio=config["compression_ratio"],
         input_size=config["input_size"],
+        finest=config["finest"],
     )
     try:
         detector.load_state_dict(state["ema"])
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"{path} does not fit the model of this version: {reason}") from error
+        raise CheckpointError(
+            "{path} does not fit the model of this version: {reason}", path=path, reason=reason
+        ) from error
     return TrainedDetector(
         detector=detector.to(device).eval(),
         modality=config["modality"],

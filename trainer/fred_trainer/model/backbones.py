@@ -18,11 +18,12 @@ BACKBONES: Final[Mapping[str, tuple[str, str, str, str]]] = {
 """torchvision's name → the module whose output is the level of each of `STRIDES`."""
 
 
-def levels_for(input_size: int) -> slice:
-    """The three levels that the detector looks at, as a slice of `STRIDES`.
+def levels_for(input_size: int, finest: str = "auto") -> slice:
+    """The three levels that the detector is built of, as a slice of `STRIDES`. Cells are on the first one.
 
-    A drone of FRED is 50 × 34 px in a frame 1280 px wide. At 640 px it is 17 px high: stride 8 puts two rows of cells
-    into it. Below 480 px such drones fall between cells of stride 8, so that no cell learns them; stride 4 costs four
-    times the cells, of a picture that is that much smaller.
+    `finest`: its stride, or `auto`. A drone of FRED is 50 × 34 px in a frame 1280 px wide. At 640 px it is 17 px high:
+    stride 8 puts two rows of cells into it. Below 480 px such drones fall between cells of stride 8; stride 4 costs
+    four times the cells, of a picture that is that much smaller.
     """
-    return slice(1, 4) if input_size >= 480 else slice(0, 3)
+    first = STRIDES.index(int(finest)) if finest != "auto" else 1 if input_size >= 480 else 0
+    return slice(first, first + 3)

@@ -1,15 +1,15 @@
 """The detector: one backbone per stream, fused level by level, a feature pyramid, and a head on top."""
 
-from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torchvision.models import get_model
 from torchvision.models.feature_extraction import create_feature_extractor
-from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork
+from torchvision.ops import Conv2dNormActivation
 
 from fred_trainer.model.backbones import BACKBONES, STREAMS, STRIDES, levels_for
 from fred_trainer.model.cells import cells_of
@@ -27,18 +27,17 @@ Norm = nn.modules.batchnorm._BatchNorm  # noqa: SLF001 - the public base class o
 
 
 class Streams(nn.Module):
-    """`(B, 3·S, H, W)` float → the pyramid: an OrderedDict of `(B, 64, H/stride, W/stride)`, finest first.
+    """`(B, 3·S, H, W)` float → features `(B, 64, H/stride, W/stride)` of the finest level.
 
     S = 2: RGB then event, each through a backbone of its own, joined at every level by concatenation and a 1×1
     convolution. S = 1: one stream, the same way.
     """
 
-    def __init__(self, name: str, *, streams: int, compression_ratio: float, input_size: int) -> None:
+    def __init__(self, name: str, *, streams: int, compression_ratio: float, levels: slice) -> None:
         super().__init__()
-        nodes = dict(list(zip(BACKBONES[name], STRIDES, strict=True))[levels_for(input_size)])
-        named = {node: str(stride) for node, stride in nodes.items()}
+        nodes = {node: str(stride) for node, stride in list(zip(BACKBONES[name], STRIDES, strict=True))[levels]}
         self.backbones = nn.ModuleList(
-            create_feature_extractor(get_model(name, weights=None), return_nodes=named) for _ in range(streams)
+            create_feature_extractor(get_model(name, weights=None), return_nodes=nodes) for _ in range(streams)
         )
         channels = _channels(self.backbones[0], input_size=64)
         fused = [max(1, round(compression_ratio * c)) for c in channels]
@@ -46,18 +45,34 @@ class Streams(nn.Module):
             Conv2dNormActivation(streams * c, f, kernel_size=1, activation_layer=nn.SiLU)
             for c, f in zip(channels, fused, strict=True)
         )
-        self.pyramid = FeaturePyramidNetwork(fused, PYRAMID_CHANNELS)
-        self.out_channels = PYRAMID_CHANNELS
+        self.pyramid = Pyramid(fused, PYRAMID_CHANNELS)
         for norm in norms(self):
             norm.momentum = NORM_MOMENTUM
 
-    def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
+    def forward(self, images: Tensor) -> Tensor:
         features = [
             list(b(x).values()) for b, x in zip(self.backbones, images.chunk(len(self.backbones), dim=1), strict=True)
         ]
         fused = [fuse(torch.cat(levels, dim=1)) for fuse, levels in zip(self.fusion, zip(*features), strict=True)]  # noqa: B905 - each has three levels
-        pyramid: OrderedDict[str, Tensor] = self.pyramid(OrderedDict((str(n), x) for n, x in enumerate(fused)))
-        return pyramid
+        finest: Tensor = self.pyramid(fused)
+        return finest
+
+
+class Pyramid(nn.Module):
+    """A feature pyramid (Lin et al., 2017) of which only the finest level is wanted; the others lend it their view."""
+
+    def __init__(self, channels: Sequence[int], outputs: int) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(c, outputs, kernel_size=1) for c in channels)
+        self.finest = nn.Conv2d(outputs, outputs, kernel_size=3, padding=1)
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        """`(B, outputs, H, W)` of levels `(B, channels, H, W)`, finest first."""
+        *finer, merged = (lateral(level) for lateral, level in zip(self.lateral, levels, strict=True))
+        for level in reversed(finer):
+            merged = level + functional.interpolate(merged, size=level.shape[-2:], mode="nearest")
+        features: Tensor = self.finest(merged)
+        return features
 
 
 class Detector(nn.Module):
@@ -66,11 +81,11 @@ class Detector(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, streams: Streams, *, strides: Sequence[int], kinds: Sequence[str]) -> None:
+    def __init__(self, streams: Streams, *, stride: int, kinds: Sequence[str]) -> None:
         super().__init__()
         self.backbone = streams
-        self.head = Head(streams.out_channels)
-        self.strides = tuple(strides)
+        self.head = Head(PYRAMID_CHANNELS)
+        self.stride = stride
         self.kinds = tuple(kinds)
         mean, std = (torch.tensor([MEAN_AND_STD[kind][n] for kind in kinds]).view(1, -1, 1, 1) for n in (0, 1))
         self.register_buffer("mean", 255 * mean, persistent=False)
@@ -85,20 +100,20 @@ class Detector(nn.Module):
 
         In evaluation: B × {"boxes" `(N, 4)` likewise, "scores" `(N,)`}.
         """
-        levels = list(self.backbone(self.normalise(images)).values())
-        outputs = {name: value.to(self.mean.dtype) for name, value in self.head(levels).items()}  # of half precision
-        cells = cells_of(levels, self.strides)
+        features = self.backbone(self.normalise(images))
+        outputs = {name: value.to(self.mean.dtype) for name, value in self.head(features).items()}  # of half precision
+        cells = cells_of(features, self.stride)
         if self.training:
             assert boxes is not None
             return losses(outputs, cells, boxes)
         return detections(outputs, cells, (int(images.shape[-2]), int(images.shape[-1])))
 
 
-def build(*, modality: str, backbone: str, compression_ratio: float, input_size: int) -> Detector:
+def build(*, modality: str, backbone: str, compression_ratio: float, input_size: int, finest: str) -> Detector:
     """A detector on the CPU, channels last, initialised from torch's global generator."""
-    kinds = STREAMS[modality]
-    streams = Streams(backbone, streams=len(kinds), compression_ratio=compression_ratio, input_size=input_size)
-    detector = Detector(streams, strides=STRIDES[levels_for(input_size)], kinds=kinds)
+    kinds, levels = STREAMS[modality], levels_for(input_size, finest)
+    streams = Streams(backbone, streams=len(kinds), compression_ratio=compression_ratio, levels=levels)
+    detector = Detector(streams, stride=STRIDES[levels][0], kinds=kinds)
     detector.to(memory_format=torch.channels_last)
     return detector
 

@@ -62,11 +62,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"--pretrained {path} does not load ({reason}): give a state dict of torchvision") from None
+        raise ConfigError(
+            "--pretrained {path} does not load ({reason}): give a state dict of torchvision", path=path, reason=reason
+        ) from None
     while isinstance(found, dict) and (inner := next((found[key] for key in _WRAPPERS if key in found), None)):
         found = inner
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise ConfigError(f"--pretrained {path} holds no weights: give a state dict of torchvision")
+        raise ConfigError("--pretrained {path} holds no weights: give a state dict of torchvision", path=path)
     return {key.removeprefix("module."): value for key, value in found.items()}
 
 
@@ -81,8 +83,12 @@ def load_backbones(backbones: nn.ModuleList, weights: dict[str, Tensor], *, sour
         ]
         if lacking:
             raise ConfigError(
-                f"--pretrained {source} does not fit the backbone: {len(lacking)} of its {len(wanted)} weights are not"
-                f" there or of another shape, {lacking[0]} first; is it of another --backbone?"
+                "--pretrained {source} does not fit the backbone: {lost} of its {wanted} weights "
+                "are not there or of another shape, {lacking} first; is it of another --backbone?",
+                source=source,
+                lost=len(lacking),
+                wanted=len(wanted),
+                lacking=lacking[0],
             )
         backbone.load_state_dict({key: weights.get(key, value) for key, value in wanted.items()})
 

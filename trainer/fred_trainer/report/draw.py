@@ -37,7 +37,7 @@ def side_by_side(
     for stream, image in images.items():
         panel = image.copy()
         for box in truth:
-            _draw_box(panel, box, TRUE, margin_px=3)
+            _draw_box(panel, box, TRUE, margin_px=5)  # around the amber one, where they are the same
         for box, score in found:
             _draw_box(panel, box, FOUND, margin_px=1)
             _draw_score(panel, box, f"{score:.2f}")

@@ -3,7 +3,7 @@
 import itertools
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import torch
 
+from fred_supervisor.contract.files import write_json
 from fred_trainer.data import (
     DataError,
     Image,
@@ -31,6 +32,11 @@ log = logging.getLogger("fred_trainer")
 FRAMES_PER_S: Final = 30.0
 """Of FRED."""
 VIDEO: Final = "predictions.mp4"
+BOXES: Final = "predictions.json"
+SUFFIXES: Final = (".png", ".jpg", ".jpeg")
+"""What is a source of one frame."""
+_OF_IMAGES: Final = "images"
+"""The folder of their pictures, beside those of sequences."""
 
 Detections = list[tuple[tuple[float, float, float, float], float]]
 """(xyxy px of the source frame, score), most certain first."""
@@ -38,7 +44,7 @@ Detections = list[tuple[tuple[float, float, float, float], float]]
 
 def predict(
     weights: Path,
-    source: Path,
+    sources: Sequence[Path],
     out: Path,
     *,
     device: torch.device,
@@ -46,22 +52,82 @@ def predict(
     score: float = 0.3,
     every: int = 1,
     video: bool = False,
+    as_json: bool = False,
 ) -> int:
-    """Draw every `every`-th frame of the sequence `source` into the folder `out`; the number of frames drawn.
+    """Draw every `every`-th frame of each sequence, and each image, into the folder `out`; the number of frames.
 
+    Of several sequences each has a folder there. `as_json`: their boxes go into one file instead, and nothing is drawn.
     Both streams are shown, whichever the model looks at; boxes from `score` on in amber, true ones, where the sequence
     has annotations, in green. PNG files named by frame, or one MP4. Raises DataError and CheckpointError.
     """
     trained = load_detector(weights, device)
-    pairs = [pair for pair in read_sequence(source)[::every] if has_images(pair, trained.modality)]
-    if not pairs:
-        raise DataError(f"{source}: no frame in it has the images that modality {trained.modality} needs")
-    out.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
-    drawn = ((pair, draw(pair, found)) for pair, found in detect(trained, pairs, device, batch_size, score))
-    count = write_video(out / VIDEO, drawn, FRAMES_PER_S / every) if video else write_frames(out, drawn)
-    log.info("%d frames of %s drawn in %.1f s: %s", count, source, time.monotonic() - began, out)
-    return count
+    told: list[dict[str, object]] = []
+    total = 0
+    parts = _parts(sources, trained.modality, every)
+    for name, pairs in parts.items():
+        folder = out / name if len(parts) > 1 else out
+        (out if as_json else folder).mkdir(parents=True, exist_ok=True)
+        began = time.monotonic()
+        detected = detect(trained, pairs, device, batch_size, score)
+        if as_json:
+            told += [_document(name, pair, found) for pair, found in detected]
+            count, place = len(pairs), out / BOXES
+        else:
+            drawn = ((pair, draw(pair, found)) for pair, found in detected)
+            place = folder / VIDEO if video else folder
+            count = write_video(place, drawn, FRAMES_PER_S / every) if video else write_frames(folder, drawn)
+        log.info("%d frames of %s in %.1f s: %s", count, name, time.monotonic() - began, place)
+        total += count
+    if as_json:
+        write_json(out / BOXES, told)
+    return total
+
+
+def _parts(sources: Sequence[Path], modality: str, every: int) -> dict[str, list[Pair]]:
+    """The frames to look at, by the name of their sequence; images are one part, in their order. Raises DataError."""
+    images = [source for source in sources if source.suffix.lower() in SUFFIXES]
+    parts = {source.stem: read_sequence(source)[::every] for source in sources if source not in images}
+    if len(parts) + len(images) < len(sources):
+        raise DataError("two sequences have one name: give them one after the other, each with an --out of its own")
+    if images and modality == "dual":
+        raise DataError(
+            "{images} is one image, and modality dual needs both cameras: give a sequence", images=images[0]
+        )
+    if images and _OF_IMAGES in parts:
+        raise DataError(
+            "a sequence is called {of_images}, as the folder of the images is: give them one after the other",
+            of_images=_OF_IMAGES,
+        )
+    if images:
+        parts[_OF_IMAGES] = [_pair_of(image, number, modality) for number, image in enumerate(images, 1)]
+    for name, pairs in parts.items():
+        parts[name] = [pair for pair in pairs if has_images(pair, modality)]
+        if not parts[name]:
+            raise DataError(
+                "{name}: no frame in it has the images that modality {modality} needs", name=name, modality=modality
+            )
+    return parts
+
+
+def _pair_of(image: Path, number: int, modality: str) -> Pair:
+    """A single image as a frame without annotations. Raises DataError."""
+    height, width = read_image(image).shape[:2]
+    rgb, event = (image, None) if modality == "rgb" else (None, image)
+    return Pair(sequence=0, frame=number, rgb=rgb, event=event, boxes=(), width=width, height=height)
+
+
+def _document(name: str, pair: Pair, found: Detections) -> dict[str, object]:
+    """Boxes are xyxy px of the source frame."""
+    boxes = [{"box": [round(side, 2) for side in box], "score": round(certainty, 4)} for box, certainty in found]
+    files = {"rgb": pair.rgb, "event": pair.event}
+    return {
+        "sequence": name,
+        "frame": pair.frame,
+        "width": pair.width,
+        "height": pair.height,
+        "files": {stream: str(file) for stream, file in files.items() if file is not None},
+        "boxes": boxes,
+    }
 
 
 @torch.no_grad()
@@ -116,7 +182,7 @@ def write_video(path: Path, drawn: Iterator[tuple[Pair, Image]], frames_per_s: f
     height, width = (side - side % 2 for side in picture.shape[:2])  # what the codec can do
     writer = cv2.VideoWriter(str(beside), cv2.VideoWriter.fourcc(*"mp4v"), frames_per_s, (width, height))
     if not writer.isOpened():
-        raise DataError(f"{path} cannot be written: leave --video out to get frames")
+        raise DataError("{path} cannot be written: leave --video out to get frames", path=path)
     try:
         for _, each in itertools.chain([(first, picture)], drawn):
             writer.write(each[:height, :width])

@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 
 import torch
 
+from fred_supervisor.language import tr
 from fred_trainer.data import Batch
 from fred_trainer.evaluate.metrics import Scores
 from fred_trainer.report.bar import Bar
@@ -56,6 +57,8 @@ class Progress:
         self._since_mono_s = time.monotonic()
         self._images = 0
         self._waited_s = 0.0
+        self.wait_share: float | None = None
+        """Of the last seconds, in which training waited for data; None: not known yet."""
 
     def start(self) -> None:
         """Training begins or goes on: the pause before does not count."""
@@ -81,7 +84,7 @@ class Progress:
         if now.unreadable:
             self.curves.add(now.samples, data__unreadable_images=now.unreadable)
         self._images += now.images
-        where = f"epoch {now.epoch}/{now.epochs}  {now.phase}"
+        where = tr("epoch {epoch}/{epochs}  {phase}", epoch=now.epoch, epochs=now.epochs, phase=tr(now.phase))
         if self._bar is not None:
             self._bar.step(where, loss=now.loss, done=now.step, of=now.steps)
         elapsed_s = time.monotonic() - self._since_mono_s
@@ -89,10 +92,11 @@ class Progress:
             speed = self._images / elapsed_s
             if self._bar is None or now.epoch_complete:
                 log.info("%s  step %d/%d  loss %.4f  %.1f images/s", where, now.step, now.steps, now.loss, speed)
+            self.wait_share = min(1.0, self._waited_s / elapsed_s)
             self.curves.add(
                 now.samples,
                 train__images_per_s=speed,
-                train__data_wait_share=min(1.0, self._waited_s / elapsed_s),
+                train__data_wait_share=self.wait_share,
                 **memory_mib(),
             )
             self.start()
@@ -104,7 +108,7 @@ class Progress:
             epoch,
             scores.map50,
             scores.map50_95,
-            "  ".join(f"{share:.3f} at IoU {iou}" for iou, share in scores.recall.items()),
+            "  ".join(tr("{share:.3f} at IoU {iou}", share=share, iou=iou) for iou, share in scores.recall.items()),
             seconds,
         )
         by_size = {f"val_by_size__map50_{name}": x for name, x in scores.map50_by_size.items() if x is not None}

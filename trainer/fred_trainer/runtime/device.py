@@ -4,6 +4,7 @@ import os
 
 import torch
 
+from fred_supervisor.contract.environment import rank_of
 from fred_trainer.errors import ConfigError
 
 
@@ -14,15 +15,21 @@ def choose_device(name: str, ranks: int = 1) -> "torch.device":
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if ranks > 1 and name == "cuda":
-        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        name = f"cuda:{rank_of(os.environ)[1]}"
     elif ranks > 1 and name != "cpu":
-        raise ConfigError(f"--device {name}: one for {ranks} ranks; use cuda, each takes its own, or cpu")
+        raise ConfigError(
+            "--device {name}: one for {ranks} ranks; use cuda, each takes its own, or cpu", name=name, ranks=ranks
+        )
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f"--device {name}: no such device; use cpu, cuda or cuda:N") from None
+        raise ConfigError("--device {name}: no such device; use cpu, cuda or cuda:N", name=name) from None
     if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"--device {name}: not supported; use cpu, cuda or cuda:N")
+        raise ConfigError("--device {name}: not supported; use cpu, cuda or cuda:N", name=name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"--device {name}: torch sees {torch.cuda.device_count()} GPUs; use --device cpu or auto")
+        raise ConfigError(
+            "--device {name}: torch sees {device_count} GPUs; use --device cpu or auto",
+            name=name,
+            device_count=torch.cuda.device_count(),
+        )
     return device

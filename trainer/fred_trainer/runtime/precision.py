@@ -1,5 +1,6 @@
 """The one place that decides about mixed precision."""
 
+import logging
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import torch
 
 from fred_trainer.errors import ConfigError
+
+log = logging.getLogger("fred_trainer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +38,14 @@ def choose_precision(amp: str, device: torch.device) -> Precision:
     cuda = device.type == "cuda"
     has_bf16 = not cuda or torch.cuda.is_bf16_supported(including_emulation=False)
     if amp == "fp16" and not cuda:
-        raise ConfigError(f"--amp fp16 is for GPUs, not for {device.type}: use --amp bf16 or --amp off")
+        raise ConfigError("--amp fp16 is for GPUs, not for {type}: use --amp bf16 or --amp off", type=device.type)
     if amp == "bf16" and not has_bf16:
-        raise ConfigError(f"--amp bf16: {torch.cuda.get_device_name(device)} has no bfloat16: use --amp fp16")
+        raise ConfigError(
+            "--amp bf16: {device} has no bfloat16: use --amp fp16",
+            device=torch.cuda.get_device_name(device),
+        )
+    if amp == "bf16" and not cuda and not torch.ops.mkldnn._is_mkldnn_bf16_supported():  # noqa: SLF001 - asked nowhere else
+        log.warning("--amp bf16: this processor has no bfloat16, which makes training many times slower; --amp off")
     if amp == "auto":
         amp = "off" if not cuda else "bf16" if has_bf16 else "fp16"
     half = {"off": None, "fp16": torch.float16, "bf16": torch.bfloat16}[amp]

@@ -15,7 +15,7 @@ import select
 import sys
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, TypeVar
@@ -25,6 +25,7 @@ from torch import Tensor, distributed
 from torch.utils.data import Sampler
 
 from fred_supervisor.contract import Heartbeat
+from fred_supervisor.contract.environment import rank_of
 from fred_supervisor.contract.exit_codes import TrainerExit
 from fred_trainer.data import EpochBatches
 from fred_trainer.errors import ConfigError, PeerError
@@ -147,30 +148,45 @@ class Share(Sampler[list[tuple[int, int]]]):
 
 
 def started_as() -> tuple[int, int]:
-    """(rank, number of ranks) of this process, from the environment that torchrun gives. Raises ConfigError."""
-    texts = [os.environ.get(name, default) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"))]
-    if not all(text.isdecimal() for text in texts) or int(texts[0]) >= int(texts[1]):
-        raise ConfigError(f"RANK={texts[0]} WORLD_SIZE={texts[1]}: no such rank; start with torchrun, or unset both")
-    return int(texts[0]), int(texts[1])
+    """(rank, number of ranks) of this process, from the environment that torchrun or srun gives. Raises ConfigError."""
+    rank, _, count = rank_of(os.environ)
+    if not (rank.isdecimal() and count.isdecimal()) or int(rank) >= int(count):
+        raise ConfigError(
+            "RANK={rank} WORLD_SIZE={count}: no such rank; start with torchrun, or unset both", rank=rank, count=count
+        )
+    return int(rank), int(count)
 
 
 def join(device: torch.device, hb: Heartbeat) -> Ranks:
-    """Meet the other ranks, on one machine. Raises ConfigError for an impossible environment."""
+    """Meet the other ranks, on one machine or several. Raises ConfigError for an impossible environment."""
     rank, count = started_as()
     if count == 1:
         return Ranks()
     missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
     if missing:
-        raise ConfigError(f"WORLD_SIZE={count} without {' and '.join(missing)}: start with torchrun, or unset it")
+        raise ConfigError(
+            "WORLD_SIZE={count} without {missing}: start with torchrun, or unset it",
+            count=count,
+            missing=" and ".join(missing),
+        )
     if os.environ.get("LOCAL_WORLD_SIZE", str(count)) == str(count):
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a host name that does not resolve is no obstacle
     if device.type == "cuda":
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    distributed.init_process_group(backend, timeout=timedelta(seconds=PATIENCE_S))
-    pids: list[int] = [0] * count
-    distributed.all_gather_object(pids, os.getpid())
+    distributed.init_process_group(
+        backend, timeout=timedelta(seconds=PATIENCE_S), rank=rank, world_size=count, init_method="env://"
+    )
+    peers: list[tuple[str, int]] = [("", 0)] * count
+    distributed.all_gather_object(peers, (_machine(), os.getpid()))
+    pids = {peer: pid for peer, (machine, pid) in enumerate(peers) if machine == _machine()}
     return Ranks(rank=rank, count=count, _watch=PeerWatch(pids, rank, hb))
+
+
+def _machine() -> str:
+    """Equal where a pid means the same process: one boot of one kernel, one namespace."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return f"{file.read().strip()} {os.readlink('/proc/self/ns/pid')}"
 
 
 class PeerWatch:
@@ -179,13 +195,13 @@ class PeerWatch:
     A thread, for the main one may be stuck in the driver. It sleeps until one of the others ends.
     """
 
-    def __init__(self, pids: Sequence[int], rank: int, hb: Heartbeat) -> None:
-        """`pids` of all ranks of this machine; ours is `rank`."""
+    def __init__(self, pids: Mapping[int, int], rank: int, hb: Heartbeat) -> None:
+        """`pids` of the ranks of this machine, by rank; ours is `rank`."""
         self._hb = hb
         self._left = threading.Event()
         self._poll = select.poll()
         self._peers: dict[int, int] = {}
-        for peer, pid in enumerate(pids):
+        for peer, pid in pids.items():
             if peer != rank:
                 self._watch(peer, pid)
         self._wake = os.eventfd(0, os.EFD_CLOEXEC)
@@ -200,7 +216,7 @@ class PeerWatch:
     def _watch(self, peer: int, pid: int) -> None:
         try:
             fd = os.pidfd_open(pid)
-        except OSError:  # gone already, or of another machine: torchrun sees to it
+        except OSError:  # gone already: torchrun sees to it
             return
         self._peers[fd] = peer
         self._poll.register(fd, select.POLLIN)
@@ -209,7 +225,7 @@ class PeerWatch:
         ended = [self._peers[fd] for fd, _ in self._poll.poll() if fd in self._peers]
         if not ended or self._left.wait(GRACE_S):
             return
-        error = PeerError(f"rank {ended[0]} has ended, and this rank waits for it in vain")
+        error = PeerError("rank {ended} has ended, and this rank waits for it in vain", ended=ended[0])
         self._hb.error(error)
-        sys.stderr.write(f"fred-train: {error}\n")
+        sys.stderr.write(f"fred-train: {error.said()}\n")
         os._exit(TrainerExit.FAILURE)

@@ -18,6 +18,8 @@ class Datasets(NamedTuple):
     """Notes what cannot be read of either."""
     fingerprint: str
     """Of the data set."""
+    contents: dict[str, list[int]]
+    """`Index.contents` of it."""
 
 
 def make_datasets(settings: TrainSettings) -> Datasets:
@@ -33,8 +35,11 @@ def make_datasets(settings: TrainSettings) -> Datasets:
         validation_pairs = validation_pairs[: QUICK_BATCHES * largest_batch]
     if len(train_pairs) < largest_batch:
         raise DataError(
-            f"{settings.data} has {len(train_pairs)} training samples, fewer than one batch of {largest_batch}:"
-            " add data or lower the batch size"
+            "{data} has {count} training samples, fewer than one batch of {largest_batch}: add "
+            "data or lower the batch size",
+            data=settings.data,
+            count=len(train_pairs),
+            largest_batch=largest_batch,
         )
     train, validation = (
         PairDataset(
@@ -60,4 +65,6 @@ def make_datasets(settings: TrainSettings) -> Datasets:
         )
         train.keep_in(cache, 0)
         validation.keep_in(cache, train.frames)
-    return Datasets(train, validation, UnreadableImages(len(train) + len(validation)), index.fingerprint)
+    return Datasets(
+        train, validation, UnreadableImages(len(train) + len(validation)), index.fingerprint, index.contents()
+    )

@@ -9,7 +9,6 @@ from fred_trainer.evaluate import sanity_check
 from fred_trainer.model.detector import set_frozen
 from fred_trainer.report.progress import StepReport
 from fred_trainer.train.loader import samples_of
-from fred_trainer.train.schedule import learning_rate
 from fred_trainer.train.services import Services
 from fred_trainer.train.settings import Phase, TrainSettings
 from fred_trainer.train.state import Training
@@ -55,7 +54,6 @@ def train_epoch(training: Training, services: Services, *, first_is_slow: bool) 
     batches = EpochBatches(training.order, epoch=position.epoch, batch_size=batch_size, start=position.in_epoch)
     begun = training.step
     steps = begun + len(batches)
-    total = settings.epochs * len(training.train_set)
     hb.beat(epoch=position.epoch, epochs=settings.goal_epoch, step=begun, steps=steps, phase=phase)
     set_frozen(training.model, frozen=phase == "freeze")
     services.progress.start()
@@ -79,10 +77,11 @@ def train_epoch(training: Training, services: Services, *, first_is_slow: bool) 
                 services.checkpoints.settle()
                 if ranks.count > 1:  # here we wait for the others: who has not come so far is the one to blame
                     hb.beat(samples=training.samples + sum(micro.size for micro in group))
-                rate = learning_rate(training.samples, total=total, peak=settings.lr)
+                rate = training.rate
                 images = update(training, group, rate)
                 services.progress.step(step_report(training, images=images, steps=steps, rate=rate))
                 group = []
+                hb.beat(lr=rate, gradient=training.gradient, waits=services.progress.wait_share)
             first_step.close()
             samples = training.samples + sum(micro.size for micro in group)
             hb.beat(step=step, samples=samples, loss=position.loss)
@@ -120,7 +119,8 @@ def close_epoch(training: Training, services: Services) -> End:
     settings, position, ranks = training.settings, training.position, training.ranks
     (stopping,) = ranks.any(services.hb.stopping)
     if position.epoch == 1 or position.epoch % sanity_check.EVERY_EPOCHS == 0 or training.goal_reached:
-        check_sanity(training)
+        with services.hb.section("eval"):
+            check_sanity(training)
     names = named_saves(settings, position.epoch)
     evaluates = settings.evaluates(position.epoch) and position.evaluated < position.epoch
     wanted = names or [step_name(training.samples)]

@@ -19,6 +19,7 @@ from fred_supervisor.contract import Heartbeat
 from fred_supervisor.contract.builtin.preflight import PhaseNeeds, Preflight, read_preflight, write_preflight
 from fred_supervisor.contract.builtin.trainer_files import TrainerFiles
 from fred_supervisor.contract.files import TEMPORARY_SUFFIX
+from fred_supervisor.language import listed, tr
 from fred_trainer.checkpoint.load import load
 from fred_trainer.checkpoint.write import write_state
 from fred_trainer.data import Batch, EpochOrder, PairDataset, collate
@@ -26,10 +27,12 @@ from fred_trainer.errors import DiskError
 from fred_trainer.evaluate.evaluate import evaluate
 from fred_trainer.model.detector import set_frozen
 from fred_trainer.runtime.drills import DrillRunner
+from fred_trainer.train.loader import fetch_ahead
 from fred_trainer.train.schedule import FLOOR
 from fred_trainer.train.settings import Phase
 from fred_trainer.train.state import Training
 from fred_trainer.train.step import forward_backward, update
+from fred_trainer.words import Sentence, said
 
 log = logging.getLogger("fred_trainer")
 
@@ -65,6 +68,12 @@ def rehearse(training: Training, hb: Heartbeat) -> None:
     started = time.monotonic()
     phases: dict[str, PhaseNeeds] = {}
     with restored(training):
+        if training.settings.workers:
+            with (
+                hb.section("first-step"),
+                told(Sentence("the loader workers cannot hand over their batches (--workers)")),
+            ):
+                fetch_ahead(training, largest_batch(training))
         for part in parts(training, hb):
             with hb.section(part.section), named(part):
                 hb.beat(phase=part.name if part.section == "first-step" else None)
@@ -139,7 +148,9 @@ def restored(training: Training) -> Iterator[None]:
         try:
             write_state(training.snapshot(), path)
         except OSError as error:
-            raise DiskError(f"{path.parent}: no checkpoint can be written: {error}") from error
+            raise DiskError(
+                "{parent}: no checkpoint can be written: {error}", parent=path.parent, error=error
+            ) from error
         try:
             yield
         finally:
@@ -151,16 +162,32 @@ def restored(training: Training) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def named(part: Rehearsal) -> Iterator[None]:
+def largest_batch(training: Training) -> int:
+    """Of the phases that this run will come to, on this rank."""
+    settings = training.settings
+    return max(settings.batch_size(settings.phase_of(epoch)) for epoch in (1, settings.goal_epoch))
+
+
+def named(part: Rehearsal) -> contextlib.AbstractContextManager[None]:
     """Say which phase it was that failed."""
+    return told(
+        Sentence(
+            "{phase} cannot run with a batch of {batch} ({flag})",
+            phase=Sentence(part.name),
+            batch=part.batch,
+            flag=part.flag,
+        )
+    )
+
+
+@contextlib.contextmanager
+def told(what: Sentence) -> Iterator[None]:
+    """Say what it was that failed."""
     try:
         yield
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        log.error(  # noqa: TRY400 - the traceback is printed by whoever catches it
-            "preflight: %s cannot run with a batch of %d (%s): %s", part.name, part.batch, part.flag, reason
-        )
+        reason = (str(said(error)).splitlines() or [type(error).__name__])[0]
+        log.error("preflight: %s: %s", what, reason)  # noqa: TRY400 - the traceback is printed by whoever catches it
         raise
 
 
@@ -186,8 +213,9 @@ def described(found: Preflight) -> str:
     words = []
     for name, needs in found.phases.items():
         peak = needs.gpu_peak_bytes or needs.host_peak_bytes
-        words.append(f"{name} {'unknown' if peak is None else f'{peak / 2**30:.2f} GiB'} (batch {needs.batch})")
-    return ", ".join(words)
+        size = tr("unknown") if peak is None else f"{peak / 2**30:.2f} GiB"
+        words.append(tr("{phase} {size} (batch {batch})", phase=tr(name), size=size, batch=needs.batch))
+    return listed(words)
 
 
 def forget_peaks(device: torch.device) -> None:

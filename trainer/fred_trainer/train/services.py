@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from fred_supervisor.contract import Heartbeat
 from fred_trainer.checkpoint.checkpoints import Checkpoints
-from fred_trainer.errors import DiskError, NonFiniteError
+from fred_trainer.errors import DiskError, NonFiniteError, SupersededError
 from fred_trainer.report.progress import Progress
 from fred_trainer.runtime.drills import DrillRunner
 from fred_trainer.train.state import Training
@@ -49,5 +49,10 @@ class Services:
                 return
             training.rollback.restore()
             self._write(training, must=True)
-        except (DiskError, NonFiniteError, RuntimeError) as error:  # RuntimeError: a broken CUDA context
+        except (
+            DiskError,
+            NonFiniteError,
+            SupersededError,
+            RuntimeError,
+        ) as error:  # RuntimeError: a broken CUDA context
             log.warning("the state before the failure could not be saved: %s", error)

@@ -10,13 +10,11 @@ from typing import Any, Final, Literal
 from fred_supervisor.contract import environment
 from fred_supervisor.contract.builtin.drill import Drill, parse_drills
 from fred_supervisor.contract.builtin.flags import FLAGS
+from fred_supervisor.contract.builtin.refusals import refused_flag
 from fred_trainer.errors import ConfigError
-from fred_trainer.model.backbones import BACKBONES
 
 Phase = Literal["freeze", "unfreeze"]
 
-MIN_INPUT_PX: Final = 64
-"""Below, the coarsest level is a single cell, which batch norm refuses for a single sample."""
 QUICK_BATCHES: Final = 4
 """Batches of an epoch of `--quick-test`, at most."""
 
@@ -76,6 +74,8 @@ class TrainSettings:
     """Channels after fusion ÷ channels of one stream."""
     input_size: int
     """Pixels, longer side."""
+    finest: Literal["auto", "4", "8"]
+    """Pixels of input per cell."""
     lr: float
     """Peak learning rate."""
     amp: Literal["auto", "fp16", "bf16", "off"]
@@ -130,14 +130,12 @@ def settings_from(given: argparse.Namespace, environ: Mapping[str, str] = os.env
     values: dict[str, Any] = {flag.key: getattr(given, flag.key) for flag in FLAGS}
     if not values["data"]:
         raise ConfigError("--data is missing: give the folder with the sequences, e.g. --data /data/FRED")
-    if values["backbone"] not in BACKBONES:
-        raise ConfigError(f"--backbone {values['backbone']}: no such backbone; there are {', '.join(BACKBONES)}")
-    if values["input_size"] < MIN_INPUT_PX or values["input_size"] % 32:
-        raise ConfigError(f"--input-size {values['input_size']}: a multiple of 32 from {MIN_INPUT_PX} px is wanted")
+    if (refusal := refused_flag(values)) is not None:
+        raise ConfigError(refusal[0], **refusal[1])
     try:
         drills = parse_drills(given.drill)
     except ValueError as error:
-        raise ConfigError(f"--drill: {error}") from None
+        raise ConfigError("--drill: {error}", error=error) from None
 
     accumulate = values.pop("accumulate")
     ordered_batch = _ordered(environ, environment.UNFREEZE_BATCH_SIZE)
@@ -159,8 +157,8 @@ def settings_from(given: argparse.Namespace, environ: Mapping[str, str] = os.env
         settings = replace(settings, epochs=2, freeze_epochs=1)
     if settings.eval_only and settings.train_on == "all":
         raise ConfigError(
-            "--eval-only with --train-on all: nothing was held out that could tell how good it is; use"
-            " `fred-train evaluate`, which scores the published test sequences"
+            "--eval-only with --train-on all: nothing was held out that could tell how good it "
+            "is; use `fred-train evaluate`, which scores the published test sequences"
         )
     if settings.freeze_only and (settings.skip_freeze or settings.freeze_epochs == 0):
         raise ConfigError(
@@ -174,7 +172,9 @@ def _ordered(environ: Mapping[str, str], name: str) -> int | None:
     if not text:
         return None
     if not text.isdecimal() or int(text) < 1:
-        raise ConfigError(f"{name}={text}: a whole number from 1 is wanted in the environment, or nothing")
+        raise ConfigError(
+            "{name}={text}: a whole number from 1 is wanted in the environment, or nothing", name=name, text=text
+        )
     return int(text)
 
 

@@ -49,6 +49,7 @@ def prepare(settings: TrainSettings, device: torch.device, ranks: Ranks = ALONE)
         backbone=settings.backbone,
         compression_ratio=settings.compression_ratio,
         input_size=settings.input_size,
+        finest=settings.finest,
     ).to(device)
     ema = Ema(model)
     training = Training(
@@ -70,6 +71,7 @@ def prepare(settings: TrainSettings, device: torch.device, ranks: Ranks = ALONE)
             "config": _digest(json.dumps(settings.recorded, sort_keys=True).encode()),
         },
         ranks=ranks,
+        contents=sets.contents,
     )
     if not settings.freeze_only and settings.freeze_epochs >= settings.epochs and not settings.skip_freeze:
         log.warning(
@@ -79,7 +81,8 @@ def prepare(settings: TrainSettings, device: torch.device, ranks: Ranks = ALONE)
     if not resume(training):
         if settings.eval_only:
             raise ConfigError(
-                f"--eval-only: no checkpoint in {settings.run_dir} to evaluate; name one with --resume PATH"
+                "--eval-only: no checkpoint in {run_dir} to evaluate; name one with --resume PATH",
+                run_dir=settings.run_dir,
             )
         weights = backbone_weights(settings.backbone, settings.pretrained)
         if weights is not None:

@@ -10,12 +10,15 @@ from fred_supervisor.contract.files import read_json
 from fred_trainer.checkpoint.load import MODEL_VERSION
 from fred_trainer.checkpoint.saver import State
 from fred_trainer.data import EpochOrder, PairDataset, UnreadableImages
+from fred_trainer.evaluate.proof import proof_of
 from fred_trainer.model.detector import Detector
 from fred_trainer.runtime.precision import Precision
 from fred_trainer.runtime.ranks import ALONE, Ranks
 from fred_trainer.train.ema import Ema
 from fred_trainer.train.rollback import StepRollback, random_state, set_random_state
+from fred_trainer.train.schedule import learning_rate
 from fred_trainer.train.settings import Phase, TrainSettings
+from fred_trainer.words import Sentence
 
 
 @dataclass(kw_only=True)
@@ -61,7 +64,13 @@ class Training:
     """Images that could not be read so far."""
     order: EpochOrder
     fingerprints: dict[str, str]
+    doubts: list[Sentence] = field(default_factory=list)
+    """What a resume has not found again as it was saved, for people."""
+    gradient: float | None = None
+    """The norm of all gradients in the newest step."""
     ranks: Ranks = ALONE
+    contents: dict[str, list[int]] = field(default_factory=dict)
+    """`Index.contents` of the data set."""
 
     @property
     def device(self) -> torch.device:
@@ -95,6 +104,17 @@ class Training:
         """Micro-batches of this epoch done, in batches of the present size."""
         return -(-self.position.in_epoch // self.settings.batch_size(self.phase))
 
+    @property
+    def rate(self) -> float:
+        """Learning rate of the next optimiser step."""
+        total = self.settings.epochs * len(self.train_set)
+        return learning_rate(self.samples, total=total, peak=self.settings.lr)
+
+    @property
+    def rate_of(self) -> list[float]:
+        """What the learning rate follows from, besides the place in training."""
+        return [self.settings.lr, float(self.settings.epochs), float(len(self.train_set))]
+
     def snapshot(self) -> State:
         """The state as plain types and tensors, some of them live ones: they stay as they are until the next update."""
         model, ema = self.model.state_dict(), self.ema.model.state_dict()
@@ -121,6 +141,8 @@ class Training:
             "random": random_state(self.device),
             "config": self.settings.recorded,
             "fingerprints": self.fingerprints,
+            "contents": self.contents,
+            "proof": {**proof_of(self.ema.model), "rate": self.rate, "rate_of": self.rate_of},
             "preflight": read_json(TrainerFiles(self.settings.run_dir).preflight),
         }
 

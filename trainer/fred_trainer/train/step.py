@@ -64,7 +64,12 @@ def update(training: Training, group: Sequence[MicroBatch], rate: float) -> int:
     if not math.isfinite(loss) or not (math.isfinite(gradient) or scaler.is_enabled()):
         ids = ranks.merge({name: True for micro in group for name in micro.ids})
         what = "loss" if not math.isfinite(loss) else "gradient"
-        raise NonFiniteError(f"the {what} is not finite in epoch {position.epoch}; samples: {', '.join(ids)}")
+        raise NonFiniteError(
+            "the {what} is not finite in epoch {epoch}; samples: {ids}",
+            what=what,
+            epoch=position.epoch,
+            ids=", ".join(ids),
+        )
     for parameters_of_group in optimizer.param_groups:
         parameters_of_group["lr"] = rate
 
@@ -77,6 +82,7 @@ def update(training: Training, group: Sequence[MicroBatch], rate: float) -> int:
     position.in_epoch += samples
     position.updates += 1
     position.loss = loss
+    training.gradient = gradient
     position.loss_sum += loss * samples
     training.rollback.forget()
     return samples

@@ -62,12 +62,15 @@ def score(training: Training, services: Services) -> Scores | None:
             hb=services.hb,
             ranks=training.ranks,
         )
-    if scores is not None:
-        position.evaluated, position.map50 = position.epoch, scores.map50
-        seconds = time.monotonic() - started
-        behind = training.samples + 1  # a resume from before the evaluation repeats it, and purges it from here on
-        services.progress.scores(behind, scores, epoch=position.epoch, seconds=seconds)
-        samples = sanity_check.fixed_samples(training.validation_set)
-        found = sanity_check.check(training.ema.model, samples, device=training.device, precision=training.precision)
-        services.progress.pictures(behind, samples, found, streams=STREAMS[settings.modality])
+        if scores is not None:
+            position.evaluated, position.map50 = position.epoch, scores.map50
+            seconds = time.monotonic() - started
+            behind = training.samples + 1  # a resume from before the evaluation repeats it, and purges it from here on
+            services.hb.beat(metric=scores.map50)
+            services.progress.scores(behind, scores, epoch=position.epoch, seconds=seconds)
+            samples = sanity_check.fixed_samples(training.validation_set)
+            found = sanity_check.check(
+                training.ema.model, samples, device=training.device, precision=training.precision
+            )
+            services.progress.pictures(behind, samples, found, streams=STREAMS[settings.modality])
     return scores

@@ -1,11 +1,17 @@
 """How a command refuses: one line that says what is wrong, where, and what to do, and an exit code."""
 
 import argparse
+from collections.abc import Mapping
 from functools import partial
-from typing import Never
+from types import MappingProxyType
+from typing import Final, Never
 
+import fred_supervisor
 from fred_supervisor.cli.common.terminal import columns
 from fred_supervisor.contract.exit_codes import CommandExit
+from fred_supervisor.language import ENGLISH, language, tr
+
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class CommandError(Exception):
@@ -17,9 +23,14 @@ class CommandError(Exception):
 
 
 class CommandParser(argparse.ArgumentParser):
-    """argparse, with errors in one line."""
+    """argparse, with errors in one line, and a hint for what is mistyped."""
 
-    def __init__(self, *, prog: str, description: str, epilog: str = "") -> None:
+    def __init__(self, *, prog: str, description: str, epilog: str = "", meant: Mapping[str, str] = _NONE) -> None:
+        """`meant`: flags that other programs have → what they are here."""
+        if language() != ENGLISH:
+            from fred_supervisor.language.argparse_words import speak_argparse  # noqa: PLC0415 - few need it
+
+            speak_argparse()
         super().__init__(
             prog=prog,
             description=description,
@@ -28,6 +39,25 @@ class CommandParser(argparse.ArgumentParser):
             # With a width of its own argparse does not look for one, which costs it 2 ms at every start.
             formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=columns() - 2),
         )
+        self._meant = meant
+        version = f"fred-supervise {fred_supervisor.__version__}"
+        self.add_argument("--version", action="version", version=version, help=argparse.SUPPRESS)
 
     def error(self, message: str) -> Never:
-        raise CommandError(CommandExit.USAGE, f"{message}; see `{self.prog} --help`")
+        raise CommandError(
+            CommandExit.USAGE,
+            tr("{message}{hint}; see `{prog} --help`", message=message, hint=self._hint(message), prog=self.prog),
+        )
+
+    def _hint(self, message: str) -> str:
+        """What an unknown flag was meant to be."""
+        head, _, text = message.partition(tr("unrecognized arguments: %s").removesuffix("%s"))
+        words = [word.partition("=")[0].replace("_", "-") for word in text.split()]
+        wrong = next((word for word in words if word.startswith("-") or word in self._meant), None)
+        if head or wrong is None:
+            return ""
+        import difflib  # noqa: PLC0415 - only for people who mistype
+
+        known = [*self._option_string_actions, *self._meant]
+        near = next(iter(difflib.get_close_matches(wrong, known, 1)), None)
+        return "" if near is None else tr("; did you mean {meant}?", meant=tr(self._meant.get(near, near)))

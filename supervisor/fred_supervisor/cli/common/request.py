@@ -4,14 +4,19 @@ import json
 from collections.abc import Callable, Sequence
 
 from fred_supervisor.cli.common.command_error import CommandError, CommandParser
-from fred_supervisor.cli.common.find_run import add_run, find_run
+from fred_supervisor.cli.common.find_run import add_runs, check_ours, find_runs
+from fred_supervisor.cli.common.several import for_each
 from fred_supervisor.contract.exit_codes import CommandExit
+from fred_supervisor.language import tr
 from fred_supervisor.linux import proc
+from fred_supervisor.linux.text_io import complain, printable
 from fred_supervisor.policy.requests import Request
 from fred_supervisor.run.control import ask, live_supervisor, stop_limit_s, wait_for
 from fred_supervisor.store import lock
+from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.store.state_file import read_state
 from fred_supervisor.store.status import RunStatus, read_status
+from fred_supervisor.words.terms import term
 
 _ANSWER_S = 5.0
 _SLACK_S = 15.0
@@ -20,7 +25,8 @@ _SLACK_S = 15.0
 
 def tell(status: RunStatus, *, as_json: bool) -> None:
     """What has become of it."""
-    print(json.dumps(status.document()) if as_json else f"{status.name}: {status.state}. {status.detail}")
+    said = tr("{name}: {state}. {detail}", name=status.name, state=term(status.state), detail=status.detail)
+    print(json.dumps(status.document()) if as_json else printable(said))
 
 
 def request(
@@ -33,25 +39,75 @@ def request(
 ) -> int:
     """`refuse(status)` says why not, or None; `reached(before, now)` whether it is so."""
     parser = CommandParser(
-        prog=f"fred-supervise {request}", description=description, epilog=f"example:\n  fred-supervise {request} rgb"
+        prog=f"fred-supervise {request}",
+        description=description,
+        epilog=tr("examples:\n  fred-supervise {request} rgb\n  fred-supervise {request} 'fold-*'", request=request),
     )
-    add_run(parser)
-    parser.add_argument("--json", action="store_true", help="the status afterwards, as one JSON document")
+    add_runs(parser, every=tr("every run of which it can be asked"))
+    parser.add_argument("--json", action="store_true", help=tr("the status afterwards, as one JSON document"))
     given = parser.parse_args(argv)
-    spec = find_run(given.name, given.run_dir)
-    supervisor = live_supervisor(spec, _ANSWER_S)
+
+    def concerned(spec: RunSpec) -> bool:
+        return lock.held(spec.dir) and refuse(read_status(spec)) is None
+
+    specs = find_runs(
+        given.names,
+        given.run_dir,
+        every=given.all,
+        concerned=concerned,
+        what=tr("one to {request}", request=term(request)),
+    )
+    return for_each(
+        specs,
+        lambda spec: _ask(spec, request, refuse=refuse, reached=reached, as_json=given.json),
+        as_json=given.json,
+    )
+
+
+def _ask(
+    spec: RunSpec,
+    request: Request,
+    *,
+    refuse: Callable[[RunStatus], str | None],
+    reached: Callable[[RunStatus, RunStatus], bool],
+    as_json: bool,
+) -> int:
+    supervisor = live_supervisor(check_ours(spec), _ANSWER_S)
     before = read_status(spec)
+    if supervisor is None and lock.held(spec.dir):
+        raise CommandError(
+            CommandExit.REFUSED,
+            tr(
+                "{name}: its supervisor cannot be reached from here; ask it on the machine, in the container or as the "
+                "user that started it",
+                name=spec.name,
+            ),
+        )
     if supervisor is None:
         raise CommandError(
-            CommandExit.NOT_RUNNING, f"{spec.name} has no live supervisor: it is {before.state}; `start` goes on"
+            CommandExit.NOT_RUNNING,
+            tr(
+                "{name} has no live supervisor: it is {state}; `start` goes on",
+                name=spec.name,
+                state=term(before.state),
+            ),
         )
     if (reason := refuse(before)) is not None:
         raise CommandError(CommandExit.REFUSED, f"{spec.name} {reason}")
     if not ask(supervisor, request):
         raise CommandError(
-            CommandExit.REFUSED, f"{spec.name}: its supervisor, pid {supervisor.pid}, does not take requests"
+            CommandExit.REFUSED,
+            tr("{name}: its supervisor, pid {pid}, does not take requests", name=spec.name, pid=supervisor.pid),
         )
     limit_s = stop_limit_s(spec) + _SLACK_S
+    if proc.stopped(supervisor):
+        complain(
+            tr(
+                "{name}: its supervisor is stopped (SIGSTOP), and is waited for; `kill -CONT {pid}` wakes it",
+                name=spec.name,
+                pid=supervisor.pid,
+            )
+        )
 
     def settled() -> bool:
         """It is so, or there is nobody left to do it. Another supervisor is asked again, unless it knows."""
@@ -70,18 +126,31 @@ def request(
     if in_time and not reached(before, now):
         raise CommandError(
             CommandExit.REFUSED,
-            f"{spec.name} did not {request}, its supervisor is gone: it is {now.state}. {now.detail}",
+            tr(
+                "{name} did not {request}, its supervisor is gone: it is {state}. {detail}",
+                name=spec.name,
+                request=term(request),
+                state=term(now.state),
+                detail=now.detail,
+            ),
         )
     if not in_time:
         raise CommandError(
-            CommandExit.REFUSED, f"{spec.name} did not {request} within {limit_s:.0f} s: {_how_it_is(request, now)}"
+            CommandExit.REFUSED,
+            tr(
+                "{name} did not {request} within {limit_s:.0f} s: {how_it_is}",
+                name=spec.name,
+                request=term(request),
+                limit_s=limit_s,
+                how_it_is=_how_it_is(request, now),
+            ),
         )
-    tell(now, as_json=given.json)
+    tell(now, as_json=as_json)
     return CommandExit.OK
 
 
 def _how_it_is(request: Request, now: RunStatus) -> str:
     """A trainer that has left is not running, whatever was written last."""
     if request is Request.PAUSE and now.trainer is None and now.state in ("running", "stopping"):
-        return "its trainer has left, but that could not be written; is the disk full?"
-    return f"it is {now.state}"
+        return tr("its trainer has left, but that could not be written; is the disk full?")
+    return tr("it is {state}", state=term(now.state))

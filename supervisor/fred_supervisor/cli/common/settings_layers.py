@@ -15,9 +15,11 @@ from typing import Any, Final
 from fred_supervisor.cli.common.command_error import CommandError, CommandParser
 from fred_supervisor.cli.common.start_flags import BY_KEY
 from fred_supervisor.cli.common.start_flags import FLAGS as START_FLAGS
+from fred_supervisor.contract.builtin.flags import BY_KEY as OF_TRAINER
 from fred_supervisor.contract.builtin.flags import FLAGS as TRAINER_FLAGS
 from fred_supervisor.contract.environment import OF_CONFIGURATION as PREFIX
 from fred_supervisor.contract.exit_codes import CommandExit
+from fred_supervisor.language import tr
 from fred_supervisor.policy.settings import Settings
 
 Options = dict[str, Any]
@@ -26,10 +28,12 @@ DERIVED: Final = frozenset(
     {
         "foreign",
         "expects_beats",
+        "service",
         "uses_gpu",
         "expandable",
         "takes_batch",
         "batch_set",
+        "checkpoints",
         "must_recur_s",
         "unfreeze_batch",
         "freeze_batch",
@@ -84,8 +88,32 @@ def layered(flags: Options, parser: CommandParser, environ: Mapping[str, str] = 
         for section, values in _read(path, allowed).items():
             for written, value in values.items():
                 where = f"[{section}] {written}"
-                put(written.replace("-", "_"), f"{path} {where}", _of_toml, f"--config {path}: {where}", value)
+                put(
+                    written.replace("-", "_"),
+                    f"{path} {where}",
+                    _of_toml,
+                    tr("--config {path}: {where}", path=path, where=where),
+                    value,
+                )
     return merged
+
+
+_OLD_VARIABLES: Final[Mapping[str, str]] = {"UNFREEZE_BATCH_SIZE": "unfreeze_batch_size", "FRED_ROOT": "data"}
+"""Variables that the old trainer's scripts set → what they mean for ours."""
+
+
+def from_old_environment(
+    flags: Mapping[str, Any], recorded: Mapping[str, Any], environ: Mapping[str, str] = os.environ
+) -> dict[str, tuple[str, str]]:
+    """Trainer flag → the variable that says it and its text, of those that are not given otherwise.
+
+    What changes the model or the data is said by what the run was started with before, where there is such a run.
+    """
+    return {
+        key: (name, environ[name])
+        for name, key in _OLD_VARIABLES.items()
+        if environ.get(name) and key not in flags and not (OF_TRAINER[key].recorded and key in recorded)
+    }
 
 
 def _is_given(value: object) -> bool:
@@ -98,7 +126,8 @@ def _variables(environ: Mapping[str, str], allowed: dict[str, list[str]]) -> lis
     for name, _ in found:
         if name not in known:
             raise CommandError(
-                CommandExit.BAD_INPUT, f"the environment variable {name} means nothing{_near(name, known)}"
+                CommandExit.BAD_INPUT,
+                tr("the environment variable {name} means nothing{near}", name=name, near=_near(name, known)),
             )
     return found
 
@@ -109,23 +138,44 @@ def _read(path: Path, allowed: dict[str, list[str]]) -> dict[str, dict[str, obje
     except OSError as error:
         denied = isinstance(error, PermissionError)
         code = CommandExit.NO_PERMISSION if denied else CommandExit.BAD_INPUT
-        raise CommandError(code, f"--config {path}: {error.strerror}; name a TOML file that you may read") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CommandError(CommandExit.BAD_INPUT, f"--config {path}: not TOML: {error}") from error
+        raise CommandError(
+            code,
+            tr("--config {path}: {strerror}; name a TOML file that you may read", path=path, strerror=error.strerror),
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise CommandError(
+            CommandExit.BAD_INPUT, tr("--config {path}: not TOML: {error}", path=path, error=error)
+        ) from error
     for section, values in document.items():
         if section in allowed and not isinstance(values, dict):
-            raise CommandError(CommandExit.BAD_INPUT, f"--config {path}: {section} is a section: write [{section}]")
+            raise CommandError(
+                CommandExit.BAD_INPUT,
+                tr("--config {path}: {section} is a section: write [{section}]", path=path, section=section),
+            )
         if section not in allowed:
             raise CommandError(
                 CommandExit.BAD_INPUT,
-                f"--config {path}: no section [{section}]; there are [supervisor] and [trainer]",
+                tr(
+                    "--config {path}: no section [{section}]; there are [supervisor] and [trainer]",
+                    path=path,
+                    section=section,
+                ),
             )
         for written in values:
             key = written.replace("-", "_")
             if key not in allowed[section]:
                 other = next((name for name, there in allowed.items() if key in there), None)
-                hint = f"; it belongs into [{other}]" if other else _near(key, allowed[section])
-                raise CommandError(CommandExit.BAD_INPUT, f"--config {path}: [{section}] has no key {written!r}{hint}")
+                hint = tr("; it belongs into [{other}]", other=other) if other else _near(key, allowed[section])
+                raise CommandError(
+                    CommandExit.BAD_INPUT,
+                    tr(
+                        "--config {path}: [{section}] has no key {written!r}{hint}",
+                        path=path,
+                        section=section,
+                        written=written,
+                        hint=hint,
+                    ),
+                )
     return document
 
 
@@ -133,7 +183,7 @@ def _near(key: str, known: Iterable[str]) -> str:
     import difflib  # noqa: PLC0415 - only for people who mistype
 
     near = difflib.get_close_matches(key, list(known), 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return tr("; did you mean {near!r}?", near=near[0]) if near else ""
 
 
 def _of_text(name: str, parser: CommandParser, key: str, text: str) -> object:
@@ -141,7 +191,9 @@ def _of_text(name: str, parser: CommandParser, key: str, text: str) -> object:
     value: object = text
     if key in _SWITCHES or isinstance(policy_fields().get(key), bool):
         if text.lower() not in _TRUTH:
-            raise CommandError(CommandExit.BAD_INPUT, f"{name} is {text!r}; it is a switch: 1 or 0")
+            raise CommandError(
+                CommandExit.BAD_INPUT, tr("{name} is {text!r}; it is a switch: 1 or 0", name=name, text=text)
+            )
         value = _TRUTH[text.lower()]
     elif key in policy_fields():
         with contextlib.suppress(ValueError):  # then it is refused below, as what it is
@@ -157,8 +209,10 @@ def _of_toml(where: str, parser: CommandParser, key: str, value: object) -> obje
         return _number(where, policy_fields()[key], value)
     if isinstance(value, bool) or key in _SWITCHES:
         if not (isinstance(value, bool) and key in _SWITCHES):
-            kind = "a switch: true or false" if key in _SWITCHES else "no switch"
-            raise CommandError(CommandExit.BAD_INPUT, f"{where} = {value!r}: it is {kind}")
+            kind = tr("a switch: true or false") if key in _SWITCHES else tr("no switch")
+            raise CommandError(
+                CommandExit.BAD_INPUT, tr("{where} = {value!r}: it is {kind}", where=where, value=value, kind=kind)
+            )
         return value
     flag = f"--{key.replace('_', '-')}"
     if isinstance(value, dict):
@@ -168,7 +222,9 @@ def _of_toml(where: str, parser: CommandParser, key: str, value: object) -> obje
     else:
         words = [f"{flag}={value}"]
     if len(words) != 1 and not (key in BY_KEY and BY_KEY[key].repeatable):
-        raise CommandError(CommandExit.BAD_INPUT, f"{where} = {value!r}: one value stands here")
+        raise CommandError(
+            CommandExit.BAD_INPUT, tr("{where} = {value!r}: one value stands here", where=where, value=value)
+        )
     try:
         return vars(parser.parse_args(words))[key]
     except CommandError as fault:
@@ -184,6 +240,8 @@ def _number(where: str, default: object, value: object) -> object:
     else:
         fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
     if not fits:
-        kind = {bool: "true or false", int: "a whole number from 0"}.get(type(default), "a number from 0")
-        raise CommandError(CommandExit.BAD_INPUT, f"{where} = {value!r}: it must be {kind}")
+        kind = {bool: tr("true or false"), int: tr("a whole number from 0")}.get(type(default), tr("a number from 0"))
+        raise CommandError(
+            CommandExit.BAD_INPUT, tr("{where} = {value!r}: it must be {kind}", where=where, value=value, kind=kind)
+        )
     return value

@@ -3,108 +3,76 @@
 The flags of the trainer are a table of their own (`contract/builtin/flags.py`), for the trainer's parser needs it, too.
 """
 
-from collections.abc import Callable, Mapping
-from enum import StrEnum
+from collections.abc import Mapping
 from typing import Any, Final
 
 from fred_supervisor.cli.common import converters
+from fred_supervisor.cli.common.start_flag import Group, StartFlag
 from fred_supervisor.contract.builtin.flags import natural, positive
-from fred_supervisor.contract.record import record
-
-
-class Group(StrEnum):
-    """Headings of the help."""
-
-    RUN = "the run"
-    WATCH = "watching and answering"
-    WHERE = "where and when"
-    TELL = "telling"
-
-
-@record
-class StartFlag:
-    """One flag of `start`."""
-
-    name: str
-    """With dashes."""
-    group: Group
-    help: str
-    kind: Callable[[str], Any] | None = str
-    """Converter of one value; None for a switch."""
-    metavar: str | None = None
-    choices: tuple[str, ...] | None = None
-    repeatable: bool = False
-    between: str | None = None
-    """What stands between two values in the environment, where it is repeatable; None: white space."""
-    has_key: bool = True
-    """It is a key of the configuration file and the environment; False: it says how to start, not how to run."""
-    once: bool = False
-    """It holds for one start, and is not kept."""
-    secret: bool = False
-    """Its value is never shown."""
-    fields: tuple[str, ...] = ()
-    """Fields of the policy's `Settings` that it sets."""
-    to_fields: Callable[[Any], tuple[Any, ...]] = lambda value: (value,)
-    """From its value to theirs, in order."""
-    from_fields: Callable[..., Any] = lambda value: value
-    """From their values to its own, as it is shown and written into a file."""
-
-    @property
-    def key(self) -> str:
-        """As an attribute and in TOML."""
-        return self.name.replace("-", "_")
-
+from fred_supervisor.language import mark
+from fred_supervisor.policy.settings import OnDivergence
+from fred_supervisor.store.sharing.readers import SHARES
 
 FLAGS: Final[tuple[StartFlag, ...]] = (
     StartFlag(
         name="name",
         group=Group.RUN,
         metavar="N",
-        help="of the run (default: the modality, or the program of a COMMAND)",
+        help=mark("of the run (default: the modality, or the program of a COMMAND)"),
     ),
     StartFlag(
-        name="run-dir", group=Group.RUN, metavar="D", help="where everything is written (default logs/fred_<name>)"
+        name="run-dir",
+        group=Group.RUN,
+        metavar="D",
+        help=mark("where everything is written (default logs/fred_<name>)"),
     ),
     StartFlag(
         name="config",
         group=Group.RUN,
         metavar="F",
         has_key=False,
-        help="TOML file with the sections [supervisor] and [trainer]",
+        help=mark("TOML file with the sections [supervisor] and [trainer]"),
     ),
     StartFlag(
         name="command",
         group=Group.RUN,
         kind=converters.command,
         metavar="LINE",
-        help="a COMMAND in one line, for the file; here write it behind `--`",
+        help=mark("a COMMAND in one line, for the file; here write it behind `--`"),
     ),
     StartFlag(
-        name="foreground", group=Group.RUN, kind=None, has_key=False, help="stay until the end; speaks sd_notify"
+        name="foreground", group=Group.RUN, kind=None, has_key=False, help=mark("stay until the end; speaks sd_notify")
     ),
     StartFlag(
         name="resume",
         group=Group.RUN,
         metavar="auto|none|PATH",
         once=True,
-        help="for the first attempt (default auto: newest valid)",
+        help=mark("for the first attempt (default auto: newest valid)"),
     ),
     StartFlag(
         name="phase",
         group=Group.RUN,
         choices=("freeze", "unfreeze"),
         once=True,
-        help="start from the newest checkpoint of this phase",
+        help=mark("start from the newest checkpoint of this phase"),
     ),
     StartFlag(
-        name="new", group=Group.RUN, kind=None, has_key=False, help="a fresh run dir beside the one that is there"
+        name="after",
+        group=Group.WHERE,
+        metavar="RUN[:completed]",
+        has_key=False,
+        help=mark("put it into the queue: it is started when that run has ended, or has been completed"),
+    ),
+    StartFlag(
+        name="new", group=Group.RUN, kind=None, has_key=False, help=mark("a fresh run dir beside the one that is there")
     ),
     StartFlag(
         name="accept-changes",
         group=Group.RUN,
         kind=None,
         has_key=False,
-        help="go on with other model or data flags than recorded",
+        help=mark("go on with other model or data flags than recorded"),
     ),
     StartFlag(
         name="hang-timeout",
@@ -115,7 +83,7 @@ FLAGS: Final[tuple[StartFlag, ...]] = (
         between=",",
         fields=("hang_timeout_s",),
         to_fields=lambda pairs: (dict(pairs),),
-        help="exact limit without progress; a bare number is for train; repeatable",
+        help=mark("exact limit without progress; a bare number is for train; repeatable"),
     ),
     StartFlag(
         name="backoff",
@@ -125,7 +93,7 @@ FLAGS: Final[tuple[StartFlag, ...]] = (
         fields=("backoff_first_s", "backoff_max_s"),
         to_fields=tuple,
         from_fields=lambda first_s, max_s: f"{first_s:g}:{max_s:g}",
-        help="pause before a relaunch (default 1:300)",
+        help=mark("pause before a relaunch (default 1:300)"),
     ),
     StartFlag(
         name="max-restarts",
@@ -133,7 +101,7 @@ FLAGS: Final[tuple[StartFlag, ...]] = (
         kind=natural,
         metavar="N",
         fields=("max_restarts",),
-        help="without new progress (default 10)",
+        help=mark("without new progress (default 10)"),
     ),
     StartFlag(
         name="same-failure",
@@ -141,7 +109,7 @@ FLAGS: Final[tuple[StartFlag, ...]] = (
         kind=positive,
         metavar="N",
         fields=("same_failure",),
-        help="then it is the code (default 3)",
+        help=mark("then it is the code (default 3)"),
     ),
     StartFlag(
         name="stop-timeout",
@@ -149,7 +117,14 @@ FLAGS: Final[tuple[StartFlag, ...]] = (
         kind=converters.seconds,
         metavar="S",
         fields=("stop_timeout_s",),
-        help="from SIGTERM to SIGKILL (default 120)",
+        help=mark("from SIGTERM to SIGKILL (default 120)"),
+    ),
+    StartFlag(
+        name="diagnose",
+        group=Group.WATCH,
+        kind=None,
+        fields=("diagnose",),
+        help=mark("replay a failure that came again and again, before it gives up"),
     ),
     StartFlag(
         name="no-halve",
@@ -158,28 +133,28 @@ FLAGS: Final[tuple[StartFlag, ...]] = (
         fields=("halve",),
         to_fields=lambda off: (not off,),
         from_fields=lambda halve: not halve,
-        help="never change a batch size",
+        help=mark("never change a batch size"),
     ),
     StartFlag(
         name="done-file",
         group=Group.WATCH,
         kind=converters.pattern,
         metavar="PATTERN",
-        help="exit 0 counts only with such a new file",
+        help=mark("exit 0 counts only with such a new file"),
     ),
     StartFlag(
         name="checkpoints",
         group=Group.WATCH,
         kind=converters.pattern,
         metavar="PATTERN",
-        help="of a COMMAND, to resume from",
+        help=mark("of a COMMAND, to resume from"),
     ),
     StartFlag(
         name="progress-file",
         group=Group.WATCH,
         kind=converters.pattern,
         metavar="PATTERN",
-        help="whose change is a sign of life",
+        help=mark("whose change is a sign of life"),
     ),
     StartFlag(
         name="progress-output",
@@ -188,7 +163,7 @@ FLAGS: Final[tuple[StartFlag, ...]] = (
         metavar="REGEX|auto|none",
         repeatable=True,
         between="\n",
-        help="where a COMMAND is, by its output; groups epoch epochs step steps loss lr metric phase; repeatable",
+        help=mark("where a COMMAND is, by its output; groups epoch epochs step steps loss lr metric phase; repeatable"),
     ),
     StartFlag(
         name="fail-output",
@@ -197,7 +172,7 @@ FLAGS: Final[tuple[StartFlag, ...]] = (
         metavar="REGEX|none",
         repeatable=True,
         between="\n",
-        help="a line of the output that fits it means that the attempt has failed, though it goes on; repeatable",
+        help=mark("a line of the output that fits it means that the attempt has failed, though it goes on; repeatable"),
     ),
     StartFlag(
         name="must-recur",
@@ -206,7 +181,23 @@ FLAGS: Final[tuple[StartFlag, ...]] = (
         metavar="REGEX=S|none",
         repeatable=True,
         between="\n",
-        help="a line of the output that fits it must come again within so many seconds, or it hangs; repeatable",
+        help=mark("a line of the output that fits it must come again within so many seconds, or it hangs; repeatable"),
+    ),
+    StartFlag(
+        name="leak-restart",
+        group=Group.WATCH,
+        kind=None,
+        fields=("leak_restart",),
+        help=mark(
+            "save and relaunch at an epoch's end before memory that grows reaches its limit (fred-train does anyway)"
+        ),
+    ),
+    StartFlag(
+        name="on-divergence",
+        group=Group.WATCH,
+        choices=tuple(OnDivergence),
+        fields=("on_divergence",),
+        help=mark("when the loss explodes or the metric collapses: say so, pause, or go back once (default warn)"),
     ),
     StartFlag(
         name="drill",
@@ -214,21 +205,21 @@ FLAGS: Final[tuple[StartFlag, ...]] = (
         kind=converters.drills,
         metavar="FAULTS",
         once=True,
-        help="rehearse failures, e.g. sigkill@freeze:2:5",
+        help=mark("rehearse failures, e.g. sigkill@freeze:2:5"),
     ),
     StartFlag(
         name="gpu",
         group=Group.WHERE,
         kind=converters.gpus,
         metavar="auto|GPU[,…]",
-        help="by index or UUID; auto (the default): the freest that fits, and no other run of yours has",
+        help=mark("by index or UUID; auto (the default): the freest that fits, and no other run of yours has"),
     ),
     StartFlag(
         name="gpu-memory",
         group=Group.WHERE,
         kind=converters.memory,
         metavar="SIZE",
-        help="needed before a launch (default: as the trainer measured it)",
+        help=mark("needed before a launch (default: as the trainer measured it)"),
     ),
     StartFlag(
         name="quiet",
@@ -237,14 +228,42 @@ FLAGS: Final[tuple[StartFlag, ...]] = (
         metavar="WINDOW",
         repeatable=True,
         between=";",
-        help='pause then, e.g. "mon-fri 08:00-19:00 Europe/Rome"; repeatable',
+        help=mark('pause then, e.g. "mon-fri 08:00-19:00 Europe/Rome"; repeatable'),
     ),
     StartFlag(
         name="ranks",
         group=Group.RUN,
         kind=positive,
         metavar="N",
-        help="processes that train together under torchrun, on the CPU",
+        help=mark("processes that train together under torchrun, on the CPU"),
+    ),
+    StartFlag(
+        name="nodes",
+        group=Group.RUN,
+        kind=converters.nodes,
+        metavar="slurm|N",
+        help=mark("several machines: those of the Slurm job that we are in, or N that each start this command"),
+    ),
+    StartFlag(
+        name="node",
+        group=Group.RUN,
+        kind=natural,
+        metavar="I",
+        help=mark("with --nodes N: which this one is; 0 decides"),
+    ),
+    StartFlag(
+        name="rendezvous",
+        group=Group.RUN,
+        kind=converters.host_port,
+        metavar="HOST:PORT",
+        help=mark("with --nodes N: of machine 0, where the ranks meet"),
+    ),
+    StartFlag(
+        name="min-nodes",
+        group=Group.RUN,
+        kind=positive,
+        metavar="M",
+        help=mark("with --nodes N: go on with as few, where the others do not come"),
     ),
     StartFlag(
         name="notify",
@@ -252,27 +271,47 @@ FLAGS: Final[tuple[StartFlag, ...]] = (
         metavar="URL",
         repeatable=True,
         secret=True,
-        help="address of the Apprise library that alerts go to (mail, Slack, ntfy, …); repeatable; none: no longer",
+        help=mark(
+            "address of the Apprise library that alerts go to (mail, Slack, ntfy, …); repeatable; none: no longer"
+        ),
     ),
     StartFlag(
         name="on-event",
         group=Group.TELL,
         metavar="COMMAND",
         secret=True,
-        help="run at each alert, without a shell; reads JSON on standard input",
+        help=mark("run at each alert, without a shell; reads JSON on standard input"),
     ),
     StartFlag(
         name="ping",
         group=Group.TELL,
         metavar="URL",
         secret=True,
-        help="asked for each minute while the supervisor lives",
+        help=mark("asked for each minute while the supervisor lives"),
+    ),
+    StartFlag(
+        name="daily",
+        group=Group.TELL,
+        kind=converters.clock,
+        metavar="HH:MM|none",
+        help=mark("when the addresses are sent the summary of the day, by the local clock (default 08:00)"),
+    ),
+    StartFlag(
+        name="share",
+        group=Group.TELL,
+        choices=("none", *SHARES),
+        help=mark("who else may read state, curves and incidents: the run dir's group, or all (default none)"),
+    ),
+    StartFlag(
+        name="prometheus-dir",
+        group=Group.TELL,
+        metavar="D",
+        help=mark("folder of node_exporter's textfile collector: a file a run, which everybody may read"),
     ),
 )
 
 BY_KEY: Final[Mapping[str, StartFlag]] = {flag.key: flag for flag in FLAGS}
 OF_POLICY: Final[tuple[StartFlag, ...]] = tuple(flag for flag in FLAGS if flag.fields)
-"""Those that set fields of the policy."""
 
 
 def policy_of(given: Mapping[str, Any]) -> dict[str, object]:

@@ -12,8 +12,11 @@ from fred_supervisor.cli.common.terminal import TerminalStyle, columns
 from fred_supervisor.cli.doctor.finding import Finding, PlannedRun, Severity
 from fred_supervisor.contract.builtin.flags import BY_KEY
 from fred_supervisor.contract.exit_codes import CommandExit
+from fred_supervisor.language import listed, tr
+from fred_supervisor.language.width import columns_of, padded, wrapped
 from fred_supervisor.linux.text_io import printable
 from fred_supervisor.store.run_spec import load_run_spec
+from fred_supervisor.words.terms import term
 
 _STYLE_OF = {Severity.OK: "green", Severity.WARN: "yellow", Severity.FAIL: "bold red"}
 
@@ -21,23 +24,33 @@ _STYLE_OF = {Severity.OK: "green", Severity.WARN: "yellow", Severity.FAIL: "bold
 def main(argv: Sequence[str]) -> int:
     parser = CommandParser(
         prog="fred-supervise doctor",
-        description="Checks before a long run; each line says what to do about it. Starts nothing, changes nothing.",
-        epilog="examples:\n  fred-supervise doctor\n  fred-supervise doctor --modality rgb --data /data/FRED\n\n"
-        "Exit code 1 when something would stop the run (fail), else 0.",
+        description=tr(
+            "Checks before a long run; each line says what to do about it. Starts nothing, changes nothing."
+        ),
+        epilog=tr(
+            "examples:\n"
+            "  fred-supervise doctor\n"
+            "  fred-supervise doctor --modality rgb --data /data/FRED\n\n"
+            "Exit code 1 when something would stop the run (fail), else 0."
+        ),
     )
     modality = BY_KEY["modality"]
-    parser.add_argument("--modality", choices=modality.choices, help=f"to be trained (default {modality.default})")
-    parser.add_argument("--data", metavar="D", help="data set: is gone through once, which may take a while")
-    parser.add_argument("--run-dir", metavar="D", help="where the run is or will be (default logs/fred_<modality>)")
-    parser.add_argument("--json", action="store_true", help="one JSON document, for programs")
+    parser.add_argument(
+        "--modality", choices=modality.choices, help=tr("to be trained (default {default})", default=modality.default)
+    )
+    parser.add_argument("--data", metavar="D", help=tr("data set: is gone through once, which may take a while"))
+    parser.add_argument("--run-dir", metavar="D", help=tr("where the run is or will be (default logs/fred_<modality>)"))
+    parser.add_argument("--json", action="store_true", help=tr("one JSON document, for programs"))
     given = parser.parse_args(argv)
     planned = _planned_run(given.modality, given.data, given.run_dir)
 
-    from fred_supervisor.cli.doctor import gpu, machine, training  # noqa: PLC0415 - after --help
+    from fred_supervisor.cli.doctor import gpu, machine, surroundings, training  # noqa: PLC0415 - after --help
 
     checks = (
-        machine.run_dir, machine.disk, machine.shared_memory, machine.open_files, machine.memory, machine.clock,
-        machine.lingering, training.libraries, gpu.gpus, gpu.memory, training.data,
+        machine.run_dir, surroundings.mount, machine.disk, machine.shared_memory, surroundings.small_shm,
+        machine.open_files, machine.memory, surroundings.swap, machine.clock, machine.lingering, surroundings.sleep,
+        surroundings.first_process, surroundings.wsl, surroundings.upgrades, training.libraries, gpu.gpus, gpu.memory,
+        training.data,
     )  # fmt: skip
     found: list[Finding] = []
     ink = TerminalStyle.of(sys.stdout)
@@ -50,8 +63,8 @@ def main(argv: Sequence[str]) -> int:
     if given.json:
         print(json.dumps({"ok": Severity.FAIL not in worst, "checks": [asdict(finding) for finding in found]}))
     else:
-        counts = [f"{sum(finding.level is level for finding in found)} {level}" for level in Severity]
-        print(f"\n{', '.join(counts)}")
+        counts = [f"{sum(finding.level is level for finding in found)} {term(level)}" for level in Severity]
+        print(f"\n{listed(counts)}")
     return CommandExit.REFUSED if Severity.FAIL in worst else CommandExit.OK
 
 
@@ -71,17 +84,11 @@ def _planned_run(modality: str | None, data: str | None, run_dir: str | None) ->
 
 
 def _lines(finding: Finding, ink: TerminalStyle) -> list[str]:
-    import textwrap  # noqa: PLC0415 - not for --json
-
-    width, label = min(100, columns()), f"{finding.level:<5} {finding.name:<14} "
-    told = textwrap.wrap(
-        printable(finding.text), width, initial_indent=label, subsequent_indent=" " * len(label), break_on_hyphens=False
-    )
-    told[0] = ink(_STYLE_OF[finding.level], told[0][:5]) + told[0][5:]
+    width, level = min(100, columns()), term(finding.level)
+    label = f"{padded(level, 5)} {padded(term(finding.name), 14)} "
+    told = wrapped(printable(finding.text), width, label, " " * columns_of(label))
+    told[0] = ink(_STYLE_OF[finding.level], level) + told[0][len(level) :]
     if finding.remedy:
-        first = " " * len(label) + "→ "
-        told += textwrap.wrap(
-            printable(finding.remedy), width, initial_indent=first, subsequent_indent=" " * len(first),
-            break_on_hyphens=False, break_long_words=False,
-        )  # fmt: skip
+        first = " " * columns_of(label) + "→ "
+        told += wrapped(printable(finding.remedy), width, first, " " * columns_of(first))
     return told

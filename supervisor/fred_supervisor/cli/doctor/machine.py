@@ -12,6 +12,7 @@ import psutil
 
 from fred_supervisor.cli.doctor.finding import Finding, PlannedRun, fail, ok, warn
 from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
+from fred_supervisor.language import tr
 from fred_supervisor.monitor.host import cgroup, free_bytes
 
 _GIB: Final = 1 << 30
@@ -34,11 +35,15 @@ def run_dir(planned: PlannedRun) -> Iterator[Finding]:
     """Whether the run dir can be written."""
     path = _existing(planned.run_dir)
     if not path.is_dir():
-        yield fail("run dir", f"{path} is a file.", "choose another --run-dir")
+        yield fail(tr("run dir"), tr("{path} is a file.", path=path), tr("choose another --run-dir"))
     elif not os.access(path, os.W_OK | os.X_OK):
-        yield fail("run dir", f"{path} cannot be written.", f"chown or chmod {path}, or choose another --run-dir")
+        yield fail(
+            tr("run dir"),
+            tr("{path} cannot be written.", path=path),
+            tr("chown or chmod {path}, or choose another --run-dir", path=path),
+        )
     else:
-        yield ok("run dir", f"{planned.run_dir} can be written.")
+        yield ok(tr("run dir"), tr("{run_dir} can be written.", run_dir=planned.run_dir))
 
 
 def disk(planned: PlannedRun) -> Iterator[Finding]:
@@ -46,29 +51,40 @@ def disk(planned: PlannedRun) -> Iterator[Finding]:
     try:
         room = os.statvfs(_existing(planned.run_dir))
     except OSError as error:
-        yield warn("disk", f"free space is not known: {error.strerror}.", "look whether the file system is mounted")
+        yield warn(
+            "disk",
+            tr("free space is not known: {strerror}.", strerror=error.strerror),
+            tr("look whether the file system is mounted"),
+        )
         return
     free = room.f_bavail * room.f_frsize
     if room.f_files and room.f_favail == 0:
-        yield fail("disk", "no inode is left: no file can be made.", "delete files, or choose another --run-dir")
+        yield fail(
+            "disk", tr("no inode is left: no file can be made."), tr("delete files, or choose another --run-dir")
+        )
         return
     there = list_checkpoints(planned.run_dir)
     size = next((size for found in there if (size := _size(found.path)) is not None), None)
     if size is None:
-        text = f"{free / _GIB:.1f} GiB free; how large a checkpoint is is not known before the first one."
+        text = tr("{free:.1f} GiB free; how large a checkpoint is is not known before the first one.", free=free / _GIB)
         if free < _LEAST_DISK:
-            yield warn("disk", text, "have 10 GiB, or choose another --run-dir; a full disk holds the run")
+            yield warn("disk", text, tr("have 10 GiB, or choose another --run-dir; a full disk holds the run"))
         else:
             yield ok("disk", text)
         return
     count = int(planned.flag("epochs")) // int(planned.flag("save_every_epochs")) + _UNNUMBERED
     left = max(2, count - len(there))
-    needed = f"{left} more checkpoints of {size / _MIB:.0f} MiB are {left * size / _GIB:.1f} GiB"
-    text = f"{free / _GIB:.1f} GiB free; {needed}."
+    needed = tr(
+        "{left} more checkpoints of {size:.0f} MiB are {total:.1f} GiB",
+        left=left,
+        size=size / _MIB,
+        total=left * size / _GIB,
+    )
+    text = tr("{free:.1f} GiB free; {needed}.", free=free / _GIB, needed=needed)
     if free < 2 * size:
-        yield fail("disk", text, "free space now: not even two more fit")
+        yield fail("disk", text, tr("free space now: not even two more fit"))
     elif free < left * size:
-        yield warn("disk", text, "free space, or save less often: --save-every-epochs")
+        yield warn("disk", text, tr("free space, or save less often: --save-every-epochs"))
     else:
         yield ok("disk", text)
 
@@ -93,14 +109,21 @@ def shared_memory(planned: PlannedRun) -> Iterator[Finding]:
     try:
         free = free_bytes(_SHARED)
     except OSError as error:
-        yield warn(_SHARED, f"not there: {error.strerror}.", "mount it, or train with --workers 0")
+        yield warn(
+            _SHARED, tr("not there: {strerror}.", strerror=error.strerror), tr("mount it, or train with --workers 0")
+        )
         return
     streams = 2 if planned.modality == "dual" else 1
     batch = max(int(planned.flag("freeze_batch_size")), int(planned.flag("unfreeze_batch_size")))
     needed = workers * _PREFETCHED * batch * streams * _IMAGE_BYTES * int(planned.flag("input_size")) ** 2
-    text = f"{free / _MIB:.0f} MiB free; {workers} workers hold up to {needed / _MIB:.0f} MiB of batches."
+    text = tr(
+        "{free:.0f} MiB free; {workers} workers hold up to {needed:.0f} MiB of batches.",
+        free=free / _MIB,
+        workers=workers,
+        needed=needed / _MIB,
+    )
     if free < needed:
-        yield fail(_SHARED, text, "docker run --shm-size=8g (or --ipc=host), or fewer --workers")
+        yield fail(_SHARED, text, tr("docker run --shm-size=8g (or --ipc=host), or fewer --workers"))
     else:
         yield ok(_SHARED, text)
 
@@ -108,14 +131,20 @@ def shared_memory(planned: PlannedRun) -> Iterator[Finding]:
 def open_files(_: PlannedRun) -> Iterator[Finding]:
     """The limit of open files that the trainer will inherit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    text = "no limit on open files." if soft == resource.RLIM_INFINITY else f"{soft} open files are allowed."
+    text = (
+        tr("no limit on open files.")
+        if soft == resource.RLIM_INFINITY
+        else tr("{soft} open files are allowed.", soft=soft)
+    )
     if soft != resource.RLIM_INFINITY and soft < _FILES:
         allowed = "" if hard != resource.RLIM_INFINITY and hard < _FILES else f": ulimit -n {_FILES}"
         yield warn(
-            "open files", text, f"loader workers may need more{allowed or '; raise the hard limit in limits.conf'}"
+            tr("open files"),
+            text,
+            tr("loader workers may need more{allowed}", allowed=allowed or tr("; raise the hard limit in limits.conf")),
         )
     else:
-        yield ok("open files", text)
+        yield ok(tr("open files"), text)
 
 
 def memory(_: PlannedRun) -> Iterator[Finding]:
@@ -126,10 +155,16 @@ def memory(_: PlannedRun) -> Iterator[Finding]:
         limit = cgroup(os.getpid()).limit_mib() * _MIB
     except (OSError, ValueError, LookupError):  # there is no limit, or no right to see it
         limit = None
-    confined = "" if limit is None or limit >= found.total else f"; this control group may have {limit / _GIB:.1f} GiB"
-    text = f"{free / _GIB:.1f} of {found.total / _GIB:.1f} GiB free{confined}."
+    confined = (
+        ""
+        if limit is None or limit >= found.total
+        else tr("; this control group may have {limit:.1f} GiB", limit=limit / _GIB)
+    )
+    text = tr(
+        "{free:.1f} of {total:.1f} GiB free{confined}.", free=free / _GIB, total=found.total / _GIB, confined=confined
+    )
     if min(free, limit or free) < 4 * _GIB:
-        yield warn("memory", text, "end other programs; the kernel ends the largest process when memory is gone")
+        yield warn("memory", text, tr("end other programs; the kernel ends the largest process when memory is gone"))
     else:
         yield ok("memory", text)
 
@@ -141,26 +176,28 @@ def clock(_: PlannedRun) -> Iterator[Finding]:
     except AttributeError:
         state = -1
     if state < 0:
-        yield warn("clock", "whether it is synchronised is not known.", "look with timedatectl")
+        yield warn("clock", tr("whether it is synchronised is not known."), tr("look with timedatectl"))
     elif state == _TIME_ERROR:
-        text = "not synchronised: times in journals and reports may be wrong, hangs are judged without it."
-        yield warn("clock", text, "timedatectl set-ntp true, or start chrony; in a container, that of the host")
+        text = tr("not synchronised: times in journals and reports may be wrong, hangs are judged without it.")
+        yield warn("clock", text, tr("timedatectl set-ntp true, or start chrony; in a container, that of the host"))
     else:
-        yield ok("clock", "synchronised.")
+        yield ok("clock", tr("synchronised."))
 
 
 def lingering(_: PlannedRun) -> Iterator[Finding]:
     """Whether a user's services go on after the last logout."""
     uid = os.getuid()
     if uid == 0 or not Path("/run/systemd/system").is_dir():
-        yield ok("logout", "nothing here ends processes at logout." if uid else "root's processes stay at logout.")
+        yield ok(
+            "logout", tr("nothing here ends processes at logout.") if uid else tr("root's processes stay at logout.")
+        )
         return
     try:
         user = pwd.getpwuid(uid).pw_name
     except KeyError:
         user = str(uid)
     if Path("/var/lib/systemd/linger", user).exists():
-        yield ok("logout", f"lingering is on for {user}: user services live on after logout.")
+        yield ok("logout", tr("lingering is on for {user}: user services live on after logout.", user=user))
     else:
-        text = f"lingering is off for {user}: user services end with the last logout."
+        text = tr("lingering is off for {user}: user services end with the last logout.", user=user)
         yield warn("logout", text, f"loginctl enable-linger {user}")

@@ -2,12 +2,15 @@
 
 import importlib.util
 import json
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Final
 
 from fred_supervisor.cli.doctor.finding import Finding, PlannedRun, fail, ok, warn
+from fred_supervisor.language import clauses, language, tr, trn
 
 _TORCH_S: Final = 120.0
 _DATA_S: Final = 600.0
@@ -24,28 +27,45 @@ def libraries(planned: PlannedRun) -> Iterator[Finding]:
     wanted = ("fred_trainer", "torch", "torchvision", "cv2", "faster_coco_eval")
     missing = next((name for name in wanted if importlib.util.find_spec(name) is None), None)
     if missing is not None:
-        yield fail("libraries", f"{missing} is not installed.", "pip install 'fred-supervise[train]'")
+        yield fail(
+            "libraries", tr("{missing} is not installed.", missing=missing), tr("pip install 'fred-supervise[train]'")
+        )
         return
     try:
         words = [sys.executable, "-c", _ASK_TORCH]
         done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=_TORCH_S)
     except subprocess.TimeoutExpired:
-        yield fail("libraries", f"torch does not load within {_TORCH_S:.0f} s.", "look at the disk, and at dmesg")
+        yield fail(
+            "libraries",
+            tr("torch does not load within {limit_s:.0f} s.", limit_s=_TORCH_S),
+            tr("look at the disk, and at dmesg"),
+        )
         return
     if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
-        yield fail("libraries", f"torch does not load: {last}", "pip install --force-reinstall torch torchvision")
+        last = (done.stderr.strip().splitlines() or [tr("it says nothing")])[-1]
+        yield fail(
+            "libraries",
+            tr("torch does not load: {last}", last=last),
+            tr("pip install --force-reinstall torch torchvision"),
+        )
         return
     found = json.loads(done.stdout)
-    text = f"torch {found['torch']}, {'CUDA ' + found['cuda'] if found['cuda'] else 'without CUDA'}"
+    text = tr("torch {torch}, without CUDA", torch=found["torch"])
+    if found["cuda"]:
+        text = f"torch {found['torch']}, CUDA {found['cuda']}"
     if found["sees"]:
-        yield ok("libraries", f"{text}; it sees {found['sees']} GPU{'s' if found['sees'] > 1 else ''}.")
+        yield ok(
+            "libraries",
+            trn("{text}; it sees {n} GPU.", "{text}; it sees {n} GPUs.", found["sees"], text=text),
+        )
     elif planned.flag("device") == "cpu":
-        yield ok("libraries", f"{text}; training is on the CPU, as asked.")
+        yield ok("libraries", tr("{text}; training is on the CPU, as asked.", text=text))
     else:
-        remedy = "install PyPI's torch" if not found["cuda"] else "see the lines on the GPU driver"
+        remedy = tr("install PyPI's torch") if not found["cuda"] else tr("see the lines on the GPU driver")
         yield warn(
-            "libraries", f"{text}; it sees no GPU and would train on the CPU.", f"{remedy}, or mean it: --device cpu"
+            "libraries",
+            tr("{text}; it sees no GPU and would train on the CPU.", text=text),
+            tr("{remedy}, or mean it: --device cpu", remedy=remedy),
         )
 
 
@@ -54,24 +74,36 @@ def data(planned: PlannedRun) -> Iterator[Finding]:
     if planned.foreign:
         return
     if planned.data is None:
-        yield warn("data", "no data set was given, so none was looked at.", "doctor --data DIR")
+        yield warn("data", tr("no data set was given, so none was looked at."), tr("doctor --data DIR"))
         return
     if importlib.util.find_spec("fred_trainer") is None:
         yield fail(
-            "data", "the trainer is not installed, so nobody can read it.", "pip install 'fred-supervise[train]'"
+            "data",
+            tr("the trainer is not installed, so nobody can read it."),
+            tr("pip install 'fred-supervise[train]'"),
         )
         return
     try:
         words = [sys.executable, "-m", "fred_trainer", "data", "check", planned.data, "--no-sheet"]
-        done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=_DATA_S)
+        spoken = {**os.environ, "LANGUAGE": language()}
+        done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=_DATA_S, env=spoken)
     except subprocess.TimeoutExpired:
-        remedy = f"fred-train data check {planned.data}"
-        yield warn("data", f"{planned.data} was not read within {_DATA_S / 60:.0f} min.", remedy)
+        remedy = tr("fred-train data check {data}", data=planned.data)
+        yield warn(
+            "data",
+            tr("{data} was not read within {limit_min:.0f} min.", data=planned.data, limit_min=_DATA_S / 60),
+            remedy,
+        )
         return
     if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1].removeprefix("fred-train: ")
-        yield fail("data", last, f"fred-train data check {planned.data}")
+        last = (done.stderr.strip().splitlines() or [tr("it says nothing")])[-1].removeprefix("fred-train: ")
+        yield fail("data", last, tr("fred-train data check {data}", data=planned.data))
         return
-    used = done.stdout.partition("\nused:\n")[2].partition("\n\n")[0].splitlines()
-    counts = [f"{words[2]} frames to {words[0]}" for line in used[1:] if len(words := line.split()) > 2]
-    yield ok("data", f"{planned.data}: {'; '.join(counts) or 'readable'}.")
+    head = re.escape(tr("used with the {name} split:", name="SPLIT")).replace("SPLIT", r"\w+")
+    used = re.search(rf"^{head}\n(.*?)\n\n", done.stdout, re.MULTILINE | re.DOTALL)
+    counts = [
+        tr("{count} frames to {split}", count=words[2], split=words[0])
+        for line in (used[1] if used is not None else "").splitlines()[1:]
+        if len(words := line.split()) > 2
+    ]
+    yield ok("data", tr("{data}: {counts}.", data=planned.data, counts=clauses(counts)))

@@ -15,16 +15,17 @@ from typing import Final
 
 from fred_supervisor.attempt.run_processes import processes_of
 from fred_supervisor.cli.common.command_error import CommandError, CommandParser
-from fred_supervisor.cli.common.view import span
 from fred_supervisor.contract.builtin.drill import DrillFault, parse_drills
 from fred_supervisor.contract.builtin.flags import positive
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.contract.record import record
+from fred_supervisor.language import listed, tr, trn
 from fred_supervisor.store.attempt_files import read_launch
 from fred_supervisor.store.journal import Incident, Incidents
 from fred_supervisor.store.layout import RunDir
 from fred_supervisor.store.run_spec import load_run_spec
 from fred_supervisor.store.state_file import read_state
+from fred_supervisor.words.times import span
 
 EXPECTED: Final[Mapping[DrillFault, str | None]] = {
     DrillFault.EXCEPTION: "crash",
@@ -85,20 +86,32 @@ class Result:
 def main(argv: Sequence[str]) -> int:
     parser = CommandParser(
         prog="fred-supervise drill",
-        description="Rehearse failures on small runs of their own: what is detected, how fast, what is lost.",
-        epilog="example:\n  fred-supervise drill --only sigkill,hang --repeat 3\n\n"
-        "Exit code 0 when each failure was detected as what it is and survived, nothing was left behind, and a\n"
-        "healthy pause (slow) was left alone; else 1.",
+        description=tr("Rehearse failures on small runs of their own: what is detected, how fast, what is lost."),
+        epilog=tr(
+            "example:\n"
+            "  fred-supervise drill --only sigkill,hang --repeat 3\n\n"
+            "Exit code 0 when each failure was detected as what it is and survived, nothing was "
+            "left behind, and a\n"
+            "healthy pause (slow) was left alone; else 1."
+        ),
     )
-    parser.add_argument("--only", type=_kinds, metavar="KINDS", help=f"some of {','.join(EXPECTED)}")
-    parser.add_argument("--repeat", type=positive, default=1, metavar="N", help="each so often")
-    parser.add_argument("--small", action="store_true", help="with a trainer that trains nothing, in seconds")
-    parser.add_argument("--json", action="store_true", help="one JSON document, for programs")
+    parser.add_argument(
+        "--only", type=_kinds, metavar="KINDS", help=tr("some of {expected}", expected=",".join(EXPECTED))
+    )
+    parser.add_argument("--repeat", type=positive, default=1, metavar="N", help=tr("each so often"))
+    parser.add_argument("--small", action="store_true", help=tr("with a trainer that trains nothing, in seconds"))
+    parser.add_argument("--json", action="store_true", help=tr("one JSON document, for programs"))
     given = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="fred-drill-") as name:
         stage = _small() if given.small or not _has_trainer() else _built_in(Path(name))
         if not given.json:
-            print(f"Rehearsed with {stage.trainer}; limit without progress {stage.limit_s:g} s.\n")
+            print(
+                tr(
+                    "Rehearsed with {trainer}; limit without progress {limit_s:g} s.\n",
+                    trainer=stage.trainer,
+                    limit_s=stage.limit_s,
+                )
+            )
             print("  ".join(head.ljust(width) for head, width in _COLUMNS), flush=True)
         results = []
         for at in range(given.repeat):
@@ -120,14 +133,24 @@ def main(argv: Sequence[str]) -> int:
     else:
         left = sum(result.left_behind for result in results)
         false = sum(result.expected is None and result.detected is not None for result in results)
-        print(f"\n{passed} of {len(results)} as they should be; {left} processes left behind, {false} false alarms.")
+        print(
+            tr(
+                "\n{passed} of {count} as they should be; {left} processes left behind, {false} false alarms.",
+                passed=passed,
+                count=len(results),
+                left=left,
+                false=false,
+            )
+        )
     return CommandExit.OK if passed == len(results) else CommandExit.REFUSED
 
 
 def _kinds(text: str) -> tuple[DrillFault, ...]:
     words = [word.strip() for word in text.split(",")]
     if unknown := next((word for word in words if word not in set(DrillFault)), None):
-        raise argparse.ArgumentTypeError(f"{unknown!r} is no kind of failure; there are {', '.join(EXPECTED)}")
+        raise argparse.ArgumentTypeError(
+            tr("{unknown!r} is no kind of failure; there are {expected}", unknown=unknown, expected=listed(EXPECTED))
+        )
     return tuple(DrillFault(word) for word in words)
 
 
@@ -137,7 +160,7 @@ def _has_trainer() -> bool:
 
 def _small() -> Stage:
     command = [sys.executable, "-m", "fred_supervisor.cli.drill.rehearsal_trainer"]
-    return Stage(trainer="a small trainer without torch", limit_s=5.0, words=lambda drill: ["--", *command, drill])
+    return Stage(trainer=tr("a small trainer without torch"), limit_s=5.0, words=lambda drill: ["--", *command, drill])
 
 
 def _built_in(folder: Path) -> Stage:
@@ -151,13 +174,14 @@ def _built_in(folder: Path) -> Stage:
     )
     if made.returncode != 0:
         raise CommandError(
-            CommandExit.BAD_INPUT, f"fred-train data synth: {made.stderr.strip()}; --small needs no data"
+            CommandExit.BAD_INPUT,
+            tr("fred-train data synth: {stderr}; --small needs no data", stderr=made.stderr.strip()),
         )
     model = ["--modality=dual", "--backbone=mobilenet_v3_large", "--input-size=64", "--device=cpu", "--workers=1"]
     course = ["--freeze-epochs=2", "--epochs=4", "--save-every-epochs=1", "--no-eval-map"]
     batches = ["--freeze-batch-size=4", "--unfreeze-batch-size=4"]
     return Stage(
-        trainer="fred-train on synthetic data, on the CPU",
+        trainer=tr("fred-train on synthetic data, on the CPU"),
         limit_s=15.0,
         words=lambda drill: [f"--data={data}", *model, *course, *batches, f"--drill={drill}"],
     )
@@ -187,7 +211,10 @@ def rehearse(kind: DrillFault, stage: Stage, run_dir: Path) -> Result:
         supervisor.wait()
         raise
     if supervisor.returncode not in (CommandExit.OK, CommandExit.RUN_FAILED):
-        raise CommandError(CommandExit.BAD_INPUT, f"drill {drill}: the rehearsal did not start: {said.strip()[-300:]}")
+        raise CommandError(
+            CommandExit.BAD_INPUT,
+            tr("drill {drill}: the rehearsal did not start: {said}", drill=drill, said=said.strip()[-300:]),
+        )
     return _result(kind, drill, RunDir(run_dir))
 
 
@@ -236,7 +263,7 @@ _COLUMNS: Final = (
 
 
 def _row(result: Result) -> str:
-    lost = "-" if result.lost_steps is None else f"{result.lost_steps} step{'s' * (result.lost_steps != 1)}"
+    lost = "-" if result.lost_steps is None else trn("{n} step", "{n} steps", result.lost_steps)
     again = "-" if result.recovered_after_s is None else span(result.recovered_after_s)
     cells = (
         "ok" if result.passed else "NOT",

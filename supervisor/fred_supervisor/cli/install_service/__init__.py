@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,26 +9,35 @@ from typing import Final
 
 import fred_supervisor
 from fred_supervisor.cli.common.command_error import CommandError, CommandParser
-from fred_supervisor.cli.install_service.unit import UnitFile, config_of, config_template, install, load_unit
+from fred_supervisor.cli.common.service_of import SYSTEM_CONFIGS, UNIT, user_configs, user_units
+from fred_supervisor.cli.install_service.unit import (
+    UnitFile,
+    config_of,
+    config_template,
+    install,
+    installed_program,
+    load_unit,
+)
 from fred_supervisor.contract.builtin.flags import BY_KEY
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.contract.record import record
+from fred_supervisor.language import mark, tr
 from fred_supervisor.linux.systemd_scope import lingers
 from fred_supervisor.store import lock
 from fred_supervisor.store.registry import SYSTEM_STATE, known_runs
 from fred_supervisor.store.run_spec import NAME, RunSpec
 
-UNIT: Final = "fred-supervise@.service"
 _HIDDEN: Final = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - of ProtectHome= and PrivateTmp=
 """What the hardened unit does not see."""
-_EPILOG: Final = """\
-examples:
-  sudo fred-supervise install-service rgb --data /data/FRED
-  fred-supervise install-service rgb --user
-
-The configuration takes over what a known run of that name was started with. Files that are there and were changed
-by hand are kept, and it is said so; --force replaces them, and keeps the old ones beside as *.old.
-"""
+_EPILOG: Final = mark(
+    "examples:\n"
+    "  sudo fred-supervise install-service rgb --data /data/FRED\n"
+    "  fred-supervise install-service rgb --user\n\n"
+    "The configuration takes over what a known run of that name was started with. Files "
+    "that are there and were changed\n"
+    "by hand are kept, and it is said so; --force replaces them, and keeps the old ones "
+    "beside as *.old.\n"
+)
 
 
 @record
@@ -46,24 +54,25 @@ class ServicePlace:
 def main(argv: Sequence[str]) -> int:
     parser = CommandParser(
         prog="fred-supervise install-service",
-        description="Write the systemd unit and the configuration of a run, and say the next command.",
+        description=tr("Write the systemd unit and the configuration of a run, and say the next command."),
         epilog=_EPILOG,
     )
-    parser.add_argument("name", nargs="?", metavar="NAME", help="of the run (default: the only one known)")
-    parser.add_argument("--user", action="store_true", help="a service of yours, not of the machine")
-    parser.add_argument("--data", metavar="D", help="the data set, for the configuration")
-    parser.add_argument("--force", action="store_true", help="replace files that were changed by hand, too")
+    parser.add_argument("name", nargs="?", metavar="NAME", help=tr("of the run (default: the only one known)"))
+    parser.add_argument("--user", action="store_true", help=tr("a service of yours, not of the machine"))
+    parser.add_argument("--data", metavar="D", help=tr("the data set, for the configuration"))
+    parser.add_argument("--force", action="store_true", help=tr("replace files that were changed by hand, too"))
     given = parser.parse_args(argv)
     runs = list(known_runs())
     name = given.name or (runs[0].name if len(runs) == 1 else str(BY_KEY["modality"].default))
     if not NAME.fullmatch(name):
         raise CommandError(
-            CommandExit.USAGE, f"{name!r} is no name of a run: letters, digits, '.', '_' and '-', at most 64"
+            CommandExit.USAGE,
+            tr("{name!r} is no name of a run: letters, digits, '.', '_' and '-', at most 64", name=name),
         )
     known = _known(name, runs)
     place = _user() if given.user else _system()
     data = None if given.data is None else os.path.abspath(given.data)
-    program = _program()
+    program = installed_program()
     if not given.user:
         _check_seen(program, data, known)
     config = place.configs / f"{name}.toml"
@@ -85,7 +94,12 @@ def main(argv: Sequence[str]) -> int:
         again = shlex.join([program, "install-service", *argv])
         raise CommandError(
             CommandExit.NO_PERMISSION,
-            f"{error.filename}: {error.strerror}; `sudo {again}`, or --user for a service of yours",
+            tr(
+                "{filename}: {strerror}; `sudo {again}`, or --user for a service of yours",
+                filename=error.filename,
+                strerror=error.strerror,
+                again=again,
+            ),
         ) from error
     _say_next(place, name, config, known, user=given.user, complete=complete)
     return CommandExit.OK
@@ -100,32 +114,19 @@ def _known(name: str, runs: list[RunSpec]) -> RunSpec | None:
 def _system() -> ServicePlace:
     return ServicePlace(
         units=Path("/etc/systemd/system"),
-        configs=Path("/etc/fred-supervise"),
+        configs=SYSTEM_CONFIGS,
         systemctl="systemctl",
         source=UNIT,
     )
 
 
 def _user() -> ServicePlace:
-    xdg = os.environ.get("XDG_CONFIG_HOME", "")
-    home = Path(xdg) if os.path.isabs(xdg) else Path("~/.config").expanduser()
     return ServicePlace(
-        units=home / "systemd/user",
-        configs=home / "fred-supervise",
+        units=user_units(),
+        configs=user_configs(),
         systemctl="systemctl --user",
         source=f"user/{UNIT}",
     )
-
-
-def _program() -> str:
-    """The command that a service manager can start: the one of this environment."""
-    beside = os.path.join(os.path.dirname(sys.executable), "fred-supervise")
-    found = beside if os.access(beside, os.X_OK) else shutil.which("fred-supervise")
-    if found is None:
-        raise CommandError(
-            CommandExit.REFUSED, "no fred-supervise command is installed; `pip install fred-supervise` first"
-        )
-    return os.path.abspath(found)
 
 
 def _check_seen(program: str, data: str | None, known: RunSpec | None) -> None:
@@ -143,8 +144,14 @@ def _check_seen(program: str, data: str | None, known: RunSpec | None) -> None:
         if hidden is not None:
             raise CommandError(
                 CommandExit.REFUSED,
-                f"{what}, {real}, lies below {hidden}, which the hardened service does not see; have it elsewhere"
-                " (e.g. `python3 -m venv /opt/fred-supervise`), or --user for a service of yours",
+                tr(
+                    "{what}, {real}, lies below {hidden}, which the hardened service does not see; have it "
+                    "elsewhere (e.g. `python3 -m venv /opt/fred-supervise`), or --user for a service of "
+                    "yours",
+                    what=what,
+                    real=real,
+                    hidden=hidden,
+                ),
             )
 
 
@@ -153,15 +160,25 @@ def _say_next(
 ) -> None:
     instance = f"fred-supervise@{name}"
     if not complete:
-        print(f"Set `data` in {config} first.")
+        print(tr("Set `data` in {config} first.", config=config))
     if known is not None and not user and Path(known.run_dir) != SYSTEM_STATE / "logs" / f"fred_{name}":
-        print(f"The service trains in {SYSTEM_STATE}/logs/fred_{name}; the run in {known.run_dir} stays as it is.")
-    words = [f"{place.systemctl} daemon-reload", f"{place.systemctl} enable --now {instance}"]
+        print(
+            tr(
+                "The service trains in {system_state}/logs/fred_{name}; the run in {run_dir} stays as it is.",
+                system_state=SYSTEM_STATE,
+                name=name,
+                run_dir=known.run_dir,
+            )
+        )
+    words = [
+        f"{place.systemctl} daemon-reload",
+        f"{place.systemctl} enable --now {instance}",
+    ]
     if not user:
         words.insert(0, "systemd-sysusers")
     if user and not lingers():
-        print("Lingering is off: without it the service ends with your last logout.")
+        print(tr("Lingering is off: without it the service ends with your last logout."))
         words.insert(0, "loginctl enable-linger")
     if user and known is not None and lock.held(known.dir):
         words.insert(0, f"fred-supervise stop {name}")  # it goes on from the checkpoint
-    print(f"Next: {' && '.join(words)}")
+    print(tr("Next: {commands}", commands=" && ".join(words)))

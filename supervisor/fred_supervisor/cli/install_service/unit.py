@@ -6,13 +6,17 @@ import os
 import re
 import shlex
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import fred_supervisor
+from fred_supervisor.cli.common.command_error import CommandError
 from fred_supervisor.cli.common.start_flags import flags_of
+from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.contract.files import write_atomic
+from fred_supervisor.language import tr
 from fred_supervisor.store.run_spec import RunSpec
 
 _PROGRAM: Final = "/usr/bin/fred-supervise"
@@ -64,13 +68,13 @@ def install(file: UnitFile, *, force: bool) -> str:
         return f"unchanged  {file.path}"
     ours = there is None or (file.marked and _is_ours(there))
     if not ours and not force:
-        return f"kept       {file.path} (changed by hand; --force replaces it)"
+        return tr("kept       {path} (changed by hand; --force replaces it)", path=file.path)
     file.path.parent.mkdir(parents=True, exist_ok=True)
     if not ours:
         os.replace(file.path, f"{file.path}.old")
     write_atomic(file.path, text.encode("utf-8", errors="surrogateescape"), mode=0o644)
     done = "written  " if there is None else "updated  " if ours else "replaced "
-    return f"{done}  {file.path}" + ("" if ours else f" (the old one is {file.path.name}.old)")
+    return f"{done}  {file.path}" + ("" if ours else tr(" (the old one is {name}.old)", name=file.path.name))
 
 
 def _mark(text: str) -> str:
@@ -112,6 +116,7 @@ def config_of(spec: RunSpec, data: str | None, *, with_run_dir: bool) -> str:
     if spec.command is not None:
         own["command"] = _line(spec.command)
     texts = {"done-file": spec.done_file, "checkpoints": spec.checkpoints, "progress-file": spec.progress_file}
+    texts |= {"prometheus-dir": spec.prometheus_dir, "share": spec.share}
     memory = None if spec.gpu_memory_mib is None else f"{spec.gpu_memory_mib}MiB"
     own |= {key: value for key, value in texts.items() if value is not None}
     own |= {"gpu": spec.gpu, "gpu-memory": memory, "ranks": spec.ranks, "quiet": list(spec.quiet) or None}
@@ -144,3 +149,14 @@ def _toml(value: object) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key} = {_toml(entry)}" for key, entry in value.items()) + "}"
     return json.dumps(value, ensure_ascii=False)
+
+
+def installed_program() -> str:
+    """The command that a service manager can start: the one of this environment."""
+    beside = os.path.join(os.path.dirname(sys.executable), "fred-supervise")
+    found = beside if os.access(beside, os.X_OK) else shutil.which("fred-supervise")
+    if found is None:
+        raise CommandError(
+            CommandExit.REFUSED, tr("no fred-supervise command is installed; `pip install fred-supervise` first")
+        )
+    return os.path.abspath(found)

@@ -1,17 +1,26 @@
-"""Where everything in a chart lies, in pixels: one time axis for all charts. Pure; `templates/charts.html` draws it."""
+"""Where everything in a chart lies, in pixels: one time axis for all charts. Pure; `templates/charts.html` draws it.
+
+Each chart is drawn twice, wide and for a phone: shrunk, its words could not be read.
+"""
 
 import math
 import time
+from bisect import bisect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from fred_supervisor.cli.report.history import Attempt
-from fred_supervisor.cli.report.scalars import Point
+from fred_supervisor.cli.report.stretches import Stretch
 from fred_supervisor.contract.record import record
+from fred_supervisor.language import tr
 from fred_supervisor.store.journal import Incident
+from fred_supervisor.store.tensorboard.scalars import Point
+from fred_supervisor.words.terms import term
 
 WIDTH: Final = 1000
+NARROW: Final = 420
+"""As wide as a phone that is held upright."""
 LEFT: Final = 56
 RIGHT: Final = 12
 HEIGHT: Final = 190
@@ -21,7 +30,10 @@ BINS: Final = 320
 _GAP_BINS: Final = 6
 """A line is broken where this many bins are empty and the points are dense elsewhere: nobody trained there."""
 _KINDS: Final = ("crash", "oom", "hang")
-_LABEL_PX: Final = 16
+_LABEL_PX: Final = (6, 7)
+"""Room of a number: its margin, and each of its digits."""
+_MOST_RULES: Final = 60
+"""Incidents that are also drawn across the curves: more would hide them."""
 
 
 def kind_class(kind: str) -> str:
@@ -35,23 +47,30 @@ class Axis:
 
     start_s: float
     end_s: float
+    width: int = WIDTH
+    resumed: Sequence[float] = ()
+    """When training went on after it had not run: curves are not drawn across, their gaps stay open."""
+
+    @property
+    def bins(self) -> int:
+        return BINS * self.width // WIDTH
 
     def x(self, wall_s: float) -> float:
         share = (wall_s - self.start_s) / (self.end_s - self.start_s)
-        return LEFT + (WIDTH - LEFT - RIGHT) * min(1.0, max(0.0, share))
+        return LEFT + (self.width - LEFT - RIGHT) * min(1.0, max(0.0, share))
 
     def ticks(self) -> list[tuple[float, str]]:
         """(x, text) of each tick, in local time."""
         span_s = self.end_s - self.start_s
         steps = (10, 30, 60, 300, 900, 1800, 3600, 10800, 21600, 43200, 86400, 2 * 86400, 7 * 86400)
-        step_s = next((step for step in steps if span_s / step <= 8), 30 * 86400)
-        form = "%H:%M:%S" if step_s < 60 else "%H:%M" if step_s < 86400 else "%d %b"
+        step_s = next((step for step in steps if span_s / step <= 8 * self.width / WIDTH + 1), 30 * 86400)
+        form = "%H:%M:%S" if step_s < 60 else "%H:%M" if step_s < 86400 else tr("%d %b")
         offset_s = time.localtime(self.start_s).tm_gmtoff
         at = math.ceil((self.start_s + offset_s) / step_s) * step_s - offset_s
         found = []
         while at <= self.end_s:
             midnight = form == "%H:%M" and time.strftime("%H:%M", time.localtime(at)) == "00:00"
-            found.append((_px(self.x(at)), time.strftime("%d %b" if midnight else form, time.localtime(at))))
+            found.append((_px(self.x(at)), time.strftime(tr("%d %b") if midnight else form, time.localtime(at))))
             at += step_s
         return found
 
@@ -78,6 +97,15 @@ class Mark:
     title: str
     labelled: bool
     """Whether its number is shown: not where the number of another one stands."""
+
+
+@record
+class StretchBar:
+    """A stretch in which a warning held."""
+
+    x: float
+    width: float
+    title: str
 
 
 @record
@@ -116,8 +144,10 @@ class CurvePiece:
 class Timeline:
     """Attempts as bars, incidents as marks above them."""
 
+    width: int
     bars: Sequence[AttemptBar]
     marks: Sequence[Mark]
+    stretches: Sequence[StretchBar]
     ticks: Sequence[tuple[float, str]]
     """(x, words)."""
 
@@ -126,6 +156,7 @@ class Timeline:
 class Chart:
     """Curves over time."""
 
+    width: int
     title: str
     unit: str
     keys: Sequence[tuple[str, str]]
@@ -133,19 +164,42 @@ class Chart:
     grid: Sequence[tuple[float, str]]
     """(y, value)."""
     marks: Sequence[Mark]
+    stretches: Sequence[StretchBar]
     ceiling_y: float | None
     lines: Sequence[CurvePiece]
     ticks: Sequence[tuple[float, str]]
 
 
-def timeline(axis: Axis, attempts: Sequence[Attempt], incidents: Sequence[Incident]) -> Timeline:
+def timeline(
+    axis: Axis, attempts: Sequence[Attempt], incidents: Sequence[Incident], stretches: Sequence[Stretch] = ()
+) -> Timeline:
     bars = []
     for attempt in attempts:
         x = axis.x(attempt.start_s)
-        told = f"Attempt {attempt.number}: {_clock(attempt.start_s)} to {_clock(attempt.end_s)}, {attempt.ended}"
+        told = tr(
+            "Attempt {number}: {start} to {end}, {ended}",
+            number=attempt.number,
+            start=_clock(attempt.start_s),
+            end=_clock(attempt.end_s),
+            ended=attempt.ended,
+        )
         width = max(0.8, axis.x(attempt.end_s) - x - 0.6)
         bars.append(AttemptBar(x=_px(x), width=_px(width), style=kind_class(attempt.kind), title=told))
-    return Timeline(bars=bars, marks=_marks(axis, incidents), ticks=axis.ticks())
+    marks, warned = _marks(axis, incidents), stretch_bars(axis, stretches)
+    return Timeline(width=axis.width, bars=bars, marks=marks, stretches=warned, ticks=axis.ticks())
+
+
+def stretch_bars(axis: Axis, stretches: Sequence[Stretch]) -> list[StretchBar]:
+    """One that has not ended reaches to the right."""
+    bars = []
+    for stretch in stretches:
+        x, end = axis.x(stretch.start_s), axis.x(axis.end_s if stretch.end_s is None else stretch.end_s)
+        when = _clock(stretch.start_s)
+        if stretch.end_s is not None:
+            when = tr("{start} to {end}", start=when, end=_clock(stretch.end_s))
+        title = tr("{kind}, {when}: {text}", kind=term(stretch.kind).replace("_", " "), when=when, text=stretch.text)
+        bars.append(StretchBar(x=_px(x), width=_px(max(1.0, end - x)), title=title))
+    return bars
 
 
 def chart(
@@ -153,6 +207,7 @@ def chart(
     series: Sequence[Series],
     incidents: Sequence[Incident],
     *,
+    stretches: Sequence[Stretch] = (),
     title: str,
     unit: str = "",
     ceiling: float | None = None,
@@ -168,27 +223,30 @@ def chart(
         return _px(HEIGHT - BOTTOM - (min(high, max(low, value)) - low) * scale)
 
     return Chart(
+        width=axis.width,
         title=title,
         unit=unit,
         keys=[(each.style, each.name) for each, _ in drawn] if len(drawn) > 1 else [],
         grid=[(y(value), label) for value, label in _nice(low, high)],
-        marks=_marks(axis, incidents),
+        marks=_marks(axis, incidents) if len(incidents) <= _MOST_RULES else [],
+        stretches=stretch_bars(axis, stretches),
         ceiling_y=None if ceiling is None else y(ceiling),
-        lines=[line for each, bins in drawn for line in _lines(each, bins, y, dense=len(bins) > BINS / 3)],
+        lines=[line for each, bins in drawn for line in _lines(each, bins, y, dense=len(bins) > axis.bins / 3)],
         ticks=axis.ticks(),
     )
 
 
 def _marks(axis: Axis, incidents: Sequence[Incident]) -> list[Mark]:
     marks: list[Mark] = []
+    margin, digit = _LABEL_PX
     last_x = -math.inf
     for incident in incidents:
         assert incident.at_s is not None  # see History
         x = axis.x(incident.at_s)
-        labelled = x - last_x >= _LABEL_PX
+        labelled = x - last_x >= margin + digit * len(str(incident.id))
         last_x = x if labelled else last_x
         number, kind = incident.id, str(incident.kind)
-        title = f"Incident {number} ({kind}): {incident.cause}"
+        title = tr("Incident {number} ({kind}): {cause}", number=number, kind=kind, cause=incident.cause)
         marks.append(Mark(x=_px(x), style=kind_class(kind), number=number, title=title, labelled=labelled))
     return marks
 
@@ -200,6 +258,7 @@ def _px(value: float) -> float:
 @dataclass(frozen=True)
 class _Bin:
     at: int
+    piece: int
     x: float
     mean: float
     low: float
@@ -207,16 +266,17 @@ class _Bin:
 
 
 def _binned(axis: Axis, points: Sequence[Point]) -> list[_Bin]:
-    by_bin: dict[int, list[Point]] = {}
+    by_bin: dict[tuple[int, int], list[Point]] = {}
     for point in points:
         if axis.start_s <= point.wall_s <= axis.end_s:
             share = (point.wall_s - axis.start_s) / (axis.end_s - axis.start_s)
-            by_bin.setdefault(min(BINS - 1, int(share * BINS)), []).append(point)
+            at = min(axis.bins - 1, int(share * axis.bins))
+            by_bin.setdefault((at, bisect(axis.resumed, point.wall_s)), []).append(point)
     found = []
-    for at, each in sorted(by_bin.items()):
+    for (at, piece), each in sorted(by_bin.items()):
         values = [point.value for point in each]
         x = _px(axis.x(sum(point.wall_s for point in each) / len(each)))
-        found.append(_Bin(at, x, sum(values) / len(values), min(values), max(values)))
+        found.append(_Bin(at, piece, x, sum(values) / len(values), min(values), max(values)))
     return found
 
 
@@ -232,7 +292,8 @@ def _range(drawn: Sequence[tuple[Series, list[_Bin]]], ceiling: float | None) ->
 def _lines(series: Series, bins: Sequence[_Bin], y: Callable[[float], float], *, dense: bool) -> list[CurvePiece]:
     pieces: list[list[_Bin]] = []
     for each in bins:
-        if pieces and (not dense or each.at - pieces[-1][-1].at <= _GAP_BINS):
+        before = pieces[-1][-1] if pieces else None
+        if before and before.piece == each.piece and (not dense or each.at - before.at <= _GAP_BINS):
             pieces[-1].append(each)
         else:
             pieces.append([each])

@@ -4,27 +4,21 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import islice
-from pathlib import Path
 from typing import Any, Final
 
 from fred_supervisor.cli.checkpoints import CheckpointRow, checkpoint_rows
-from fred_supervisor.cli.report.scalars import Point, read_scalars
+from fred_supervisor.cli.report.stretches import Stretch, read_stretches
 from fred_supervisor.contract.files import read_json
 from fred_supervisor.contract.record import record
+from fred_supervisor.language import tr
 from fred_supervisor.store.attempt_files import read_exit
 from fred_supervisor.store.journal import Incident, Incidents
 from fred_supervisor.store.layout import last_attempt
 from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.store.status import LIVE_STATES, RunStatus, read_status
+from fred_supervisor.store.tensorboard.scalars import TAGS, Point, event_files, read_scalars
 
 _GPUS: Final = 16
-_TAGS: Final = {
-    "loss": ("train/loss", "supervisor/loss"),
-    "images": ("train/images_per_s", "supervisor/images_per_s"),
-    "map50": ("val/map50",),
-    "map50_95": ("val/map50_95",),
-}
-"""Curve → tags; the first one that occurs is used. The supervisor's tags exist for any trainer that beats."""
 
 
 @record
@@ -67,6 +61,8 @@ class History:
     checkpoints: Sequence[CheckpointRow]
     curves: Mapping[str, list[Point]]
     gpus: Sequence[GpuCurves]
+    stretches: Sequence[Stretch]
+    """In which a warning held."""
 
     @property
     def trained_s(self) -> float:
@@ -93,12 +89,10 @@ def read_history(spec: RunSpec) -> History:
         incident.at_s for incident in incidents if incident.at_s is not None
     ]
     end_s = now_s if live else max(ends, default=now_s)
-    run_dir = Path(spec.run_dir)
-    files = [*run_dir.glob("loss_*/events.out.tfevents.*"), *spec.dir.supervisor.glob("events.out.tfevents.*")]
     memory = {
         (n, key): f"supervisor/gpu{n}_memory_{key}_gib" for n in range(_GPUS) for key in ("used", "trainer", "total")
     }
-    found = read_scalars(files, [*(tag for tags in _TAGS.values() for tag in tags), *memory.values()])
+    found = read_scalars(event_files(spec.dir), [*(tag for tags in TAGS.values() for tag in tags), *memory.values()])
     return History(
         status=status,
         command="fred-train" if spec.command is None else " ".join(spec.command),
@@ -109,7 +103,8 @@ def read_history(spec: RunSpec) -> History:
         incidents=incidents,
         incidents_in_all=len(stored.numbers()),
         checkpoints=checkpoint_rows(spec, phase=None, verify=False),
-        curves={key: next((found[tag] for tag in tags if tag in found), []) for key, tags in _TAGS.items()},
+        curves={key: next((found[tag] for tag in tags if tag in found), []) for key, tags in TAGS.items()},
+        stretches=read_stretches(spec.dir),
         gpus=[
             GpuCurves(
                 index=n,
@@ -133,11 +128,11 @@ def _attempts(spec: RunSpec, kinds: Mapping[Any, str], now_s: float | None) -> l
         left = read_exit(folder)
         end_s = None if left is None else wall_s(left.time)
         alive = left is None and now_s is not None
-        ended = "still runs" if alive else "how it ended is not known"
+        ended = tr("still runs") if alive else tr("how it ended is not known")
         if left is not None and left.signal is not None:
-            ended = f"ended by signal {left.signal}"
+            ended = tr("ended by signal {signal}", signal=left.signal)
         elif left is not None and left.exit_code is not None:
-            ended = f"ended with exit code {left.exit_code}"
+            ended = tr("ended with exit code {exit_code}", exit_code=left.exit_code)
         found.append(
             Attempt(
                 number=number,

@@ -1,6 +1,5 @@
 """What can be known to be wrong before anything is started."""
 
-import importlib.util
 import json
 import os
 import re
@@ -11,15 +10,21 @@ from pathlib import Path
 from typing import Final
 
 from fred_supervisor.alerts.client import AlertAddresses
+from fred_supervisor.attempt.machine_faults import interpreter_of
 from fred_supervisor.attempt.torchrun import under_torchrun
 from fred_supervisor.cli.common.command_error import CommandError
+from fred_supervisor.cli.common.service_of import service_of
 from fred_supervisor.cli.common.settings_layers import Options
+from fred_supervisor.cli.start.command_name import script_of
+from fred_supervisor.cli.start.trainer_checks import check_trainer
 from fred_supervisor.contract.builtin.flags import BY_KEY
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.contract.placeholders import wrong_placeholder
+from fred_supervisor.language import clauses, listed, tr
 from fred_supervisor.linux import proc
-from fred_supervisor.store import lock
-from fred_supervisor.store.attempt_files import read_launch, trainer_lives
+from fred_supervisor.output.patterns import wrong_together
+from fred_supervisor.policy.settings import OnDivergence
+from fred_supervisor.store.attempt_files import is_live, read_launch
 from fred_supervisor.store.layout import last_attempt
 from fred_supervisor.store.lost_run import lost_run
 from fred_supervisor.store.place import place_of
@@ -41,7 +46,7 @@ _INTERRUPTED: Final = re.compile(r"lock|supervisor\.log|attempts|incidents|drill
 
 def check_addresses(to: AlertAddresses) -> None:
     """Whether alerts could be sent at all; asks no server. In a process of its own, for the library is large."""
-    if to == AlertAddresses():
+    if to.none:
         return
     import subprocess  # noqa: PLC0415 - only where alerts are asked for
 
@@ -51,9 +56,11 @@ def check_addresses(to: AlertAddresses) -> None:
         done = subprocess.run(words, check=False, input=spec, capture_output=True, text=True, timeout=_CHECK_S)
         wrong = json.loads(done.stdout)
     except (subprocess.TimeoutExpired, ValueError) as error:
-        raise CommandError(CommandExit.BAD_INPUT, f"--notify: {words[2]} does not answer; reinstall Apprise") from error
+        raise CommandError(
+            CommandExit.BAD_INPUT, tr("--notify: {module} does not answer; reinstall Apprise", module=words[2])
+        ) from error
     if wrong:
-        raise CommandError(CommandExit.BAD_INPUT, f"{wrong[0]}; nothing was started")
+        raise CommandError(CommandExit.BAD_INPUT, tr("{wrong}; nothing was started", wrong=wrong[0]))
 
 
 def check_flags_of(command: list[str], flags: Options) -> None:
@@ -61,7 +68,11 @@ def check_flags_of(command: list[str], flags: Options) -> None:
     if lost:
         raise CommandError(
             CommandExit.USAGE,
-            f"--{lost[0]} is a flag of fred-train and would not reach {command[0]}; write it behind `--`",
+            tr(
+                "--{lost} is a flag of fred-train and would not reach {command}; write it behind `--`",
+                lost=lost[0],
+                command=command[0],
+            ),
         )
 
 
@@ -72,8 +83,12 @@ def check_changes(before: RunSpec, flags: Options, given: Options) -> None:
         where = given["run_dir"] or before.run_dir
         raise CommandError(
             CommandExit.REFUSED,
-            f"{where}: {'; '.join(changes)}; the model or the data would change: give the recorded value,"
-            " --new for a fresh run, or --accept-changes",
+            tr(
+                "{where}: {changes}; the model or the data would change: give the recorded value, "
+                "--new for a fresh run, or --accept-changes",
+                where=where,
+                changes=clauses(changes),
+            ),
         )
 
 
@@ -84,26 +99,38 @@ def check_run_dir(spec: RunSpec, before: RunSpec | None) -> None:
     except FileNotFoundError:
         return
     except NotADirectoryError as error:
-        raise CommandError(CommandExit.BAD_INPUT, f"{path} is a file; --run-dir names a folder") from error
+        raise CommandError(
+            CommandExit.BAD_INPUT, tr("{path} is a file; --run-dir names a folder", path=path)
+        ) from error
     except PermissionError as error:
-        raise CommandError(CommandExit.NO_PERMISSION, f"{path} cannot be read: {error.strerror}") from error
+        raise CommandError(
+            CommandExit.NO_PERMISSION, tr("{path} cannot be read: {strerror}", path=path, strerror=error.strerror)
+        ) from error
     if before is not None:
         return
     if lost_run(path) is not None:
         raise CommandError(
             CommandExit.REFUSED,
-            f"{path}: its run.json is garbled or gone, and something of the run lives; `fred-supervise stop --run-dir"
-            f" {path}` ends it, then start again",
+            tr(
+                "{path}: its run.json is garbled or gone, and something of the run lives; "
+                "`fred-supervise stop --run-dir {path}` ends it, then start again",
+                path=path,
+            ),
         )
     if "supervisor" in entries and not _is_ours(path / "supervisor"):
         raise CommandError(
-            CommandExit.BAD_INPUT, f"{path / 'supervisor'} is of another program; choose another --run-dir, or move it"
+            CommandExit.BAD_INPUT,
+            tr("{path} is of another program; choose another --run-dir, or move it", path=path / "supervisor"),
         )
     strangers = [entry for entry in entries if not _OURS.fullmatch(entry)]
     if spec.command is None and strangers:
         raise CommandError(
             CommandExit.BAD_INPUT,
-            f"{path} is of another program: it holds {', '.join(strangers[:3])} and no run; choose another --run-dir",
+            tr(
+                "{path} is of another program: it holds {strangers} and no run; choose another --run-dir",
+                path=path,
+                strangers=listed(strangers[:3]),
+            ),
         )
 
 
@@ -113,31 +140,64 @@ def _is_ours(folder: Path) -> bool:
     return {"lock", "attempts"} <= set(entries) or all(_INTERRUPTED.fullmatch(entry) for entry in entries)
 
 
+def check_service(before: RunSpec) -> None:
+    """Whether a service manager is the one to start it."""
+    service = service_of(before)
+    if service is not None:
+        raise CommandError(
+            CommandExit.REFUSED,
+            tr(
+                "{name} is the service {unit}; `{start}` starts it",
+                name=before.name,
+                unit=service.unit,
+                start=service.start,
+            ),
+        )
+
+
 def check_output(spec: RunSpec) -> None:
     """Whether `--progress-output` makes sense as a whole."""
     given = spec.progress_output
     if given and spec.command is None:
         raise CommandError(
-            CommandExit.USAGE, "--progress-output is for a COMMAND; fred-train says by itself where it is: leave it out"
+            CommandExit.USAGE,
+            tr("--progress-output is for a COMMAND; fred-train says by itself where it is: leave it out"),
         )
     alone = next((word for word in ("none", "auto") if word in given and len(given) > 1), None)
     if alone is not None:
         raise CommandError(
-            CommandExit.USAGE, f"--progress-output {alone} stands alone; leave it out, or leave the patterns out"
+            CommandExit.USAGE,
+            tr("--progress-output {alone} stands alone; leave it out, or leave the patterns out", alone=alone),
         )
+    if given not in ([], ["auto"], ["none"]) and (wrong := wrong_together(given)) is not None:
+        raise CommandError(CommandExit.USAGE, tr("--progress-output {wrong}", wrong=wrong))
 
 
 def check_signs(spec: RunSpec) -> None:
     """Whether `--fail-output` contradicts what else is said of lines."""
     if "none" in spec.fail_output:
         raise CommandError(
-            CommandExit.USAGE, "--fail-output none stands alone; leave it out, or leave the patterns out"
+            CommandExit.USAGE, tr("--fail-output none stands alone; leave it out, or leave the patterns out")
         )
     for flag, patterns in (("progress-output", spec.progress_output), ("must-recur", spec.must_recur)):
         if (both := next((text for text in spec.fail_output if text in patterns), None)) is not None:
             raise CommandError(
-                CommandExit.USAGE, f"--fail-output {both!r} is a pattern of --{flag}, too; leave one of them out"
+                CommandExit.USAGE,
+                tr("--fail-output {both!r} is a pattern of --{flag}, too; leave one of them out", both=both, flag=flag),
             )
+
+
+def check_divergence(spec: RunSpec) -> None:
+    """Whether a run that is to be rolled back can be."""
+    if spec.settings().on_divergence is OnDivergence.ROLLBACK and not spec.takes_resume:
+        raise CommandError(
+            CommandExit.USAGE,
+            tr(
+                "--on-divergence rollback: {command} is not told where to go on: write {{resume}} into its words, or"
+                " use --on-divergence hold",
+                command=(spec.command or [""])[0],
+            ),
+        )
 
 
 def check_watched_elsewhere(spec: RunSpec) -> None:
@@ -148,19 +208,28 @@ def check_watched_elsewhere(spec: RunSpec) -> None:
     if launch.trainer is not None and proc.alive(launch.trainer):
         raise CommandError(
             CommandExit.REFUSED,
-            f"{spec.run_dir}: the trainer pid {launch.trainer.pid} of the run that lay here before still writes here,"
-            f" and its supervisor pid {supervisor.pid} watches it elsewhere; `kill {supervisor.pid}` ends both",
+            tr(
+                "{run_dir}: the trainer pid {pid} of the run that lay here before still writes here, "
+                "and its supervisor pid {other} watches it elsewhere; `kill {other}` ends both",
+                run_dir=spec.run_dir,
+                pid=launch.trainer.pid,
+                other=supervisor.pid,
+            ),
         )
 
 
 def check_name(spec: RunSpec) -> None:
     """Whether a live run elsewhere is called the same."""
     for other in known_runs():
-        if other.name == spec.name and not os.path.samefile(other.run_dir, _there(spec.run_dir)) and is_live(other):
+        if other.name == spec.name and not os.path.samefile(other.run_dir, _there(spec.run_dir)) and is_live(other.dir):
             raise CommandError(
                 CommandExit.REFUSED,
-                f"a run {other.name!r} is live in {other.run_dir}; --name gives this one another name, or"
-                f" `fred-supervise stop {other.name}` ends that one",
+                tr(
+                    "a run {name!r} is live in {run_dir}; --name gives this one another name, or "
+                    "`fred-supervise stop {name}` ends that one",
+                    name=other.name,
+                    run_dir=other.run_dir,
+                ),
             )
 
 
@@ -169,26 +238,43 @@ def _there(run_dir: str) -> str:
     return run_dir if os.path.exists(run_dir) else "/"
 
 
-def is_live(spec: RunSpec) -> bool:
-    """Its supervisor or its trainer lives."""
-    return lock.held(spec.dir) or trainer_lives(spec.dir)
-
-
 def check_ranks(spec: RunSpec) -> None:
-    """Whether several ranks can be started as asked."""
+    """Whether several ranks can be started as asked. Those of Slurm's steps are Slurm's."""
+    if spec.under_slurm:
+        return
     count, gpus = spec.ranks or 1, 0 if spec.gpu is None else len(spec.gpu.split(","))
     if count > 1 and gpus not in (0, count):
-        raise CommandError(CommandExit.USAGE, f"--ranks {count} with {gpus} in --gpu: each rank has a GPU of its own")
+        raise CommandError(
+            CommandExit.USAGE,
+            tr("--ranks {count} with {gpus} in --gpu: each rank has a GPU of its own", count=count, gpus=gpus),
+        )
     if spec.on_cpu and spec.flag("device") not in ("auto", "cpu"):
         raise CommandError(
-            CommandExit.USAGE, f"--ranks {count} alone is for the CPU; name one GPU for each, e.g. --gpu 0,1"
+            CommandExit.USAGE,
+            tr("--ranks {count} alone is for the CPU; name one GPU for each, e.g. --gpu 0,1", count=count),
         )
     if count > 1 and spec.command is not None and under_torchrun(spec.command, count) is None:
         raise CommandError(
             CommandExit.USAGE,
-            f"--ranks {count}: {spec.command[0]} is no Python script that torchrun could start; begin the command"
-            " with python, or start its ranks there and leave --ranks out",
+            tr(
+                "--ranks {count}: {command} is no Python script that torchrun could start; begin the "
+                "command with python, or start its ranks there and leave --ranks out",
+                count=count,
+                command=spec.command[0],
+            ),
         )
+
+
+def _why_not_executable(program: str) -> str | None:
+    path = shutil.which(program)
+    if path is None:
+        if os.path.isdir(program):
+            return tr("is a folder; name the program in it")
+        known = os.path.exists(program)
+        return tr("is not executable; chmod +x it, or name its interpreter") if known else tr("is not found")
+    lost = interpreter_of(path)
+    there = lost is None or os.path.exists(lost)
+    return None if there else tr("names an interpreter that is not there, {lost}", lost=lost)
 
 
 def check_command(spec: RunSpec) -> None:
@@ -197,40 +283,15 @@ def check_command(spec: RunSpec) -> None:
         if (wrong := wrong_placeholder(spec.command)) is not None:
             raise CommandError(CommandExit.USAGE, wrong)
         program = spec.command[0]
-        if shutil.which(program) is None:
-            if os.path.isdir(program):
-                why = "is a folder; name the program in it"
-            elif os.path.exists(program):
-                why = "is not executable; chmod +x it, or name its interpreter"
-            else:
-                why = "is not found"
-            raise CommandError(CommandExit.BAD_INPUT, f"{program}: the command {why}; nothing was started")
+        if (why := _why_not_executable(program)) is not None:
+            raise CommandError(
+                CommandExit.BAD_INPUT, tr("{program}: the command {why}; nothing was started", program=program, why=why)
+            )
+        script = script_of(spec.command)
+        if script is not None and not os.path.exists(os.path.join(spec.cwd, script)):
+            raise CommandError(
+                CommandExit.BAD_INPUT,
+                tr("{script}: no such file in {cwd}; nothing was started", script=script, cwd=spec.cwd),
+            )
         return
-    missing = next(
-        (m for m in ("fred_trainer", "torch", "torchvision", "cv2") if importlib.util.find_spec(m) is None), None
-    )
-    if missing:
-        raise CommandError(CommandExit.BAD_INPUT, f"{missing} is not installed; pip install 'fred-supervise[train]'")
-    data = spec.flags.get("data")
-    if data is None:
-        raise CommandError(CommandExit.BAD_INPUT, "--data is missing: the folder with the FRED sequences")
-    path = Path(data)
-    if not path.exists():
-        raise CommandError(CommandExit.BAD_INPUT, f"--data {data}: no such folder")
-    if not path.is_dir():
-        raise CommandError(CommandExit.BAD_INPUT, f"--data {data}: is a file; give the folder that holds the sequences")
-    if not any(path.iterdir()):
-        raise CommandError(
-            CommandExit.BAD_INPUT, f"--data {data}: the folder is empty; `fred-train data check` shows a data set"
-        )
-    if not _holds_sequences(path):
-        raise CommandError(
-            CommandExit.BAD_INPUT,
-            f"--data {data}: no sequence in it; a sequence is a folder named by a number, with RGB/ and Event/,"
-            " in the folder itself or in train/ and test/",
-        )
-
-
-def _holds_sequences(data: Path) -> bool:
-    folders = [data, data / "train", data / "test"]
-    return any(entry.name.isdigit() and entry.is_dir() for f in folders if f.is_dir() for entry in f.iterdir())
+    check_trainer(spec)

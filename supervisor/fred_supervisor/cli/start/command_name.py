@@ -48,6 +48,19 @@ def _program(words: Sequence[str]) -> str:
     return words[script] if launches and script is not None else module
 
 
+def script_of(command: Sequence[str]) -> str | None:
+    """The file that an interpreter is to read, e.g. `beat.py` of `python -u beat.py`; None: none, or not certain."""
+    if not _INTERPRETER.fullmatch(PurePath(command[0]).name):
+        return None
+    at = 1
+    while at < len(command) and command[at].startswith("-"):
+        if command[at] in ("-m", "-c", "-", "-s", "-i") or command[at].startswith(("-c", "-m")):
+            return None
+        at += 2 if command[at] in _TAKES_WORD else 1
+    script = command[at] if at < len(command) else None
+    return script if script is not None and "{" not in script and script.endswith(_SUFFIXES) else None
+
+
 def _module(words: Sequence[str]) -> str | None:
     """The last part of the module behind `-m`; what runs a whole package is named after that."""
     if "-m" not in words[:-1]:

@@ -1,13 +1,17 @@
 """The supervisor's process: in the foreground, or detached into a session and a scope of its own."""
 
 import os
+import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import Final
 
 from fred_supervisor.cli.common.command_error import CommandError
 from fred_supervisor.contract import environment
 from fred_supervisor.contract.exit_codes import CommandExit
+from fred_supervisor.language import tr
+from fred_supervisor.linux.engine import engine
 from fred_supervisor.linux.systemd_scope import move_to_scope
 from fred_supervisor.linux.text_io import printable
 from fred_supervisor.policy.history import RunOutcome
@@ -16,10 +20,12 @@ from fred_supervisor.policy.state import Ended
 from fred_supervisor.store.journal import Journal
 from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.store.state_file import read_state
-from fred_supervisor.words.sentences import sentence
+from fred_supervisor.words.sentences import sentence, stored_sentence
 
 _SPAWN_S: Final = 60.0
 """The keeper answers within milliseconds; after this something is badly wrong."""
+_LEAVE_S: Final = 2.0
+_LOOK_S: Final = 0.01
 
 
 def run_in_foreground(spec: RunSpec, held: int, hints: list[str]) -> int:
@@ -34,14 +40,22 @@ def run_in_foreground(spec: RunSpec, held: int, hints: list[str]) -> int:
             _say(line)
 
     try:
-        ended = supervisor.run(spec, lock_fd=held, on_spawned=spawned, on_note=_say)
+        ended = supervisor.run(spec, lock_fd=held, service=True, on_spawned=spawned, on_note=_say, engine=engine())
     except OSError as error:
         if not failed:
             raise
         # No bad input any more, but our own failure: the trainer lives on, and waits for the next supervisor.
-        raise RuntimeError(f"the supervisor of {spec.name} has failed") from error
+        raise RuntimeError(tr("the supervisor of {name} has failed", name=spec.name)) from error
     if failed and failed[0]:
-        raise CommandError(CommandExit.BAD_INPUT, f"{failed[0]}; nothing was started")
+        raise CommandError(CommandExit.BAD_INPUT, tr("{failed}; nothing was started", failed=failed[0]))
+    return _over(ended)
+
+
+def _over(ended: Ended) -> CommandExit:
+    """Whoever waits for the end of this run, or for its GPU, is started."""
+    from fred_supervisor.cli.common.queue_files import start_next  # noqa: PLC0415 - at the end only
+
+    start_next(when_gone=os.getpid())
     return _exit_code(ended)
 
 
@@ -56,6 +70,8 @@ def _say(text: str) -> None:
 
 
 def _exit_code(ended: Ended) -> CommandExit:
+    if ended.again:
+        return CommandExit.RUN_AGAIN
     return CommandExit.RUN_FAILED if ended.outcome is RunOutcome.FAILED else CommandExit.OK
 
 
@@ -74,7 +90,7 @@ def detach(spec: RunSpec, held: int, hints: list[str]) -> int:
     os.close(go_read)
     place = move_to_scope(spec.name, child)
     lives = say(Topic.SUPERVISOR_PLACE, outcome=place.outcome, unit=place.unit, detail=place.detail)
-    Journal(spec.dir).append(JournalEvent.PLACE, text=sentence(lives), facts=lives.document())
+    Journal(spec.dir).append(JournalEvent.PLACE, text=stored_sentence(lives), facts=lives.document())
     os.close(go_write)
     os.close(held)  # the child holds it on
     with open(answer_read, "rb") as answer:
@@ -85,20 +101,51 @@ def detach(spec: RunSpec, held: int, hints: list[str]) -> int:
     if text.startswith("ok"):
         now = read_state(spec.dir)
         waits = f" ({now.state}: {now.detail})" if now.state not in ("starting", "running") else ""
-        print(f"{spec.name}: started{waits}; `fred-supervise status {spec.name}` shows it, {_run_dir(spec)}")
+        print(
+            tr(
+                "{name}: started{waits}; `fred-supervise status {name}` shows it, {run_dir}",
+                name=spec.name,
+                waits=waits,
+                run_dir=_run_dir(spec),
+            )
+        )
         for line in hints:
             print(line)
         if place.logout_ends:
             print(f"{spec.name}: {sentence(say(Topic.SUPERVISOR_LOGOUT, outcome=place.outcome))}")
         return CommandExit.OK
     if text:
-        os.waitpid(child, 0)  # it has nothing left to do but to leave
-        raise CommandError(CommandExit.BAD_INPUT, f"{text}; nothing was started")
-    raise CommandError(CommandExit.REFUSED, f"the supervisor ended before it started the trainer; see {spec.dir.log}")
+        _await_end(child)
+        raise CommandError(CommandExit.BAD_INPUT, tr("{text}; nothing was started", text=text))
+    if not ready:
+        raise CommandError(
+            CommandExit.REFUSED,
+            tr(
+                "its supervisor (pid {pid}) has started no trainer within {limit_s} s, and goes on trying; "
+                "`fred-supervise status {name}` shows it",
+                pid=child,
+                limit_s=round(_SPAWN_S),
+                name=spec.name,
+            ),
+        )
+    raise CommandError(
+        CommandExit.REFUSED, tr("the supervisor ended before it started the trainer; see {log}", log=spec.dir.log)
+    )
+
+
+def _await_end(supervisor: int) -> None:
+    """It has nothing left to do but to leave; one that waits for room on its disk, to say so, is told to."""
+    end_s = time.monotonic() + _LEAVE_S
+    while os.waitpid(supervisor, os.WNOHANG)[0] == 0:
+        if time.monotonic() > end_s:
+            os.kill(supervisor, signal.SIGTERM)
+            os.waitpid(supervisor, 0)
+            return
+        time.sleep(_LOOK_S)
 
 
 def _run_dir(spec: RunSpec) -> str:
-    return f"run dir {printable(spec.run_dir)}"
+    return tr("run dir {run_dir}", run_dir=printable(spec.run_dir))
 
 
 def _supervise_detached(spec: RunSpec, held: int, go: int, answer: int) -> None:
@@ -133,4 +180,4 @@ def _run_detached(spec: RunSpec, held: int, go: int, spawned: Callable[[str | No
 
     os.read(go, 1)
     os.close(go)
-    return _exit_code(supervisor.run(spec, lock_fd=held, on_spawned=spawned, on_note=lambda _: None))
+    return _over(supervisor.run(spec, lock_fd=held, service=False, on_spawned=spawned, on_note=lambda _: None))

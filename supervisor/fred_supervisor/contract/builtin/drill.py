@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Final, Literal
 
 from fred_supervisor.contract.record import record
+from fred_supervisor.language import listed, tr
 
 
 class DrillFault(StrEnum):
@@ -73,15 +74,27 @@ def _parse(word: str) -> Drill:
     found = _DRILL.fullmatch(word)
     if found is None:
         raise ValueError(
-            f"drill {word!r} is not KIND@WHERE; WHERE is startup, freeze:EPOCH:STEP, unfreeze:EPOCH:STEP,"
-            " eval:EPOCH, checkpoint:EPOCH or batch>N, e.g. sigkill@freeze:2:5"
+            tr(
+                "drill {word!r} is not KIND@WHERE; WHERE is startup, freeze:EPOCH:STEP, "
+                "unfreeze:EPOCH:STEP, eval:EPOCH, checkpoint:EPOCH or batch>N, e.g. sigkill@freeze:2:5",
+                word=word,
+            )
         )
     kind = found["fault"]
     if kind not in set(DrillFault):
-        raise ValueError(f"drill {word!r}: no such kind {kind!r}; there are {', '.join(DrillFault)}")
+        raise ValueError(
+            tr(
+                "drill {word!r}: no such kind {kind!r}; there are {there}",
+                word=word,
+                kind=kind,
+                there=listed(DrillFault),
+            )
+        )
     fault = DrillFault(kind)
     if (fault is DrillFault.SLOW) != (found["seconds"] is not None):
-        raise ValueError(f"drill {word!r}: seconds belong to slow, and slow needs them, e.g. slow=5@freeze:1:2")
+        raise ValueError(
+            tr("drill {word!r}: seconds belong to slow, and slow needs them, e.g. slow=5@freeze:1:2", word=word)
+        )
     seconds = float(found["seconds"] or 0)
     always = found["always"] is not None
     if found["startup"]:
@@ -92,7 +105,7 @@ def _parse(word: str) -> Drill:
         )
     epoch, step = int(found["epoch"] or found["at"]), found["step"]
     if epoch < 1 or (step is not None and int(step) < 1):
-        raise ValueError(f"drill {word!r}: epochs and steps count from 1")
+        raise ValueError(tr("drill {word!r}: epochs and steps count from 1", word=word))
     if found["phase"]:
         where: Literal["freeze", "unfreeze"] = "freeze" if found["phase"] == "freeze" else "unfreeze"
         return Drill(

@@ -16,7 +16,11 @@ def spoilt(root):
     return folder
 
 
-EXPECTED = {"images of 60x36 instead of 64x36 px": 1, "image files of 0 bytes": 1, "image files that are no images": 1}
+EXPECTED = {
+    "images of another size than the frames of their sequence": 1,
+    "image files of 0 bytes": 1,
+    "image files that are no images": 1,
+}
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -344,9 +344,7 @@ def test_yolo_labels_of_the_event_frames_serve_last(tmp_path):
 
 def test_boxes_without_the_padding_are_told(tmp_path):
     write_sequence(tmp_path, file="coordinates_rgb.txt")
-    assert read_index(tmp_path).irregularities == {
-        "sequences whose only boxes leave out the padding (coordinates_rgb.txt)": 1
-    }
+    assert read_index(tmp_path).irregularities == {"sequences whose only boxes leave out the padding": 1}
 
 
 def test_a_folder_that_is_not_of_the_published_split_is_told(tmp_path):

@@ -2,10 +2,11 @@ import pytest
 import torch
 
 from fred_trainer.data import Batch, DataError, UnreadableImages
+from fred_trainer.words import Sentence
 
 
 def batch(*names: str) -> Batch:
-    left_out = tuple((name, f"cannot decode image {name}.jpg") for name in names)
+    left_out = tuple((name, Sentence("cannot decode image {name}.jpg", name=name)) for name in names)
     return Batch(torch.zeros(1), [], ["1/000001"], left_out)
 
 

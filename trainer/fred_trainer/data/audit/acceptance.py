@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from fred_supervisor.language import tr
 from fred_trainer.data.read.index import Index
 from fred_trainer.data.read.pair import Pair
 from fred_trainer.data.read.published import SEQUENCES, TEST_SEQUENCES
@@ -35,17 +36,36 @@ def acceptance(index: Index) -> list[str]:
         wanted = of_test if name == "test" else SEQUENCES - of_test
         here = wanted & set(index.sequences)
         if here != wanted:
-            lines.append(f"canonical {name}: not compared, {len(here)} of its {len(wanted)} sequences are here")
+            lines.append(
+                tr(
+                    "canonical {name}: not compared, {here} of its {wanted} sequences are here",
+                    name=name,
+                    here=len(here),
+                    wanted=len(wanted),
+                )
+            )
             continue
         found = _counts(pair for pair in index.pairs if pair.sequence in wanted)
         for what, count, there in (
-            ("annotated frames", found.annotated, published.annotated),
-            ("boxes", found.boxes, published.boxes),
-            ("frames with two drones", found.two_drones, published.two_drones),
+            (tr("annotated frames"), found.annotated, published.annotated),
+            (tr("boxes"), found.boxes, published.boxes),
+            (tr("frames with two drones"), found.two_drones, published.two_drones),
         ):
             if there is not None:
-                verdict = "as published" if count == there else f"PUBLISHED: {there:,}, {(count or 0) - there:+,} here"
-                lines.append(f"canonical {name}: {count:,} {what}, {verdict}")
+                verdict = (
+                    tr("as published")
+                    if count == there
+                    else tr("PUBLISHED: {there:,}, {more:+,} here", there=there, more=(count or 0) - there)
+                )
+                lines.append(
+                    tr(
+                        "canonical {name}: {count:,} {what}, {verdict}",
+                        name=name,
+                        count=count,
+                        what=what,
+                        verdict=verdict,
+                    )
+                )
     return lines
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from PIL import Image as Pictures
 from PIL import UnidentifiedImageError
 
+from fred_supervisor.language import mark
 from fred_trainer.data.errors import DataError
 from fred_trainer.data.read.index import Index, IrregularityLog
 from fred_trainer.data.read.pair import Pair
@@ -33,14 +34,14 @@ def _problems(file: File, size: tuple[int, int], *, header: bool) -> Iterator[st
     try:
         length = file.size if isinstance(file, Member) else file.stat().st_size
     except OSError:
-        yield "image files that cannot be looked at"
+        yield mark("image files that cannot be looked at")
         return
     if not length:
-        yield "image files of 0 bytes"
+        yield mark("image files of 0 bytes")
     elif header:
         try:
             with Pictures.open(io.BytesIO(read_bytes(file)) if isinstance(file, Member) else file) as picture:
                 if picture.size != size:
-                    yield f"images of {picture.width}x{picture.height} instead of {size[0]}x{size[1]} px"
+                    yield mark("images of another size than the frames of their sequence")
         except (DataError, UnidentifiedImageError, OSError):
-            yield "image files that are no images"
+            yield mark("image files that are no images")

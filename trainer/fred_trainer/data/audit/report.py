@@ -2,23 +2,27 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from fred_supervisor.language import mark, tr
+from fred_supervisor.language.width import columns_of, padded
 from fred_trainer.data.audit.acceptance import acceptance
 from fred_trainer.data.read.index import Index
 from fred_trainer.data.read.pair import Pair
 from fred_trainer.data.read.published import REMARKS, SEQUENCES, SplitName
 from fred_trainer.data.splits import Split, is_test, roles
 
-_READING = [
-    *("sequence", "annotations", "label clock", "RGB by", "RGB Hz", "drift ms"),
-    *("RGB gaps", "RGB holes", "event holes", "label shift", "frames left out"),
-]
+_READING = (
+    *(mark("sequence"), mark("annotations"), mark("label clock"), mark("RGB by"), mark("RGB Hz"), mark("drift ms")),
+    *(mark("RGB gaps"), mark("RGB holes"), mark("event holes"), mark("label shift"), mark("frames left out")),
+)
+_NUMBERINGS = (mark("clock"), mark("rank"), mark("left out"), mark("as in the file"))
+"""How frames get their numbers."""
 _COUNTS: tuple[tuple[str, Callable[[Pair], int]], ...] = (
-    ("frames", lambda _: 1),
+    (mark("frames"), lambda _: 1),
     ("RGB", lambda pair: pair.rgb is not None),
-    ("event", lambda pair: pair.event is not None),
-    ("pairs", lambda pair: pair.rgb is not None and pair.event is not None),
-    ("annotated", lambda pair: bool(pair.boxes)),
-    ("boxes", lambda pair: len(pair.boxes)),
+    (mark("event"), lambda pair: pair.event is not None),
+    (mark("pairs"), lambda pair: pair.rgb is not None and pair.event is not None),
+    (mark("annotated"), lambda pair: bool(pair.boxes)),
+    (mark("boxes"), lambda pair: len(pair.boxes)),
 )
 
 
@@ -32,47 +36,51 @@ def report(index: Index, split: Split | None, *, name: SplitName = "canonical") 
     by_sequence: dict[int, list[Pair]] = {}
     for pair in index.pairs:
         by_sequence.setdefault(pair.sequence, []).append(pair)
-    names = [what for what, _ in _COUNTS]
-    rows = [["sequence", "set", "size", *names]]
+    names = [tr(what) for what, _ in _COUNTS]
+    rows = [[tr("sequence"), tr("set"), tr("size"), *names]]
     for sequence, pairs in by_sequence.items():
         size = f"{pairs[0].width}x{pairs[0].height}"
-        rows.append([str(sequence), role[sequence], size, *_counts(pairs)])
-    rows.append(["all", "", "", *_counts(index.pairs)])
-    sets = [["set", "sequences", *names]]
+        rows.append([str(sequence), tr(role[sequence]), size, *_counts(pairs)])
+    rows.append([tr("all"), "", "", *_counts(index.pairs)])
+    sets = [[tr("set"), tr("sequences"), *names]]
     sets += [
         [what, str(len({pair.sequence for pair in pairs})), *_counts(pairs)]
         for what, pairs in (
-            ("train", parts.train),
-            ("validation", parts.validation),
-            ("test", [pair for pair in index.pairs if is_test(pair, name)]),
+            (tr("train"), parts.train),
+            (tr("validation"), parts.validation),
+            (tr("test"), [pair for pair in index.pairs if is_test(pair, name)]),
         )
     ]
-    remarks = [f"  sequence {sequence}: {REMARKS[sequence]}" for sequence in index.sequences if sequence in REMARKS]
+    remarks = [
+        tr("  sequence {sequence}: {remark}", sequence=sequence, remark=tr(REMARKS[sequence]))
+        for sequence in index.sequences
+        if sequence in REMARKS
+    ]
     unused = [
-        f"  sequence {sequence}: {facts.unused} ({facts.place})"
+        tr("  sequence {sequence}: {why} ({place})", sequence=sequence, why=tr(facts.unused), place=facts.place)
         for sequence, facts in sorted(index.facts.items())
         if facts.unused
     ]
     fred = [] if index.sequences and index.sequences[-1] not in SEQUENCES else acceptance(index)
     return "\n".join(
         [
-            f"fingerprint {index.fingerprint}",
+            tr("fingerprint {fingerprint}", fingerprint=index.fingerprint),
             "",
             *_table(rows, left=3),
             "",
-            f"used with the {name} split:",
+            tr("used with the {name} split:", name=name),
             *_table(sets, left=1),
             "",
             _box_sizes(index.pairs),
             "",
-            "how each sequence was read:",
+            tr("how each sequence was read:"),
             *_table(_readings(index), left=4),
-            *(["", "unused sequences:", *unused] if unused else []),
-            *(["", "against the published counts:", *(f"  {line}" for line in fred)] if fred else []),
+            *(["", tr("unused sequences:"), *unused] if unused else []),
+            *(["", tr("against the published counts:"), *(f"  {line}" for line in fred)] if fred else []),
             "",
-            "irregularities:",
-            *(counted(index.irregularities, index.examples) or ["  none"]),
-            *(["", "known of FRED:", *remarks] if remarks else []),
+            tr("irregularities:"),
+            *(counted(index.irregularities, index.examples) or [tr("  none")]),
+            *(["", tr("known of FRED:"), *remarks] if remarks else []),
             "",
         ]
     )
@@ -81,19 +89,19 @@ def report(index: Index, split: Split | None, *, name: SplitName = "canonical") 
 def counted(counts: Mapping[str, int], examples: Mapping[str, str]) -> list[str]:
     """A line for each irregularity, the most frequent first, with where it was met first."""
     return [
-        f"  {count:>7}  {what}, first: {examples[what]}" if what in examples else f"  {count:>7}  {what}"
+        f"  {count:>7}  {tr(what)}" + (tr(", first: {where}", where=examples[what]) if what in examples else "")
         for what, count in sorted(counts.items(), key=lambda item: -item[1])
     ]
 
 
 def _readings(index: Index) -> list[list[str]]:
     """What is not known is a dash."""
-    rows = [_READING]
+    rows = [[tr(what) for what in _READING]]
     for sequence, facts in sorted(index.facts.items()):
         cells = (
             facts.annotation_file,
             facts.label_clock,
-            facts.rgb_numbering,
+            facts.rgb_numbering and tr(facts.rgb_numbering),
             facts.rgb_rate_hz and f"{facts.rgb_rate_hz:.2f}",
             None if facts.rgb_drift_ms is None else f"{facts.rgb_drift_ms:.0f}",
             facts.rgb_gaps,
@@ -114,20 +122,23 @@ def _counts(pairs: Iterable[Pair]) -> list[str]:
 def _box_sizes(pairs: Iterable[Pair]) -> str:
     sides = sorted(max(x2 - x1, y2 - y1) for pair in pairs for x1, y1, x2, y2 in pair.boxes)
     if not sides:
-        return "no boxes"
+        return tr("no boxes")
     small = sum(side < 32 for side in sides)
-    return (
-        f"longer side of a box: {sides[0]:.0f} to {sides[-1]:.0f} px, median {sides[len(sides) // 2]:.0f},"
-        f" {100 * small / len(sides):.0f} % under 32 px"
+    return tr(
+        "longer side of a box: {least:.0f} to {most:.0f} px, median {median:.0f}, {small:.0f} % under 32 px",
+        least=sides[0],
+        most=sides[-1],
+        median=sides[len(sides) // 2],
+        small=100 * small / len(sides),
     )
 
 
 def _table(rows: Sequence[Sequence[str]], *, left: int) -> list[str]:
     """Aligned columns, the first `left` of them to the left."""
-    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    widths = [max(columns_of(row[at]) for row in rows) for at in range(len(rows[0]))]
     return [
         "  ".join(
-            cell.ljust(width) if at < left else cell.rjust(width)
+            padded(cell, width) if at < left else " " * (width - columns_of(cell)) + cell
             for at, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows

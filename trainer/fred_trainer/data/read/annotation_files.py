@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from fred_supervisor.language import mark
 from fred_trainer.data.errors import DataError
 from fred_trainer.data.read.annotations import (
     CLOCKS_S,
@@ -66,14 +67,17 @@ def read_labels(folder: Folder, width: int, height: int, notes: IrregularityLog)
         if any(annotation for _, _, annotation in parsed):
             return _labels(name, files[name], parsed)
         if not lines:
-            notes.add("empty annotation files, passed over", str(files[name]))
+            notes.add(mark("empty annotation files, passed over"), str(files[name]))
             continue
         wanted = "time,id,x,y,w,h" if name == _TRACKS else "time: x1, y1, x2, y2[, id[, class]]"
         unknown = unknown or DataError(
-            f"{files[name]}: unknown columns, no line of {len(lines)} is an annotation; the first is"
-            f" {lines[0][1].strip()[:80]!r}, wanted is {wanted}"
+            "{files}: unknown columns, no line of {count} is an annotation; the first is {lines!r}, wanted is {wanted}",
+            files=files[name],
+            count=len(lines),
+            lines=lines[0][1].strip()[:80],
+            wanted=wanted,
         )
-        notes.add("annotation files without an annotation, passed over", str(files[name]))
+        notes.add(mark("annotation files without an annotation, passed over"), str(files[name]))
     yolo = list(_yolo_labels(folder.files(YOLO_FOLDER), width, height))
     if any(label.box for label in yolo):
         return Labels(YOLO_FOLDER, None, yolo)
@@ -95,16 +99,16 @@ def boxes_by_frame(
     for label in labels:
         number = label.frame
         if label.box is None:
-            notes.add("malformed annotation lines, dropped", label.where)
+            notes.add(mark("malformed annotation lines, dropped"), label.where)
         elif number is None:
-            notes.add("annotations between two frames, dropped", label.where)
+            notes.add(mark("annotations between two frames, dropped"), label.where)
         elif number < 1:
-            notes.add("annotations before the first frame (t = 0), dropped", label.where)
+            notes.add(mark("annotations before the first frame (t = 0), dropped"), label.where)
         elif number not in frames:
-            notes.add("annotations without a frame, dropped", label.where)
+            notes.add(mark("annotations without a frame, dropped"), label.where)
         elif (box := usable_box(label.box, width, height, notes, label.where)) is not None:
             if (number, label.drone, box) in seen:
-                notes.add("boxes given twice, dropped", label.where)
+                notes.add(mark("boxes given twice, dropped"), label.where)
             else:
                 seen.add((number, label.drone, box))
                 boxes.setdefault(number, []).append(box)

@@ -26,6 +26,10 @@ def read_conditions(root: Path) -> Mapping[int, Mapping[str, str]]:
         for row in csv.DictReader(file):
             number = (row.get("sequence") or "").strip()
             if not number.isdecimal():
-                raise DataError(f"{path}: {number!r} is no sequence; a column `sequence` with their numbers is wanted")
+                raise DataError(
+                    "{path}: {number!r} is no sequence; a column `sequence` with their numbers is wanted",
+                    path=path,
+                    number=number,
+                )
             conditions[int(number)] = {name: value.strip() for name in CONDITIONS if (value := row.get(name))}
     return conditions

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final, Literal
 
+from fred_supervisor.language import mark
 from fred_trainer.data.read.annotations import FRAME_PERIOD_S
 
 EVENT_PERIOD_US: Final = 33_333
@@ -44,6 +45,10 @@ class NumberedFrames:
     """How much later the last file is by the clock of the names than by its number."""
 
 
+_MOST_DIGITS: Final = 18
+"""More are no time."""
+
+
 def image_names(names: Iterable[str], suffixes: tuple[str, ...]) -> list[str]:
     """Those of images: macOS leaves ._*.jpg beside them."""
     return [name for name in names if name.lower().endswith(suffixes) and not name.startswith(".")]
@@ -52,7 +57,7 @@ def image_names(names: Iterable[str], suffixes: tuple[str, ...]) -> list[str]:
 def event_time_us(name: str) -> int | None:
     """In the name of an event frame or of its label file."""
     match = _EVENT_NAME.fullmatch(name)
-    return int(match[1]) if match else None
+    return int(match[1]) if match and len(match[1]) <= _MOST_DIGITS else None
 
 
 def event_frame(time_us: int) -> int | None:
@@ -79,11 +84,11 @@ def number_events(names: Iterable[str], rgb_files: int) -> NumberedFrames:
         time_us = times[name]
         number = None if time_us is None else event_frame(time_us)
         if time_us is None:
-            left_out.setdefault("event files with a name of another form, left out", []).append(name)
+            left_out.setdefault(mark("event files with a name of another form, left out"), []).append(name)
         elif number is None:
-            left_out.setdefault("event files between two frames, left out", []).append(name)
+            left_out.setdefault(mark("event files between two frames, left out"), []).append(name)
         elif number in frames:
-            left_out.setdefault("event files twice in one frame, left out", []).append(name)
+            left_out.setdefault(mark("event files twice in one frame, left out"), []).append(name)
         else:
             frames[number] = name
     if 0 in frames:
@@ -92,9 +97,9 @@ def number_events(names: Iterable[str], rgb_files: int) -> NumberedFrames:
             frames = {number + 1: name for number, name in frames.items()}
         elif rgb_files == max(frames):
             del frames[0]
-            left_out["event files before the first frame, left out"] = [first]
+            left_out[mark("event files before the first frame, left out")] = [first]
         else:
-            left_out["event folders that begin at 0 us, which may be frame 1 or none, left out"] = [first]
+            left_out[mark("event folders that begin at 0 us, which may be frame 1 or none, left out")] = [first]
             return NumberedFrames({}, "left out", left_out)
     return NumberedFrames(frames, "clock", left_out)
 
@@ -121,7 +126,7 @@ def number_rgb(names: Iterable[str], events: Iterable[int], *, aligned_start: bo
         return NumberedFrames({}, "left out", {_unequal(len(ordered), last_event): ordered[:1]})
     left_out: dict[str, list[str]] = {}
     if len(known) < len(clocks):
-        left_out["RGB files with a name of another form, left out"] = sorted(set(clocks) - set(known))
+        left_out[mark("RGB files with a name of another form, left out")] = sorted(set(clocks) - set(known))
     if max(known.values()) - min(known.values()) > _HALF_A_DAY_S:  # recorded over midnight
         known = {name: s + 2 * _HALF_A_DAY_S if s < _HALF_A_DAY_S else s for name, s in known.items()}
     ordered = sorted(known, key=lambda name: (known[name], name))
@@ -140,7 +145,7 @@ def number_rgb(names: Iterable[str], events: Iterable[int], *, aligned_start: bo
         if skipped:
             frames[number] = name
         else:
-            left_out.setdefault("RGB files twice at one time, left out", []).append(name)
+            left_out.setdefault(mark("RGB files twice at one time, left out"), []).append(name)
     if last_event and number != last_event and not aligned_start:
         left_out[_unequal(len(ordered), last_event)] = ordered[:1]
         return NumberedFrames({}, "left out", left_out, rate_hz, gaps)
@@ -149,10 +154,13 @@ def number_rgb(names: Iterable[str], events: Iterable[int], *, aligned_start: bo
 
 
 def _unequal(rgb_files: int, last_event: int) -> str:
-    which = "fewer" if rgb_files < last_event else "more"
-    return f"RGB folders with {which} files than event frames and no telling which, RGB left out"
+    if rgb_files < last_event:
+        return mark("RGB folders with fewer files than event frames and no telling which, RGB left out")
+    return mark("RGB folders with more files than event frames and no telling which, RGB left out")
 
 
 def _seconds_of_day(name: str) -> float | None:
     match = _WALL_CLOCK.search(name)
-    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else None
+    if match is None or any(len(part) > _MOST_DIGITS for part in match.groups()):
+        return None
+    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])

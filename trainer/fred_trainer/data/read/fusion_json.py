@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
+from fred_supervisor.language import mark
 from fred_trainer.data.errors import DataError
 from fred_trainer.data.read.annotations import FRAME_PERIOD_S, Box
 from fred_trainer.data.read.fusion_records import FusionRecord, json_files, read_records
@@ -38,7 +39,9 @@ def index_json(root: Path, images: Path | None = None) -> Index:
     notes = IrregularityLog()
     records = [record for subset, path in json_files(root).items() for record in read_records(subset, path, notes)]
     if not records:
-        raise DataError(f"{root}/annotations: no image in {', '.join(map(str, json_files(root).values()))}")
+        raise DataError(
+            "{root}/annotations: no image in {there}", root=root, there=", ".join(map(str, json_files(root).values()))
+        )
     place = _images_root(root, images, records[0])
     of_sequence: dict[int, list[FusionRecord]] = {}
     for record in records:
@@ -46,7 +49,7 @@ def index_json(root: Path, images: Path | None = None) -> Index:
     torn = [number for number, those in of_sequence.items() if len({record.subset for record in those}) > 1]
     if torn:
         notes.add(
-            "sequences that the files split by frames; whole sequences are held out instead",
+            mark("sequences that the files split by frames; whole sequences are held out instead"),
             f"sequence {min(torn)}",
             len(torn),
         )
@@ -65,8 +68,12 @@ def _images_root(root: Path, given: Path | None, record: FusionRecord) -> Path:
     place = next((place for place in places if (place / name).is_file()), None)
     if place is None:
         raise DataError(
-            f"image {name} of {root}/annotations is not in {', '.join(map(str, places))}: say where FRED lies, with"
-            f" --fred-root DIR or {ROOT_VARIABLE}"
+            "image {name} of {root}/annotations is not in {there}: say where FRED lies, with "
+            "--fred-root DIR or {root_variable}",
+            name=name,
+            root=root,
+            there=", ".join(map(str, places)),
+            root_variable=ROOT_VARIABLE,
         )
     return place
 
@@ -79,11 +86,13 @@ def _label_shift(number: int, records: list[FusionRecord], notes: IrregularityLo
         if (shift := record.shift) is not None
     )
     if len(shifts) > 1 or None in shifts:
-        notes.add("sequences whose records disagree about the time of their labels, left out", f"sequence {number}")
+        notes.add(
+            mark("sequences whose records disagree about the time of their labels, left out"), f"sequence {number}"
+        )
         return None
     shift = next(iter(shifts), 0) or 0
     if shift:
-        notes.add("sequences whose boxes belong to other frames than their records, moved", f"sequence {number}")
+        notes.add(mark("sequences whose boxes belong to other frames than their records, moved"), f"sequence {number}")
     return shift
 
 
@@ -99,13 +108,13 @@ def _read_sequence(
         if (size := frame_size((place / name for name in names if name), notes))
     ]
     if not sizes:
-        notes.add("sequences without a readable image, left out", f"sequence {number}")
-        return [], SequenceFacts(place=facts.place, unused="without a readable image")
+        notes.add(mark("sequences without a readable image, left out"), f"sequence {number}")
+        return [], SequenceFacts(place=facts.place, unused=mark("without a readable image"))
     if len(set(sizes)) > 1:
-        notes.add("sequences whose RGB and event images differ in size", f"sequence {number}")
+        notes.add(mark("sequences whose RGB and event images differ in size"), f"sequence {number}")
     shift = _label_shift(number, records, notes)
     if shift is None:
-        return [], SequenceFacts(place=facts.place, unused="its records disagree about the time of their labels")
+        return [], SequenceFacts(place=facts.place, unused=mark("its records disagree about the time of their labels"))
     by_frame = _numbered(number, records, shift, notes)
     boxes: dict[int, list[Box]] = {}
     doubtful: set[int] = set()
@@ -115,13 +124,13 @@ def _read_sequence(
             belongs = frame + shift
             box = annotation.box and usable_box(annotation.box, width, height, notes, annotation.where)
             if belongs not in by_frame:
-                notes.add("annotations without a frame, dropped", annotation.where)
+                notes.add(mark("annotations without a frame, dropped"), annotation.where)
             elif box is None:
                 doubtful.add(belongs)
             elif box not in boxes.setdefault(belongs, []):
                 boxes[belongs].append(box)
     doubtful -= boxes.keys()
-    notes.add("frames of which every annotation was dropped, left out", f"sequence {number}", len(doubtful))
+    notes.add(mark("frames of which every annotation was dropped, left out"), f"sequence {number}", len(doubtful))
     pairs = [
         Pair(
             number,
@@ -164,7 +173,8 @@ def _numbered(number: int, records: list[FusionRecord], shift: int, notes: Irreg
         last = max(frame, last + 1)
         if last != frame:
             notes.add(
-                "records with the frame number of another, numbered on", f"sequence {number}, image {records[at].id}"
+                mark("records with the frame number of another, numbered on"),
+                f"sequence {number}, image {records[at].id}",
             )
         by_frame[last] = records[at]
     return by_frame

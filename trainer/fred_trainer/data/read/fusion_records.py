@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from fred_supervisor.language import mark
 from fred_trainer.data.errors import DataError
 from fred_trainer.data.read.annotations import Box
 from fred_trainer.data.read.frame_numbers import EVENT_PERIOD_US, event_frame, event_time_us
@@ -71,7 +72,9 @@ def read_records(subset: Subset, path: Path, notes: IrregularityLog) -> Iterator
         images, annotations = (_objects(document[key], key) for key in ("images", "annotations"))
         drones = _drone_categories(_objects(document.get("categories") or [], "categories"), annotations)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(f"{path} is no COCO file with `images` and `annotations` ({error}); convert again") from error
+        raise DataError(
+            "{path} is no COCO file with `images` and `annotations` ({error}); convert again", path=path, error=error
+        ) from error
     of_image: dict[int | str, list[FusionAnnotation]] = {}
     for at, annotation in enumerate(annotations):
         where = f"{path}: annotation {annotation.get('id', at)}"
@@ -79,28 +82,39 @@ def read_records(subset: Subset, path: Path, notes: IrregularityLog) -> Iterator
             x, y, width, height = (float(value) for value in annotation["bbox"])
             image_id = _key(annotation["image_id"])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise DataError(f"{where}: unknown columns ({error}); wanted are image_id and bbox [x, y, w, h]") from error
+            raise DataError(
+                "{where}: unknown columns ({error}); wanted are image_id and bbox [x, y, w, h]",
+                where=where,
+                error=error,
+            ) from error
         box: Box | None = (x, y, x + width, y + height)
         if drones is not None and annotation.get("category_id") not in drones:
-            notes.add("annotations of other categories than drones, dropped", where)
+            notes.add(mark("annotations of other categories than drones, dropped"), where)
             continue  # a bird is background
         if annotation.get("iscrowd"):
-            notes.add("annotations of crowds, dropped", where)
+            notes.add(mark("annotations of crowds, dropped"), where)
             box = None
         elif not math.isfinite(x + y + width + height):
-            notes.add("annotations that are not numbers, dropped", where)
+            notes.add(mark("annotations that are not numbers, dropped"), where)
             box = None
         of_image.setdefault(image_id, []).append(FusionAnnotation(box, where))
     for at, image in enumerate(images):
         where = f"{path}: image {image.get('id', at)}"
         kind = image.get("status", image.get("modality", "dual"))
         if kind not in _KINDS:
-            raise DataError(f"{where}: status {kind!r} is unknown; wanted is one of {', '.join(_KINDS[:3])}")
+            raise DataError(
+                "{where}: status {kind!r} is unknown; wanted is one of {kinds}",
+                where=where,
+                kind=kind,
+                kinds=", ".join(_KINDS[:3]),
+            )
         if not isinstance(image.get("sequence_id"), int) or not isinstance(image.get("id"), int):
-            raise DataError(f"{where}: unknown columns, it lacks id or sequence_id; convert again")
+            raise DataError("{where}: unknown columns, it lacks id or sequence_id; convert again", where=where)
         rgb, event = _names(image, kind)
         if not (rgb or event) or not all(isinstance(name, str) for name in (rgb, event) if name is not None):
-            raise DataError(f"{where}: unknown columns, it lacks rgb_file_name and event_file_name; convert again")
+            raise DataError(
+                "{where}: unknown columns, it lacks rgb_file_name and event_file_name; convert again", where=where
+            )
         yield FusionRecord(
             subset,
             image["id"],

@@ -22,17 +22,20 @@ def read_image(file: File, *, half: bool = False) -> Image:
         data = np.frombuffer(read_bytes(file), dtype=np.uint8)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
         raise UnreadableImageError(
-            str(file), f"cannot read image {file}: {error.strerror}; restore the file"
+            str(file), "cannot read image {file}: {reason}; restore the file", file=str(file), reason=error.strerror
         ) from error
     except DataError as error:
-        raise UnreadableImageError(str(file), str(error)) from error
+        raise UnreadableImageError(str(file), error.sentence.message, **error.sentence.facts) from error
     image = None
     if data.size:
         # The decoders' own halving is exact averaging, and for JPEG twice as fast.
         image = cv2.imdecode(data, cv2.IMREAD_REDUCED_COLOR_2 if half else cv2.IMREAD_COLOR)
     if image is None:
         raise UnreadableImageError(
-            str(file), f"cannot decode image {file} ({data.size} bytes): torn or no image; restore or remove it"
+            str(file),
+            "cannot decode image {file} ({size} bytes): torn or no image; restore or remove it",
+            file=str(file),
+            size=data.size,
         )
     return np.asarray(image, dtype=np.uint8)
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from fred_supervisor.language import mark
 from fred_trainer.data.errors import DataError
 from fred_trainer.data.read.annotations import Box
 from fred_trainer.data.read.image import read_image
 from fred_trainer.data.read.pair import Pair
 from fred_trainer.data.read.pair_columns import PairColumns
 from fred_trainer.data.read.source import File
+from fred_trainer.words import Listed, Sentence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,16 @@ class Index:
     look: str = field(default="", compare=False)
     """What the data set looked like from outside when it was indexed; empty where nobody looked."""
 
+    def contents(self) -> dict[str, list[int]]:
+        """Sequence -> its RGB images, event images and boxes: by which one says how a data set has changed."""
+        pairs = PairColumns.of(self.pairs)
+        sequences, at = np.unique(pairs.column("sequence"), return_inverse=True)
+        counts = [
+            np.bincount(at, weights=column, minlength=len(sequences)).astype(int).tolist()
+            for column in (pairs.has("rgb"), pairs.has("event"), pairs.box_counts())
+        ]
+        return {str(sequence): found for sequence, *found in zip(sequences.tolist(), *counts, strict=True)}
+
     @property
     def sequences(self) -> tuple[int, ...]:
         """Ascending."""
@@ -83,7 +95,7 @@ class IrregularityLog:
             self.examples.setdefault(what, where)
 
 
-OUTSIDE = "boxes outside the image, dropped"
+OUTSIDE = mark("boxes outside the image, dropped")
 
 
 def usable_box(box: Box, width: int, height: int, notes: IrregularityLog, where: str) -> Box | None:
@@ -92,13 +104,13 @@ def usable_box(box: Box, width: int, height: int, notes: IrregularityLog, where:
     cut = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
     notes.boxes += 1
     if x2 <= x1 or y2 <= y1:
-        notes.add("boxes without area, dropped", where)
+        notes.add(mark("boxes without area, dropped"), where)
         return None
     if cut[2] <= cut[0] or cut[3] <= cut[1]:
         notes.add(OUTSIDE, where)
         return None
     if cut != box:
-        notes.add("boxes crossing the border, clipped", where)
+        notes.add(mark("boxes crossing the border, clipped"), where)
     return cut
 
 
@@ -108,7 +120,7 @@ def frame_size(files: Iterable[File], notes: IrregularityLog) -> tuple[int, int]
         try:
             height, width = read_image(file).shape[:2]
         except DataError:
-            notes.add("unreadable images at the start of a sequence", str(file))
+            notes.add(mark("unreadable images at the start of a sequence"), str(file))
             continue
         return width, height
     return None
@@ -120,17 +132,29 @@ def holes(numbers: Iterable[int]) -> int:
     return max(present, default=0) - len(present)
 
 
-def make_index(pairs: list[Pair], notes: IrregularityLog, *, where: str, facts: Mapping[int, SequenceFacts]) -> Index:
+def make_index(
+    pairs: list[Pair], notes: IrregularityLog, *, where: str | Sentence, facts: Mapping[int, SequenceFacts]
+) -> Index:
     """The index of `pairs`, which are in order. Raises DataError, naming `where`, when they are good for nothing."""
     outside = notes.counts[OUTSIDE]
     if 2 * outside > notes.boxes:
         raise DataError(
-            f"{outside} of {notes.boxes} boxes in {where} lie outside the images, first: {notes.examples[OUTSIDE]};"
-            " are they of other images, or of another size?"
+            "{outside} of {boxes} boxes in {where} lie outside the images, first: {examples}; "
+            "are they of other images, or of another size?",
+            outside=outside,
+            boxes=notes.boxes,
+            where=where,
+            examples=notes.examples[OUTSIDE],
         )
     if not any(pair.boxes for pair in pairs):
-        found = "; ".join(f"{count} {what}" for what, count in notes.counts.items()) or "nothing irregular"
-        raise DataError(f"no annotated frame in {where}: {len(facts)} sequences, {len(pairs)} frames, {found}")
+        found = Listed(Sentence("{n} {what}", n=count, what=Sentence(what)) for what, count in notes.counts.items())
+        raise DataError(
+            "no annotated frame in {where}: {sequences} sequences, {frames} frames, {found}",
+            where=where,
+            sequences=len(facts),
+            frames=len(pairs),
+            found=found or Sentence("nothing irregular"),
+        )
     return Index(tuple(pairs), _fingerprint(pairs), dict(notes.counts), notes.examples, facts)
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Final, Literal
 
+from fred_supervisor.language import mark
+
 SplitName = Literal["canonical", "challenging"]
 
 TEST_SEQUENCES: Final[Mapping[SplitName, frozenset[int]]] = {
@@ -20,11 +22,11 @@ TEST_SEQUENCES: Final[Mapping[SplitName, frozenset[int]]] = {
 others are for training. 33 of the 47 canonical ones are in the challenging training set: never carry weights over."""
 
 SEQUENCES: Final = frozenset(range(231))
-_BURST: Final = "a burst of noise in the first seconds of the events"
+_BURST: Final = mark("a burst of noise in the first seconds of the events")
 REMARKS: Final[Mapping[int, str]] = {
-    63: "wrong or missing boxes are reported (issue 9 of miccunifi/FRED)",
-    68: "RGB and events are slightly misaligned (issue 9 of miccunifi/FRED)",
-    72: "wrong or missing boxes are reported (issue 9 of miccunifi/FRED)",
+    63: mark("wrong or missing boxes are reported (issue 9 of miccunifi/FRED)"),
+    68: mark("RGB and events are slightly misaligned (issue 9 of miccunifi/FRED)"),
+    72: mark("wrong or missing boxes are reported (issue 9 of miccunifi/FRED)"),
     47: _BURST,
     84: _BURST,
     85: _BURST,

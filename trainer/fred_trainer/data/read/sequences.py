@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from fred_supervisor.language import mark
 from fred_trainer.data.errors import DataError
 from fred_trainer.data.read.annotation_files import RGB_BOXES, YOLO_FOLDER, boxes_by_frame, clock_name, read_labels
 from fred_trainer.data.read.annotations import FRAME_PERIOD_S, Box
@@ -20,6 +21,7 @@ from fred_trainer.data.read.index import (
 from fred_trainer.data.read.pair import Pair, Subset
 from fred_trainer.data.read.published import TEST_SEQUENCES
 from fred_trainer.data.read.source import File, Folder, PlainFolder, ZipFolder, list_sequences
+from fred_trainer.words import Sentence
 
 log = logging.getLogger("fred_trainer")
 
@@ -42,11 +44,15 @@ _DRIVE_ONLY: Final = frozenset(
 def find_sequences(root: Path, notes: IrregularityLog) -> dict[int, tuple[Folder, Subset | None]]:
     """Number -> sequence and subset, in `root`, `root/train` and `root/test`. Raises DataError when there is none."""
     if not root.exists():
-        raise DataError(f"data set not found: {root} does not exist; check the path, or `fred-train data synth DIR`")
+        raise DataError(
+            "data set not found: {root} does not exist; check the path, or `fred-train data synth DIR`", root=root
+        )
     if not root.is_dir():
-        raise DataError(f"not a data set: {root} is not a folder; give the folder that holds the sequences")
+        raise DataError("not a data set: {root} is not a folder; give the folder that holds the sequences", root=root)
     if not any(root.iterdir()):
-        raise DataError(f"the data set is empty: nothing in {root}; put FRED there, or `fred-train data synth DIR`")
+        raise DataError(
+            "the data set is empty: nothing in {root}; put FRED there, or `fred-train data synth DIR`", root=root
+        )
     places: tuple[tuple[Path, Subset | None], ...] = ((root, None), (root / "train", "train"), (root / "test", "test"))
     found: dict[int, tuple[Folder, Subset | None]] = {}
     for place, subset in places:
@@ -54,17 +60,24 @@ def find_sequences(root: Path, notes: IrregularityLog) -> dict[int, tuple[Folder
             continue
         sequences, beside = list_sequences(place)
         if beside:
-            notes.add("archives beside their unpacked folder, not read", str(beside[0]), len(beside))
+            notes.add(mark("archives beside their unpacked folder, not read"), str(beside[0]), len(beside))
         for number, folder in sequences.items():
             if number in found:
-                raise DataError(f"sequence {number} is there twice: {found[number][0]} and {folder}; remove one")
+                raise DataError(
+                    "sequence {number} is there twice: {found} and {folder}; remove one",
+                    number=number,
+                    found=found[number][0],
+                    folder=folder,
+                )
             found[number] = (folder, subset)
             if subset and (number in TEST_SEQUENCES["canonical"]) != (subset == "test"):
-                notes.add("sequences whose folder is not that of the published canonical split", str(folder))
+                notes.add(mark("sequences whose folder is not that of the published canonical split"), str(folder))
     if not found:
         raise DataError(
-            f"no sequence in {root}, {root}/train or {root}/test: a sequence is a folder or a zip archive named by its"
-            f" number, with {LOOKS_LIKE}"
+            "no sequence in {root}, {root}/train or {root}/test: a sequence is a folder or a zip "
+            "archive named by its number, with {looks_like}",
+            root=root,
+            looks_like=LOOKS_LIKE,
         )
     return dict(sorted(found.items()))
 
@@ -81,24 +94,40 @@ def index_sequences(root: Path) -> Index:
     for sequence, (folder, subset) in find_sequences(root, notes).items():
         of_sequence, facts[sequence] = _read_sequence(folder, sequence, subset, notes)
         pairs += of_sequence
-    return make_index(pairs, notes, where=f"{root} (a sequence holds {LOOKS_LIKE})", facts=facts)
+    return make_index(
+        pairs, notes, where=Sentence("{root} (a sequence holds {layout})", root=root, layout=LOOKS_LIKE), facts=facts
+    )
 
 
 def read_sequence(path: Path) -> list[Pair]:
     """The frames of one sequence, a folder or a zip archive, annotated or not. Raises DataError when it is none."""
     if not path.exists():
-        raise DataError(f"{path} does not exist; give one sequence, which holds {LOOKS_LIKE.replace('<number>/', '')}")
+        raise DataError(
+            "{path} does not exist; give one sequence, which holds {layout}",
+            path=path,
+            layout=LOOKS_LIKE.replace("<number>/", ""),
+        )
     folder: Folder = ZipFolder(path) if path.is_file() else PlainFolder(path)
     number = int(path.stem) if path.stem.isdecimal() else 0
     notes = IrregularityLog()
     images = _read_images(folder, notes)
     if images.size is None:
-        raise DataError(f"{path} holds no images: a sequence has {LOOKS_LIKE.replace('<number>/', '')}")
+        raise DataError(
+            "{path} holds no images: a sequence has {layout}", path=path, layout=LOOKS_LIKE.replace("<number>/", "")
+        )
     boxes, _, _ = _read_boxes(folder, images, notes)
     for what, count in notes.counts.items():
         if "left out" in what:  # images that one may look for
-            log.warning("%s: %d %s", path, count, what)
+            log.warning("%s: %d %s", path, count, Sentence(what))
     return _pairs(number, images, boxes, None)
+
+
+_UNUSED: Final = {
+    "without images": mark("sequences without images, left out"),
+    "without a readable image": mark("sequences without a readable image, left out"),
+    "without an annotation": mark("sequences without an annotation, left out"),
+}
+"""Why a sequence is left out → as it is counted."""
 
 
 class _Images(NamedTuple):
@@ -121,22 +150,22 @@ def _read_sequence(
     """The usable frames, none where the sequence is left out."""
 
     def unused(facts: SequenceFacts, why: str) -> tuple[list[Pair], SequenceFacts]:
-        notes.add(f"sequences {why}, left out", str(folder))
+        notes.add(_UNUSED[why], str(folder))
         return [], replace(facts, unused=why)
 
     try:
         images = _read_images(folder, notes)
     except DataError as error:
-        notes.add("archives that cannot be opened, left out", str(folder))
+        notes.add(mark("archives that cannot be opened, left out"), str(folder))
         return [], SequenceFacts(place=str(folder), unused=str(error))
     if not images.frames:
-        return unused(images.facts, "without images")
+        return unused(images.facts, mark("without images"))
     if images.size is None:
-        return unused(images.facts, "without a readable image")
+        return unused(images.facts, mark("without a readable image"))
     boxes, dropped, facts = _read_boxes(folder, images, notes)
     if facts.annotation_file is None:
-        return unused(facts, "without an annotation")
-    notes.add("frames of which every annotation was dropped, left out", str(folder), len(dropped))
+        return unused(facts, mark("without an annotation"))
+    notes.add(mark("frames of which every annotation was dropped, left out"), str(folder), len(dropped))
     pairs = [pair for pair in _pairs(sequence, images, boxes, subset) if pair.frame not in dropped]
     return pairs, replace(facts, frames_left_out=len(dropped))
 
@@ -151,9 +180,10 @@ def _pairs(sequence: int, images: _Images, boxes: dict[int, list[Box]], subset: 
 
 def _read_images(folder: Folder, notes: IrregularityLog) -> _Images:
     """Raises DataError when an archive cannot be opened."""
+    place = str(folder)
     entries = folder.folders() | folder.files().keys()
     drive = bool(_DRIVE_ONLY & entries)
-    rgb_folder, rgb_files = next(((place, files) for place in _RGB_FOLDERS if (files := folder.files(place))), ("", {}))
+    rgb_folder, rgb_files = next(((name, files) for name in _RGB_FOLDERS if (files := folder.files(name))), ("", {}))
     event_files = folder.files(_EVENT_FOLDER)
     rgb_count = len(image_names(rgb_files, (".jpg", ".jpeg", ".png")))
     event_numbers = number_events(event_files, rgb_count)
@@ -163,27 +193,27 @@ def _read_images(folder: Folder, notes: IrregularityLog) -> _Images:
     )
     event_size, rgb_size = frame_size(event.values(), notes), frame_size(rgb.values(), notes)
     if event_size and rgb_size and event_size != rgb_size:
-        notes.add("sequences whose RGB and event images differ in size", str(folder))
+        notes.add(mark("sequences whose RGB and event images differ in size"), place)
     numbering = rgb_numbers.numbering if rgb_files else None
     if drive and rgb_folder == "RGB":
-        notes.add("sequences of the Drive release without PADDED_RGB, whose boxes may not fit", str(folder))
+        notes.add(mark("sequences of the Drive release without PADDED_RGB, whose boxes may not fit"), place)
         if rgb_size != event_size and event_size:
-            notes.add("unpadded RGB images of another size than the event frames, left out", str(folder), len(rgb))
+            notes.add(mark("unpadded RGB images of another size than the event frames, left out"), place, len(rgb))
             rgb, rgb_size, numbering = {}, None, "left out"
     if _off_clock(rgb_numbers.rate_hz, len(rgb)):
-        notes.add("sequences whose RGB clock does not run at 30 Hz", str(folder))
+        notes.add(mark("sequences whose RGB clock does not run at 30 Hz"), place)
     if rgb_numbers.numbering == "rank" and rgb_numbers.gaps and event:
-        notes.add("sequences with gaps in the RGB clock and as many RGB as event files, numbered by rank", str(folder))
+        notes.add(mark("sequences with gaps in the RGB clock and as many RGB as event files, numbered by rank"), place)
     if rgb_numbers.numbering == "clock":
-        notes.add("sequences with RGB files missing, numbered by the clock", str(folder))
+        notes.add(mark("sequences with RGB files missing, numbered by the clock"), place)
     if rgb and event:
         last = min(max(rgb), max(event))
-        notes.add("RGB frames without an event frame", str(folder), len({k for k in rgb if k <= last} - event.keys()))
-        notes.add("event frames without an RGB frame", str(folder), len({k for k in event if k <= last} - rgb.keys()))
-        notes.add("event frames after the last RGB frame", str(folder), sum(number > last for number in event))
-        notes.add("RGB frames after the last event frame", str(folder), sum(number > last for number in rgb))
+        notes.add(mark("RGB frames without an event frame"), place, len({k for k in rgb if k <= last} - event.keys()))
+        notes.add(mark("event frames without an RGB frame"), place, len({k for k in event if k <= last} - rgb.keys()))
+        notes.add(mark("event frames after the last RGB frame"), place, sum(number > last for number in event))
+        notes.add(mark("RGB frames after the last event frame"), place, sum(number > last for number in rgb))
     facts = SequenceFacts(
-        place=str(folder),
+        place=place,
         rgb_numbering=numbering,
         rgb_rate_hz=rgb_numbers.rate_hz,
         rgb_drift_ms=rgb_numbers.drift_ms,
@@ -217,7 +247,7 @@ def _read_boxes(
     if labels is None:
         return {}, set(), images.facts
     if labels.file == RGB_BOXES:
-        notes.add(f"sequences whose only boxes leave out the padding ({RGB_BOXES})", str(folder))
+        notes.add(mark("sequences whose only boxes leave out the padding"), str(folder))
     boxes, dropped = boxes_by_frame(labels.labels, images.frames, *images.size, notes)
     facts = replace(images.facts, annotation_file=labels.file, label_clock=clock_name(labels.period_s) or None)
     return boxes, dropped, facts

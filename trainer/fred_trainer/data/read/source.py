@@ -80,7 +80,7 @@ def read_bytes(file: File) -> bytes:
                 content = b""
             if zlib.crc32(content) == file.crc:
                 return content
-    raise DataError(f"{file} is torn: download {file.archive} again")
+    raise DataError("{file} is torn: download {archive} again", file=file, archive=file.archive)
 
 
 def pack(file: File) -> bytes:
@@ -133,7 +133,7 @@ def sequence_top(folders: Iterable[str]) -> str:
         if part in _INSIDE and not set(_INSIDE) & set(parts[:at])
     }
     if len(tops) > 1 and "" not in tops:
-        raise DataError(f"it holds several sequences, {' and '.join(sorted(tops)[:2])}: one each is wanted")
+        raise DataError("it holds several sequences, {tops}: one each is wanted", tops=" and ".join(sorted(tops)[:2]))
     return "" if "" in tops else next(iter(tops), "")
 
 
@@ -189,16 +189,22 @@ class ZipFolder:
                 with zipfile.ZipFile(self.path) as archive:
                     infos = [info for info in archive.infolist() if not info.is_dir()]
             except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
-                raise DataError(f"{self.path} is no whole zip archive ({error}): download it again") from error
+                raise DataError(
+                    "{path} is no whole zip archive ({error}): download it again", path=self.path, error=error
+                ) from error
             places = {info.filename.rpartition("/")[0] for info in infos}
             try:
                 top = sequence_top(place for place in places if not place.startswith("__MACOSX"))
             except DataError as error:
-                raise DataError(f"{self.path}: {error}") from error
+                raise DataError("{path}: {error}", path=self.path, error=error) from error
             found: dict[str, dict[str, File]] = {}
             for info in infos:
                 if info.flag_bits & 0x1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise DataError(f"{self.path}/{info.filename} is encrypted or packed in a rare way: pack it anew")
+                    raise DataError(
+                        "{path}/{filename} is encrypted or packed in a rare way: pack it anew",
+                        path=self.path,
+                        filename=info.filename,
+                    )
                 place, _, name = info.filename.removeprefix(top).rpartition("/")
                 found.setdefault(place, {})[name] = Member(
                     self.path,
@@ -250,7 +256,12 @@ def list_sequences(place: Path) -> tuple[dict[int, Folder], list[Path]]:
                 archives[number] = Path(entry.path)
             elif not match[2] and entry.is_dir():
                 if number in folders:
-                    raise DataError(f"sequence {number} is there twice: {folders[number]} and {entry.path}; remove one")
+                    raise DataError(
+                        "sequence {number} is there twice: {folders} and {path}; remove one",
+                        number=number,
+                        folders=folders[number],
+                        path=entry.path,
+                    )
                 folders[number] = PlainFolder(Path(entry.path))
     beside = [path for number, path in archives.items() if number in folders]
     return {**{number: ZipFolder(path) for number, path in archives.items()}, **folders}, beside

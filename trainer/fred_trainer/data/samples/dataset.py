@@ -17,6 +17,7 @@ from fred_trainer.data.samples.image_to_tensor import pixels
 from fred_trainer.data.samples.pair_table import PairTable
 from fred_trainer.data.samples.sample_maker import SampleMaker
 from fred_trainer.data.samples.scene_reader import SceneReader
+from fred_trainer.words import Sentence
 
 FRED_SIZE: Final = (1280, 720)
 """px."""
@@ -31,7 +32,7 @@ class Sample(NamedTuple):
     """(N, 4) float32 xyxy px on the canvas."""
     id: str
     """Of the pair."""
-    unreadable: tuple[tuple[str, str], ...] = ()
+    unreadable: tuple[tuple[str, Sentence], ...] = ()
     """(file, reason) of every image that could not be read and for which the next pair was taken instead."""
     frame_size: tuple[int, int] = FRED_SIZE
     """Width and height of the source frame, px."""
@@ -46,7 +47,7 @@ class Batch(NamedTuple):
     """B of (N, 4) float32 xyxy px on the canvas."""
     ids: list[str]
     """B."""
-    unreadable: tuple[tuple[str, str], ...] = ()
+    unreadable: tuple[tuple[str, Sentence], ...] = ()
     """(file, reason) of the images that could not be read."""
     frame_sizes: tuple[tuple[int, int], ...] = ()
     """B of the width and height of a source frame, px; empty: all are as FRED's."""
@@ -90,6 +91,10 @@ class PairDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self._table)
 
+    def id(self, index: int) -> str:
+        """Of the pair at `index`."""
+        return self._table.id(index)
+
     @property
     def frames(self) -> int:
         """Images of the set: those of all its cameras."""
@@ -113,7 +118,7 @@ class PairDataset(Dataset[Sample]):
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         """Raises DataError when neither this sample nor any of the next ten can be read."""
         epoch, index = key
-        unreadable: list[tuple[str, str]] = []
+        unreadable: list[tuple[str, Sentence]] = []
         scene, index = self._maker.make(epoch, index, unreadable)
         return Sample(
             _stack([scene[camera] for camera in self._table.cameras]),

@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 
 from fred_trainer.data.read.image import Image
+from fred_trainer.words import Sentence
 
 log = logging.getLogger("fred_trainer")
 
@@ -135,10 +136,10 @@ def open_cache(
     log.info(
         "cache: up to %.2f GiB of %s for %d of %d frames%s",
         slots * slot / GIB,
-        "memory" if kind == "ram" else "disk",
+        Sentence("memory") if kind == "ram" else Sentence("disk"),
         slots,
         frames,
-        "" if kind == "ram" else f", in {path}",
+        "" if kind == "ram" else Sentence(", in {path}", path=path),
     )
     return FrameCache(room, frames=frames, slots=slots, frame_bytes=frame_bytes)
 

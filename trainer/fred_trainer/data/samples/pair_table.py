@@ -25,8 +25,9 @@ class PairTable:
         lacking = np.flatnonzero(~with_images(self._pairs, modality))
         if len(lacking):
             raise DataError(
-                f"frame {self._pairs[int(lacking[0])].id} lacks an image that modality {modality} needs; filter the"
-                " pairs by `split`"
+                "frame {id} lacks an image that modality {modality} needs; filter the pairs by `split`",
+                id=self._pairs[int(lacking[0])].id,
+                modality=modality,
             )
         self.cameras: tuple[Camera, ...] = (
             ("rgb", "event") if modality == "dual" else (("rgb",) if modality == "rgb" else ("event",))

@@ -19,6 +19,7 @@ from fred_trainer.data.samples.image_to_tensor import EventFrame, RgbFrame, Scen
 from fred_trainer.data.samples.pair_table import PairTable
 from fred_trainer.data.samples.scene_reader import SceneReader
 from fred_trainer.data.samples.transforms import CLAMP_BOXES, BlankCamera, EventDropout, ToneCurve, Warp, join_tiles
+from fred_trainer.words import Sentence
 
 _GEOMETRY, _TONE, _DROPOUT, _SHIFT, _BLANK = 1, 2, 3, 4, 5
 """Random streams. Each kind of change has its own, so that the draws of one modality do not depend on another's."""
@@ -50,7 +51,7 @@ class SampleMaker:
         self._seed = seed
         self._augmentation = augmentation
 
-    def make(self, epoch: int, index: int, unreadable: list[tuple[str, str]]) -> tuple[Scene, int]:
+    def make(self, epoch: int, index: int, unreadable: list[tuple[str, Sentence]]) -> tuple[Scene, int]:
         """The scene on the canvas, and the index of the pair that it shows (of a mosaic: its first tile)."""
         if self._augmentation is None:
             return self._letterboxed(index, unreadable)
@@ -63,21 +64,21 @@ class SampleMaker:
             changes.append(BlankCamera(RgbFrame if blank.random() < 0.5 else EventFrame))
         return v2.Compose(changes)(scene), index
 
-    def _letterboxed(self, index: int, unreadable: list[tuple[str, str]]) -> tuple[Scene, int]:
+    def _letterboxed(self, index: int, unreadable: list[tuple[str, Sentence]]) -> tuple[Scene, int]:
         index, scene = self._reader.read(index, _NO_SHIFT, unreadable)
         scene = self._place(scene, index, self._letterbox(index))
         rows, columns = self.canvas
         boxes = clip_boxes(scene["boxes"].numpy(), width=columns, height=rows)
         return {**scene, "boxes": torch.from_numpy(boxes)}, index
 
-    def _single(self, index: int, draws: _Draws, unreadable: list[tuple[str, str]]) -> tuple[Scene, int]:
+    def _single(self, index: int, draws: _Draws, unreadable: list[tuple[str, Sentence]]) -> tuple[Scene, int]:
         index, scene = self._reader.read(index, self._draw_shift(draws.shift), unreadable)
         rows, columns = self.canvas
         matrix = self._letterbox(index)
         change = random_geometry(draws.geometry, move_boxes(self._table.boxes(index), matrix), columns, rows)
         return self._place(ToneCurve(random_tone(draws.tone))(scene), index, change @ matrix), index
 
-    def _mosaic(self, index: int, draws: _Draws, unreadable: list[tuple[str, str]]) -> tuple[Scene, int]:
+    def _mosaic(self, index: int, draws: _Draws, unreadable: list[tuple[str, Sentence]]) -> tuple[Scene, int]:
         """Four pairs, each on a tile of its own."""
         rows, columns = self.canvas
         parts: list[tuple[Tile, Scene]] = []

@@ -11,6 +11,7 @@ from fred_trainer.data.samples.frame_cache import FrameCache
 from fred_trainer.data.samples.geometry import letterbox
 from fred_trainer.data.samples.image_to_tensor import Scene, make_scene
 from fred_trainer.data.samples.pair_table import PairTable
+from fred_trainer.words import Sentence
 
 _TRIES: Final = 10
 """When so many samples in a row are unreadable, the damage is not to single files."""
@@ -36,7 +37,7 @@ class SceneReader:
         self._cache = cache
         self._first_slot = {camera: first + at * len(self._table) for at, camera in enumerate(self._table.cameras)}
 
-    def read(self, index: int, shift: int, unreadable: list[tuple[str, str]]) -> tuple[int, Scene]:
+    def read(self, index: int, shift: int, unreadable: list[tuple[str, Sentence]]) -> tuple[int, Scene]:
         """The frames of the pair at `index`, and that index; RGB of `shift` (-1, 0, 1) frames later.
 
         Where an image cannot be read, (file, reason) is added to `unreadable` and the next pair is taken. Raises
@@ -51,11 +52,13 @@ class SceneReader:
                     for camera in table.cameras
                 }
             except UnreadableImageError as error:
-                unreadable.append((error.file, str(error)))
+                unreadable.append((error.file, error.sentence))
                 last = error
             else:
                 return at, make_scene(frames.get("rgb"), frames.get("event"), table.boxes(at), table.size(at))
-        raise DataError(f"{tried + 1} samples in a row cannot be read, the last: {last}") from last
+        raise DataError(
+            "{tried} samples in a row cannot be read, the last: {last}", tried=tried + 1, last=last
+        ) from last
 
     def _frame(self, camera: Camera, index: int) -> Image:
         """From the cache, or decoded; never enlarged."""

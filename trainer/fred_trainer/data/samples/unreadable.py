@@ -6,6 +6,7 @@ from typing import Final
 
 from fred_trainer.data.errors import DataError
 from fred_trainer.data.samples.dataset import Batch
+from fred_trainer.words import Sentence
 
 log = logging.getLogger("fred_trainer")
 
@@ -21,7 +22,7 @@ class UnreadableImages:
     def __init__(self, samples: int) -> None:
         """Of a data set of so many `samples`."""
         self._samples = samples
-        self._why: dict[str, str] = {}
+        self._why: dict[str, Sentence] = {}
 
     @property
     def count(self) -> int:
@@ -37,9 +38,13 @@ class UnreadableImages:
                     log.warning("left out, %d so far: %s", self.count, why)
             if self.count > SHARE_MAX * self._samples:
                 named = ", ".join(list(self._why)[:_NAMED])
-                rest = f" and {self.count - _NAMED} more" if self.count > _NAMED else ""
+                rest = Sentence(" and {n} more", n=self.count - _NAMED) if self.count > _NAMED else ""
                 raise DataError(
-                    f"{self.count} images cannot be read, over 1 % of {self._samples} samples: {named}{rest};"
-                    " restore the files, or remove their sequences"
+                    "{count} images cannot be read, over 1 % of {samples} samples: {named}{rest}; "
+                    "restore the files, or remove their sequences",
+                    count=self.count,
+                    samples=self._samples,
+                    named=named,
+                    rest=rest,
                 )
             yield batch

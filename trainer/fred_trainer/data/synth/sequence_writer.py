@@ -77,12 +77,22 @@ def write_sequences(
         raise DataError("the Drive layout does not tell test sequences apart: leave test_sequences at 0")
     unknown = [name for name in sceneries if name not in SCENERIES]
     if unknown or not sceneries:
-        raise DataError(f"no scenery {', '.join(map(repr, unknown))}: there are {', '.join(SCENERIES)}")
+        raise DataError(
+            "no scenery {there}: there are {sceneries}",
+            there=", ".join(map(repr, unknown)),
+            sceneries=", ".join(SCENERIES),
+        )
     if drone_px is not None and not DRONE_PX[0] <= drone_px[0] <= drone_px[1] <= 2 * DRONE_PX[1]:
-        raise DataError(f"no drones of {drone_px[0]:g} to {drone_px[1]:g} px: from 8 to 220 px, the smaller first")
+        raise DataError(
+            "no drones of {least:g} to {most:g} px: from 8 to 220 px, the smaller first",
+            least=drone_px[0],
+            most=drone_px[1],
+        )
     root = root.resolve()
     if root.exists() and not (root.is_dir() and not any(root.iterdir())):
-        raise DataError(f"{root} holds something already and nothing is overwritten: name a new or empty folder")
+        raise DataError(
+            "{root} holds something already and nothing is overwritten: name a new or empty folder", root=root
+        )
     root.parent.mkdir(parents=True, exist_ok=True)
     written: list[FlightConditions] = []
     beside = root.with_name(f".{root.name}.{os.getpid()}.tmp")

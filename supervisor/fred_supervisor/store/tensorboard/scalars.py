@@ -12,8 +12,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from fred_supervisor.monitor.tensorboard import masked_crc
+from fred_supervisor.store.layout import RunDir
+from fred_supervisor.store.tensorboard.crc import masked_crc
 
+TAGS: Final = {
+    "loss": ("train/loss", "supervisor/loss"),
+    "images": ("train/images_per_s", "supervisor/images_per_s"),
+    "map50": ("val/map50",),
+    "map50_95": ("val/map50_95",),
+}
+"""Curve → tags; the first one that occurs is used. The supervisor's tags exist for any trainer that beats."""
 MOST: Final = 3000
 """Points of one curve, about."""
 _FARTHEST: Final = 1 << 16
@@ -27,6 +35,17 @@ class Point(NamedTuple):
 
     wall_s: float
     value: float
+
+
+def event_files(run: RunDir) -> list[Path]:
+    """Of the trainer, and of the monitor."""
+    return [*run.path.glob("loss_*/events.out.tfevents.*"), *run.supervisor.glob("events.out.tfevents.*")]
+
+
+def read_curve(run: RunDir, name: str, most: int = MOST) -> list[Point]:
+    """One of `TAGS`."""
+    found = read_scalars(event_files(run), TAGS[name], most)
+    return next((found[tag] for tag in TAGS[name] if tag in found), [])
 
 
 def read_scalars(files: Iterable[Path], tags: Sequence[str], most: int = MOST) -> dict[str, list[Point]]:

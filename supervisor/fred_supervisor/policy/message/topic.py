@@ -1,13 +1,6 @@
-"""What a person is to be told, as facts: a topic of a closed set, and its values. `words` makes the sentence.
+"""What can be said of a run: a closed set, whose values stand in files."""
 
-Nothing here, and nothing else in the policy, speaks a language: so a message can be stored, compared, and said in
-another language later.
-"""
-
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
 
 
 class Topic(StrEnum):
@@ -46,6 +39,9 @@ class Topic(StrEnum):
     DATA_GONE = "data gone"
     PATH_UNUSABLE = "path unusable"
     NO_ANSWER = "no answer"
+    NODE_ABSENT = "node absent"
+    NODE_LEFT = "node left"
+    RANK_END = "rank end"
     ANSWERS_AGAIN = "answers again"
     MACHINE_SHORT = "machine short"
     MACHINE_FAILED = "machine failed"
@@ -60,7 +56,10 @@ class Topic(StrEnum):
     CANNOT_LEARN = "cannot learn"
     DATA_UNUSABLE = "data unusable"
     NOT_LOADED = "not loaded"
+    CUDA_NAMELESS = "cuda: error without a name"
     KILLED = "killed"
+    KILLED_BY = "killed by"
+    KILLER = "killer"
     SIGNAL = "signal"
     SILENT_EXIT = "silent exit"
     END_UNKNOWN = "end unknown"
@@ -68,8 +67,11 @@ class Topic(StrEnum):
     EXIT_CODE = "exit code"
     FAILED_LINE = "failed line"
     LOSS_PRINTED = "loss printed"
+    DIVERGED = "diverged"
     NOT_RECURRED = "not recurred"
     REBOOTED = "rebooted"
+    REQUEUED = "requeued"
+    STARTED_AGAIN = "started again"
 
     # What is done about it.
     RELAUNCHED_AT_ONCE = "relaunched at once"
@@ -87,6 +89,8 @@ class Topic(StrEnum):
     TAKEN_BACK = "taken back"
     FULL_PRECISION = "full precision"
     OWN_PRECISION = "own precision"
+    ROLLED_BACK = "rolled back"
+    PAUSED_DIVERGED = "paused: diverged"
     LONGER_LIMIT = "longer limit"
     LIMIT_STAYS = "limit stays"
     GIVEN_UP = "given up"
@@ -95,15 +99,24 @@ class Topic(StrEnum):
     GIVEN_UP_BUDGET = "given up: budget"
     GIVEN_UP_USELESS = "given up: hardly trains"
 
+    REPLAYING = "replaying"
+    REPLAY_AGAIN = "replay: again"
+    REPLAY_PASSED = "replay: passed"
+    REPLAY_SILENT = "replay: silent"
+    REPLAY_UNKNOWN = "replay: unknown"
+
     # How a run ended.
     FAILED = "failed"
     COMPLETED = "completed"
     COMPLETED_BEFORE_CRASH = "completed before a crash"
     COMPLETED_DONE_FILE = "completed: done file"
+    COMPLETED_AT_LAST = "completed: at its last epoch or step"
     COMPLETED_UNVERIFIED = "completed: unverified"
     COMPLETED_EARLY = "completed: early"
+    COMPLETED_SAYS_EARLY = "completed: says that it stopped early"
     COMPLETED_TWICE = "completed: ended twice"
     STOPPED = "stopped"
+    LEFT_FOR_ENGINE = "left for the engine"
     STOPPED_BEFORE_LAUNCH = "stopped before the launch"
     STOPPED_BACKING_OFF = "stopped while backing off"
     STOPPED_HOLDING = "stopped while holding"
@@ -147,6 +160,20 @@ class Topic(StrEnum):
     CUDA_NO_SUCH_GPU = "cuda: no such gpu"
     CUDA_MEANS = "cuda: means"
 
+    # How a run goes: the detail of its status.
+    DETAIL_AWAITS_GPU = "detail: awaits gpu"
+    DETAIL_BACKING_OFF = "detail: backing off"
+    DETAIL_BLIND = "detail: blind"
+    DETAIL_HELD = "detail: held"
+    DETAIL_LAUNCHED = "detail: launched"
+    DETAIL_PAUSED = "detail: paused"
+    DETAIL_PAUSED_FOR = "detail: paused for"
+    DETAIL_SECTION = "detail: section"
+    DETAIL_SILENT = "detail: silent"
+    DETAIL_STALLED = "detail: stalled"
+    DETAIL_STARTS_UP = "detail: starts up"
+    DETAIL_STOPPING = "detail: stopping"
+
     # What happens meanwhile.
     ADOPTED = "adopted"
     ALARM = "alarm"
@@ -155,6 +182,7 @@ class Topic(StrEnum):
     ASKED_BEFORE = "asked before"
     CHECKPOINT_PASSED_OVER = "checkpoint passed over"
     CLEARED = "cleared"
+    COPIED = "copied"
     DISK_FORECAST = "disk forecast"
     DISK_NO_ROOM = "disk: no room"
     FILE_RESTORED = "file restored"
@@ -162,9 +190,11 @@ class Topic(StrEnum):
     GPU_DRIVER = "gpu driver"
     GPU_WILL_BE_FULL = "gpu will be full"
     INCIDENT = "incident"
+    INCIDENT_LOST = "incident lost"
     KEEPER_LOST = "keeper lost"
     LAUNCHED = "launched"
     MONITOR_HANGS = "monitor hangs"
+    MACHINE_COSTS = "the machine costs"
     MOVES_AGAIN = "moves again"
     NOT_LAUNCHED = "not launched"
     NOT_DONE = "not done"
@@ -177,12 +207,15 @@ class Topic(StrEnum):
     QUIET_HOURS_BEGIN = "quiet hours begin"
     PATTERN_TOO_SLOW = "pattern too slow"
     READS_POSITION = "reads position"
+    WENT_ON = "went on"
+    NO_CHECKPOINT = "no checkpoint"
     RUN_DIR_LOST = "run dir lost"
     RUN_DIR_MOVED = "run dir moved"
     SET_BY_HAND = "set by hand"
     SILENT = "silent"
     SILENT_ENDED = "silent: ended"
     STRAY = "stray"
+    LEFT_RUNNING = "left running"
     SUPERVISOR_PLACE = "supervisor place"
     SUPERVISOR_LOGOUT = "supervisor place: logout"
     SUPERSEDED = "superseded"
@@ -203,135 +236,28 @@ class Topic(StrEnum):
     SERVER_REFUSES = "server: refuses"
     SERVER_SILENT = "server: no answer"
 
-
-class JournalEvent(StrEnum):
-    """What a line of the journal is about; the words stand in `journal.jsonl`."""
-
-    ADOPTED = "adopted"
-    """A supervisor has found the attempt alive that another one had started."""
-    ALARM = "alarm"
-    """The trainer says that a person should see to something, and trains on."""
-    ALARM_OVER = "alarm over"
-    ANSWERS_AGAIN = "answers again"
-    ALERT_LOST = "alert lost"
-    """An address did not take an alert."""
-    ALERT_SENT = "alert sent"
-    CHECKPOINT_PASSED_OVER = "checkpoint passed over"
-    """A checkpoint is not valid."""
-    CLEARED = "cleared"
-    """What the run was held for is over."""
-    COMPLETED = "completed"
-    DAILY_SUMMARY = "daily summary"
-    DISK = "disk"
-    """The disk is on its way to be full."""
-    FAILED = "failed"
-    FAILED_LINE = "failed line"
-    """The trainer has printed that it has failed, and is ended."""
-    FILE_RESTORED = "file restored"
-    """A file of ours was garbled or deleted by somebody, and is written again."""
-    GPU = "GPU"
-    """A GPU of the trainer is not well."""
-    GPU_UNKNOWN = "GPU unknown"
-    """The driver does not answer."""
-    HANG = "hang"
-    """The trainer is ended, because it makes no progress."""
-    HELD = "held"
-    """A launch has to wait for a condition."""
-    INCIDENT = "incident"
-    KEEPER_LOST = "keeper lost"
-    LAUNCHED = "launched"
-    MEMORY_FORECAST = "memory forecast"
-    """The trainer's memory on a GPU rises towards its end."""
-    MONITOR = "monitor"
-    """The monitor hangs, and is started anew."""
-    MOVES_AGAIN = "moves again"
-    """A stalled trainer makes progress."""
-    NO_ANSWER = "no answer"
-    """A file system that a pattern or the data lead to; what would be seen there is not known meanwhile."""
-    NOT_DONE = "not done"
-    """A defect of ours costs one thing that was to be seen, written or done; the watch goes on."""
-    OUTPUT_CAPPED = "output capped"
-    PAUSE = "pause"
-    """Asked for."""
-    PAUSED = "paused"
-    PING_LOST = "ping lost"
-    PLACE = "place"
-    """The control group that a detached supervisor lives in."""
-    QUIET_HOURS = "quiet hours"
-    POSITION = "position"
-    """How the position is read from the trainer's output."""
-    RESTART = "restart"
-    """Asked for."""
-    RUN_DIR_LOST = "run dir lost"
-    RUN_DIR_MOVED = "run dir moved"
-    SAVED = "saved"
-    """The trainer has left with its state saved, and is launched again."""
-    SET_BY_HAND = "set by hand"
-    """A value that was learned is outranked."""
-    STALLED = "stalled"
-    """The trainer makes no progress; it is not ended yet."""
-    STOP = "stop"
-    """Asked for."""
-    STOPPED = "stopped"
-    STRAY = "stray"
-    """A process of the run was left over, and is ended."""
-    SUPERSEDED = "superseded"
-    UNKILLABLE = "unkillable"
-
-    @property
-    def alert(self) -> "AlertKind | None":
-        """The alert that goes with it; None: nobody is alerted."""
-        return _ALERTS.get(self)
-
-
-class AlertKind(StrEnum):
-    """The `event` of an alert, as programs read it."""
-
-    INCIDENT = "incident"
-    """A failure, and what is done about it."""
-    STALLED = "stalled"
-    """No progress: the trainer will be ended unless it moves again."""
-    HOLDING = "holding"
-    """Nothing is relaunched until a condition clears."""
-    DISK = "disk"
-    """The disk will be full before long."""
+    # What goes wrong without failing.
     WARNING = "warning"
-    """A person should see to something while training goes on."""
-    FAILED = "failed"
-    """Given up: somebody has to come."""
-    COMPLETED = "completed"
-    """The goal is reached."""
-
-
-_ALERTS: Final[Mapping[JournalEvent, AlertKind]] = {
-    JournalEvent.ALARM: AlertKind.WARNING,
-    JournalEvent.GPU: AlertKind.WARNING,
-    JournalEvent.MEMORY_FORECAST: AlertKind.WARNING,
-    JournalEvent.STALLED: AlertKind.STALLED,
-    JournalEvent.FAILED: AlertKind.FAILED,
-    JournalEvent.COMPLETED: AlertKind.COMPLETED,
-}
-
-
-@dataclass(frozen=True)
-class Message:
-    """One thing that is said."""
-
-    topic: Topic
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    """Strings, numbers, None, further messages, or tuples of these."""
-
-    def document(self) -> dict[str, object]:
-        """As JSON."""
-        return {"topic": str(self.topic), **{key: _plain(value) for key, value in self.facts.items()}}
-
-
-def say(topic: Topic, **facts: Any) -> Message:
-    """A message of these facts."""
-    return Message(topic, facts)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Message):
-        return value.document()
-    return [_plain(one) for one in value] if isinstance(value, tuple) else value
+    WARNING_OVER = "warning over"
+    CLOCK_SET = "clock set"
+    LOSS_AFTER_RESUME = "loss after a resume"
+    RESUMED_UNLIKE = "resumed: unlike what was saved"
+    SLEPT = "slept"
+    SHM_LITTLE = "shared memory: little room"
+    SLOW = "slow"
+    SLOW_THROTTLED = "slow: throttled"
+    SLOW_GPU_SHARED = "slow: gpu shared"
+    SLOW_CLOCK = "slow: clock"
+    SLOW_PCIE = "slow: pcie"
+    SLOW_DATA = "slow: data"
+    SLOW_QUOTA = "slow: quota"
+    SLOW_CORES_SHARED = "slow: cores shared"
+    SLOW_SWAP = "slow: swap"
+    SLOW_DISK = "slow: disk"
+    MEMORY_GROWS = "memory grows"
+    FILES_GROW = "open files grow"
+    LEAK_RESTART = "leak: restart"
+    ILL = "learning: ill"
+    NOT_ROLLED_BACK = "not rolled back"
+    STRETCH_SAMPLES = "samples of the stretch"
+    STRETCH_UNKNOWN = "samples of the stretch: unknown"

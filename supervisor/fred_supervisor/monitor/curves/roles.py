@@ -1,0 +1,86 @@
+"""What a curve's name says that it is. A name that fits nothing is of no interest: nobody guesses what is better."""
+
+import re
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Final
+
+
+class Role(StrEnum):
+    """Of one curve in the learning."""
+
+    EPOCH = "epoch"
+    LOSS = "loss"
+    PART = "part of the loss"
+    METRIC = "metric"
+    LR = "lr"
+    GRADIENT = "gradient"
+
+
+_NOT_TRAINED: Final = re.compile(r"(?:^|[/_. ])(?:val|valid|validation|eval|test|dev)(?:$|[/_. ])")
+_LOSS: Final = re.compile(
+    r"(?:train(?:ing)?[/_. ])?(?:total[_ ]|train(?:ing)?[_ ])?loss(?:[/_. ](?:train(?:ing)?|total|epoch|step))?"
+)
+_PART: Final = re.compile(
+    r"(?:train(?:ing)?[/_. ])(?:box|cls|dfl|obj|seg|pose|kobj)[_ ](?:om_)?loss|train/(?:box|cls|dfl)"
+)
+_METRICS: Final = (
+    r"map(?:_?50)?(?:-95|_95)?",
+    r"ap(?:50)?",
+    r"acc(?:uracy)?(?:[_@]?(?:1|top1))?",
+    r"f1(?:[-_]score)?",
+    r"m?iou",
+    r"auc|auroc|recall|precision|bbox_map(?:_50)?|top1|psnr|ssim|bleu|dice",
+)
+"""Higher is better."""
+_METRIC: Final = re.compile(
+    rf"(?:.*[/_. ])?(?:{'|'.join(_METRICS)})(?:\(b\)|[/_. ](?:val|valid|validation|eval|test|epoch))?"
+)
+_LR: Final = re.compile(r"(?:.*[/_. ])?(?:lr|learning[_ ]rate)(?:[-/_. ].*)?")
+_GRADIENT: Final = re.compile(r"(?:.*[/_. ])?grad(?:ient)?[_ ]?norm(?:[/_. ].*)?")
+_FIRST: Final = ("map50-95", "map_50_95", "bbox_map", "map50", "map")
+"""Of several metrics, which counts."""
+
+
+def role_of(name: str) -> Role | None:
+    """Of the curve called `name`; None: nothing that is looked at."""
+    text = name.strip().lower()
+    if text in ("epoch", "train/epoch", "epochs"):
+        return Role.EPOCH
+    if _LR.fullmatch(text):
+        return Role.LR
+    if _GRADIENT.fullmatch(text):
+        return Role.GRADIENT
+    if not _NOT_TRAINED.search(text):
+        if _LOSS.fullmatch(text):
+            return Role.LOSS
+        if _PART.fullmatch(text):
+            return Role.PART
+    if _METRIC.fullmatch(text) and not text.startswith("train"):
+        return Role.METRIC
+    return None
+
+
+def values_of(row: Iterable[tuple[str, float]]) -> Mapping[Role, float]:
+    """What one row, or one step, says; the parts of a loss count together, and of several metrics one."""
+    found: dict[Role, float] = {}
+    parts: list[float] = []
+    metrics: dict[str, float] = {}
+    for name, value in row:
+        role = role_of(name)
+        if role is Role.PART:
+            parts.append(value)
+        elif role is Role.METRIC:
+            metrics[name.strip().lower()] = value
+        elif role is not None:
+            found.setdefault(role, value)
+    if parts:
+        found.setdefault(Role.LOSS, sum(parts))
+    if metrics:
+        best = min(metrics, key=lambda name: (_rank(name), name))
+        found[Role.METRIC] = metrics[best]
+    return found
+
+
+def _rank(name: str) -> int:
+    return next((at for at, word in enumerate(_FIRST) if word in name), len(_FIRST))

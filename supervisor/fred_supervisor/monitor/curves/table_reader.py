@@ -1,0 +1,56 @@
+"""Reads on in one table like `results.csv`: rows that are new, with a limit for each look."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+_MOST_BYTES: Final = 1 << 16
+_HEADER: Final = 1 << 13
+
+Row = list[tuple[str, float]]
+"""Column and number; cells without one are left out."""
+
+
+class TableReader:
+    """One file. Raises OSError where it cannot be read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._columns: list[str] = []
+        self._separator = ","
+        self._offset = 0
+
+    def read(self) -> list[Row]:
+        """The rows that are new; of many, the last ones."""
+        with open(self._path, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size < self._offset:  # written anew
+                self._columns, self._offset = [], 0
+            if not self._columns and not self._read_header(os.pread(file.fileno(), _HEADER, 0)):
+                return []
+            skipped = size - self._offset > _MOST_BYTES
+            begin = size - _MOST_BYTES if skipped else self._offset
+            data = os.pread(file.fileno(), _MOST_BYTES, begin)
+        whole, end, _ = data.rpartition(b"\n")
+        self._offset = begin + len(whole) + len(end)
+        lines = whole.decode(errors="replace").splitlines()
+        return [row for line in (lines[1:] if skipped else lines) if (row := self._row(line))]
+
+    def _read_header(self, data: bytes) -> bool:
+        line, end, _ = data.partition(b"\n")
+        if not end:
+            return False
+        text = line.decode(errors="replace")
+        self._separator = max(",\t;", key=text.count)
+        self._columns = [cell.strip().strip("\"'") for cell in text.split(self._separator)]
+        self._offset = len(line) + 1
+        return True
+
+    def _row(self, line: str) -> Row:
+        found = []
+        for name, cell in zip(self._columns, line.split(self._separator), strict=False):
+            try:
+                found.append((name, float(cell.strip().strip("\"'"))))
+            except ValueError:
+                continue
+        return found

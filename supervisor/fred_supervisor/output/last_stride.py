@@ -1,0 +1,74 @@
+"""What the lines of a position say of an end: how near to the goal it was, and what was survived before it."""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from fred_supervisor.contract.heartbeat import Beat
+from fred_supervisor.output.patterns import LinePatterns
+
+_STRIDES: Final = 3
+"""The longest of so many, the last ones, is taken; a bar is not drawn regularly."""
+_WENT_ON: Final = 3
+"""After so many further steps a program has survived what it said; of several ranks one may take one more."""
+_END: Final = re.compile(r"[\r\n\b]+")
+
+Key = tuple[bool, str, str, int | None]
+"""By epoch or step, the pattern, the label, and the total: one counter."""
+
+
+def within_a_stride(text: str, patterns: LinePatterns, beat: Beat) -> bool:
+    """Whether the next line of the position that `beat` says would have been at its goal, or behind it.
+
+    Who prints every 50th step has printed 950 of 1000 last. Of epochs that are all printed the last one is missing
+    where it is not there. Other bars, of a batch or a validation, are at their own end all the time.
+    """
+    by_epoch = beat.epochs is not None
+    at_last, goal = (beat.epoch, beat.epochs) if by_epoch else (beat.step, beat.steps)
+    if at_last is None or goal is None:
+        return False
+    from_zero = (0, 1) if by_epoch else (0,)
+    shown: dict[Key, list[int]] = {}
+    last: Key | None = None
+    for _, key, at in _counted(_END.split(text), patterns):
+        total = key[-1]
+        if total is None or key[0] != by_epoch or goal - total not in from_zero:
+            continue
+        known = shown.setdefault(key, [])
+        if known and at < known[-1]:
+            known.clear()
+        if not known or at > known[-1]:
+            known.append(at)
+        last = key
+    known = [] if last is None else shown[last]
+    if last is None or len(known) < _STRIDES or at_last - known[-1] not in from_zero:
+        return False
+    stride = max(b - a for a, b in zip(known[-_STRIDES - 1 :], known[-_STRIDES:], strict=False))
+    return known[-1] + stride >= (last[-1] or 0) and (stride > 1 or not by_epoch)
+
+
+def last_words(text: str, patterns: LinePatterns) -> str:
+    """What was said since training went on for the last time: the program has survived what stands before that.
+
+    A bar that is drawn once more, as by an exception that takes it away, has not gone on.
+    """
+    lines = _END.split(text)
+    furthest: dict[Key, int] = {}
+    went_on: list[int] = []
+    for number, key, at in _counted(lines, patterns):
+        if at > furthest.get(key, at):
+            went_on.append(number)
+        furthest[key] = at
+    return "\n".join(lines[went_on[-_WENT_ON] :]) if len(went_on) >= _WENT_ON else text
+
+
+def _counted(lines: Iterable[str], patterns: LinePatterns) -> Iterator[tuple[int, Key, int]]:
+    """Number of the line, counter, and where it is, of every line that shows a position of training."""
+    for number, line in enumerate(lines):
+        found = patterns.match(line)
+        if found is None or not found.counts or found.aside:
+            continue
+        if found.epoch is not None:
+            yield number, (True, found.epoch_by, found.label, found.epochs), found.epoch
+        elif found.step is not None:
+            yield number, (False, found.step_by, found.label, found.steps), found.step

@@ -1,0 +1,303 @@
+"""Does it still learn? From the loss and the metric that a trainer tells, by epoch.
+
+A loss that explodes, a metric that collapses or stays at 0, a loss that no longer changes at all, a learning rate of 0.
+Robust: medians of several epochs, and never one value.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from enum import StrEnum
+from typing import Final
+
+from fred_supervisor.contract.record import record
+from fred_supervisor.policy.message import Message
+from fred_supervisor.policy.warnings.robust import median
+
+_MOST: Final = 128
+"""Epochs, and values of the metric, that are kept."""
+_EPOCHS: Final = 3
+"""Of which the present is the median."""
+_EARLIER: Final = 5
+"""Epochs before those that the loss is compared with; without them nothing is said of it."""
+_EXPLODES: Final = 3.0
+_WELL: Final = 1.5
+"""Times the loss at its best: so much is well, and above it the way up may have begun."""
+_BEST: Final = 0.1
+"""A metric that was never better has not collapsed."""
+_COLLAPSED: Final = 0.5
+_ROSE: Final = 1.3
+"""Times its first value: a metric that is best at the beginning is one that is better when it is lower."""
+_EVALUATIONS: Final = 2
+_AT_ZERO: Final = 5
+"""So many evaluations at exactly 0 are no beginning any more."""
+_STILL: Final = 5
+"""So many epochs with the same loss to the last digit."""
+STEPS: Final = 100
+"""So many looks at a learning rate, or gradients, of 0: a warm-up begins there, and a batch may teach nothing."""
+
+
+class Ill(StrEnum):
+    """What is wrong with the learning."""
+
+    LOSS_EXPLODES = "loss explodes"
+    METRIC_COLLAPSED = "metric collapsed"
+    METRIC_ZERO = "metric zero"
+    LOSS_STILL = "loss still"
+    LR_ZERO = "lr zero"
+    GRADIENT_ZERO = "gradient zero"
+
+
+@record
+class LearningPoint:
+    """What a trainer says of its learning at one moment; None: nothing."""
+
+    seq: int = 0
+    epoch: int | None = None
+    phase: str | None = None
+    loss: float | None = None
+    metric: float | None = None
+    metric_epoch: int | None = None
+    """Of that evaluation; None: the present one."""
+    lr: float | None = None
+    gradient: float | None = None
+    """The norm of all gradients."""
+    samples: int | None = None
+
+
+@record
+class EpochLoss:
+    """The loss of one epoch."""
+
+    epoch: int
+    mean: float
+    looks: int = 1
+    phase: str | None = None
+    """One phase's loss is not compared with another's."""
+    since: str | None = None
+    """When it was first seen: RFC 3339, UTC."""
+
+
+@record
+class MetricValue:
+    """One value of the metric; higher is better."""
+
+    epoch: int
+    value: float
+    since: str | None = None
+    """When it was first seen."""
+    phase: str | None = None
+
+
+@record
+class Onset:
+    """Where a loss became high that has stayed so: samples of the run."""
+
+    after: int | None
+    """The last ones that were well."""
+    by: int
+    usual: float
+
+
+@record
+class BadStretch:
+    """Training that went wrong, and is not gone on from."""
+
+    well_epoch: int
+    """The last epoch that was well."""
+    since: str | None = None
+    """By then that epoch had begun: RFC 3339, UTC; None: not known."""
+    until: str | None = None
+    """By then it was over."""
+
+
+@record
+class LearningHistory:
+    """Of a run, over its attempts. An epoch that is trained again replaces itself and what followed it."""
+
+    epochs: tuple[EpochLoss, ...] = ()
+    evaluations: tuple[MetricValue, ...] = ()
+    lr_zero: int = 0
+    """Looks in a row at a learning rate of exactly 0."""
+    gradient_zero: int = 0
+    """The same of gradients."""
+    last_loss: float | None = None
+    usual: float | None = None
+    """What the loss was at its best; None: not known yet."""
+    well_samples: int | None = None
+    """Samples of the run at the last look at a loss that was not high."""
+    onset: Onset | None = None
+
+    @property
+    def of_phase(self) -> tuple[MetricValue, ...]:
+        """The evaluations of the present phase: what thaws learns anew, and may be worse at first."""
+        return tuple(one for one in self.evaluations if one.phase == self.evaluations[-1].phase)
+
+    @property
+    def best(self) -> MetricValue | None:
+        return max(self.of_phase, key=lambda one: one.value, default=None)
+
+    @property
+    def zeros(self) -> tuple[bool, bool]:
+        """Whether the learning rate, and the gradients, have been 0 for long."""
+        return self.lr_zero >= STEPS, self.gradient_zero >= STEPS
+
+
+@record
+class Illness:
+    """What is wrong, and since which epoch."""
+
+    what: Ill
+    epoch: int
+    now: float
+    before: float = 0.0
+    best_epoch: int | None = None
+    well_epoch: int = 0
+    """The last one that was well."""
+
+
+def look(history: LearningHistory, seen: LearningPoint, time: str | None = None) -> LearningHistory:
+    """Take in what a trainer says of itself; what is not finite is somebody else's business."""
+    if seen.lr is not None:
+        history = replace(history, lr_zero=history.lr_zero + 1 if seen.lr == 0 else 0)
+    if seen.gradient is not None:
+        history = replace(history, gradient_zero=history.gradient_zero + 1 if seen.gradient == 0 else 0)
+    epoch, loss, metric = seen.epoch, seen.loss, seen.metric
+    if epoch is None:
+        return history
+    if loss is not None and math.isfinite(loss):
+        history = _with_loss(history, EpochLoss(epoch=epoch, mean=loss, phase=seen.phase, since=time))
+        history = _with_onset(history, loss, seen.samples)
+    if metric is not None and math.isfinite(metric):
+        evaluated = epoch if seen.metric_epoch is None else seen.metric_epoch
+        value = MetricValue(epoch=evaluated, value=metric, phase=seen.phase, since=time)
+        history = replace(history, evaluations=_with_value(history.evaluations, value))
+    return history
+
+
+def _with_loss(history: LearningHistory, seen: EpochLoss) -> LearningHistory:
+    epochs, loss = history.epochs, seen.mean
+    last = epochs[-1] if epochs else None
+    if last is not None and last.epoch == seen.epoch and last.phase == seen.phase:
+        looks = last.looks + 1
+        now = replace(last, mean=last.mean + (loss - last.mean) / looks, looks=looks)
+        return replace(history, epochs=(*epochs[:-1], now), last_loss=loss)
+    earlier = tuple(one for one in epochs if one.epoch < seen.epoch)
+    same = [one for one in earlier if one.phase == seen.phase]
+    usual = min(_medians(same)) if len(same) >= _EARLIER else None
+    return replace(history, epochs=(*earlier[-_MOST + 1 :], seen), last_loss=loss, usual=usual)
+
+
+def _with_onset(history: LearningHistory, loss: float, samples: int | None) -> LearningHistory:
+    """Where the loss became high; forgotten when it is well again."""
+    usual, onset = history.usual, history.onset
+    if samples is None or not usual:
+        return history
+    if onset is None and loss >= _EXPLODES * usual:
+        return replace(history, onset=Onset(after=history.well_samples, by=samples, usual=usual))
+    if onset is not None and loss > _WELL * onset.usual:
+        return history
+    return replace(history, onset=None, well_samples=samples)
+
+
+def _with_value(values: tuple[MetricValue, ...], seen: MetricValue) -> tuple[MetricValue, ...]:
+    """A trainer tells its last value again and again: one that is new in a later epoch is an evaluation."""
+    if values and values[-1].epoch == seen.epoch:
+        return values if values[-1].value == seen.value else (*values[:-1], seen)
+    earlier = tuple(one for one in values if one.epoch < seen.epoch)
+    if len(earlier) == _MOST:  # the best one stays
+        best = max(earlier, key=lambda one: one.value)
+        earlier = tuple(one for at, one in enumerate(earlier) if at >= 2 or one is best)
+    return (*earlier, seen)
+
+
+def stretch_of(history: LearningHistory, ill: Illness) -> BadStretch:
+    """Since when training has gone wrong; it is not over yet."""
+    told: tuple[EpochLoss | MetricValue, ...] = (*history.evaluations, *history.epochs)
+    begun = max((one for one in told if one.epoch <= ill.well_epoch), key=lambda one: one.epoch, default=None)
+    return BadStretch(well_epoch=ill.well_epoch, since=None if begun is None else begun.since)
+
+
+def stretch_in(message: Message) -> BadStretch | None:
+    """What a message says that is to be left; None: training goes on with it."""
+    facts = message.facts
+    return BadStretch(well_epoch=facts["well_epoch"], since=facts["since"]) if facts.get("rollback") else None
+
+
+def without(history: LearningHistory, stretch: BadStretch) -> LearningHistory:
+    """Training goes on from before the stretch."""
+    epochs = tuple(one for one in history.epochs if one.epoch <= stretch.well_epoch)
+    values = tuple(one for one in history.evaluations if one.epoch <= stretch.well_epoch)
+    return LearningHistory(epochs=epochs, evaluations=values)
+
+
+def judge(history: LearningHistory) -> tuple[Illness, ...]:
+    """What is wrong now; the epoch that is under way does not count."""
+    done = history.epochs[:-1]
+    found = (_explodes(done), _collapsed(history), _at_zero(history), _still(done), *_zeros(history))
+    return tuple(one for one in found if one is not None)
+
+
+def _explodes(done: Sequence[EpochLoss]) -> Illness | None:
+    """The median of the last epochs is three times what it was, and rises."""
+    same = [one for one in done if done and one.phase == done[-1].phase]
+    if len(same) < _EPOCHS + _EARLIER:
+        return None
+    latest, earlier = same[-_EPOCHS:], same[:-_EPOCHS]
+    now, before = median(one.mean for one in latest), min(_medians(earlier))
+    rises = latest[-1].mean > latest[0].mean or now > _EXPLODES**2 * before
+    if before <= 0 or now < _EXPLODES * before or not rises:
+        return None
+    first = next(one for one in same if one.mean >= _EXPLODES * before and one.epoch > earlier[0].epoch)
+    calm = (one.epoch for one in same if one.epoch < first.epoch and one.mean <= _WELL * before)
+    well = max(calm, default=first.epoch - 1)
+    return Illness(what=Ill.LOSS_EXPLODES, epoch=first.epoch, now=now, before=before, well_epoch=well)
+
+
+def _medians(epochs: Sequence[EpochLoss]) -> list[float]:
+    return [median(one.mean for one in epochs[at : at + _EARLIER]) for at in range(len(epochs) - _EARLIER + 1)]
+
+
+def _collapsed(history: LearningHistory) -> Illness | None:
+    values, best = history.of_phase, history.best
+    last = values[-_EVALUATIONS:]
+    if best is None or best.value <= _BEST or len(last) < _EVALUATIONS:
+        return None
+    if best is values[0] or best.value < _ROSE * values[0].value:
+        return None
+    if any(one.value >= _COLLAPSED * best.value or one.epoch <= best.epoch for one in last):
+        return None
+    after = [one for one in values if one.epoch > best.epoch]
+    well = max((one.epoch for one in after if one.value >= _COLLAPSED * best.value), default=best.epoch)
+    first = next(one for one in after if one.epoch > well)
+    return Illness(
+        what=Ill.METRIC_COLLAPSED,
+        epoch=first.epoch,
+        now=last[-1].value,
+        before=best.value,
+        best_epoch=best.epoch,
+        well_epoch=well,
+    )
+
+
+def _at_zero(history: LearningHistory) -> Illness | None:
+    values = history.evaluations
+    if len(values) < _AT_ZERO or any(one.value != 0 for one in values):
+        return None
+    return Illness(what=Ill.METRIC_ZERO, epoch=values[0].epoch, now=0.0, before=float(len(values)))
+
+
+def _still(done: Sequence[EpochLoss]) -> Illness | None:
+    """Real losses never repeat to the last digit, epoch by epoch."""
+    last = done[-_STILL:]
+    if len(last) < _STILL or any(one.mean != last[0].mean for one in last) or any(one.looks < 2 for one in last):
+        return None
+    first = max((one.epoch for one in done if one.mean != last[0].mean), default=done[0].epoch - 1)
+    return Illness(what=Ill.LOSS_STILL, epoch=first + 1, now=last[-1].mean)
+
+
+def _zeros(history: LearningHistory) -> tuple[Illness, ...]:
+    if not history.epochs:
+        return ()
+    zero = zip((Ill.LR_ZERO, Ill.GRADIENT_ZERO), history.zeros, strict=True)
+    return tuple(Illness(what=what, epoch=history.epochs[-1].epoch, now=0.0) for what, long in zero if long)

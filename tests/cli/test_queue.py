@@ -1,0 +1,100 @@
+"""The queue: whose turn it is, as a table; and, for real, that the end of one run starts the next."""
+
+import json
+import sys
+
+import pytest
+from tests.helpers.fred import one_line
+
+from fred_supervisor.cli.common.queue_files import QueueEntry
+from fred_supervisor.cli.queue.turns import QueueRun, turns
+
+LIVE, DONE, FAILED, CUT = (
+    QueueRun(live=True, ended=None), QueueRun(live=False, ended="completed"), QueueRun(live=False, ended="failed"),
+    QueueRun(live=False, ended=None),
+)  # fmt: skip
+
+
+def entry(
+    name: str, *, after: str | None = None, completed: bool = False, gpus: int = 1, started: bool = False
+) -> QueueEntry:
+    return QueueEntry(
+        number=0, name=name, words=[], cwd="/", gpus=gpus, after=after, completed=completed, started=started
+    )
+
+
+@pytest.mark.parametrize(
+    ("entries", "runs", "slots", "expected"),
+    [
+        ([entry("a"), entry("b")], {}, 1, "start, waits for GPU"),
+        ([entry("a"), entry("b"), entry("c")], {}, 2, "start, start, waits for GPU"),
+        ([entry("a")], {"x": LIVE}, 1, "waits for GPU"),
+        ([entry("a")], {"x": DONE}, 1, "start"),
+        ([entry("a", gpus=2), entry("b")], {"x": LIVE}, 2, "waits for GPU, waits for GPU"),
+        ([entry("a", gpus=4)], {}, 2, "start"),
+        ([entry("a", gpus=4), entry("b")], {}, 2, "start, waits for GPU"),
+        ([entry("a", after="x"), entry("b")], {"x": LIVE}, 2, "waits for run, start"),
+        ([entry("a", after="x")], {"x": FAILED}, 1, "start"),
+        ([entry("a", after="x", completed=True)], {"x": FAILED}, 1, "waits in vain"),
+        ([entry("a", after="x", completed=True)], {"x": DONE}, 1, "start"),
+        ([entry("a", after="x", completed=True)], {"x": CUT}, 1, "waits for run"),
+        ([entry("a", after="x", completed=True)], {}, 1, "waits in vain"),
+        ([entry("a", after="b"), entry("b")], {}, 1, "waits for run, start"),
+        ([entry("a", started=True)], {"a": LIVE}, 1, "runs"),
+        ([entry("a", started=True), entry("b")], {"a": CUT}, 1, "start again, waits for GPU"),
+        ([entry("a", started=True), entry("b")], {"a": DONE}, 1, "done, start"),
+        ([entry("a", started=True)], {}, 1, "done"),
+    ],
+)  # fmt: skip
+def test_whose_turn_it_is(entries, runs, slots, expected):
+    assert ", ".join(turns(entries, runs, slots).values()) == expected
+
+
+def test_the_end_of_a_run_starts_the_next(fred, until):
+    fred.environ["FRED_QUEUE_SLOTS"] = "1"
+    gate = fred.home / "gate"
+    waits = [sys.executable, "-c", f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.05)"]
+    assert fred("start", "--name", "first", "--", *waits).returncode == 0
+    fred.environ["MINE"] = "as it was when it was added"
+    prints = [sys.executable, "-c", "import os; print(os.environ['MINE'], os.getcwd())"]
+    done = fred("start", "--after", "first:completed", "--name", "second", "--", *prints)
+    assert done.stdout == "second: waits in the queue; it is started after first, when that is completed\n"
+    assert (
+        fred("queue", "add", "--name", "third", "--", "true").stdout
+        == "third: waits in the queue; it is started when there is a GPU for it\n"
+    )
+    del fred.environ["MINE"]
+    one_line(fred("queue", "add", "--name", "third", "--", "true"), 1, "'third' is in the queue already")
+    one_line(fred("start", "--after", "nobody", "--name", "x", "--", "true"), 4, "--after nobody: no run of that name")
+    one_line(fred("start", "--after", "first:failed", "--name", "x", "--", "true"), 2, "NAME:completed")
+    assert fred("queue", "add", "--name", "fourth", "--", "true").returncode == 0
+    rows = json.loads(fred("queue", "move", "fourth", "1", "--json").stdout)
+    assert [(row["name"], row["turn"]) for row in rows] == [("fourth", "waits for GPU"), ("second", "waits for run"), ("third", "waits for GPU")]  # fmt: skip
+    assert fred("queue", "remove", "fourth").stdout == "fourth: no longer in the queue\n"
+    one_line(fred("queue", "remove", "fourth"), 4, "'fourth' is not in the queue; there are: second, third")
+    gate.touch()
+    until(lambda: fred("queue", "list").stdout == "Nothing waits in the queue.\n")
+    assert [row["state"] for row in json.loads(fred("status", "first", "second", "third", "--json").stdout)] == [
+        "completed"
+    ] * 3
+    assert fred("logs", "second").stdout == f"as it was when it was added {fred.home}\n"
+
+
+def test_who_cannot_be_started_holds_up_nobody(fred, until):
+    fred.environ["FRED_QUEUE_SLOTS"] = "1"
+    gate = fred.home / "gate"
+    waits = [sys.executable, "-c", f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.05)"]
+    assert fred("start", "--name", "first", "--", *waits).returncode == 0
+    for name, command in (("bad", "/no/such"), ("worse", "/no/such"), ("good", "true")):
+        assert fred("queue", "add", "--name", name, "--", command).returncode == 0
+    gate.touch()
+    until(lambda: fred("queue", "list").stdout == "Nothing waits in the queue.\n")
+    assert json.loads(fred("status", "good", "--json").stdout)["state"] == "completed"
+
+
+def test_the_unit_that_goes_on_after_a_reboot(fred):
+    fred.environ["XDG_CONFIG_HOME"] = str(fred.home / "config")
+    done = fred("queue", "unit")
+    assert "systemctl --user enable fred-supervise-queue" in done.stdout
+    text = (fred.home / "config/systemd/user/fred-supervise-queue.service").read_text()
+    assert f"ExecStart={sys.prefix}/bin/fred-supervise queue next\n" in text

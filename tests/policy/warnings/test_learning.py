@@ -1,0 +1,179 @@
+"""What a curve says of the learning: of curves shaped as real ones are, 200 healthy ones raise no alarm."""
+
+import math
+import random
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.policy.scripted import History
+
+from fred_supervisor.policy.actions import Note
+from fred_supervisor.policy.message import Topic
+from fred_supervisor.policy.warnings.learning import Ill, LearningHistory, LearningPoint, judge, look
+from fred_supervisor.words.sentences import sentence
+
+Curve = Callable[[int], float | None]
+
+
+def after(
+    epochs: int, loss: Curve, metric: Curve = lambda epoch: None, *, looks: int = 4, noise: float = 0.05, seed: int = 0
+) -> LearningHistory:
+    dice, history, told = random.Random(seed), LearningHistory(), None
+    for epoch in range(1, epochs + 1):
+        value = loss(epoch)
+        for _ in range(looks):
+            seen = None if value is None else value * (dice.lognormvariate(0, noise) if noise else 1.0)
+            history = look(history, LearningPoint(epoch=epoch, phase="freeze", loss=seen, metric=told))
+        told = metric(epoch) if metric(epoch) is not None else told
+    return look(history, LearningPoint(epoch=epochs + 1, phase="freeze", loss=loss(epochs + 1), metric=told))
+
+
+def ills(history: LearningHistory) -> dict[str, int]:
+    return {str(one.what): one.epoch for one in judge(history)}
+
+
+def falls(epoch: int) -> float:
+    return 0.6 + 4.0 * epoch**-0.7
+
+
+def rises(epoch: int) -> float:
+    return 0.55 * (1 - math.exp(-epoch / 12))
+
+
+@pytest.mark.parametrize(
+    ("loss", "metric", "expected"),
+    [
+        (lambda e: falls(e) if e < 15 else falls(15) * 1.7 ** (e - 14), rises, {"loss explodes": 16}),
+        (lambda e: falls(e) if e < 15 else 900.0, rises, {"loss explodes": 15}),
+        (falls, lambda e: rises(e) if e < 12 else 0.02, {"metric collapsed": 12}),
+        (falls, lambda e: 0.0, {"metric zero": 1}),
+        (lambda e: falls(min(e, 9)), rises, {}),
+        (falls, lambda e: rises(e) if e != 12 else 0.01, {}),  # one bad evaluation
+        (falls, lambda e: 0.0 if e < 4 else rises(e), {}),
+        (lambda e: falls(e) if e % 7 else 30.0, rises, {}),  # a spike in one epoch
+        (lambda e: falls(e) if e < 20 else 2.2 * falls(e), rises, {}),  # a heavier augmentation
+        (falls, lambda e: 1.2 * math.exp(-e / 3), {}),  # a metric that is better when it is lower
+        (lambda e: None, lambda e: None, {}),
+        (falls, lambda e: 0.004 * (e % 3), {}),  # never learned: nothing has collapsed
+    ],
+)
+def test_what_a_curve_says(loss, metric, expected):
+    found = ills(after(24, loss, metric))
+    assert found.keys() == expected.keys()
+    assert all(abs(found[what] - epoch) <= 1 for what, epoch in expected.items())
+
+
+def test_a_loss_that_repeats_to_the_last_digit_and_no_noise():
+    assert ills(after(12, lambda e: falls(min(e, 6)), rises, noise=0.0)) == {"loss still": 6}
+    assert ills(after(12, lambda e: falls(min(e, 6)), rises, noise=0.0, looks=1)) == {}  # one look says nothing
+
+
+def test_a_learning_rate_of_zero_but_not_a_warm_up():
+    history = LearningHistory()
+    for n in range(300):
+        history = look(history, LearningPoint(epoch=1, phase=None, loss=1.0, lr=0.0 if n < 40 else 0.01))
+        assert judge(history) == ()
+    for _ in range(100):
+        history = look(history, LearningPoint(epoch=2, phase=None, loss=1.0, lr=0.0))
+    assert [one.what for one in judge(history)] == [Ill.LR_ZERO]
+    assert judge(look(history, LearningPoint(epoch=2, phase=None, loss=1.0, lr=0.001))) == ()
+
+
+def test_gradients_of_zero_but_not_a_batch_without_anything_to_learn():
+    history = LearningHistory()
+    for n in range(300):
+        history = look(history, LearningPoint(epoch=1, loss=1.0 + n, gradient=0.0 if n % 50 else 2.5))
+        assert judge(history) == ()
+    for _ in range(100):
+        history = look(history, LearningPoint(epoch=2, loss=1.0, gradient=0.0))
+    assert [one.what for one in judge(history)] == [Ill.GRADIENT_ZERO]
+
+
+def test_an_evaluation_that_is_told_again_and_again_is_one():
+    history = LearningHistory()
+    for epoch in range(1, 31):
+        metric = None if epoch == 1 else 0.0 if epoch < 15 else 0.6
+        point = LearningPoint(epoch=epoch, loss=falls(epoch), metric=metric, metric_epoch=epoch // 15 * 15 or 1)
+        history = look(history, point)
+    assert [(one.epoch, one.value) for one in history.evaluations] == [(1, 0.0), (15, 0.6), (30, 0.6)]
+    history = look(history, LearningPoint(epoch=31, metric=0.01, metric_epoch=31))
+    for epoch in range(32, 40):
+        history = look(history, LearningPoint(epoch=epoch, metric=0.01, metric_epoch=31))
+    assert judge(history) == (), "one bad evaluation"
+
+
+def test_a_metric_that_falls_when_the_backbones_thaw_has_not_collapsed():
+    history = LearningHistory()
+    for epoch in range(1, 11):
+        phase = "freeze" if epoch < 8 else "unfreeze"
+        metric = epoch / 10 if epoch < 8 else 0.1
+        history = look(
+            history, LearningPoint(epoch=epoch, phase=phase, loss=1.0 / epoch, metric=metric, metric_epoch=epoch)
+        )
+    assert judge(history) == ()
+
+
+def healthy(seed: int) -> LearningHistory:
+    """A curve as detectors, classifiers and language models draw them: warm-up, noise, spikes, drops of the rate.
+
+    Drawn, not recorded: up to 12 % of noise in each look, spikes of up to six times in single epochs.
+    """
+    dice = random.Random(seed)
+    floor, height, speed = dice.uniform(0.05, 3), dice.uniform(0.5, 8), dice.uniform(0.2, 1.3)
+    drop, warm = dice.randint(10, 60), dice.choice([0, 0, 3])
+    wild = dice.uniform(0.0, 0.12)
+    spikes = {dice.randint(2, 80): dice.uniform(1.2, 6) for _ in range(dice.randint(0, 3))}
+    top, slow = dice.uniform(0.02, 0.95), dice.uniform(2, 30)
+    every = dice.choice([1, 1, 2, 5])
+    jitter = {epoch: dice.gauss(0, 0.03 * top) for epoch in range(100)}
+
+    def loss(epoch: int) -> float:
+        value = floor + height * (epoch + 1) ** -speed * (0.6 if epoch > drop else 1.0)
+        value *= 1 + 0.8 * (warm and epoch <= warm) + 0.15 * max(0, epoch - 60) / 40  # some overfit
+        return value * spikes.get(epoch, 1.0)
+
+    def metric(epoch: int) -> float | None:
+        return max(0.0, top * (1 - math.exp(-epoch / slow)) + jitter[epoch]) if epoch % every == 0 else None
+
+    return after(dice.randint(5, 80), loss, metric, noise=wild, seed=seed)
+
+
+def test_two_hundred_healthy_curves_raise_no_alarm():
+    assert [seed for seed in range(200) if ills(healthy(seed))] == []
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32) | st.none(), max_size=60), st.booleans())
+def test_whatever_is_told_is_judged(values, of_metric):
+    history = LearningHistory()
+    for n, value in enumerate(values):
+        known = {"metric": value} if of_metric else {}
+        history = look(history, LearningPoint(epoch=n // 3, phase=None, loss=value, lr=value, **known))
+        judge(history)
+    assert len(history.epochs) <= 128
+
+
+def epochs_again(run: History, first: int, last: int, loss: Curve) -> Iterator[None]:
+    for epoch in range(first, last + 1):
+        for step in range(1, 4):
+            run.train(epoch, step, loss=loss(epoch) + step / 1000)
+        yield
+
+
+def test_a_loss_that_explodes_is_told_with_the_best_and_is_over_when_it_recovers():
+    run = History()
+    for _ in epochs_again(run, 1, 14, falls):
+        pass
+    for _ in epochs_again(run, 15, 18, lambda epoch: falls(14) * 2.0 ** (epoch - 14)):
+        pass
+    told = [a.message for a in run.actions if isinstance(a, Note) and a.message.topic is Topic.WARNING]
+    assert [(one.facts["kind"], one.facts["about"]) for one in told] == [("diverging", "loss")]
+    assert sentence(told[0]).startswith("The loss explodes: ")
+    run.end(signal=9)
+    assert [one.kind for one in run.state.history.warnings] == ["diverging"]  # a relaunch alone mends nothing
+    run.see(after_s=400.0)
+    for _ in epochs_again(run, 12, 24, falls):  # from a checkpoint before it
+        pass
+    assert run.state.history.warnings == ()
