@@ -26,9 +26,9 @@ TRAIN = [
     *("--freeze-epochs=2", "--epochs=4", "--freeze-batch-size=4", "--unfreeze-batch-size=4", "--save-every-epochs=1"),
 ]
 STEPS_OF_AN_EPOCH = 3
+"""At most: 12 frames to train on, in batches of 4."""
 LOOKS = 20
 """So often in a row a rank is seen to wait that waits for another one."""
-"""At most: 12 frames to train on, in batches of 4."""
 
 
 @pytest.fixture(scope="module")
