@@ -27,6 +27,13 @@ def test_usage(fred, data):
     one_line(fred("start", "--drill", "boom@startup", "--", "true"), 2, "boom")
     one_line(fred("start", "--"), 2, "behind `--`")
     one_line(fred("start", "--epochs", "3", "--", "true"), 2, "--epochs", "behind `--`")
+    one_line(fred("start", "--done-file", "*", "--", "true"), 2, "--done-file", "supervisor's own files")
+    one_line(fred("start", "--done-file", "super*/*.json", "--", "true"), 2, "supervisor's own files")
+    one_line(fred("start", "--checkpoints", "ep[0-9.pt", "--", "true"), 2, "--checkpoints", "without its ]")
+    one_line(fred("start", "--", "true", "{resumee}"), 2, "{resumee}", "{resume} is one")
+    one_line(fred("start", "--data", "nowhere", "--", "true"), 78, "nowhere", "no such file or folder")
+    one_line(fred("start", "--phase", "freeze", "--", "true"), 78, "--phase freeze", "--resume PATH")
+    one_line(fred("start", "--phase", "freeze", "--checkpoints", "*.pt", "--", "true"), 78, "--phase freeze")
     assert not (fred.home / "logs").exists()
 
 

@@ -87,3 +87,38 @@ def test_a_script_that_reads_it(tmp_path: Path):
         assert takes_resume(["python", word], str(tmp_path)) is takes
         assert takes_resume(["python", str(tmp_path / word)], "/") is takes
     assert not takes_resume(["python", "a\0b", "."], str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("--from={resumee}", "{resume}"),
+        ("{resume-dir}/x", "{resume_dir}"),
+        ("{Resume}", "{resume}"),
+        ("{resume_folder}", "{resume}"),
+        ("{resume?--resume", "{resume?--resume}"),
+        ("{resume_dir?--r}", "{resume?--resume}"),
+        ("out={rundir}", "{run_dir}"),
+        ("{run-dir}", "{run_dir}"),
+        ("b={unfreeze_batchsize}", "{unfreeze_batch_size}"),
+        ("{heart_beat}", "{heartbeat}"),
+        ("{resume}{acumulate}", "{accumulate}"),
+    ],
+)
+def test_a_slip_of_the_pen(word: str, meant: str):
+    wrong = wrong_placeholder(["python", "t.py", word])
+    assert wrong is not None
+    assert word in wrong
+    assert wrong.endswith(f"; {meant} is one")
+
+
+@pytest.mark.parametrize(
+    "word", ["{epoch}-{step}.pt", "{val_loss:.2f}", "{}", "${HOME}", "{a,b}", "{model}", "echo {resumed} {runs_dir}", "{n"]
+)
+def test_braces_of_others(word: str):
+    assert wrong_placeholder(["python", word]) is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_placeholder_is_a_slip(name: str):
+    assert wrong_placeholder([f"{{{name}}}", f"--x={{{name}}}/y"]) is None

@@ -3,7 +3,7 @@
 import pytest
 
 from fred_supervisor.output.built_in import BuiltInPatterns
-from fred_supervisor.output.last_stride import last_words, within_a_stride
+from fred_supervisor.output.last_stride import last_remark, last_words, within_a_stride
 from fred_supervisor.output.patterns import LinePatterns, OwnPatterns
 from fred_supervisor.output.position import OutputPosition
 
@@ -100,3 +100,19 @@ OOM = ["Traceback (most recent call last):", '  File "t.py", line 3', "torch.Out
 )
 def test_what_was_said_before_training_went_on_was_survived(lines: list[str], survived: bool):
     assert ("CUDA out of memory" not in last_words("\n".join(lines), BuiltInPatterns())) is survived
+
+
+@pytest.mark.parametrize(
+    ("lines", "remark"),
+    [
+        ([bar(3, 90), bar(4, 90)], None),
+        (["loading", bar(3, 90), bar(4, 90), ""], None),  # training has survived that
+        ([bar(3, 90), bar(4, 90), "quota exceeded", bar(4, 90)], "quota exceeded"),
+        ([bar(3, 90), bar(4, 90), "one", "two", "  "], "two"),
+        (["Epoch 1/9", "Epoch 2/9", "bye"], "bye"),
+        (["no such option"], "no such option"),
+        ([], None),
+    ],
+)
+def test_a_bar_is_no_reason_for_an_end(lines: list[str], remark: str | None):
+    assert last_remark("\r".join(lines), BuiltInPatterns()) == remark

@@ -23,7 +23,7 @@ from fred_supervisor.linux.killers import OF_MEMORY
 from fred_supervisor.linux.lookout import Lookout, NoAnswerError
 from fred_supervisor.linux.text_io import last_lines, printable, printable_lines, tail
 from fred_supervisor.output.built_in import ends_in_traceback, says_it_stopped_early, speaks_of_early_stopping
-from fred_supervisor.output.last_stride import last_words, within_a_stride
+from fred_supervisor.output.last_stride import last_remark, last_words, within_a_stride
 from fred_supervisor.output.patterns import LinePatterns
 from fred_supervisor.policy.cause import Evidence
 from fred_supervisor.policy.history import names_goal, short_of_goal
@@ -81,12 +81,12 @@ def gather(
         exit_code, signal = end.exit_code, end.signal
     elif exit_code and (launched := launcher_end.passed_on(text)) is not None:
         exit_code, signal, text = launched.exit_code, launched.signal, launched.text
-    last_line = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), None)
     tree = {*pids, *(one.pid for one in beats.values()), *_pids(text), *(() if end is None else (end.pid,))}
     by_kill = signal == 9 or exit_code == _KILLED_IN_SHELL or any(sign in text[-4096:] for sign in _KILLED)
     killed = exit_code != 0 and oom_killed(launch, oom_kills_before, tree, by_kill=by_kill)
     killer = killer_of(folder, launch, tree) if by_kill and exit_code != 0 else None
     patterns = None if spec.command is None else patterns_of(spec.progress_output)
+    last_line = _last_line(text) if patterns is None else last_remark(text, patterns)
     return Evidence(
         attempt=attempt,
         exit_code=exit_code,
@@ -110,6 +110,10 @@ def gather(
         stopped_early=says_it_stopped_early(text) if exit_code == 0 else None,
         early_stop=exit_code == 0 and speaks_of_early_stopping("\n".join(text.splitlines()[-_LAST_LINES:])),
     )
+
+
+def _last_line(text: str) -> str | None:
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), None)
 
 
 def _hidden(ends: TreeEnds, left: ExitRecord | None) -> HiddenEnd | None:

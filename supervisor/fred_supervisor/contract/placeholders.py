@@ -4,6 +4,7 @@ A word whose placeholder is empty is left out. `{resume?WORD}` is WORD where the
 `{resume?A:B}` is A or B. All other braces stay as they are.
 """
 
+import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,6 +33,10 @@ OF_ONE_MACHINE: Final = {"nodes": "1", "node": "0", "master_addr": "127.0.0.1", 
 DEFERRED: Final = {"node": "{node}", "master_addr": "{master_addr}"}
 """Under Slurm each task fills these by itself."""
 _PLACEHOLDER: Final = re.compile(rf"\{{(?:({'|'.join(NAMES)})|resume\?([^{{}}:]*)(?::([^{{}}]*))?)\}}")
+_BRACES: Final = re.compile(r"\{([A-Za-z][\w-]*)(\?[^{}]*)?(?:\}|$)")
+"""Something in braces that may be meant as a placeholder."""
+_ALIKE: Final = 0.8
+"""From this share of equal letters on, a name is taken for a slip of the pen."""
 _RESUME: Final = re.compile(r"\{resume(?:_dir|_name|\?[^{}]*)?\}")
 _SCRIPT_BYTES: Final = 1 << 20
 _OF_RESUME: Final = (environment.RESUME.encode(), b"find_latest_checkpoint")
@@ -74,6 +79,26 @@ def wrong_placeholder(command: Iterable[str]) -> str | None:
                 nested=nested[0],
                 word=word,
             )
+        if (slip := _slip(word)) is not None:
+            found, meant = slip
+            return tr(
+                "{found} in {word!r} is no placeholder and would stay as it is; {meant} is one",
+                found=found,
+                word=word,
+                meant=meant,
+            )
+    return None
+
+
+def _slip(word: str) -> tuple[str, str] | None:
+    """What was written and what was meant, of a word that nearly holds a placeholder; a line of a script is no word."""
+    if any(map(str.isspace, word)):
+        return None
+    for found in _BRACES.finditer(_PLACEHOLDER.sub("", word)):
+        name, conditional = found[1].lower(), found[2] is not None
+        alike = difflib.get_close_matches(name, NAMES, n=1, cutoff=_ALIKE)
+        if alike or name.startswith("resume"):
+            return found[0], "{resume?--resume}" if conditional else f"{{{(alike or ['resume'])[0]}}}"
     return None
 
 

@@ -1,7 +1,7 @@
 """What the lines of a position say of an end: how near to the goal it was, and what was survived before it."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from fred_supervisor.contract.heartbeat import Beat
@@ -53,13 +53,27 @@ def last_words(text: str, patterns: LinePatterns) -> str:
     A bar that is drawn once more, as by an exception that takes it away, has not gone on.
     """
     lines = _END.split(text)
+    went_on = _went_on(lines, patterns)
+    return "\n".join(lines[went_on[-_WENT_ON] :]) if len(went_on) >= _WENT_ON else text
+
+
+def last_remark(text: str, patterns: LinePatterns) -> str | None:
+    """The last line behind the last step of training that is no position: a bar is no reason for an end."""
+    lines = _END.split(text)
+    behind = lines[max(_went_on(lines, patterns), default=-1) + 1 :]
+    said = (line.strip() for line in reversed(behind) if patterns.match(line) is None)
+    return next(filter(None, said), None)
+
+
+def _went_on(lines: Sequence[str], patterns: LinePatterns) -> list[int]:
+    """Numbers of the lines that show training further than any line before."""
     furthest: dict[Key, int] = {}
-    went_on: list[int] = []
+    found: list[int] = []
     for number, key, at in _counted(lines, patterns):
         if at > furthest.get(key, at):
-            went_on.append(number)
+            found.append(number)
         furthest[key] = at
-    return "\n".join(lines[went_on[-_WENT_ON] :]) if len(went_on) >= _WENT_ON else text
+    return found
 
 
 def _counted(lines: Iterable[str], patterns: LinePatterns) -> Iterator[tuple[int, Key, int]]:

@@ -282,7 +282,8 @@ def diagnose(seen: Evidence) -> Diagnosis:
         return found(Cause.CRASH, IncidentKind.CRASH, Topic.END_UNKNOWN, same="unknown", **where)
     if error is not None or seen.raised:
         return found(Cause.CRASH, IncidentKind.CRASH, Topic.EXCEPTION, detail=first_line, **where)
-    return found(Cause.CRASH, IncidentKind.CRASH, Topic.EXIT_CODE, code=seen.exit_code, detail=first_line, **where)
+    same, facts = f"{seen.exit_code}|{first_line[:200]}", {"code": seen.exit_code, "detail": first_line, **where}
+    return found(Cause.CRASH, IncidentKind.CRASH, Topic.EXIT_CODE, same=same, **facts)
 
 
 def place_facts(place: LeftAt) -> Mapping[str, int | None]:

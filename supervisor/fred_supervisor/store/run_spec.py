@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, field, fields, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
@@ -180,11 +181,21 @@ def wrong_pattern(text: str) -> str | None:
     """Why a text is no file name pattern relative to the run dir; None when it is one."""
     if os.path.isabs(text) or ".." in text.split("/"):
         return tr("leaves the run dir; patterns are relative to it: --run-dir . makes this folder the run dir")
+    if text.count("[") > text.count("]"):
+        return tr("is no file name pattern: a [ without its ]; [[] is the letter itself")
     try:
         next(iter(Path(os.devnull).glob(text)), None)
     except (ValueError, NotImplementedError, IndexError) as error:
         return tr("is no file name pattern: {error}", error=error)
     return None
+
+
+def wrong_done_pattern(text: str) -> str | None:
+    """The same of `--done-file`; nor may it fit what the supervisor writes, which comes with every attempt."""
+    parts = text.split("/")
+    if fnmatchcase("supervisor", parts[0]) and (len(parts) == 1 or fnmatchcase("run.json", parts[-1])):
+        return tr("fits the supervisor's own files; name what the trainer writes at its end")
+    return wrong_pattern(text)
 
 
 def changed_flags(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from fred_supervisor.language import listed, tr
 from fred_supervisor.linux.time_box import OutOfTimeError, time_box
 from fred_supervisor.output.patterns import LINE_CHARS, not_compiled, probe_lines, wrong_regex
 from fred_supervisor.output.signs import wrong_fail_pattern
-from fred_supervisor.store.run_spec import wrong_pattern
+from fred_supervisor.store.run_spec import wrong_done_pattern, wrong_pattern
 
 _MOST_NODES: Final = 1024
 _PROBE_S: Final = 0.5
@@ -110,6 +110,13 @@ def regex(text: str) -> re.Pattern[str]:
 def pattern(text: str) -> str:
     """A file name pattern relative to the run dir."""
     if (wrong := wrong_pattern(text)) is not None:
+        raise ArgumentTypeError(f"{text!r} {wrong}")
+    return text
+
+
+def done_pattern(text: str) -> str:
+    """The same, of what only a finished training leaves."""
+    if (wrong := wrong_done_pattern(text)) is not None:
         raise ArgumentTypeError(f"{text!r} {wrong}")
     return text
 

@@ -138,7 +138,7 @@ FLAGS: Final[tuple[StartFlag, ...]] = (
     StartFlag(
         name="done-file",
         group=Group.WATCH,
-        kind=converters.pattern,
+        kind=converters.done_pattern,
         metavar="PATTERN",
         help=mark("exit 0 counts only with such a new file"),
     ),

@@ -16,9 +16,11 @@ from fred_supervisor.cli.start.checks import (
     check_addresses,
     check_changes,
     check_command,
+    check_data,
     check_divergence,
     check_name,
     check_output,
+    check_phase,
     check_ranks,
     check_run_dir,
     check_service,
@@ -84,6 +86,8 @@ def main(argv: Sequence[str]) -> int:
         check_service(before)
     if before is not None and given["resume"] != "none" and not given["accept_changes"]:
         check_changes(before, spec.flags, given)
+    if before is None:
+        check_data(spec)
     check_run_dir(spec, before)
     check_watched_elsewhere(spec)
     if before is not None:
@@ -97,6 +101,7 @@ def main(argv: Sequence[str]) -> int:
         raise CommandError(CommandExit.REFUSED, refusal)
     if not trainer_lives(spec.dir):  # else it is adopted, whatever a launch would need
         check_command(spec)
+        check_phase(spec)
     check_nodes(spec, foreground=given["foreground"])
     check_ranks(spec)
     check_output(spec)

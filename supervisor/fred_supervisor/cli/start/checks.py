@@ -17,6 +17,7 @@ from fred_supervisor.cli.common.service_of import service_of
 from fred_supervisor.cli.common.settings_layers import Options
 from fred_supervisor.cli.start.command_name import script_of
 from fred_supervisor.cli.start.trainer_checks import check_trainer
+from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.contract.builtin.flags import BY_KEY
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.contract.placeholders import wrong_placeholder
@@ -196,6 +197,29 @@ def check_divergence(spec: RunSpec) -> None:
                 "--on-divergence rollback: {command} is not told where to go on: write {{resume}} into its words, or"
                 " use --on-divergence hold",
                 command=(spec.command or [""])[0],
+            ),
+        )
+
+
+def check_data(spec: RunSpec) -> None:
+    """Whether the data of a COMMAND are there at its first start; only their place is known of them."""
+    data = spec.flags.get("data")
+    if spec.command is not None and data is not None and not os.path.exists(data):
+        raise CommandError(CommandExit.BAD_INPUT, tr("--data {data}: no such file or folder", data=data))
+
+
+def check_phase(spec: RunSpec) -> None:
+    """Whether a COMMAND has anything of the phase to start from. Files that match `--checkpoints` say none."""
+    if spec.command is None or spec.phase is None:
+        return
+    if spec.checkpoints is not None or all(one.phase != spec.phase for one in list_checkpoints(Path(spec.run_dir))):
+        raise CommandError(
+            CommandExit.BAD_INPUT,
+            tr(
+                "--phase {phase}: no checkpoint in {run_dir} says that it is of this phase; "
+                "`--resume PATH` names the one to start from",
+                phase=spec.phase,
+                run_dir=spec.run_dir,
             ),
         )
 
