@@ -113,7 +113,8 @@ def test_a_slip_of_the_pen(word: str, meant: str):
 
 
 @pytest.mark.parametrize(
-    "word", ["{epoch}-{step}.pt", "{val_loss:.2f}", "{}", "${HOME}", "{a,b}", "{model}", "echo {resumed} {runs_dir}", "{n"]
+    "word",
+    ["{epoch}-{step}.pt", "{val_loss:.2f}", "{}", "${HOME}", "{a,b}", "{model}", "echo {resumed} {runs_dir}", "{n"],
 )
 def test_braces_of_others(word: str):
     assert wrong_placeholder(["python", word]) is None
