@@ -146,6 +146,55 @@ def test_stop_reaches_what_was_followed(fred):
     assert fred.left() == []
 
 
+SAVES_LATE = """
+import os, signal, time
+def leave(*_):
+    for _ in range(20):
+        open("saving", "a").write("x")
+        time.sleep(0.2)
+    os.rename("saving", "saved")
+    os._exit(75)
+signal.signal(signal.SIGTERM, leave)
+open("beats" + os.environ["FRED_ATTEMPT"], "w").close()
+while True:
+    time.sleep(0.1)
+"""
+DIES = {"fails": f"{LEAVES}; exit 3", "saved": f"{LEAVES}; exit 75", "is killed": f"{LEAVES}; kill -9 $$"}
+
+
+@pytest.mark.parametrize("launcher", DIES)
+@pytest.mark.parametrize("trainer", ["records"], indirect=True)
+def test_training_goes_on_though_its_launcher_died(fred, until, trainer: str, launcher: str):
+    LAUNCHERS[launcher] = f'nohup "$PYTHON" t.py & {DIES[launcher]}'
+    who = launched(fred, launcher)
+    assert proc.alive(who)
+    (fred.home / "end").touch()
+    until(lambda: fred.status()["state"] == "completed")
+    assert fred.incidents() == []
+
+
+@pytest.mark.parametrize("launcher", ["fails", "is killed"])
+def test_what_a_failed_command_has_left_may_save(fred, until, launcher: str):
+    (fred.home / "t.py").write_text(SAVES_LATE)
+    fred.environ["PYTHON"] = sys.executable
+    words = ("--name", "t", "--max-restarts", "0", "--foreground", "--")
+    fred("start", *words, "bash", "-c", f'"$PYTHON" t.py & sleep 600 & touch leave; {DIES[launcher]}')
+    assert (fred.home / "saved").exists()
+    assert len(fred.incidents()) == 1
+    assert fred.left() == []
+
+
+def test_who_does_not_leave_when_asked_is_named(fred):
+    deaf = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nopen('beats1', 'w').close()\ntime.sleep(600)"
+    (fred.home / "t.py").write_text(deaf)
+    fred.environ["PYTHON"] = sys.executable
+    words = ("--name", "t", "--max-restarts", "0", "--foreground", "--")
+    fred("start", *words, "bash", "-c", f'"$PYTHON" t.py & touch leave; {DIES["fails"]}')
+    (line,) = (one["text"] for one in fred.journal() if one["event"] == "stray")
+    assert re.fullmatch(r"What the command had left .* is ended: python\S* \(pid \d+\)\.", line), line
+    assert fred.left() == []
+
+
 def test_helpers_that_never_beat_are_ended_with_the_command(fred):
     """And named: it may have been a training of which nothing is seen."""
     assert fred("start", "--name", "t", "--foreground", "--", "bash", "-c", "sleep 600 & exit 0").returncode == 0

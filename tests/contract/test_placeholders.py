@@ -103,6 +103,8 @@ def test_a_script_that_reads_it(tmp_path: Path):
         ("b={unfreeze_batchsize}", "{unfreeze_batch_size}"),
         ("{heart_beat}", "{heartbeat}"),
         ("{resume}{acumulate}", "{accumulate}"),
+        ("{checkpoint}", "{resume}"),
+        ("--batch={batch_size}", "{unfreeze_batch_size}"),
     ],
 )
 def test_a_slip_of_the_pen(word: str, meant: str):
@@ -114,7 +116,18 @@ def test_a_slip_of_the_pen(word: str, meant: str):
 
 @pytest.mark.parametrize(
     "word",
-    ["{epoch}-{step}.pt", "{val_loss:.2f}", "{}", "${HOME}", "{a,b}", "{model}", "echo {resumed} {runs_dir}", "{n"],
+    [
+        "{epoch}-{step}.pt",
+        "{val_loss:.2f}",
+        "{}",
+        "${HOME}",
+        "{a,b}",
+        "{model}",
+        "w-{batch}.pt",
+        "--name={epoch}-{out}",
+        "echo {resumed} {runs_dir}",
+        "{n",
+    ],
 )
 def test_braces_of_others(word: str):
     assert wrong_placeholder(["python", word]) is None

@@ -38,6 +38,8 @@ _COMPUTES: Final = 0.5
 _WRITES_PER_S: Final = 65536
 """Who writes more bytes saves or uploads something: what is left of it would be lost."""
 _LOOK_S: Final = 0.1
+_IDLE_S: Final = 3.0
+"""Who was asked to leave, and does nothing for so long, will not."""
 _RECORD: Final = re.compile(rb"fred-beat/1 .*?\bpid=(\d+) .*\bdone=([01])")
 _NAMED: Final = 128
 """More processes that we ended ourselves are not named."""
@@ -78,38 +80,44 @@ def main(root: str) -> None:
         return
     _answer({"trainer": pid})
     os.close(READY_FD)
-    status = _wait(pid, facts, group)
-    while status == 0 and (follower := _follower(facts)) is not None:
+    status, ordered = _wait(pid, facts, group)
+    while not ordered and (follower := _follower(facts, failed=status != 0)) is not None:
         facts["launch"] |= {"trainer": follower.document(), "session": proc.session_of(follower.pid)}
         with contextlib.suppress(OSError):
             write_json(facts["launch_file"], facts["launch"])
-        status = _wait(follower.pid, facts, group)
+        status, ordered = _wait(follower.pid, facts, group)
     if facts.get("end_step") and status is not None and os.WIFSIGNALED(status):  # its tasks live on without it
         _end_step(facts["end_step"])
-    _end_tree(reserve, _exit_document(status, started), group)
+    document = _exit_document(status, started)
+    if status != 0 and not ordered:
+        _ask_to_leave()
+    _end_tree(reserve, document, group, named=not ordered)
 
 
-def _follower(files: LaunchFacts) -> proc.Identity | None:
-    """The child of ours in which training goes on though the command has left with 0: it was a launcher, or a daemon's.
+def _follower(files: LaunchFacts, *, failed: bool) -> proc.Identity | None:
+    """The child of ours in which training goes on though the command has left: it was a launcher, or a daemon's.
 
     Who writes records is known by its pid. A touch of the heartbeat, a position that was printed, and work name nobody:
-    it is the child that computes most, or has. The others are helpers.
+    it is the child that computes most, or has. The others are helpers; of a command that has failed they are what is
+    left of its training, too.
     """
     _reap(None)
-    touched_ns, printed = _touched_ns(files["heartbeat"]), _read(files["printed"])
+    beaten, printed = _size_and_time(files["heartbeat"]), _read(files["printed"])
     told = _RECORD.match(_read(files["heartbeat"]))
     if told is not None:
         pid, goes_on = int(told[1]), told[2] == b"0"
         above = (child for child in proc.children(os.getpid()) if pid == child or pid in proc.descendants(child))
         found = next(above, None) if goes_on else None
         return None if found is None else proc.identify(found)
+    if failed:
+        return None
     began_s = printed_s = time.monotonic()
-    size, lines, looks, computed = _size(files["output"]), 0, 0, Counter[int]()
+    said, lines, looks, computed = _size_and_time(files["output"]), 0, 0, Counter[int]()
     before = {child: written(child) for child in proc.children(os.getpid())}
     while left := sorted(proc.children(os.getpid())):
         looks += 1
         computed.update(child for child in left if computes(child))
-        touched = _touched_ns(files["heartbeat"]) != touched_ns
+        touched = _size_and_time(files["heartbeat"]) != beaten
         lines += (now := _read(files["printed"])) != printed
         printed = now
         now_s = time.monotonic()
@@ -121,7 +129,7 @@ def _follower(files: LaunchFacts) -> proc.Identity | None:
         ]
         if touched or lines >= _LINES or works:
             return proc.identify(max(works or left, key=lambda child: (computed[child], activity(child) or (0, 0))))
-        if size != (size := _size(files["output"])):
+        if said != (said := _size_and_time(files["output"])):
             printed_s = now_s
         if now_s - printed_s > _GOES_ON_S or now_s - began_s > _LONGEST_S:
             return None
@@ -140,18 +148,12 @@ def _read(path: str) -> bytes:
         return b""
 
 
-def _size(path: str) -> int:
+def _size_and_time(path: str) -> tuple[int, int] | None:
     try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0
-
-
-def _touched_ns(heartbeat: str) -> int | None:
-    try:
-        return os.stat(heartbeat).st_mtime_ns
+        found = os.stat(path)
     except OSError:
         return None
+    return found.st_size, found.st_mtime_ns
 
 
 def _refusal(error: OSError, path: object) -> LaunchFacts:
@@ -228,15 +230,17 @@ def _answer(line: dict[str, object]) -> None:
         os.write(READY_FD, json.dumps(line).encode() + b"\n")
 
 
-def _wait(trainer: int, facts: LaunchFacts, group: str | None) -> int | None:
-    """Reap the tree until the trainer itself ends, or we are told to end it; its wait status."""
+def _wait(trainer: int, facts: LaunchFacts, group: str | None) -> tuple[int | None, bool]:
+    """Reap the tree until the trainer itself ends; its wait status, and whether we were told to end it."""
+    ordered = False
     while True:
         number = signal.sigwait(_AWAITED)
+        ordered = ordered or number == KILL_ORDER
         if number == KILL_ORDER and not (_has_step(facts) and _end_step(facts["end_step"])):
             _kill(group)
         status = _reap(trainer)
         if status is not None:
-            return status
+            return status, ordered
 
 
 def _has_step(facts: LaunchFacts) -> bool:
@@ -307,11 +311,27 @@ def _exit_document(status: int | None, started: float) -> dict[str, object]:
     return document
 
 
-def _end_tree(reserve: ReservedFile, document: dict[str, object], group: str | None) -> None:
-    """SIGKILL what is left of the tree until nothing is; then say how the trainer ended."""
+def _ask_to_leave() -> None:
+    """SIGTERM to whom a failed command has left to us: a rank among them saves. Waited for while they work."""
+    for child in (asked := proc.children(os.getpid())):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGTERM)
+    began_s = working_s = now_s = time.monotonic()
+    before: object = None
+    while _has_children() and now_s - working_s < _IDLE_S and now_s - began_s < _LONGEST_S:
+        happened = signal.sigtimedwait(_AWAITED, _LOOK_S)
+        if happened is not None and happened.si_signo == KILL_ORDER:
+            return
+        _reap(None)
+        now_s, now = time.monotonic(), [activity(child) for child in asked]
+        working_s, before = now_s if now != before else working_s, now
+
+
+def _end_tree(reserve: ReservedFile, document: dict[str, object], group: str | None, *, named: bool) -> None:
+    """SIGKILL what is left until nothing is; then say how the trainer ended and, if `named`, whom we ended."""
     tree = ((pid, proc.stat(pid)) for pid in proc.descendants(os.getpid()))
     left = [{"pid": pid, "name": one.name} for pid, one in tree if one is not None and one.state not in "ZX"]
-    document["ended"] = left if len(left) <= _NAMED else None
+    document["ended"] = left if named and len(left) <= _NAMED else None
     deadline = time.monotonic() + _SURVIVOR_S
     pause_s = 0.0
     while _has_children():

@@ -37,6 +37,12 @@ _BRACES: Final = re.compile(r"\{([A-Za-z][\w-]*)(\?[^{}]*)?(?:\}|$)")
 """Something in braces that may be meant as a placeholder."""
 _ALIKE: Final = 0.8
 """From this share of equal letters on, a name is taken for a slip of the pen."""
+_MEANT: Final = {
+    **dict.fromkeys(("checkpoint", "ckpt", "weights"), "resume"),
+    **dict.fromkeys(("batch", "batch_size"), "unfreeze_batch_size"),
+    **dict.fromkeys(("out", "out_dir", "output_dir", "save_dir"), "run_dir"),
+}
+"""What is written for them where it is all of a value."""
 _RESUME: Final = re.compile(r"\{resume(?:_dir|_name|\?[^{}]*)?\}")
 _SCRIPT_BYTES: Final = 1 << 20
 _OF_RESUME: Final = (environment.RESUME.encode(), b"find_latest_checkpoint")
@@ -80,10 +86,10 @@ def wrong_placeholder(command: Iterable[str]) -> str | None:
                 word=word,
             )
         if (slip := _slip(word)) is not None:
-            found, meant = slip
+            written, meant = slip
             return tr(
-                "{found} in {word!r} is no placeholder and would stay as it is; {meant} is one",
-                found=found,
+                "{written} in {word!r} is no placeholder and would stay as it is; {meant} is one",
+                written=written,
                 word=word,
                 meant=meant,
             )
@@ -97,6 +103,10 @@ def _slip(word: str) -> tuple[str, str] | None:
     for found in _BRACES.finditer(_PLACEHOLDER.sub("", word)):
         name, conditional = found[1].lower(), found[2] is not None
         alike = difflib.get_close_matches(name, NAMES, n=1, cutoff=_ALIKE)
+        if name in _MEANT and word in (found[0], f"{word.partition('=')[0]}={found[0]}"):
+            return found[0], f"{{{_MEANT[name]}}}"
+        if name in _MEANT and word in (found[0], f"{word.partition('=')[0]}={found[0]}"):
+            return found[0], f"{{{_MEANT[name]}}}"
         if alike or name.startswith("resume"):
             return found[0], "{resume?--resume}" if conditional else f"{{{(alike or ['resume'])[0]}}}"
     return None

@@ -92,7 +92,7 @@ class Evidence:
     text_kind: ErrorKind | None = None
     """What the end of its output says."""
     last_line: str | None = None
-    """Of its output."""
+    """Of its output; with a position that is read, what it said behind the last step."""
     beat: Beat | None = None
     """The newest record of the trainer (of the most telling rank)."""
     ended_by: EndedBy | None = None
@@ -104,8 +104,7 @@ class Evidence:
     """The kernel's out-of-memory killer was at work in the trainer's tree."""
     killer: Killer | None = None
     """Who sent its SIGKILL."""
-    slept: bool = False
-    """The machine slept not long ago."""
+    slept: bool = False  # the machine, not long ago
     fault: MachineFault | None = None
     """The machine, and not the training, failed."""
     shm_mib: float | None = None
@@ -282,8 +281,8 @@ def diagnose(seen: Evidence) -> Diagnosis:
         return found(Cause.CRASH, IncidentKind.CRASH, Topic.END_UNKNOWN, same="unknown", **where)
     if error is not None or seen.raised:
         return found(Cause.CRASH, IncidentKind.CRASH, Topic.EXCEPTION, detail=first_line, **where)
-    same, facts = f"{seen.exit_code}|{first_line[:200]}", {"code": seen.exit_code, "detail": first_line, **where}
-    return found(Cause.CRASH, IncidentKind.CRASH, Topic.EXIT_CODE, same=same, **facts)
+    where = {**where, "code": seen.exit_code, "detail": first_line}
+    return found(Cause.CRASH, IncidentKind.CRASH, Topic.EXIT_CODE, same=f"{seen.exit_code}|{first_line[:200]}", **where)
 
 
 def place_facts(place: LeftAt) -> Mapping[str, int | None]:

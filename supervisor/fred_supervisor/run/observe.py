@@ -285,10 +285,10 @@ def _of_output(attempt: LiveAttempt) -> tuple[Note, ...]:
 def _of_those_left(attempt: LiveAttempt) -> tuple[Note, ...]:
     """A launcher may have left a training of which nothing was seen: that is not ended without a word."""
     left = read_exit(attempt.folder)
-    if left is None or left.exit_code != 0 or not left.ended:
+    if left is None or not left.ended:
         return ()
     processes = tuple((one.name, one.pid) for one in left.ended[:_NAMED])
-    message = say(Topic.LEFT_RUNNING, processes=processes, count=len(left.ended))
+    message = say(Topic.LEFT_RUNNING, processes=processes, count=len(left.ended), failed=left.exit_code != 0)
     return (Note(event=JournalEvent.STRAY, message=message),)
 
 

@@ -46,10 +46,15 @@ def _silent_ended(facts: Facts) -> str:
 def _left_running(facts: Facts) -> str:
     names = listed(tr("{name} (pid {pid})", name=name, pid=pid) for name, pid in facts["processes"])
     more = facts["count"] - len(facts["processes"])
+    names = together((names, tr("and {count} more", count=more))) if more else names
+    if facts.get("failed"):
+        return tr(
+            "What the command had left running did not leave when it was asked to, and is ended: {names}.", names=names
+        )
     return tr(
         "The command has left with exit code 0; what it had left running, and showed no sign of training, is ended: "
         "{names}.",
-        names=together((names, tr("and {count} more", count=more))) if more else names,
+        names=names,
     )
 
 
