@@ -64,7 +64,12 @@ def test_the_end_of_a_run_starts_the_next(fred, until):
         == "third: waits in the queue; it is started when there is a GPU for it\n"
     )
     del fred.environ["MINE"]
-    one_line(fred("queue", "add", "--name", "third", "--", "true"), 1, "'third' is in the queue already")
+    one_line(
+        fred("queue", "add", "--name", "third", "--", "true"),
+        1,
+        "'third' waits in the queue",
+        "--name gives this one another name",
+    )
     one_line(fred("start", "--after", "nobody", "--name", "x", "--", "true"), 4, "--after nobody: no run of that name")
     one_line(fred("start", "--after", "first:failed", "--name", "x", "--", "true"), 2, "NAME:completed")
     assert fred("queue", "add", "--name", "fourth", "--", "true").returncode == 0
@@ -85,11 +90,51 @@ def test_who_cannot_be_started_holds_up_nobody(fred, until):
     gate = fred.home / "gate"
     waits = [sys.executable, "-c", f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.05)"]
     assert fred("start", "--name", "first", "--", *waits).returncode == 0
-    for name, command in (("bad", "/no/such"), ("worse", "/no/such"), ("good", "true")):
-        assert fred("queue", "add", "--name", name, "--", command).returncode == 0
+    gone = fred.home / "gone"
+    gone.symlink_to("/bin/true")
+    for name, command in (("bad", gone), ("worse", gone), ("good", "true")):
+        assert fred("queue", "add", "--name", name, "--", str(command)).returncode == 0
+    gone.unlink()
     gate.touch()
     until(lambda: fred("queue", "list").stdout == "Nothing waits in the queue.\n")
     assert json.loads(fred("status", "good", "--json").stdout)["state"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--", "/no/such"], 78, "is not found"),
+        (["--", "python", "no-such.py"], 78, "no such file"),
+        (["--", "true", "{resumee}"], 2, "{resume} is one"),
+        (["--data", "/no/such", "--modality", "rgb"], 78, "/no/such"),
+        (["--hang-timeout", "lunch=3", "--", "true"], 2, "lunch"),
+        (["--progress-output", "(", "--", "true"], 2, "--progress-output"),
+        (["--foreground", "--", "true"], 2, "--foreground"),
+        ([], 78, "--data is missing"),
+    ],
+)
+def test_what_start_refuses_does_not_wait(fred, words: list[str], code: int, said: str):
+    one_line(fred("queue", "add", *words), code, said)
+    assert fred("queue", "list").stdout == "Nothing waits in the queue.\n"
+
+
+def test_what_waits_is_known_by_its_name(fred, until):
+    fred.environ["FRED_QUEUE_SLOTS"] = "1"
+    gate = fred.home / "gate"
+    waits = [sys.executable, "-c", f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.05)"]
+    assert fred("start", "--name", "first", "--", *waits).returncode == 0
+    assert fred("queue", "add", "--name", "later", "--resume", "none", "--", "true").returncode == 0
+    for command in ("status", "stop", "logs", "incidents", "forget"):
+        one_line(fred(command, "later"), 4, "'later' has not begun: it waits in the queue")
+    one_line(fred("start", "--name", "later", "--", "true"), 1, "'later' waits in the queue", "queue remove later")
+    after = ("--after", "first:completed", "--resume", "logs/fred_first/best.pth")
+    assert fred("queue", "add", "--name", "tune", *after, "--", "true").returncode == 0, "it is still to be written"
+    assert fred("queue", "remove", "tune").returncode == 0
+    assert fred("queue", "add", "--new", "--name", "first", "--", "true").stdout.startswith("first-2: waits")
+    gate.touch()
+    until(lambda: fred("queue", "list").stdout == "Nothing waits in the queue.\n")
+    assert json.loads(fred("status", "later", "--json").stdout)["state"] == "completed"
+    assert json.loads(fred("status", "first-2", "--json").stdout)["state"] == "completed"
 
 
 def test_the_unit_that_goes_on_after_a_reboot(fred):

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 from fred_supervisor.attempt.run_processes import left_behind
 from fred_supervisor.cli.common.command_error import CommandError, CommandParser
+from fred_supervisor.cli.common.queue_files import read_queue
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.language import listed, tr
 from fred_supervisor.linux.lookout import Lookout, NoAnswerError
@@ -175,6 +176,15 @@ def _by_name(name: str, runs: list[RunSpec]) -> RunSpec:
         return here
     if not fitting:
         fitting = _of_others(name)
+    if not fitting and any(entry.name == name for entry in read_queue()):
+        raise CommandError(
+            CommandExit.NO_SUCH_RUN,
+            tr(
+                "{name!r} has not begun: it waits in the queue; `fred-supervise queue list` says for what, "
+                "`queue remove {name}` takes it out",
+                name=name,
+            ),
+        )
     if not fitting:
         check_not_closed(tr("no run {name!r} is known to you", name=name))
         known = tr("; known: {names}", names=_names(runs)) if runs else ""

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from fred_supervisor.cli.common.command_error import CommandError, CommandParser
-from fred_supervisor.cli.common.options import parser as start_parser
 from fred_supervisor.cli.common.queue_files import (
     QueueEntry,
     drop_entry,
@@ -27,8 +26,9 @@ from fred_supervisor.cli.common.service_of import user_units
 from fred_supervisor.cli.common.view import aligned
 from fred_supervisor.cli.install_service.unit import UnitFile, install, installed_program, load_unit
 from fred_supervisor.cli.queue.turns import QueueRun, Turn, turns
-from fred_supervisor.cli.start.command_name import name_of_command
-from fred_supervisor.contract.builtin.flags import BY_KEY, normalise, positive
+from fred_supervisor.cli.start import check_start, parsed
+from fred_supervisor.cli.start.requested_run import requested_run
+from fred_supervisor.contract.builtin.flags import normalise, positive
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.language import listed, mark, tr
 from fred_supervisor.linux.text_io import complain, printable
@@ -86,15 +86,20 @@ def _add(argv: Sequence[str]) -> int:
         )
     words = list(argv)
     at = words.index("--") if "--" in words else len(words)
-    own, command = normalise(words[:at]), words[at + 1 :]
-    given = vars(start_parser().parse_args(own))
+    own, command = normalise(words[:at]), words[at + 1 :] or None
+    given = parsed(own, command)
     after, _, how = (given["after"] or "").partition(":")
     if how not in ("", "completed") or (given["after"] is not None and not NAME.fullmatch(after)):
         raise CommandError(
             CommandExit.USAGE, tr("--after {after}: the name of a run, or NAME:completed", after=given["after"])
         )
-    name = given["known"] or given["name"] or (name_of_command(command) if command else None) or given["modality"]
-    name = str(name or BY_KEY["modality"].default)
+    if given["foreground"]:
+        raise CommandError(CommandExit.USAGE, tr("--foreground: what the queue starts runs by itself; leave it out"))
+    soon = given if not after else given | {"resume": None}  # it may be what that run is still to write
+    spec, before = requested_run(soon, command or given["command"])
+    if (refusal := check_start(soon, spec, before)) is not None:
+        raise CommandError(CommandExit.REFUSED, refusal)
+    name, fresh = spec.name, ["--name", spec.name, "--run-dir", spec.run_dir] if given["new"] else []
     with _locked():
         queue = read_queue()
         _check(name, after or None, queue)
@@ -102,7 +107,7 @@ def _add(argv: Sequence[str]) -> int:
             QueueEntry(
                 number=max((one.number for one in queue), default=0) + 1,
                 name=name,
-                words=_without_after(own) + words[at:],
+                words=_without_after(own) + fresh + words[at:],
                 cwd=os.getcwd(),
                 environment=environment_now(),
                 gpus=given["ranks"] or len((given["gpu"] or "auto").split(",")),
@@ -140,7 +145,7 @@ def _without_after(words: Sequence[str]) -> list[str]:
     found: list[str] = []
     skip = False
     for word in words:
-        if not skip and not word.startswith("--after"):
+        if not skip and not word.startswith("--after") and word != "--new":
             found.append(word)
         skip = word == "--after"
     return found
@@ -250,10 +255,9 @@ def _start(entry: QueueEntry, *, again: bool) -> bool:
     """Whether it runs now: what goes wrong stands in the log of the queue, and the entry leaves it."""
     words = [sys.executable, "-m", "fred_supervisor.cli.main", "start", *([entry.name] if again else entry.words)]
     cwd = entry.cwd if os.path.isdir(entry.cwd) else "/"
+    write_entry(replace(entry, started=True))  # before it is: `start` refuses the name of what waits
     done = subprocess.run(words, cwd=cwd, env=dict(entry.environment), stdin=subprocess.DEVNULL, check=False)
-    if done.returncode == CommandExit.OK:
-        write_entry(replace(entry, started=True))
-    else:
+    if done.returncode != CommandExit.OK:
         complain(f"queue: {entry.name} was not started, exit code {done.returncode}; it has left the queue")
         drop_entry(entry.name)
     return done.returncode == CommandExit.OK

@@ -11,7 +11,7 @@ from fred_supervisor.attempt.machine_faults import is_machine_error
 from fred_supervisor.cli.common.command_error import CommandError
 from fred_supervisor.cli.common.find_run import check_left_behind, check_ours
 from fred_supervisor.cli.common.options import parser
-from fred_supervisor.cli.common.settings_layers import layered
+from fred_supervisor.cli.common.settings_layers import Options, layered
 from fred_supervisor.cli.start.checks import (
     check_addresses,
     check_changes,
@@ -69,44 +69,17 @@ def main(argv: Sequence[str]) -> int:
             raise CommandError(
                 CommandExit.USAGE, tr("nothing stands behind `--`; write the command there, or leave it out")
             )
-    given = vars(parser().parse_args(normalise(words)))
-    redact_argv([*(given["notify"] or ()), given["ping"], given["on_event"]])
-    given = layered(given, parser())
-    if command is not None:
-        given["sources"]["command"] = "command line"
+    given = parsed(words, command)
     spec, before = requested_run(given, command or given["command"])
     if spec.node:
         check_nodes(spec, foreground=given["foreground"])
         return follow(spec)
-    if before is not None:
-        check_ours(before)
-    if before is not None and lock.held(before.dir) and not _free_again(before):
-        raise CommandError(CommandExit.REFUSED, _live(before))
-    if before is not None and not given["foreground"] and given["run_dir"] is None:
-        check_service(before)
-    if before is not None and given["resume"] != "none" and not given["accept_changes"]:
-        check_changes(before, spec.flags, given)
-    if before is None:
-        check_data(spec)
-    check_run_dir(spec, before)
-    check_watched_elsewhere(spec)
-    if before is not None:
-        check_left_behind(spec)
-    check_name(spec)
-    if before is not None and (refusal := _completed(spec, before)) is not None:
+    if (refusal := check_start(given, spec, before)) is not None:
         if given["foreground"]:
             print(printable(refusal))
             sd_notify.tell(READY=1, STATUS=refusal)  # a service at boot: nothing to do is no failure
             return CommandExit.OK
         raise CommandError(CommandExit.REFUSED, refusal)
-    if not trainer_lives(spec.dir):  # else it is adopted, whatever a launch would need
-        check_command(spec)
-        check_phase(spec)
-    check_nodes(spec, foreground=given["foreground"])
-    check_ranks(spec)
-    check_output(spec)
-    check_signs(spec)
-    check_divergence(spec)
     to = addresses(given, spec)
     check_addresses(to)
     patient = partial(when_there_is_room, spec, known=before is not None) if given["foreground"] else _at_once
@@ -129,6 +102,46 @@ def main(argv: Sequence[str]) -> int:
         if fault.code is CommandExit.BAD_INPUT:
             undo()
         raise
+
+
+def parsed(words: Sequence[str], command: Sequence[str] | None) -> Options:
+    """The flags of `start`, layered over the environment and the configuration."""
+    given = vars(parser().parse_args(normalise(words)))
+    redact_argv([*(given["notify"] or ()), given["ping"], given["on_event"]])
+    given = layered(given, parser())
+    if command is not None:
+        given["sources"]["command"] = "command line"
+    return given
+
+
+def check_start(given: Options, spec: RunSpec, before: RunSpec | None) -> str | None:
+    """Refuses what would not start. Of a run that is completed, the sentence that says so."""
+    if before is not None:
+        check_ours(before)
+    if before is not None and lock.held(before.dir) and not _free_again(before):
+        raise CommandError(CommandExit.REFUSED, _live(before))
+    if before is not None and not given["foreground"] and given["run_dir"] is None:
+        check_service(before)
+    if before is not None and given["resume"] != "none" and not given["accept_changes"]:
+        check_changes(before, spec.flags, given)
+    if before is None:
+        check_data(spec)
+    check_run_dir(spec, before)
+    check_watched_elsewhere(spec)
+    if before is not None:
+        check_left_behind(spec)
+    check_name(spec)
+    if before is not None and (refusal := _completed(spec, before)) is not None:
+        return refusal
+    if not trainer_lives(spec.dir):  # else it is adopted, whatever a launch would need
+        check_command(spec)
+        check_phase(spec)
+    check_nodes(spec, foreground=given["foreground"])
+    check_ranks(spec)
+    check_output(spec)
+    check_signs(spec)
+    check_divergence(spec)
+    return None
 
 
 def _at_once(write: Callable[[], T]) -> T:

@@ -13,6 +13,7 @@ from fred_supervisor.alerts.client import AlertAddresses
 from fred_supervisor.attempt.machine_faults import interpreter_of
 from fred_supervisor.attempt.torchrun import under_torchrun
 from fred_supervisor.cli.common.command_error import CommandError
+from fred_supervisor.cli.common.queue_files import read_queue
 from fred_supervisor.cli.common.service_of import service_of
 from fred_supervisor.cli.common.settings_layers import Options
 from fred_supervisor.cli.start.command_name import script_of
@@ -243,7 +244,16 @@ def check_watched_elsewhere(spec: RunSpec) -> None:
 
 
 def check_name(spec: RunSpec) -> None:
-    """Whether a live run elsewhere is called the same."""
+    """Whether a live run elsewhere is called the same, or one that waits in the queue."""
+    if any(entry.name == spec.name and not entry.started for entry in read_queue()):
+        raise CommandError(
+            CommandExit.REFUSED,
+            tr(
+                "{name!r} waits in the queue; `fred-supervise queue remove {name}` takes it out, or --name gives "
+                "this one another name",
+                name=spec.name,
+            ),
+        )
     for other in known_runs():
         if other.name == spec.name and not os.path.samefile(other.run_dir, _there(spec.run_dir)) and is_live(other.dir):
             raise CommandError(
