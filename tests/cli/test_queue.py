@@ -126,6 +126,7 @@ def test_what_waits_is_known_by_its_name(fred, until):
     assert fred("queue", "add", "--name", "later", "--resume", "none", "--", "true").returncode == 0
     for command in ("status", "stop", "logs", "incidents", "forget"):
         one_line(fred(command, "later"), 4, "'later' has not begun: it waits in the queue")
+    assert "in the queue: later; `fred-supervise queue list`" in fred("status").stdout
     one_line(fred("start", "--name", "later", "--", "true"), 1, "'later' waits in the queue", "queue remove later")
     after = ("--after", "first:completed", "--resume", "logs/fred_first/best.pth")
     assert fred("queue", "add", "--name", "tune", *after, "--", "true").returncode == 0, "it is still to be written"

@@ -10,11 +10,12 @@ from typing import Final
 
 from fred_supervisor.cli.common.command_error import CommandError, CommandParser
 from fred_supervisor.cli.common.find_run import add_runs, check_not_closed, find_runs, is_pattern
+from fred_supervisor.cli.common.queue_files import read_queue
 from fred_supervisor.cli.common.table import screen_width, table_lines
 from fred_supervisor.cli.common.terminal import TerminalStyle
 from fred_supervisor.cli.common.view import run_lines
 from fred_supervisor.contract.exit_codes import CommandExit
-from fred_supervisor.language import tr
+from fred_supervisor.language import listed, tr
 from fred_supervisor.linux.text_io import complain, printable, tail
 from fred_supervisor.store.heartbeats import newest_beat
 from fred_supervisor.store.layout import last_attempt
@@ -100,21 +101,21 @@ def _last_words(spec: RunSpec, status: RunStatus) -> str | None:
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), None)
 
 
-Look = Callable[[bool], tuple[list[RunStatus], list[ListedRun]]]
-"""Which runs there are now, and whose run dirs are gone; in brief, or with all that is known."""
+Look = Callable[[bool], tuple[list[RunStatus], list[str]]]
+"""Which runs there are now, and what else is to be said; in brief, or with all that is known."""
 
 
 def _rows(look: Look, *, as_json: bool, watch: bool) -> int:
     """A row for each run."""
-    rows, gone = look(not as_json)
+    rows, notes = look(not as_json)
     if as_json:
         print(json.dumps([row.document() for row in rows], allow_nan=False))
         return CommandExit.OK
-    if not rows and not gone:
+    if not rows and not notes:
         check_not_closed(tr("no run is known to you"))
         raise CommandError(CommandExit.NO_SUCH_RUN, _no_run())
     if not watch or not sys.stdout.isatty():
-        print("\n".join(_table(rows, gone)))
+        print("\n".join(_table(rows, notes)))
         return CommandExit.OK
     with _screen() as draw:
         while True:
@@ -136,20 +137,22 @@ def _statuses(specs: list[RunSpec], *, brief: bool) -> list[RunStatus]:
     return [read_status(spec, brief=brief) for spec in specs]
 
 
-def _table(rows: list[RunStatus], gone: list[ListedRun]) -> list[str]:
+def _table(rows: list[RunStatus], notes: list[str]) -> list[str]:
     ink = TerminalStyle.of(sys.stdout)
     lines = table_lines(rows, width=screen_width(), ink=ink) if rows else []
-    return [*lines, *(ink("dim", printable(_gone(entry))) for entry in gone)]
+    return [*lines, *(ink("dim", printable(note)) for note in notes)]
 
 
-def _known(brief: bool) -> tuple[list[RunStatus], list[ListedRun]]:  # noqa: FBT001 - a `Look`
+def _known(brief: bool) -> tuple[list[RunStatus], list[str]]:  # noqa: FBT001 - a `Look`
     runs, silent = list_runs()
     for one in silent:
         complain(tr("{one}; it is left out", one=one))
-    return _statuses(runs, brief=brief), gone_runs(runs, silent)
+    waiting = [entry.name for entry in read_queue() if not entry.started]
+    queued = tr("in the queue: {names}; `fred-supervise queue list` says for what they wait", names=listed(waiting))
+    return _statuses(runs, brief=brief), [*map(_gone, gone_runs(runs, silent)), *([queued] if waiting else [])]
 
 
-def _of_everybody(brief: bool) -> tuple[list[RunStatus], list[ListedRun]]:  # noqa: FBT001 - a `Look`
+def _of_everybody(brief: bool) -> tuple[list[RunStatus], list[str]]:  # noqa: FBT001 - a `Look`
     from fred_supervisor.cli.status.all_users import of_all_users  # noqa: PLC0415 - it may ask the driver
 
     return of_all_users(brief=brief), []
