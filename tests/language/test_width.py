@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fred_supervisor.language import speaking
 from fred_supervisor.language.width import columns_of, cut, padded, wrapped
 
 CHINESE = "训练进程在 20 分钟内没有任何进展（解冻阶段，第 61/300 轮），它在等待 GPU；将从 step_weights.1234.pth 继续。"
@@ -56,3 +57,14 @@ def test_other_text_is_broken_as_ever(text, columns):
 
 def test_a_word_that_is_longer_than_a_line_is_broken():
     assert wrapped("在 " + "x" * 30, 12, "", "  ") == ["在", "  xxxxxxxxxx", "  xxxxxxxxxx", "  xxxxxxxxxx"]
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_help_is_wrapped_by_columns(columns: int):
+    from fred_supervisor.cli.common.options import parser
+
+    with speaking("zh_CN"), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", str(columns))
+        lines = parser().format_help().partition("示例")[0].splitlines()  # commands are not wrapped
+    assert any("检查点" in line for line in lines)
+    assert [line for line in lines if not line.isascii() and columns_of(line) > columns] == []

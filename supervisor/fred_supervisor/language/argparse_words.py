@@ -4,6 +4,7 @@ import argparse
 from typing import Final
 
 from fred_supervisor.language import mark, tr, trn
+from fred_supervisor.language.width import wrapped
 
 WORDS: Final = (
     mark("usage: "),
@@ -23,6 +24,13 @@ WORDS: Final = (
     mark("invalid %(type)s value: %(value)r"),
     mark("invalid choice: %(value)r (choose from %(choices)s)"),
 )
+
+
+class WideHelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Help is wrapped by columns: argparse counts characters, and takes a Chinese text for one long word."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return wrapped(" ".join(text.split()), width)
 
 
 def speak_argparse() -> None:

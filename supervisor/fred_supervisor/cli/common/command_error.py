@@ -27,17 +27,19 @@ class CommandParser(argparse.ArgumentParser):
 
     def __init__(self, *, prog: str, description: str, epilog: str = "", meant: Mapping[str, str] = _NONE) -> None:
         """`meant`: flags that other programs have → what they are here."""
+        formatter: type[argparse.RawDescriptionHelpFormatter] = argparse.RawDescriptionHelpFormatter
         if language() != ENGLISH:
-            from fred_supervisor.language.argparse_words import speak_argparse  # noqa: PLC0415 - few need it
+            from fred_supervisor.language.argparse_words import WideHelpFormatter, speak_argparse  # noqa: PLC0415 - few need it
 
             speak_argparse()
+            formatter = WideHelpFormatter
         super().__init__(
             prog=prog,
             description=description,
             epilog=epilog,
             allow_abbrev=False,
             # With a width of its own argparse does not look for one, which costs it 2 ms at every start.
-            formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=columns() - 2),
+            formatter_class=partial(formatter, width=columns() - 2),
         )
         self._meant = meant
         version = f"fred-supervise {fred_supervisor.__version__}"
