@@ -87,3 +87,13 @@ def test_english_loads_nothing():
         "print('gettext' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_who_watches_in_the_foreground_reads_their_language(fred):
+    """What is stored stays English."""
+    fred.environ["LANGUAGE"] = "zh_CN"
+    words = ("--name", "t", "--foreground", "--max-restarts", "0", "--", "bash", "-c", "exit 3")
+    said = fred("start", *words).stdout
+    assert "退出码 3" in said
+    assert "Attempt" not in said
+    assert [line["text"] for line in fred.journal()][0].startswith("Attempt 1 runs")

@@ -33,7 +33,7 @@ from fred_supervisor.store.run_spec import load_run_spec
 from fred_supervisor.store.sharing.readers import let_read
 from fred_supervisor.store.state_file import read_state
 from fred_supervisor.words.detail import detail_message
-from fred_supervisor.words.sentences import stored_sentence
+from fred_supervisor.words.sentences import sentence, stored_sentence
 
 _REFRESH_S: Final = 5.0
 """Between two snapshots while nothing happens but progress, and between two looks at what became of our files."""
@@ -218,7 +218,7 @@ class Recorder:
         text = printable(stored_sentence(message))
         self._last_note = message
         self._journal.append(event, text=text, facts=message.document())
-        self._on_note(text)
+        self._on_note(printable(sentence(message)))
         sd_notify.tell(STATUS=text)
         if event.alert is not None:
             self._live.alerts.tell(event.alert, event, message)
