@@ -96,4 +96,4 @@ def test_who_watches_in_the_foreground_reads_their_language(fred):
     said = fred("start", *words).stdout
     assert "退出码 3" in said
     assert "Attempt" not in said
-    assert [line["text"] for line in fred.journal()][0].startswith("Attempt 1 runs")
+    assert next(iter(fred.journal()))["text"].startswith("Attempt 1 runs")
