@@ -130,7 +130,7 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "loss": self.position.loss,
-            "map50": self.position.map50,
+            "map50": self.position.map50 if self.position.evaluated == self.position.epoch else None,
             "phase": self.phase,
             "step": self.step,
             "samples": self.samples,
