@@ -169,6 +169,19 @@ def test_a_live_run_shows_where_it_is_and_the_next_supervisor_knows(fred, until)
     assert fred.incidents()[0]["epoch"] == 11
 
 
+@pytest.mark.parametrize(("last", "state"), [(300, "completed"), (11, "failed")])
+def test_what_is_printed_while_nobody_watches_is_read(fred, until, last: int, state: str):
+    script = {"*": [[1, 9, EPOCHS], "wait", [10, last, EPOCHS], 3 if last < 300 else 0]}
+    assert fred(*words(script, "--max-restarts", "0")).returncode == 0
+    until(lambda: fred.status()["progress"]["epoch"] == 9)
+    kill_supervisor(fred)
+    (fred.run_dir / "go").touch()
+    until(lambda: fred.status()["trainer"] is None)
+    fred(*words(script, "--max-restarts", "0"))
+    until(lambda: fred.status()["state"] == state)
+    assert [incident["epoch"] for incident in fred.incidents()] == ([] if last == 300 else [last])
+
+
 def test_silence_after_lines_is_a_hang(fred, hangs, until):
     script = {"1": [[1, 9, EPOCHS], "wait"], "2": [[9, 300, EPOCHS]]}
     assert fred(*words(script, *hangs)).returncode == 0

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from fred_supervisor.attempt import evidence, terminate
+from fred_supervisor.attempt.live_attempt import LiveAttempt
 from fred_supervisor.attempt.run_processes import processes_of, remove_group
 from fred_supervisor.contract.files import remove_unfinished
 from fred_supervisor.linux import proc, sd_notify
@@ -171,6 +172,7 @@ def _take_up(
         recorder.note(JournalEvent.COPIED, say(Topic.COPIED, attempt=number, before=copied_from))
     elif number and before.state in _LIVE and not _answered(before, number):
         # The supervisor died, and the trainer ended while nobody watched: answer that now.
+        _read_rest(spec, history)
         ended = evidence.gather(spec, number, oom_kills_before=None, lookout=Lookout(spec.run_dir))
         if (requeued is not None or _rebooted(keeper)) and not goal_reached(ended):
             if again and before.asked is EndedBy.PAUSE:
@@ -182,6 +184,16 @@ def _take_up(
     if resting and not before.paused_for and (resting == "paused" or before.asked is EndedBy.PAUSE):
         return Paused(history=history), ()
     return _go_on(settings, history if resting or requeued is not None else fresh_stretch(history), quiet)
+
+
+def _read_rest(spec: RunSpec, history: RunHistory) -> None:
+    """What a trainer has printed while nobody watched: its last position is written down."""
+    lookout = Lookout(spec.run_dir)
+    attempt = LiveAttempt(
+        spec=spec, number=history.attempt, keeper=None, lookout=lookout, patterns=history.learned.patterns
+    )
+    attempt.read_trainer()
+    attempt.look(time.monotonic(), final=True)
 
 
 def _still_asked(before: StateFile, *, again: bool) -> EndedBy | None:
