@@ -44,6 +44,20 @@ def test_a_position_that_is_guessed_costs_one_relaunch(fred, again: list[object]
     assert "unverified: it ended twice at epoch 37 of 300" in fred.status()["detail"]
 
 
+@pytest.mark.parametrize("how", [{"signal": 9}, 3], ids=["killed", "failed"])
+@pytest.mark.parametrize("again", [[], ["nothing to do"]], ids=["nothing", "other words"])
+def test_who_says_nothing_after_a_failure_has_not_reached_the_goal(fred, how: object, again: list[object]):
+    """Its relaunch may have found nothing that it could go on from, and have said so with exit code 0."""
+    assert run(fred, {"1": [[1, 37, EPOCHS], how], "*": again}) == 0
+    assert [incident["kind"] for incident in fred.incidents()] == ["crash", "silent_exit"]
+    assert "unverified: it ended twice at epoch 37 of 300" in fred.status()["detail"]
+
+
+def test_a_position_that_a_person_has_named_counts_after_a_failure_too(fred):
+    assert run(fred, {"1": [[1, 37, EPOCHS], 3], "*": []}, "--progress-output", PATTERN, "--max-restarts", "3") == 93
+    assert [incident["kind"] for incident in fred.incidents()][:3] == ["crash", "silent_exit", "silent_exit"]
+
+
 def test_a_position_that_a_person_has_named_counts_in_full(fred):
     assert run(fred, {"*": [[1, 37, EPOCHS]]}, "--progress-output", PATTERN) == 93
     assert [incident["kind"] for incident in fred.incidents()] == ["silent_exit"] * 3

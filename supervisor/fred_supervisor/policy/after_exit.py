@@ -54,7 +54,8 @@ def after_exit(
     beat = ended.beat
     furthest = None if beat is None else history.furthest.get(measure(beat))
     slept = any(one.kind is WarningKind.SLEEP and one.begun for one in history.warnings)
-    ended = replace(ended, left_before=history.left_at, furthest=furthest, slept=slept)
+    ended = replace(ended, left_before=history.left_at or history.short_at, furthest=furthest, slept=slept)
+    history = history if beat is None else replace(history, short_at=left_at(ended))
     found = diagnose(ended)
     if found.cause is Cause.GOAL:
         return end(history, RunOutcome.COMPLETED, _completed(ended))

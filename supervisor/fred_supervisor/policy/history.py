@@ -183,6 +183,8 @@ class RunHistory:
     """None: the present attempt was launched as the one before."""
     left_at: LeftAt | None = None
     """Where a trainer left with exit code 0 before its goal, in this stretch."""
+    short_at: LeftAt | None = None
+    """Where an attempt ended last, in whatever way, of a trainer that says where it is."""
     progressed: bool = False
     """This attempt has made new progress."""
     waived: bool = False
@@ -208,9 +210,8 @@ def refilled(history: RunHistory, furthest: Mapping[str, float]) -> RunHistory:
 
 def unspent(history: RunHistory) -> RunHistory:
     """The history without failures, and with the whole budget; what was learnt stays."""
-    return replace(
-        history, spent=0, backoffs=0, tried=(), failures={}, eval_failures={}, signal_crashes=0, left_at=None
-    )
+    whole = replace(history, spent=0, backoffs=0, tried=(), left_at=None, short_at=None)
+    return replace(whole, failures={}, eval_failures={}, signal_crashes=0)
 
 
 def rolled_back(history: RunHistory, stretch: BadStretch) -> RunHistory:
