@@ -38,6 +38,11 @@ def spec(command: list[str] | None, cwd: Path | str = "/", **changes: Any) -> Ru
         ([*RESUMES, "{heartbeat}"], {"progress_output": [r"it (?P<step>\d+)"]}, []),
         (RESUMES, TRAIN, [Gap.LATE_LIMIT]),
         (RESUMES, BOTH, []),
+        (["python", "train.py", "--resume", "{resume}"], {}, [Gap.LEFT_ALONE]),
+        (["python", "train.py", "-r", "{resume_dir}", "x"], {}, [Gap.LEFT_ALONE]),
+        (["python", "train.py", "--resume={resume}"], {}, []),
+        (["python", "train.py", "--init", "{resume?resume:scratch}"], {}, []),
+        (["python", "-m", "train", "{resume}"], {}, []),
     ],
 )
 def test_what_is_missing(command: list[str] | None, changes: dict[str, Any], gaps: list[Gap]):

@@ -29,6 +29,8 @@ THERE = NOTHING | of_checkpoint("/r/out/ckpt-7.pt")
         ("{epoch:02d}-{val_loss:.2f}", ["{epoch:02d}-{val_loss:.2f}"], ["{epoch:02d}-{val_loss:.2f}"]),
         ("{{resume}}", ["{/r/out/ckpt-7.pt}"], []),
         ("{resume", ["{resume"], ["{resume"]),
+        ("python t.py {resume} | tee log", ["python t.py /r/out/ckpt-7.pt | tee log"], ["python t.py  | tee log"]),
+        ("python t.py {resume?--resume} {run_dir}", ["python t.py --resume /r"], ["python t.py  /r"]),
         ("", [""], [""]),
     ],
 )
@@ -136,3 +138,12 @@ def test_braces_of_others(word: str):
 @pytest.mark.parametrize("name", NAMES)
 def test_no_placeholder_is_a_slip(name: str):
     assert wrong_placeholder([f"{{{name}}}", f"--x={{{name}}}/y"]) is None
+
+
+def test_what_is_filled_into_a_script_is_one_word():
+    values = THERE | of_checkpoint("/r/my runs/it's.pt")
+    assert fill(["cat '{resume_dir}' x"], values) == ["cat '/r/my runs' x"], "quoted already"
+    assert fill(["cat {resume} {resume_dir}/x", "{resume}"], values) == [
+        """cat '/r/my runs/it'"'"'s.pt' '/r/my runs'/x""",
+        "/r/my runs/it's.pt",
+    ]

@@ -1,13 +1,16 @@
 """The words of somebody else's COMMAND: what stands in braces is replaced at each launch.
 
-A word whose placeholder is empty is left out. `{resume?WORD}` is WORD where there is a checkpoint, else empty;
-`{resume?A:B}` is A or B. All other braces stay as they are.
+A word whose placeholder is empty is left out. In a word with blanks, the script of a shell, it becomes nothing, and
+what is filled in is quoted. `{resume?WORD}` is WORD where there is a checkpoint, else empty; `{resume?A:B}` is A or B.
+All other braces stay as they are.
 """
 
 import difflib
 import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Final
 
 from fred_supervisor.contract import environment
@@ -64,9 +67,29 @@ def fill(command: Iterable[str], values: Mapping[str, str]) -> list[str]:
             return values[found[1]]
         return (found[2] if values["resume"] else found[3]) or ""
 
+    def quoted(found: re.Match[str]) -> str:
+        before = found.string[found.start() - 1 : found.start()]
+        bare = found[1] is not None and value(found) and before not in ("'", '"')
+        return shlex.quote(value(found)) if bare else value(found)
+
     return [
-        _PLACEHOLDER.sub(value, word) for word in command if all(value(found) for found in _PLACEHOLDER.finditer(word))
+        _PLACEHOLDER.sub(quoted if is_script(word) else value, word)
+        for word in command
+        if is_script(word) or all(value(found) for found in _PLACEHOLDER.finditer(word))
     ]
+
+
+def is_script(word: str) -> bool:
+    """Whether a word holds several: a line for a shell."""
+    return any(map(str.isspace, word))
+
+
+def left_alone(command: Sequence[str]) -> bool:
+    """Whether a flag stands before a word of a checkpoint, and so stays alone where there is none."""
+    return any(
+        flag.startswith("-") and "=" not in flag and _RESUME.fullmatch(word) is not None and "?" not in word
+        for flag, word in pairwise(command)
+    )
 
 
 def wrong_placeholder(command: Iterable[str]) -> str | None:
@@ -98,7 +121,7 @@ def wrong_placeholder(command: Iterable[str]) -> str | None:
 
 def _slip(word: str) -> tuple[str, str] | None:
     """What was written and what was meant, of a word that nearly holds a placeholder; a line of a script is no word."""
-    if any(map(str.isspace, word)):
+    if is_script(word):
         return None
     for found in _BRACES.finditer(_PLACEHOLDER.sub("", word)):
         name, conditional = found[1].lower(), found[2] is not None

@@ -13,6 +13,7 @@ class Gap(StrEnum):
     NO_SIGN_OF_LIFE = "no sign of life"
     NO_GOAL = "no goal"
     NO_RESUME = "no resume"
+    LEFT_ALONE = "left alone"
     PIPE = "pipe"
     LATE_LIMIT = "late limit"
 
@@ -21,6 +22,10 @@ _WORDS: Final[Mapping[Gap, tuple[str, str]]] = {
     Gap.NO_SIGN_OF_LIFE: (mark("a hang cannot be noticed"), mark("--progress-output or --progress-file")),
     Gap.NO_GOAL: (mark("exit code 0 counts as its end"), "--done-file"),
     Gap.NO_RESUME: (mark("a relaunch does not tell it its checkpoint"), mark("{resume} in its words")),
+    Gap.LEFT_ALONE: (
+        mark("the flag before {resume} stays alone while there is no checkpoint"),
+        mark("one word, as in --resume={resume}"),
+    ),
     Gap.PIPE: (mark("a pipe hides how it ends"), mark("`set -o pipefail` before it, in bash")),
     Gap.LATE_LIMIT: (
         mark("--hang-timeout does not hold before its first sign of life"),

@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Final
 
 from fred_supervisor.contract.heartbeat import Section
-from fred_supervisor.contract.placeholders import takes_heartbeat
+from fred_supervisor.contract.placeholders import left_alone, takes_heartbeat
 from fred_supervisor.output.patterns import endless
 from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.words.gaps import Gap
@@ -27,6 +27,7 @@ def gaps_of(spec: RunSpec) -> list[Gap]:
         Gap.NO_SIGN_OF_LIFE: unread and spec.progress_file is None and not spec.must_recur,
         Gap.NO_GOAL: (unread or (endless(spec.progress_output) and not client)) and spec.done_file is None,
         Gap.NO_RESUME: not spec.takes_resume,
+        Gap.LEFT_ALONE: left_alone(spec.command),
         Gap.PIPE: _hides_exit(spec.command),
         Gap.LATE_LIMIT: Section.TRAIN in limits and Section.STARTUP not in limits,
     }
