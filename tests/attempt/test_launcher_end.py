@@ -2,7 +2,7 @@
 
 import pytest
 
-from fred_supervisor.attempt.launcher_end import passed_on
+from fred_supervisor.attempt.launcher_end import passed_on, signal_in_shell
 
 OWN = (
     'Epoch 3/9\nTraceback (most recent call last):\n  File "train.py", line 3, in <module>\nValueError: no such class\n'
@@ -36,3 +36,22 @@ def test_where_the_program_said_nothing_the_launcher_speaks():
 )
 def test_other_words_are_those_of_the_trainer(text: str):
     assert passed_on(text) is None
+
+
+@pytest.mark.parametrize(
+    ("program", "code", "number"),
+    [
+        ("bash", 137, 9),
+        ("/bin/sh", 139, 11),
+        ("zsh", 134, 6),
+        ("bash", 130, None),
+        ("bash", 143, None),
+        ("bash", 1, None),
+        ("bash", None, None),
+        ("python", 137, None),
+        ("fish-like", 137, None),
+        ("", 137, None),
+    ],
+)
+def test_a_shell_reports_a_signal_by_its_exit_code(program: str, code: int | None, number: int | None):
+    assert signal_in_shell((program,), code) == number

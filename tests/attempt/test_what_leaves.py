@@ -59,6 +59,25 @@ with open("final.tmp", "wb") as file:
         file.write(bytes(1 << 20))
         time.sleep(0.05)
 """
+LOGS = """
+import os, sys, time
+open("beats" + os.environ["FRED_ATTEMPT"], "w").close()
+with open("own.log", "w") as log:
+    while not os.path.exists("end"):
+        print("a line of its own", file=log, flush=True)
+        time.sleep(0.2)
+"""
+LOADS = """
+import os, time
+began = time.process_time()
+while time.process_time() < began + 0.3:
+    pass
+open("beats" + os.environ["FRED_ATTEMPT"], "w").close()
+time.sleep(12)
+while not os.path.exists("end"):
+    open(os.environ["FRED_HEARTBEAT"], "w").write(str(time.time()))
+    time.sleep(0.05)
+"""
 TRAINERS = {
     "records": RECORDS,
     "writes": WRITES,  # and is empty for a moment, each time
@@ -69,6 +88,8 @@ TRAINERS = {
     "prints": PRINTS,
     "computes": COMPUTES,
     "saves": SAVES,
+    "keeps a log of its own": LOGS,
+    "loads for longer": LOADS,
 }
 AT_ONCE = "among helpers, at once"
 LEAVES = "while [ ! -e leave ] || [ ! -e beats$FRED_ATTEMPT ]; do sleep 0.01; done"
@@ -115,6 +136,8 @@ def launched(fred, launcher: str) -> proc.Identity:
         ("prints", "shell around it"),
         ("computes", "shell"),
         ("saves", "daemon"),
+        ("keeps a log of its own", "daemon"),
+        ("loads for longer", "shell"),
     ],
     indirect=["trainer"],
 )

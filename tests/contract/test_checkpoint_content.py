@@ -123,3 +123,10 @@ def test_a_folder_that_says_nothing_is_whole_where_it_has_long_stayed_as_it_is(t
     assert "not finished" in str(why_not_whole(path, settled=lambda _: False))
     (path / "model.safetensors").write_bytes(b"half")
     assert str(why_not_whole(path, settled=lambda _: True)).startswith("model.safetensors: ")
+
+
+@pytest.mark.parametrize(("content", "whole"), [(bytes(5000), False), (bytes(5000) + b"x", True), (bytes(64), True)])
+def test_what_a_power_cut_has_left_is_zeros(tmp_path: Path, content: bytes, whole: bool):
+    path = tmp_path / "last.ckpt"
+    path.write_bytes(content)
+    assert (why_not_whole(path) is None) is whole

@@ -29,6 +29,12 @@ PHRASES = {
         "RuntimeError: CUDA error: out of memory",
         "RuntimeError: CUDA driver error: out of memory",
         "torch.OutOfMemoryError: HIP out of memory. Tried to allocate 20.00 MiB",
+        "torch.distributed.DistBackendError: NCCL error … ncclUnhandledCudaError … Cuda failure 2 'out of memory'",
+        "NCCL WARN Failed to CUDA calloc async 4 bytes",
+        "RuntimeError: Triton Error [CUDA]: out of memory",
+        "jaxlib.xla_extension.XlaRuntimeError: RESOURCE_EXHAUSTED: Out of memory while trying to allocate 8 bytes.",
+        "cupy_backends.cuda.api.runtime.CUDARuntimeError: cudaErrorMemoryAllocation: out of memory",
+        "RuntimeError: MPS backend out of memory (MPS allocated: 8.00 GB)",
     ),
     ErrorKind.DEVICE_ASSERT: ("RuntimeError: CUDA error: device-side assert triggered",),
     ErrorKind.SHARED_MEMORY: (

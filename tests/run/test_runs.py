@@ -297,6 +297,7 @@ def test_a_done_file_says_what_exit_0_does_not(fred):
     words = ["start", "--name", "t", "--foreground", "--backoff", "0:0", "--done-file", "done*", "--same-failure", "2"]
     assert fred(*words, "--", "true").returncode == 93
     assert [i["kind"] for i in fred.incidents()] == ["silent_exit", "silent_exit"]
+    assert fred.incidents()[0]["cause"] == "The trainer left with exit code 0; no new file fits --done-file done*."
     assert fred(*words, "--", "sh", "-c", "date > $FRED_RUN_DIR/done.txt").returncode == 0
 
 

@@ -81,6 +81,8 @@ def gather(
         exit_code, signal = end.exit_code, end.signal
     elif exit_code and (launched := launcher_end.passed_on(text)) is not None:
         exit_code, signal, text = launched.exit_code, launched.signal, launched.text
+    elif (number := launcher_end.signal_in_shell(spec.command or ("",), exit_code)) is not None:
+        exit_code, signal = None, number
     tree = {*pids, *(one.pid for one in beats.values()), *_pids(text), *(() if end is None else (end.pid,))}
     by_kill = signal == 9 or exit_code == _KILLED_IN_SHELL or any(sign in text[-4096:] for sign in _KILLED)
     killed = exit_code != 0 and oom_killed(launch, oom_kills_before, tree, by_kill=by_kill)
@@ -99,6 +101,7 @@ def gather(
         rank=_guilty(error, end, several=len(beats) > 1),
         unverified=spec.command is not None,
         done_file=done,
+        awaited=spec.done_file if done is False else None,
         raised=raised,
         behind=None if hidden is None else f"{hidden.name} (pid {hidden.pid})",
         oom_killed=True if killer is not None and killer.kind in OF_MEMORY else killed,

@@ -23,28 +23,26 @@ from fred_supervisor.linux import cgroup, proc
 from fred_supervisor.linux.activity import activity, computes, written
 from fred_supervisor.linux.reserved_file import ReservedFile
 
-READY_FD: Final = 3
-"""Where the supervisor listens for the one line."""
-KILL_ORDER: Final = signal.SIGUSR2
-"""Of the supervisor, or of `stop`: SIGKILL to the whole tree."""
+READY_FD: Final = 3  # where the supervisor listens for the one line
+KILL_ORDER: Final = signal.SIGUSR2  # of the supervisor, or of `stop`: SIGKILL to the whole tree
 _AWAITED: Final = frozenset({signal.SIGCHLD, KILL_ORDER})
 _GOES_ON_S, _LONGEST_S = 10.0, 60.0
 """For so long after the end of the command, or the newest output, those left may show that training goes on; and while
-they print, whatever it is."""
-_LINES: Final = 2
-"""The first position that is read after the end may have been printed before it."""
-_COMPUTES: Final = 0.5
-"""Who computes at more than this share of the looks is no helper."""
+they print, whatever it is, or where nothing has trained before."""
+_LINES: Final = 2  # the first position that is read after the end may have been printed before it
+_COMPUTES: Final = 0.5  # who computes at more than this share of the looks is no helper
 _WRITES_PER_S: Final = 65536
 """Who writes more bytes saves or uploads something: what is left of it would be lost."""
+_WRITES: Final = 0.1
+"""Who writes at more than this share of the looks, where nothing has trained before, keeps a log of its own."""
+_STARTED: Final = 5
+"""CPU ticks: who has used more is no `sleep`, and may train once it has loaded everything."""
 _LOOK_S: Final = 0.1
 _IDLE_S: Final = 3.0
 """Who was asked to leave, and does nothing for so long, will not."""
 _RECORD: Final = re.compile(rb"fred-beat/1 .*?\bpid=(\d+) .*\bdone=([01])")
-_NAMED: Final = 128
-"""More processes that we ended ourselves are not named."""
-_SURVIVOR_S: Final = 5.0
-"""After this long, processes that SIGKILL did not end are named."""
+_NAMED: Final = 128  # more processes that we ended ourselves are not named
+_SURVIVOR_S: Final = 5.0  # after this long, processes that SIGKILL did not end are named
 
 
 LaunchFacts = dict[str, Any]
@@ -112,26 +110,33 @@ def _follower(files: LaunchFacts, *, failed: bool) -> proc.Identity | None:
     if failed:
         return None
     began_s = printed_s = time.monotonic()
-    said, lines, looks, computed = _size_and_time(files["output"]), 0, 0, Counter[int]()
-    before = {child: written(child) for child in proc.children(os.getpid())}
+    shown = bool(printed) or (beaten is not None and beaten[0] > 0)  # else what has left has not trained itself
+    said, lines, looks, computed, wrote = _size_and_time(files["output"]), 0, 0, Counter[int](), Counter[int]()
+    last = before = {child: written(child) for child in proc.children(os.getpid())}
     while left := sorted(proc.children(os.getpid())):
         looks += 1
         computed.update(child for child in left if computes(child))
+        moved = {child: written(child) for child in left}
+        wrote.update(child for child in left if moved[child] > last.get(child, moved[child]))
+        last = moved
         touched = _size_and_time(files["heartbeat"]) != beaten
         lines += (now := _read(files["printed"])) != printed
         printed = now
         now_s = time.monotonic()
-        least_computed, least_written = _COMPUTES * looks, _WRITES_PER_S * (now_s - began_s)
+        least_written = _WRITES_PER_S * (now_s - began_s)
         works = [
             child
             for child in (left if now_s - began_s > _GOES_ON_S else [])
-            if computed[child] > least_computed or written(child) - before.get(child, 0) > least_written
+            if computed[child] > _COMPUTES * looks
+            or moved[child] - before.get(child, 0) > least_written
+            or (not shown and wrote[child] > _WRITES * looks)
         ]
         if touched or lines >= _LINES or works:
             return proc.identify(max(works or left, key=lambda child: (computed[child], activity(child) or (0, 0))))
         if said != (said := _size_and_time(files["output"])):
             printed_s = now_s
-        if now_s - printed_s > _GOES_ON_S or now_s - began_s > _LONGEST_S:
+        starts = not shown and any((activity(child) or (0,))[0] > _STARTED for child in left)
+        if now_s - printed_s > (_LONGEST_S if starts else _GOES_ON_S) or now_s - began_s > _LONGEST_S:
             return None
         happened = signal.sigtimedwait(_AWAITED, _LOOK_S)
         if happened is not None and happened.si_signo == KILL_ORDER:
@@ -142,18 +147,15 @@ def _follower(files: LaunchFacts, *, failed: bool) -> proc.Identity | None:
 
 def _read(path: str) -> bytes:
     """Empty where there is none: a keeper of another machine's ranks has no heartbeat."""
-    try:
+    with contextlib.suppress(OSError):
         return read_file(path, 4096)[0]
-    except OSError:
-        return b""
+    return b""
 
 
 def _size_and_time(path: str) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns
+    with contextlib.suppress(OSError):
+        return (found := os.stat(path)).st_size, found.st_mtime_ns
+    return None
 
 
 def _refusal(error: OSError, path: object) -> LaunchFacts:
@@ -247,11 +249,9 @@ def _has_step(facts: LaunchFacts) -> bool:
     """Whether the trainer is an srun whose tasks have begun: it ends when they have, and not before."""
     if not facts.get("end_step"):
         return False
-    try:
-        names = os.listdir(os.path.dirname(facts["exit"]))
-    except OSError:
-        return False
-    return any(re.fullmatch(r"node\d+\.json", name) for name in names)
+    with contextlib.suppress(OSError):
+        return any(re.fullmatch(r"node\d+\.json", name) for name in os.listdir(os.path.dirname(facts["exit"])))
+    return False
 
 
 def _end_step(words: list[str]) -> bool:

@@ -1,6 +1,8 @@
 """A launcher in Python that starts one program, as `accelerate launch` does: what it says of that one's end."""
 
 import re
+import signal
+from collections.abc import Sequence
 from typing import Final
 
 from fred_supervisor.contract.record import record
@@ -22,6 +24,22 @@ class LauncherEnd:
     """The output without the launcher's own traceback."""
 
 
+_SHELLS: Final = re.compile(r"(?:.*/)?(?:ba|da|z|k|a)?sh")
+_IN_SHELL: Final = 128
+"""Plus the number of a signal is how a shell reports that its last program was ended by it (POSIX 2.8.2)."""
+_DEADLY: Final = frozenset(
+    getattr(signal, name) for name in ("SIGILL", "SIGABRT", "SIGBUS", "SIGFPE", "SIGKILL", "SIGSEGV")
+)
+
+
+def signal_in_shell(command: Sequence[str], exit_code: int | None) -> int | None:
+    """The signal that has ended the last program of a shell, by the shell's own exit code."""
+    if exit_code is None or _SHELLS.fullmatch(command[0]) is None:
+        return None
+    number = exit_code - _IN_SHELL
+    return number if number in _DEADLY else None
+
+
 def passed_on(text: str) -> LauncherEnd | None:
     """What the last line of an output says of a program's end; None where it is no launcher's."""
     lines = text.rstrip().splitlines()
@@ -29,10 +47,10 @@ def passed_on(text: str) -> LauncherEnd | None:
     if said is None:
         return None
     begin = text.rfind(_TRACEBACK)
-    code, signal = said["code"], said["signal"]
+    code, number = said["code"], said["signal"]
     own = text[:begin] if begin >= 0 else ""
     return LauncherEnd(
         exit_code=None if code is None else int(code),
-        signal=None if signal is None else int(signal),
+        signal=None if number is None else int(number),
         text=own if own.strip() else text,
     )

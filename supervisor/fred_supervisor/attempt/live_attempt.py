@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from fred_supervisor.attempt.output_reader import OutputReader, patterns_of
 from fred_supervisor.attempt.stack_dump import StackDumper
 from fred_supervisor.attempt.tree_ends import TreeEnds
 from fred_supervisor.contract import environment, heartbeat
+from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.contract.files import now_text, read_file, write_json
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.activity import activity
@@ -78,8 +80,7 @@ class LiveAttempt:
     """Since when the trainer has ended without a keeper; what it left must be killed by us."""
     lookout: Lookout = field(default_factory=Lookout)
     """Who looks at what lies elsewhere."""
-    swept: bool = False
-    """Nothing of it is left."""
+    swept: bool = False  # nothing of it is left
     cgroup: str | None = None
     """The trainer's own control group, if it has one."""
     patterns: tuple[str, ...] = ()
@@ -112,6 +113,9 @@ class LiveAttempt:
         limits_s = (settings.level1_limit_s, settings.section_limit_s, *settings.hang_timeout_s.values())
         self._progress = Sparing(self._changes_of_progress, most_s=min(_SELDOM_S, min(limits_s) / 8))
         self._saved = Sparing(self._states_of_checkpoints, most_s=_SELDOM_S)
+        asks = self.spec.command is not None and self.spec.checkpoints is None and self.spec.takes_resume
+        found = partial(list_checkpoints, Path(self.spec.run_dir))
+        self._by_default = Sparing(lambda: bool(found()) if asks else None, most_s=_SELDOM_S)
         self.step = Step(self.folder) if self.spec.under_slurm else None
         self.stacks = StackDumper(self.folder) if self.step is None else StepStacks(self.folder, self.step)
         patterns = None if self.spec.command is None else patterns_of(self.spec.progress_output)
@@ -261,20 +265,18 @@ class LiveAttempt:
 
         `final`: who leaves often saves at the last moment, so it is looked at however short ago that was done.
         """
+        self.checkpoints_fit = self._by_default.seen(now=final)
         if self.spec.checkpoints is None:
             return None
-        self.checkpoints_fit = None
         try:
             self.checkpoints_fit, now = self._saved.seen(now=final)
         except (NoAnswerError, OSError):
             return None
         before, self.seen.states = self.seen.states, now
         known, self.seen.names = self.seen.names, self.seen.names | now.keys()
-        if before is None:
-            return None
-        states = frozenset(before.values())
+        states = frozenset(() if before is None else before.values())
         changed = {path for path, state in now.items() if state not in states}
-        if not changed:
+        if before is None or not changed:
             return None
         return FreshCheckpoint.NEW if changed - known else FreshCheckpoint.REWRITTEN
 

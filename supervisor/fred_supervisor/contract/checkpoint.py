@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from fred_supervisor.contract.decode import decode
-from fred_supervisor.contract.files import json_bytes, read_json, sync_folder, write_atomic
+from fred_supervisor.contract.files import json_bytes, read_file, read_json, sync_folder, write_atomic
 from fred_supervisor.contract.record import record
 from fred_supervisor.language import tr
 
@@ -158,7 +158,7 @@ def why_invalid(found: CheckpointFile, *, quick: bool = False) -> str | None:
         if size == 0:
             return "empty"
         if sidecar is None:
-            return why_no_zip(path, quick=quick)
+            return None if read_file(path, len(_BEFORE_ZIP))[0] == _BEFORE_ZIP else why_no_zip(path, quick=quick)
         if sidecar.format_version > FORMAT_VERSION:
             return tr(
                 "of format {found}, newer than {known}",
@@ -176,6 +176,10 @@ def why_invalid(found: CheckpointFile, *, quick: bool = False) -> str | None:
     except OSError as error:
         return tr("cannot be read: {strerror}", strerror=error.strerror)
     return None
+
+
+_BEFORE_ZIP: Final = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""What torch's files before 1.6 begin with, still to be had; whether one is whole cannot be told without loading it."""
 
 
 def why_no_zip(path: Path, *, quick: bool = False, of_torch: bool = True) -> str | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from fred_supervisor.contract.checkpoint import why_no_zip
-from fred_supervisor.contract.files import read_file
+from fred_supervisor.contract.files import open_file, read_file
 from fred_supervisor.language import tr
 
 MARKERS: Final = (
@@ -29,6 +29,7 @@ _DONE: Final = re.compile(
 """Names of files that say by being there that all others in their folder are whole; they may be empty."""
 _MOST: Final = 4096
 """Files of a folder that are looked at."""
+_ZEROS: Final = 1024
 _HEADER_BYTES: Final = 64 << 20
 _JSON_BYTES: Final = 16 << 20
 
@@ -112,6 +113,8 @@ def _why_damaged(path: Path, *, quick: bool) -> str | None:
     start, found = read_file(path, 8)
     if found.st_size == 0:
         return "empty"
+    if not any(start) and found.st_size > _ZEROS and not any(_end_of(path, found.st_size)):
+        return tr("begins and ends with zeros, as a file does whose content was lost")
     if start.startswith(b"PK"):
         return why_no_zip(path, quick=quick, of_torch=False)
     if path.suffix == ".safetensors":
@@ -119,6 +122,14 @@ def _why_damaged(path: Path, *, quick: bool) -> str | None:
     if path.suffix == ".json" and found.st_size <= _JSON_BYTES:
         return None if _json(read_file(path, _JSON_BYTES)[0]) is not None else tr("not a whole JSON file")
     return None
+
+
+def _end_of(path: Path, size: int) -> bytes:
+    fd = open_file(path)
+    try:
+        return os.pread(fd, _ZEROS, size - _ZEROS)
+    finally:
+        os.close(fd)
 
 
 def _why_no_tensors(path: Path, start: bytes, size: int) -> str | None:

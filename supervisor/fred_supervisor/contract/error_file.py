@@ -54,6 +54,18 @@ _TEXTS: tuple[tuple[ErrorKind, tuple[str, ...]], ...] = (
             "CUDA error: out of memory",
             "CUDA driver error: out of memory",
             "HIP out of memory",
+            "XPU out of memory",
+            "NPU out of memory",
+            "MPS backend out of memory",
+            "CUDA_ERROR_OUT_OF_MEMORY",
+            "cudaErrorMemoryAllocation",
+            "Cuda failure 2 'out of memory'",  # of NCCL, like the next three
+            "Cuda failure 'out of memory'",
+            "Failed to CUDA calloc",
+            "Failed to CUDA malloc",
+            "Triton Error [CUDA]: out of memory",
+            "RESOURCE_EXHAUSTED: Out of memory",  # of JAX
+            "_bfc) ran out of memory",  # of TensorFlow
         ),
     ),
     (ErrorKind.DEVICE_ASSERT, ("device-side assert triggered",)),

@@ -90,7 +90,8 @@ def clauses(parts: Iterable[str]) -> str:
 
 def together(sentences: Iterable[str]) -> str:
     """One after the other, with a space between them where the first does not end as a Chinese one does."""
-    return reduce(lambda first, second: f"{first}{'' if first.endswith(_ENDS) else ' '}{second}", sentences)
+    said = filter(None, sentences)
+    return reduce(lambda first, second: f"{first}{'' if first.endswith(_ENDS) else ' '}{second}", said, next(said, ""))
 
 
 _ENDS: Final = ("。", "！", "？", "；", "：")

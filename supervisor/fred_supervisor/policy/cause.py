@@ -128,8 +128,8 @@ class Evidence:
     failed_line: Message | None = None
     """What it printed, or what was seen of its learning, that means that it has failed."""
     rank: int | None = None  # which of several is to blame
-    resumed_from: str | None = None
-    """Checkpoint of this attempt."""
+    awaited: str | None = None  # the pattern of --done-file, where no new file fits it
+    resumed_from: str | None = None  # checkpoint of this attempt
     written_lost: tuple[str, ...] = ()  # checkpoints from when the loss was no number
     raised: bool = False
     """It left with exit code 0, and a traceback is the last that it, or a program below it, has printed."""
@@ -275,7 +275,7 @@ def diagnose(seen: Evidence) -> Diagnosis:
         return found(Cause.SIGNAL, IncidentKind.CRASH, Topic.SIGNAL, same=name, signal=name, **where)
     if seen.exit_code == TrainerExit.COMPLETE and not seen.raised:
         reached = LeftAt() if seen.beat is None else LeftAt(epoch=seen.beat.epoch, epochs=seen.beat.epochs)
-        facts = place_facts(left_at(seen) or reached)
+        facts = {**place_facts(left_at(seen) or reached), "awaited": seen.awaited}
         return found(Cause.SILENT_EXIT, IncidentKind.SILENT_EXIT, Topic.SILENT_EXIT, same="0", **facts)
     if seen.exit_code is None:
         return found(Cause.CRASH, IncidentKind.CRASH, Topic.END_UNKNOWN, same="unknown", **where)

@@ -31,6 +31,8 @@ _LAST_S: Final = 120.0
 _BEFORE_S: Final = 600.0
 """A planned relaunch comes at an epoch's end, when less than this and two epochs are left."""
 
+BY_DEFAULT: Final = "*.pth"
+"""Where no `--checkpoints` is given."""
 _FIRST_S: Final = 3600.0
 """Of training, in which there is a checkpoint, where no epoch is known."""
 
@@ -44,7 +46,7 @@ def _checkpoint_sign(settings: Settings, state: State, seen: Observation) -> tup
     late = first or seen.now_s - state.since_s >= _FIRST_S
     if not seen.fits and not late:
         return ()
-    message = None if seen.fits else say(Topic.NO_CHECKPOINT, pattern=settings.checkpoints)
+    message = None if seen.fits else say(Topic.NO_CHECKPOINT, pattern=settings.checkpoints or BY_DEFAULT)
     return (Sign(kind=WarningKind.CHECKPOINTS, message=message),)
 
 

@@ -117,6 +117,13 @@ _SIGNALS: Final[Mapping[str, str]] = {
 
 def _silent_exit(facts: Facts) -> str:
     place = short_place(facts)
+    if (awaited := facts.get("awaited")) is not None:
+        after = tr(" after {place}", place=place) if place else ""
+        return tr(
+            "The trainer left with exit code 0{after}; no new file fits --done-file {awaited}.",
+            after=after,
+            awaited=awaited,
+        )
     if not place:
         return tr("The trainer left with exit code 0, before its goal.")
     if (before := facts.get("furthest")) is not None:

@@ -19,8 +19,9 @@ from fred_supervisor.policy.message import JournalEvent, Topic, say
 from fred_supervisor.policy.state import Ended
 from fred_supervisor.store.journal import Journal
 from fred_supervisor.store.run_spec import RunSpec
-from fred_supervisor.store.state_file import read_state
+from fred_supervisor.store.status import read_status
 from fred_supervisor.words.sentences import sentence, stored_sentence
+from fred_supervisor.words.terms import term
 
 _SPAWN_S: Final = 60.0
 """The keeper answers within milliseconds; after this something is badly wrong."""
@@ -99,8 +100,8 @@ def detach(spec: RunSpec, held: int, hints: list[str]) -> int:
         ready = select.select([answer], [], [], _SPAWN_S)[0]
         text = answer.read().decode() if ready else ""
     if text.startswith("ok"):
-        now = read_state(spec.dir)
-        waits = f" ({now.state}: {now.detail})" if now.state not in ("starting", "running") else ""
+        now = read_status(spec, brief=True)
+        waits = f" ({term(now.state)}: {now.detail})" if now.state not in ("starting", "running") else ""
         print(
             tr(
                 "{name}: started{waits}; `fred-supervise status {name}` shows it, {run_dir}",
