@@ -122,6 +122,8 @@ def test_what_trained_has_failed_whatever_its_command_says(fred, until: Callable
         ([(100, -9)], -9),
         ([(100, -15)], None),  # told to leave
         ([(100, -9), (90, -9)], None),  # a shutdown
+        ([(100, -6), (90, -6)], -6),  # nobody sends that: both have failed
+        ([(100, -11), (90, -9)], -11),
     ],
 )
 def test_who_counts(ends: list[tuple[int, int]], hidden: int | None):

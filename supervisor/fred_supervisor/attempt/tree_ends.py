@@ -84,7 +84,7 @@ class TreeEnds:
         if ended is None and os.WIFSIGNALED(status):
             return None
         later = [other for other, _ in busy[[one for one, _ in busy].index(pid) + 1 :]]
-        killed = [one for one in ends.values() if one is not None and os.WIFSIGNALED(one)]
+        killed = [one for one in ends.values() if one is not None and os.WIFSIGNALED(one) and _was_sent(one)]
         if len(killed) > 1 or any(ends[other] == 0 for other in later):
             return None
         if os.WIFSIGNALED(status):
@@ -98,6 +98,11 @@ class TreeEnds:
             if member.fd is not None:
                 os.close(member.fd)
         self._members.clear()
+
+
+def _was_sent(status: int) -> bool:
+    """Whether it was ended by a signal that others send, as at a shutdown, and not by a fault of its own."""
+    return os.WTERMSIG(status) in (signal.SIGTERM, signal.SIGKILL, signal.SIGHUP, signal.SIGINT)
 
 
 def _status(fd: int) -> int | None:
