@@ -44,7 +44,7 @@ def points(files: LearningFiles) -> list[dict[str, Any]]:
     [
         ("train/loss", Role.LOSS), ("loss", Role.LOSS), ("Loss/train", Role.LOSS), ("train_loss_epoch", Role.LOSS), ("train_loss", Role.LOSS), ("train/total_loss", Role.LOSS),
         ("train/box_loss", Role.PART), ("val/box_loss", None), ("val_loss", None), ("Loss/val", None), ("eval/loss", None), ("test_loss", None),
-        ("metrics/mAP50(B)", Role.METRIC), ("metrics/mAP_0.5", None), ("eval/accuracy", Role.METRIC), ("val_acc", Role.METRIC), ("train/accuracy", None), ("Accuracy/test", Role.METRIC), ("bbox_mAP", Role.METRIC), ("val/f1", Role.METRIC),
+        ("metrics/mAP50(B)", Role.METRIC), ("metrics/mAP_0.5", Role.METRIC), ("metrics/mAP_0.5:0.95", Role.METRIC), ("metrics/precision", None), ("eval/accuracy", Role.METRIC), ("val_acc", Role.METRIC), ("train/accuracy", None), ("Accuracy/test", Role.METRIC), ("bbox_mAP", Role.METRIC), ("val/f1", Role.METRIC),
         ("lr/pg0", Role.LR), ("train/learning_rate", Role.LR), ("lr-AdamW", Role.LR), ("learning rate", Role.LR), ("train/grad_norm", Role.GRADIENT), ("epoch", Role.EPOCH), ("train/epoch", Role.EPOCH),
         ("perplexity", None), ("time", None), ("", None), ("glossary", None), ("train/runtime", None), ("colour", None), ("clr", None),
     ],

@@ -51,7 +51,11 @@ def rises(epoch: int) -> float:
         (falls, lambda e: 0.0, {"metric zero": 1}),
         (lambda e: falls(min(e, 9)), rises, {}),
         (falls, lambda e: rises(e) if e != 12 else 0.01, {}),  # one bad evaluation
-        (falls, lambda e: 0.0 if e < 4 else rises(e), {}),
+        (falls, lambda e: 0.0 if e < 10 else rises(e), {}),  # as small data sets begin
+        (falls, lambda e: rises(e) * {12: 0.05, 13: 0.3}.get(e, 1.0), {}),  # the second is on its way up again
+        (falls, lambda e: rises(e) * (1 if e < 12 else 0.02 * (e - 11)), {"metric collapsed": 12}),
+        (falls, lambda e: rises(e) * {2: 3.0, 3: 0.6, 4: 0.2}.get(e, 1.0), {}),  # one early one was luck
+        (lambda e: 0.1 if e == 1 else 0.0002 if e < 18 else 0.001 + e / 1e5, rises, {}),  # learned by heart
         (lambda e: falls(e) if e % 7 else 30.0, rises, {}),  # a spike in one epoch
         (lambda e: falls(e) if e < 20 else 2.2 * falls(e), rises, {}),  # a heavier augmentation
         (falls, lambda e: 1.2 * math.exp(-e / 3), {}),  # a metric that is better when it is lower
@@ -68,6 +72,18 @@ def test_what_a_curve_says(loss, metric, expected):
 def test_a_loss_that_repeats_to_the_last_digit_and_no_noise():
     assert ills(after(12, lambda e: falls(min(e, 6)), rises, noise=0.0)) == {"loss still": 6}
     assert ills(after(12, lambda e: falls(min(e, 6)), rises, noise=0.0, looks=1)) == {}  # one look says nothing
+
+
+def test_a_loss_that_is_told_with_few_digits_may_repeat():
+    assert ills(after(12, lambda e: 0.0002, rises, noise=0.0)) == {}
+    assert ills(after(12, lambda e: 0.693, rises, noise=0.0)) == {}
+    assert ills(after(12, lambda e: 0.6931, rises, noise=0.0)) == {"loss still": 1}
+
+
+def test_the_first_epoch_of_a_long_run_is_still_known():
+    history = after(300, lambda e: 1.0 if e == 1 else 0.001 if e < 280 else 0.02)
+    assert (history.epochs[0].epoch, len(history.epochs)) == (1, 128)
+    assert ills(history) == {}
 
 
 def test_a_learning_rate_of_zero_but_not_a_warm_up():

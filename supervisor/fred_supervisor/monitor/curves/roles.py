@@ -25,20 +25,20 @@ _PART: Final = re.compile(
     r"(?:train(?:ing)?[/_. ])(?:box|cls|dfl|obj|seg|pose|kobj)[_ ](?:om_)?loss|train/(?:box|cls|dfl)"
 )
 _METRICS: Final = (
-    r"map(?:_?50)?(?:-95|_95)?",
+    r"bbox_map(?:_50)?|map(?:_?(?:0\.)?50?)?(?:[-_:](?:0\.)?95)?",
     r"ap(?:50)?",
     r"acc(?:uracy)?(?:[_@]?(?:1|top1))?",
     r"f1(?:[-_]score)?",
     r"m?iou",
-    r"auc|auroc|recall|precision|bbox_map(?:_50)?|top1|psnr|ssim|bleu|dice",
+    r"auc|auroc|top1|psnr|ssim|bleu|dice",
 )
-"""Higher is better."""
+"""Higher is better. Precision and recall alone are none: each goes up and down with the threshold."""
 _METRIC: Final = re.compile(
     rf"(?:.*[/_. ])?(?:{'|'.join(_METRICS)})(?:\(b\)|[/_. ](?:val|valid|validation|eval|test|epoch))?"
 )
 _LR: Final = re.compile(r"(?:.*[/_. ])?(?:lr|learning[_ ]rate)(?:[-/_. ].*)?")
 _GRADIENT: Final = re.compile(r"(?:.*[/_. ])?grad(?:ient)?[_ ]?norm(?:[/_. ].*)?")
-_FIRST: Final = ("map50-95", "map_50_95", "bbox_map", "map50", "map")
+_FIRST: Final = ("map50-95", "map_50_95", "map_0.5:0.95", "bbox_map", "map50", "map")
 """Of several metrics, which counts."""
 
 

@@ -23,16 +23,22 @@ _EARLIER: Final = 5
 _EXPLODES: Final = 3.0
 _WELL: Final = 1.5
 """Times the loss at its best: so much is well, and above it the way up may have begun."""
+_OF_FIRST: Final = 0.1
+"""Of the first epoch's loss: one that is still below that is only not as small as it was."""
 _BEST: Final = 0.1
-"""A metric that was never better has not collapsed."""
+"""A metric that was never better for long has not collapsed."""
+_LEVEL: Final = 3
+"""Evaluations whose median is a level that the metric has had: a single good one is luck."""
 _COLLAPSED: Final = 0.5
 _ROSE: Final = 1.3
 """Times its first value: a metric that is best at the beginning is one that is better when it is lower."""
 _EVALUATIONS: Final = 2
-_AT_ZERO: Final = 5
-"""So many evaluations at exactly 0 are no beginning any more."""
+_AT_ZERO: Final = 10
+"""So many evaluations at exactly 0 are no beginning any more: detectors that learn well often begin with four."""
 _STILL: Final = 5
 """So many epochs with the same loss to the last digit."""
+_DIGITS: Final = 3
+"""A loss that is told with so few has been rounded, and may well repeat."""
 STEPS: Final = 100
 """So many looks at a learning rate, or gradients, of 0: a warm-up begins there, and a batch may teach nothing."""
 
@@ -184,8 +190,10 @@ def _with_loss(history: LearningHistory, seen: EpochLoss) -> LearningHistory:
         return replace(history, epochs=(*epochs[:-1], now), last_loss=loss)
     earlier = tuple(one for one in epochs if one.epoch < seen.epoch)
     same = [one for one in earlier if one.phase == seen.phase]
-    usual = min(_medians(same)) if len(same) >= _EARLIER else None
-    return replace(history, epochs=(*earlier[-_MOST + 1 :], seen), last_loss=loss, usual=usual)
+    usual = min(_medians([one.mean for one in same], _EARLIER)) if len(same) >= _EARLIER else None
+    if len(earlier) == _MOST:  # the first one stays
+        earlier = (earlier[0], *earlier[2:])
+    return replace(history, epochs=(*earlier, seen), last_loss=loss, usual=usual)
 
 
 def _with_onset(history: LearningHistory, loss: float, samples: int | None) -> LearningHistory:
@@ -244,9 +252,9 @@ def _explodes(done: Sequence[EpochLoss]) -> Illness | None:
     if len(same) < _EPOCHS + _EARLIER:
         return None
     latest, earlier = same[-_EPOCHS:], same[:-_EPOCHS]
-    now, before = median(one.mean for one in latest), min(_medians(earlier))
+    now, before = median(one.mean for one in latest), min(_medians([one.mean for one in earlier], _EARLIER))
     rises = latest[-1].mean > latest[0].mean or now > _EXPLODES**2 * before
-    if before <= 0 or now < _EXPLODES * before or not rises:
+    if before <= 0 or now < max(_EXPLODES * before, _OF_FIRST * same[0].mean) or not rises:
         return None
     first = next(one for one in same if one.mean >= _EXPLODES * before and one.epoch > earlier[0].epoch)
     calm = (one.epoch for one in same if one.epoch < first.epoch and one.mean <= _WELL * before)
@@ -254,26 +262,26 @@ def _explodes(done: Sequence[EpochLoss]) -> Illness | None:
     return Illness(what=Ill.LOSS_EXPLODES, epoch=first.epoch, now=now, before=before, well_epoch=well)
 
 
-def _medians(epochs: Sequence[EpochLoss]) -> list[float]:
-    return [median(one.mean for one in epochs[at : at + _EARLIER]) for at in range(len(epochs) - _EARLIER + 1)]
+def _medians(values: Sequence[float], width: int) -> list[float]:
+    return [median(values[at : at + width]) for at in range(len(values) - width + 1)]
 
 
 def _collapsed(history: LearningHistory) -> Illness | None:
+    """Two evaluations are below half of a level that the metric has had; three, where the last one is better again."""
     values, best = history.of_phase, history.best
-    last = values[-_EVALUATIONS:]
-    if best is None or best.value <= _BEST or len(last) < _EVALUATIONS:
+    if best is None or len(values) < _LEVEL + _EVALUATIONS or best is values[0] or best.value < _ROSE * values[0].value:
         return None
-    if best is values[0] or best.value < _ROSE * values[0].value:
-        return None
-    if any(one.value >= _COLLAPSED * best.value or one.epoch <= best.epoch for one in last):
+    recovers = values[-1].value > values[-2].value
+    last = values[-_EVALUATIONS - recovers :]
+    level = max(_medians([one.value for one in values], _LEVEL))
+    if level <= _BEST or any(one.value >= _COLLAPSED * level or one.epoch <= best.epoch for one in last):
         return None
     after = [one for one in values if one.epoch > best.epoch]
-    well = max((one.epoch for one in after if one.value >= _COLLAPSED * best.value), default=best.epoch)
-    first = next(one for one in after if one.epoch > well)
+    well = max((one.epoch for one in after if one.value >= _COLLAPSED * level), default=best.epoch)
     return Illness(
         what=Ill.METRIC_COLLAPSED,
-        epoch=first.epoch,
-        now=last[-1].value,
+        epoch=next(one.epoch for one in after if one.epoch > well),
+        now=values[-1].value,
         before=best.value,
         best_epoch=best.epoch,
         well_epoch=well,
@@ -291,6 +299,8 @@ def _still(done: Sequence[EpochLoss]) -> Illness | None:
     """Real losses never repeat to the last digit, epoch by epoch."""
     last = done[-_STILL:]
     if len(last) < _STILL or any(one.mean != last[0].mean for one in last) or any(one.looks < 2 for one in last):
+        return None
+    if float(f"{last[0].mean:.{_DIGITS}g}") == last[0].mean:
         return None
     first = max((one.epoch for one in done if one.mean != last[0].mean), default=done[0].epoch - 1)
     return Illness(what=Ill.LOSS_STILL, epoch=first + 1, now=last[-1].mean)
