@@ -33,7 +33,7 @@ def train(run: History, first: int, last: int, *, bad_from: int | None = None, s
                 else falls(bad_from) * 2.0 ** (epoch - bad_from + 1)
             )
             run.train(epoch, step, loss=loss + step / 1000)
-            if isinstance(run.state, Running) and run.state.diverged is not None:
+            if isinstance(run.state, Running) and run.state.history.unanswered:
                 run.see(saved_before=saved)
     return run
 

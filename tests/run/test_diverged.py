@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from tests.helpers.fred import TRAINERS, Fred, one_line
+from tests.helpers.fred import TRAINERS, Fred, kill_supervisor, one_line
 from tests.helpers.wait import wait_until
 
 DIVERGING = TRAINERS / "diverging.py"
@@ -42,6 +42,23 @@ def test_held_it_is_paused_until_a_person_goes_on(fred):
     assert fred.status()["trainer"] is None
     fred("resume", "t")
     wait_until(lambda: fred.status()["trainer"] and fred.status()["trainer"]["attempt"] == 2)
+    fred("stop", "t")
+
+
+@pytest.mark.slow
+def test_what_a_supervisor_has_told_and_not_answered_the_next_one_answers(fred):
+    fred.broken("store.checkpoints:CheckpointPicker.any_before", times=10**6)  # it never knows where to go back to
+    start(fred, "rollback", "60", "9", "{resume}")
+    wait_until(lambda: [one["kind"] for one in fred.status()["warnings"]] == ["diverging"])
+    kill_supervisor(fred)
+    assert fred.incidents() == []
+    (fred.home / "broken/sitecustomize.py").write_text("")
+    assert fred("start", "t").returncode == 0
+    wait_until(fred.incidents)
+    (incident,) = fred.incidents()
+    assert incident["action"].startswith("Rolled back, once in this run: ")
+    wait_until(lambda: fred.status()["trainer"] and fred.status()["trainer"]["attempt"] == 2)
+    wait_until(lambda: fred.status()["warnings"] == [])
     fred("stop", "t")
 
 

@@ -13,7 +13,7 @@ from fred_supervisor.monitor.trainer_processes import command_of, user_of
 
 _OTHERS_S: Final = 60.0
 """Between two looks at all processes of the machine."""
-_BUSY: Final = 0.3
+_BUSY: Final = 0.1
 """Of a core: who uses less is nobody's trouble."""
 _MOST: Final = 3
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -26,7 +26,8 @@ class Pressure:
     def __init__(self) -> None:
         self._before: dict[str, tuple[float, float]] = {}
         self._quota = (0, 0)
-        self._cpu = psutil.cpu_times()
+        self._delays: dict[int, int] = {}
+        self._delays_s = 0.0
         self._ticks: dict[int, int] = {}
         self._ticks_s = float("-inf")
         self._others: list[dict[str, object]] = []
@@ -35,18 +36,20 @@ class Pressure:
         """Values by name; None: not known."""
         now_s = time.monotonic()
         return {
-            "cpu_used": self._used(),
+            "core_wait": self._core_wait(tree, now_s),
             **self._of_quota(trainer_pid),
             "swap_in_mib_s": self._rate("swap", psutil.swap_memory().sin / _MIB, now_s),
             "io_pressure": _io_pressure(),
-            "other_processes": self._of_others(tree, now_s),
+            "other_processes": self._of_others(trainer_pid, tree, now_s),
         }
 
-    def _used(self) -> float | None:
-        now, before = psutil.cpu_times(), self._cpu
-        self._cpu = now
-        spent = sum(now[:8]) - sum(before[:8])
-        return None if spent <= 0 else round(1 - (now.idle + now.iowait - before.idle - before.iowait) / spent, 3)
+    def _core_wait(self, tree: frozenset[int], now_s: float) -> float | None:
+        """Share of the time in which that process of the tree that waited most could run, and had no core."""
+        before, span_s = self._delays, now_s - self._delays_s
+        self._delays = {pid: delay for pid in tree if (delay := _delay_ns(pid)) is not None}
+        self._delays_s = now_s
+        waited = [delay - before[pid] for pid, delay in self._delays.items() if pid in before]
+        return round(min(1.0, max(waited) / 1e9 / span_s), 3) if waited and span_s > 0 else None
 
     def _rate(self, name: str, value: float, now_s: float) -> float | None:
         before = self._before.get(name)
@@ -69,20 +72,37 @@ class Pressure:
         share = None if folder is None or passed <= 0 or held < before[1] else round((held - before[1]) / passed, 3)
         return {"quota_cores": cores, "quota_share": share}
 
-    def _of_others(self, tree: frozenset[int], now_s: float) -> list[dict[str, object]]:
-        """The busiest processes that are not of the trainer, over the last minute."""
+    def _of_others(self, trainer_pid: int | None, tree: frozenset[int], now_s: float) -> list[dict[str, object]]:
+        """The busiest processes that are not of the trainer and may run on its cores, over the last minute."""
         span_s = now_s - self._ticks_s
         if span_s < _OTHERS_S:
             return self._others
         before, self._ticks, self._ticks_s = self._ticks, dict(_ticks()), now_s
         spent = {pid: ticks - before[pid] for pid, ticks in self._ticks.items() if pid in before and pid not in tree}
-        busiest = sorted(spent, key=lambda pid: -spent[pid])[:_MOST] if before else []
+        used = {pid: round(ticks / _TICKS / span_s, 2) for pid, ticks in spent.items()} if before else {}
+        ours = _cores(trainer_pid or 0)
+        busy = [pid for pid, cores in used.items() if cores >= _BUSY and ours & _cores(pid)]
         self._others = [
-            {"pid": pid, "user": user_of(pid), "command": command_of(pid), "cores": round(cores, 2)}
-            for pid in busiest
-            if (cores := spent[pid] / _TICKS / span_s) >= _BUSY
+            {"pid": pid, "user": user_of(pid), "command": command_of(pid), "cores": used[pid]}
+            for pid in sorted(busy, key=lambda pid: -used[pid])[:_MOST]
         ]
         return self._others
+
+
+def _delay_ns(pid: int) -> int | None:
+    """For so long its main thread has been ready to run, on a core's queue."""
+    try:
+        return int((Path("/proc") / str(pid) / "schedstat").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _cores(pid: int) -> frozenset[int]:
+    """On which it may run."""
+    try:
+        return frozenset(os.sched_getaffinity(pid))
+    except OSError:
+        return frozenset()
 
 
 def _ticks() -> Iterator[tuple[int, int]]:

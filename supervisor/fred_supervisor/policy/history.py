@@ -197,6 +197,8 @@ class RunHistory:
     usual_speed: Mapping[str, UsualSpeed] = field(default_factory=dict)
     """By phase and batch."""
     learning: LearningHistory = field(default_factory=LearningHistory)
+    unanswered: bool = False
+    """A divergence has begun that `--on-divergence` is still to answer."""
     leak_restart_s: float | None = None
     """When a trainer was last relaunched because its memory grew, by the monotonic clock."""
     trace: LossTrace = field(default_factory=LossTrace)
@@ -216,8 +218,8 @@ def unspent(history: RunHistory) -> RunHistory:
 
 def rolled_back(history: RunHistory, stretch: BadStretch) -> RunHistory:
     """The history of a run that goes on from before a stretch: what was trained in it is no progress."""
-    overrides = replace(history.overrides, stretch=stretch)
-    return replace(history, overrides=overrides, learning=without(history.learning, stretch), furthest={})
+    after = replace(history, learning=without(history.learning, stretch), furthest={}, unanswered=False)
+    return replace(after, overrides=replace(history.overrides, stretch=stretch))
 
 
 def lived(history: RunHistory, *, lived_s: float, useful_s: float, window_s: float) -> RunHistory:

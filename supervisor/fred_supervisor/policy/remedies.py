@@ -333,7 +333,7 @@ def _apply(remedy: Remedy, case: Case) -> tuple[RunHistory, Message] | None:
             told = say(Topic.ROLLED_BACK, well_epoch=stretch.well_epoch, foreign=case.settings.foreign)
             return rolled_back(history, replace(stretch, until=case.evidence.at)), told
         case Remedy.PAUSE:
-            return history, say(Topic.PAUSED_DIVERGED)
+            return replace(history, unanswered=False), say(Topic.PAUSED_DIVERGED)
         case Remedy.FULL_PRECISION:
             if case.settings.foreign:
                 lost = case.evidence.written_lost

@@ -5,14 +5,14 @@ from typing import Final
 
 from fred_supervisor.contract.heartbeat import Beat, Section
 from fred_supervisor.policy.actions import Note
-from fred_supervisor.policy.history import Overrides, advance, effective_overrides
+from fred_supervisor.policy.history import Overrides, RunHistory, advance, effective_overrides
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.policy.observation import Observation
 from fred_supervisor.policy.settings import OnDivergence, Settings
-from fred_supervisor.policy.state import Divergence, Ended, EpochTimes, Running, State, Stopping
+from fred_supervisor.policy.state import Ended, EpochTimes, Running, State, Stopping
 from fred_supervisor.policy.warnings import learning, memory, resumed, speed
 from fred_supervisor.policy.warnings.held import Moment, Sign, follow
-from fred_supervisor.policy.warnings.learning import Ill, Illness, LearningHistory, LearningPoint
+from fred_supervisor.policy.warnings.learning import BadStretch, Ill, Illness, LearningHistory, LearningPoint
 from fred_supervisor.policy.warnings.machine import MachineLook, TrainerProcess, reasons
 from fred_supervisor.policy.warnings.memory import Growth
 from fred_supervisor.policy.warnings.rows import ROWS, WarningKind
@@ -183,33 +183,46 @@ def _to_be_answered(
     settings: Settings, state: Running, seen: Observation, begin: tuple[Message, ...]
 ) -> tuple[Running, tuple[Note, ...]]:
     """The state with a divergence that has begun now, or without one from before which nothing is left."""
-    if state.diverged is not None and seen.saved_before is False:
-        none_left = say(Topic.NOT_ROLLED_BACK, well_epoch=state.diverged.stretch.well_epoch)
-        return replace(state, diverged=None), (Note(event=JournalEvent.WARNING, message=none_left),)
+    history = state.history
+    found = bad_stretch(history)
+    if found is not None and seen.saved_before is False:
+        none_left = say(Topic.NOT_ROLLED_BACK, well_epoch=found.well_epoch)
+        state = replace(state, history=replace(history, unanswered=False))
+        return state, (Note(event=JournalEvent.WARNING, message=none_left),)
     answer = settings.on_divergence
-    spent = answer is OnDivergence.ROLLBACK and state.history.overrides.stretch is not None
+    spent = answer is OnDivergence.ROLLBACK and history.overrides.stretch is not None
     begins = any(message.facts["kind"] == WarningKind.DIVERGING for message in begin)
     if not begins or spent or answer is OnDivergence.WARN:
         return state, ()
-    known = state.history.learning
-    ill = next(one for one in learning.judge(known) if _ILLS[one.what][0] is WarningKind.DIVERGING)
-    found = Divergence(message=_ill(known, ill), stretch=learning.stretch_of(known, ill))
-    return replace(state, diverged=found), ()
+    return replace(state, history=replace(history, unanswered=True)), ()
+
+
+def bad_stretch(history: RunHistory) -> BadStretch | None:
+    """Of the divergence that is to be answered, maybe by another supervisor than has told it; None: there is none."""
+    ill = _diverges(history)
+    return None if ill is None else learning.stretch_of(history.learning, ill)
+
+
+def _diverges(history: RunHistory) -> Illness | None:
+    if not history.unanswered:
+        return None
+    ills = learning.judge(history.learning)
+    return next((one for one in ills if _ILLS[one.what][0] is WarningKind.DIVERGING), None)
 
 
 def divergence(settings: Settings, state: Running, seen: Observation) -> Message | None:
     """Why a trainer that diverges is ended now; None: it is not, or not yet."""
-    found, answer = state.diverged, settings.on_divergence
+    known, ill, answer = state.history.learning, _diverges(state.history), settings.on_divergence
     back = answer is OnDivergence.ROLLBACK
-    if found is None or answer is OnDivergence.WARN or (back and not seen.saved_before):
+    if ill is None or answer is OnDivergence.WARN or (back and not seen.saved_before):
         return None
-    onset = state.history.learning.onset
+    stretch, onset = learning.stretch_of(known, ill), known.onset
     return say(
         Topic.DIVERGED,
-        says=found.message,
+        says=_ill(known, ill),
         rollback=back,
-        well_epoch=found.stretch.well_epoch,
-        since=found.stretch.since,
+        well_epoch=stretch.well_epoch,
+        since=stretch.since,
         after=None if onset is None else onset.after,
         by=None if onset is None else onset.by,
     )

@@ -9,7 +9,6 @@ from fred_supervisor.policy.history import RunHistory, RunOutcome
 from fred_supervisor.policy.machine_fault import MachineFault
 from fred_supervisor.policy.message import Message
 from fred_supervisor.policy.requests import Request
-from fred_supervisor.policy.warnings.learning import BadStretch
 from fred_supervisor.policy.warnings.machine import MachineLook
 from fred_supervisor.policy.warnings.memory import MemoryWatch
 from fred_supervisor.policy.warnings.speed import SpeedWatch
@@ -51,14 +50,6 @@ class EpochTimes:
 
 
 @record
-class Divergence:
-    """The warning of it has begun, and is to be answered."""
-
-    message: Message
-    stretch: BadStretch
-
-
-@record
 class Running:
     """The trainer is alive."""
 
@@ -75,7 +66,6 @@ class Running:
     epoch: EpochTimes | None = None
     told_seq: int | None = None
     """The record that the learning was last read from."""
-    diverged: Divergence | None = None
 
 
 class Rung(StrEnum):

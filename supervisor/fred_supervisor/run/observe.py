@@ -22,6 +22,7 @@ from fred_supervisor.policy.machine_fault import FaultKind, MachineFault
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.policy.observation import Observation, SpawnFailure
 from fred_supervisor.policy.settings import Settings
+from fred_supervisor.policy.signs import bad_stretch
 from fred_supervisor.policy.state import Holding, Rung, Running, State, Stopping
 from fred_supervisor.policy.watch import HeartbeatReading, slowest
 from fred_supervisor.run.barrier import Barrier
@@ -250,9 +251,9 @@ class Observer:
 
     def _saved_before(self, state: State) -> bool | None:
         """Whether there is a checkpoint to roll back to, where that is asked for."""
-        if not isinstance(state, Running) or state.diverged is None:
+        stretch = bad_stretch(state.history) if isinstance(state, Running) else None
+        if stretch is None:
             return None
-        stretch = state.diverged.stretch
         return self._attempt("checkpoints from before", lambda: self._live.picker.any_before(stretch), None)
 
     def _survivors(self, attempt: LiveAttempt, state: State, now_s: float) -> tuple[Survivor, ...]:

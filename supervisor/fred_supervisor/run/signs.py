@@ -93,7 +93,7 @@ def machine_look(sample: MonitorSample, trainer_pid: int | None) -> MachineLook:
     return MachineLook(
         gpus=tuple(_gpu_look(gpu) for gpu in sample.gpus if gpu.chosen),
         others=host.other_processes or (),
-        cpu_used=host.cpu_used,
+        core_wait=host.core_wait,
         quota_cores=host.quota_cores,
         quota_share=host.quota_share,
         swap_mib_s=host.swap_in_mib_s,

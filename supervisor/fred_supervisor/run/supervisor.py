@@ -269,4 +269,4 @@ def _after_reboot(
 
 def fresh_stretch(history: RunHistory) -> RunHistory:
     """A person has started the run again: what was learnt stays, what was spent does not count."""
-    return replace(unspent(history), lived_s=0.0, useful_s=0.0)
+    return replace(unspent(history), lived_s=0.0, useful_s=0.0, unanswered=False)

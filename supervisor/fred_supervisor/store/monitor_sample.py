@@ -127,7 +127,7 @@ class HostSample:
     trainer_processes: tuple[ProcessSample, ...] | None = None
     """The largest."""
     open_files_limit: int | None = None
-    cpu_used: float | None = None
+    core_wait: float | None = None
     quota_cores: float | None = None
     quota_share: float | None = None
     swap_in_mib_s: float | None = None

@@ -82,7 +82,7 @@ def _slow_data(facts: Facts) -> str:
 
 
 def _cores_shared(facts: Facts) -> str:
-    return tr("The cores are busy, and {who} uses {cores:.1f} of them.", who=_who(facts), cores=facts["cores"])
+    return tr("{cores:.1f} of its cores are kept busy by {who}.", who=_who(facts), cores=facts["cores"])
 
 
 def _who(facts: Facts) -> str:
@@ -202,6 +202,7 @@ WARNINGS: Final[Mapping[Topic, Words]] = {
     Topic.SLOW_PCIE: mark("{place} is connected with {lanes} of {max_lanes} PCIe lanes: look at its slot or riser."),
     Topic.SLOW_DATA: _slow_data,
     Topic.SLOW_QUOTA: _quota,
+    Topic.SLOW_CORES: mark("It was ready to run, and had no core, in {share:.0%} of the time."),
     Topic.SLOW_CORES_SHARED: _cores_shared,
     Topic.SLOW_SWAP: mark("{mib_s:.1f} MiB/s are read back from swap: memory is short."),
     Topic.SLOW_DISK: mark("Processes of the machine waited for a disk in {share:.0%} of the last minute."),

@@ -21,7 +21,7 @@ def noisy(seed: int):
         throttle = ("power cap",) if dice.random() < 0.5 else ("software thermal",) if dice.random() < 0.1 else ()
         return MachineLook(
             gpus=(GpuLook(index=0, throttle=throttle, temperature_c=dice.gauss(75, 5), power_w=dice.gauss(250, 40)),),
-            others=(neighbour,), cpu_used=dice.random(), quota_cores=4.0, quota_share=dice.uniform(0, 0.3),
+            others=(neighbour,), core_wait=dice.random(), quota_cores=4.0, quota_share=dice.uniform(0, 0.3),
             swap_mib_s=abs(dice.gauss(0, 2)), io_share=dice.random() ** 3,
             processes=(TrainerProcess(pid=2, name="python", mib=main, open_files=dice.randint(80, 200), main=True),),
             used_mib=main, limit_mib=main + dice.gauss(9000, 1500), open_files_limit=1024,

@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Callable, Iterator
+from functools import reduce
 
 import pytest
 from hypothesis import given, settings
@@ -49,6 +50,7 @@ def rises(epoch: int) -> float:
         (lambda e: falls(e) if e < 15 else 900.0, rises, {"loss explodes": 15}),
         (falls, lambda e: rises(e) if e < 12 else 0.02, {"metric collapsed": 12}),
         (falls, lambda e: 0.0, {"metric zero": 1}),
+        (falls, lambda e: 0.0 if e < 19 else rises(e), {}),  # as detectors from random weights begin
         (lambda e: falls(min(e, 9)), rises, {}),
         (falls, lambda e: rises(e) if e != 12 else 0.01, {}),  # one bad evaluation
         (falls, lambda e: 0.0 if e < 10 else rises(e), {}),  # as small data sets begin
@@ -94,6 +96,9 @@ def test_a_learning_rate_of_zero_but_not_a_warm_up():
     for _ in range(100):
         history = look(history, LearningPoint(epoch=2, phase=None, loss=1.0, lr=0.0))
     assert [one.what for one in judge(history)] == [Ill.LR_ZERO]
+    seldom = [LearningPoint(epoch=epoch, loss=1.0 / epoch, lr=0.0) for epoch in range(1, 7)]
+    assert not any(judge(reduce(look, seldom[:5], LearningHistory())))
+    assert [one.what for one in judge(reduce(look, seldom, LearningHistory()))] == [Ill.LR_ZERO]
     assert judge(look(history, LearningPoint(epoch=2, phase=None, loss=1.0, lr=0.001))) == ()
 
 

@@ -251,6 +251,7 @@ class Topic(StrEnum):
     SLOW_PCIE = "slow: pcie"
     SLOW_DATA = "slow: data"
     SLOW_QUOTA = "slow: quota"
+    SLOW_CORES = "slow: cores"
     SLOW_CORES_SHARED = "slow: cores shared"
     SLOW_SWAP = "slow: swap"
     SLOW_DISK = "slow: disk"

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
+from itertools import pairwise
 from typing import Final
 
 from fred_supervisor.contract.record import record
@@ -34,13 +35,18 @@ _ROSE: Final = 1.3
 """Times its first value: a metric that is best at the beginning is one that is better when it is lower."""
 _EVALUATIONS: Final = 2
 _AT_ZERO: Final = 10
-"""So many evaluations at exactly 0 are no beginning any more: detectors that learn well often begin with four."""
+"""So many evaluations at exactly 0 are no beginning any more; twice as many while the loss falls, for a detector may
+learn for long before its first box counts."""
+_FALLS: Final = 0.8
+"""Times the first epoch's loss: below that it has fallen."""
 _STILL: Final = 5
 """So many epochs with the same loss to the last digit."""
 _DIGITS: Final = 3
 """A loss that is told with so few has been rounded, and may well repeat."""
 STEPS: Final = 100
 """So many looks at a learning rate, or gradients, of 0: a warm-up begins there, and a batch may teach nothing."""
+_ZERO_EPOCHS: Final = 5
+"""Or all looks of so many epochs: some say it once in each."""
 
 
 class Ill(StrEnum):
@@ -118,15 +124,30 @@ class BadStretch:
 
 
 @record
+class Zeros:
+    """Looks in a row at something that was exactly 0."""
+
+    looks: int = 0
+    since: int | None = None
+    """The epoch of the first."""
+
+    def then(self, value: float, epoch: int | None) -> "Zeros":
+        if value != 0:
+            return Zeros()
+        return Zeros(looks=self.looks + 1, since=epoch if self.since is None else self.since)
+
+    def long(self, epoch: int) -> bool:
+        return self.looks >= STEPS or (self.since is not None and epoch - self.since >= _ZERO_EPOCHS <= self.looks)
+
+
+@record
 class LearningHistory:
     """Of a run, over its attempts. An epoch that is trained again replaces itself and what followed it."""
 
     epochs: tuple[EpochLoss, ...] = ()
     evaluations: tuple[MetricValue, ...] = ()
-    lr_zero: int = 0
-    """Looks in a row at a learning rate of exactly 0."""
-    gradient_zero: int = 0
-    """The same of gradients."""
+    lr_zero: Zeros = Zeros()
+    gradient_zero: Zeros = Zeros()
     last_loss: float | None = None
     usual: float | None = None
     """What the loss was at its best; None: not known yet."""
@@ -146,7 +167,8 @@ class LearningHistory:
     @property
     def zeros(self) -> tuple[bool, bool]:
         """Whether the learning rate, and the gradients, have been 0 for long."""
-        return self.lr_zero >= STEPS, self.gradient_zero >= STEPS
+        epoch = self.epochs[-1].epoch if self.epochs else 0
+        return self.lr_zero.long(epoch), self.gradient_zero.long(epoch)
 
 
 @record
@@ -165,9 +187,9 @@ class Illness:
 def look(history: LearningHistory, seen: LearningPoint, time: str | None = None) -> LearningHistory:
     """Take in what a trainer says of itself; what is not finite is somebody else's business."""
     if seen.lr is not None:
-        history = replace(history, lr_zero=history.lr_zero + 1 if seen.lr == 0 else 0)
+        history = replace(history, lr_zero=history.lr_zero.then(seen.lr, seen.epoch))
     if seen.gradient is not None:
-        history = replace(history, gradient_zero=history.gradient_zero + 1 if seen.gradient == 0 else 0)
+        history = replace(history, gradient_zero=history.gradient_zero.then(seen.gradient, seen.epoch))
     epoch, loss, metric = seen.epoch, seen.loss, seen.metric
     if epoch is None:
         return history
@@ -247,14 +269,14 @@ def judge(history: LearningHistory) -> tuple[Illness, ...]:
 
 
 def _explodes(done: Sequence[EpochLoss]) -> Illness | None:
-    """The median of the last epochs is three times what it was, and rises."""
+    """The median of the last epochs is three times what it was, and they do not fall."""
     same = [one for one in done if done and one.phase == done[-1].phase]
     if len(same) < _EPOCHS + _EARLIER:
         return None
     latest, earlier = same[-_EPOCHS:], same[:-_EPOCHS]
     now, before = median(one.mean for one in latest), min(_medians([one.mean for one in earlier], _EARLIER))
-    rises = latest[-1].mean > latest[0].mean or now > _EXPLODES**2 * before
-    if before <= 0 or now < max(_EXPLODES * before, _OF_FIRST * same[0].mean) or not rises:
+    falls = all(one.mean < last.mean for last, one in pairwise(latest)) and now <= _EXPLODES**2 * before
+    if before <= 0 or now < max(_EXPLODES * before, _OF_FIRST * same[0].mean) or falls:
         return None
     first = next(one for one in same if one.mean >= _EXPLODES * before and one.epoch > earlier[0].epoch)
     calm = (one.epoch for one in same if one.epoch < first.epoch and one.mean <= _WELL * before)
@@ -289,8 +311,9 @@ def _collapsed(history: LearningHistory) -> Illness | None:
 
 
 def _at_zero(history: LearningHistory) -> Illness | None:
-    values = history.evaluations
-    if len(values) < _AT_ZERO or any(one.value != 0 for one in values):
+    values, epochs = history.evaluations, history.epochs
+    falls = len(epochs) > _EPOCHS and median(one.mean for one in epochs[-_EPOCHS:]) < _FALLS * epochs[0].mean
+    if len(values) < (2 if falls else 1) * _AT_ZERO or any(one.value != 0 for one in values):
         return None
     return Illness(what=Ill.METRIC_ZERO, epoch=values[0].epoch, now=0.0, before=float(len(values)))
 

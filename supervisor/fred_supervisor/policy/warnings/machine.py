@@ -8,8 +8,8 @@ from fred_supervisor.policy.message import Message, Topic, say
 
 _QUOTA_SHARE: Final = 0.1
 """A cgroup that was held back in so much of the time has too few cores."""
-_BUSY_SHARE: Final = 0.9
-"""So much of the cores is used: who else uses them takes them from the trainer."""
+_CORE_WAIT: Final = 0.15
+"""A trainer that waits for a core in so much of its time is slowed by that: who else uses its cores is named."""
 _SWAP_MIB_S: Final = 1.0
 _IO_SHARE: Final = 0.2
 """So much of a minute some process has waited for a disk."""
@@ -71,9 +71,9 @@ class MachineLook:
 
     gpus: tuple[GpuLook, ...] = ()
     others: tuple[OtherProcess, ...] = ()
-    """Who else keeps cores busy, the busiest first."""
-    cpu_used: float | None = None
-    """Share of all cores that is busy."""
+    """Who else keeps busy the cores that the trainer may use, the busiest first."""
+    core_wait: float | None = None
+    """Share of the time in which a process of the trainer was ready to run, and had no core."""
     quota_cores: float | None = None
     quota_share: float | None = None
     """Share of the time in which the trainer's cgroup was held back."""
@@ -132,7 +132,8 @@ def _of_host(seen: MachineLook) -> tuple[Message, ...]:
     found = []
     if seen.quota_share is not None and seen.quota_share >= _QUOTA_SHARE:
         found.append(say(Topic.SLOW_QUOTA, cores=seen.quota_cores, share=seen.quota_share))
-    if seen.cpu_used is not None and seen.cpu_used >= _BUSY_SHARE:
+    if seen.core_wait is not None and seen.core_wait >= _CORE_WAIT:
+        found.append(say(Topic.SLOW_CORES, share=seen.core_wait))
         found += [
             say(Topic.SLOW_CORES_SHARED, pid=one.pid, user=one.user, command=one.command, cores=one.cores)
             for one in seen.others[:2]
