@@ -30,10 +30,10 @@ def start(fred, data: Path, tmp_path: Path):
     fred.environ |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": faults.install(tmp_path / "faults")}
     fred.environ["API_TOKEN"] = "hunter2"
 
-    def start(*flags: str, **environ: str) -> None:
+    def start(*flags: str, ends: int = 93, **environ: str) -> None:
         fred.environ |= environ
         done = fred("start", "--name=t", "--foreground", "--backoff=0:0", f"--data={data}", *TRAIN, *flags)
-        assert done.returncode == 93, done.stderr
+        assert done.returncode == ends, done.stderr
 
     return start
 
@@ -94,6 +94,19 @@ def test_diagnose_replays_by_itself_before_a_run_is_given_up(fred, start):
     assert told[-1][0] == "failed", told[-3:]
     assert "it is your code or your data" in told[-1][1]
     assert [one["kind"] for one in fred.incidents()] == ["crash", "crash"], "and no attempt more"
+    assert list(fred.run_dir.glob("supervisor/replay-*")) == [], "nothing of it is left"
+
+
+@pytest.mark.slow
+def test_diagnose_says_that_it_was_the_machine_where_the_replay_passes_and_the_run_goes_on(fred, start, tmp_path: Path):
+    """The sample fails in both attempts and, alone, in the replay, no more."""
+    (tmp_path / "left").write_text("2")
+    start("--diagnose", "--same-failure=2", BAD_SAMPLE="6", FLAKY_FILE=str(tmp_path / "left"), ends=0)
+    told = [(line["event"], line["text"]) for line in fred.journal()]
+    (verdict,) = [text for event, text in told if event == "cleared"]
+    assert "It was the machine" in verdict, told
+    assert [one["kind"] for one in fred.incidents()] == ["crash", "crash"]
+    assert fred.status()["state"] == "completed"
     assert list(fred.run_dir.glob("supervisor/replay-*")) == [], "nothing of it is left"
 
 

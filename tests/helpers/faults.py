@@ -17,11 +17,13 @@ if any(word.startswith("fred_supervisor") for word in sys.orig_argv):
     from fred_supervisor.contract.builtin import refusals
     refusals.BACKBONE_NAMES += ("small",)
 
-if "fred_trainer" in sys.orig_argv and "samples" not in sys.orig_argv:
-    import struct
+if "fred_trainer" in sys.orig_argv:
     import pytest
     from tests.helpers import small_backbone
     small_backbone.register(pytest.MonkeyPatch())
+
+if "fred_trainer" in sys.orig_argv and "samples" not in sys.orig_argv:
+    import struct
     import fred_trainer.train.loop as loop
     from fred_trainer.data import EpochOrder, PairDataset
 
