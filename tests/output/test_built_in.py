@@ -29,7 +29,7 @@ def said(line: str) -> tuple[int | None, int | None, int | None, int | None]:
         ("Epoch: [4/8]  [120/3000]", (4, 8, 120, 3000)),
         ("Epoch: [4][ 120/3000]\tTime 0.1 (0.2)\tLoss 6.9e+00 (6.9e+00)", (4, None, 120, 3000)),
         ("Epoch: [4]  [ 120/3000]  eta: 0:10:00  lr: 0.02  loss: 1.2 (1.3)", (4, None, 120, 3000)),
-        ("Train Epoch: 4 [1920/60000 (3%)]\tLoss: 0.5", (4, None, None, None)),
+        ("Train Epoch: 4 [1920/60000 (3%)]\tLoss: 0.5", (4, None, 1920, 60000)),
         ("iter 1510: loss 1.23, time 12.3ms, mfu 1.0%", (None, None, 1510, None)),
         ("step 2000: train loss 1.2, val loss 1.3", (None, None, 2000, None)),
         ("Iteration 120/3000", (None, None, 120, 3000)),
@@ -45,6 +45,8 @@ def said(line: str) -> tuple[int | None, int | None, int | None, int | None]:
         ("2026/11/26 12:00:00 - mmengine - INFO - Epoch(train)  [4][ 120/3000]  lr: 1.0e-3  eta: 0:10:00  loss: 1.2", (4, None, 120, 3000)),
         ("2026/11/26 12:00:00 - mmengine - INFO - Iter(train) [ 120/3000]  lr: 1.0e-3  loss: 1.2", (None, None, 120, 3000)),
         ("[11/26 12:00:00 d2.utils.events]:  eta: 0:10:00  iter: 1519  total_loss: 1.234  loss_cls: 0.5", (None, None, 1519, None)),
+        ("best acc 0.60 | Epoch 4/8", (4, 8, None, None)),
+        ("best 0.5:  40%|████      | 4/10 [00:10<00:15, 11.9it/s]", (None, None, 4, 10)),
         ('{"epoch": 3, "step": 120, "loss": 0.5}', (3, None, 120, None)),
     ],
 )  # fmt: skip
@@ -86,6 +88,9 @@ def test_what_says_nothing(line: str):
         "train: Scanning /data/labels... 8 images, 0 backgrounds: 100%|██████████| 8/8 [00:00<00:00]",
         "Loading weights: 100%|██████████| 150/150 [00:00<00:00]",
         "Test: [ 10/100]  Epoch 4/8",
+        "*** best so far: 60.2 (epoch 2)",
+        "[07] loss 0.143 val 0.63 (best at epoch 3/12)",
+        "Restoring the weights of epoch 4/10",
     ],
 )  # fmt: skip
 def test_what_stands_beside_training(line: str):

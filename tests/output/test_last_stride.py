@@ -49,6 +49,10 @@ KERAS = [
 ]
 
 
+MNIST = [f"Train Epoch: {e} [{i}/320 ({i * 100 // 320}%)]" for e in (1, 2) for i in range(0, 320, 32)]
+TWICE = [f"Epoch: [{e}][{i}/100]" for e in (0, 1) for i in (1, 51)]
+
+
 @pytest.mark.parametrize(
     ("lines", "at_goal"),
     [
@@ -68,6 +72,11 @@ KERAS = [
         (epochs(3, 8), False),
         (epochs(3, 8)[:-1], False),
         (epochs(3, 8, header="epoch: {} of {}"), False),
+        (MNIST, True),
+        (MNIST[:-5], False),
+        (TWICE, True),
+        (TWICE[:-1], False),
+        ([f"Epoch: [{e}][{i - lag}/900]" for e in (0, 1) for i in range(10, 500, 10) for lag in (0, 7)], False),
         (HUGGING_FACE, False),
         (KERAS, False),
         (KERAS[:-1], False),

@@ -196,6 +196,94 @@ def test_a_pattern_of_a_person():
     assert beat.source is BeatSource.OUTPUT
 
 
+def ended(*lines: str, known: tuple[str, ...] = ()) -> tuple[int | None, int | None, int | None, int | None] | None:
+    position = read(*lines, known=known)
+    position.end()
+    return place(position)
+
+
+def loop(until: int, total: int, text: str = "Epoch {}/{}", *, first: int = 1) -> list[str]:
+    return [text.format(n, total) for n in range(first, until + 1)]
+
+
+FREEZE = loop(3, 3, "[freeze] epoch {}/{}")
+FOLDS = loop(4, 4) + loop(4, 4)
+TRAIN_EPOCHS = [f"Train Epoch: {e} [{i}/320 ({i * 100 // 320}%)]" for e in (1, 2) for i in range(0, 320, 64)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "last"),
+    [
+        ([*FREEZE, "[finetune] epoch 1/12"], (1, 12, None, None)),
+        ([*FREEZE, *loop(2, 12)], (2, 12, None, None)),
+        ([*FREEZE, *loop(12, 12)], (12, 12, None, None)),
+        ([*FREEZE, *loop(12, 12), "[swa] epoch 1/2"], (1, 2, None, None)),
+        ([*loop(4, 4), "fold 2", "Epoch 1/4"], (1, 4, None, None)),
+        ([*loop(4, 4), *loop(2, 4)], (2, 4, None, None)),
+        ([*loop(4, 4), *loop(4, 4)], (4, 4, None, None)),
+        ([*FOLDS, *loop(3, 4)], (3, 4, None, None)),
+        ([*FOLDS, *loop(4, 4)], (4, 4, None, None)),
+        ([*loop(3, 4, first=0), *loop(1, 4, first=0)], (2, 4, None, None)),
+        ([*loop(3, 4, first=0), *loop(3, 4, first=0)], (4, 4, None, None)),
+        ([f"Epoch {n}/100" for n in (*range(10, 101, 10), 10, 20)], (20, 100, None, None)),
+        ([bar(n, 4, "Epochs:") for n in (0, 1, 2, 3, 4, 0, 1)], (1, 4, None, None)),
+        ([f"[{e}/4][{i}/9]" for _ in range(2) for e in (1, 2, 3, 4) for i in (3, 6, 9)][:-7], (2, 4, 6, 9)),
+    ],
+)
+def test_at_the_end_the_last_loop_counts(lines: list[str], last: tuple[int | None, ...]):
+    assert ended(*lines) == last
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        ["Best was epoch 4/10", "Restoring epoch 2/10"],
+        ["weights of epoch 4/10 taken"],
+        loop(2, 10, "Test epoch {}/{}"),
+        loop(2, 5, "Set {}/{}"),
+        [bar(n, 40, "Testing ") for n in range(9)],
+        [bar(n, 40) for n in range(3)],
+        ["Epoch 9/10", "Epoch 10/10", "Epoch 9/10"],
+        ["step 5/7 of the export"],
+    ],
+    ids=[
+        "best",
+        "an old number",
+        "a loop of a test",
+        "other words",
+        "a bar",
+        "a bar without a word",
+        "ranks",
+        "export",
+    ],
+)
+def test_what_comes_behind_the_end_of_training_is_no_other_loop(behind: list[str]):
+    place_ = ended(*loop(10, 10), *behind)
+    assert place_ is not None
+    assert place_[:2] == (10, 10)
+
+
+def test_the_end_of_one_loop_is_its_last_line():
+    assert ended(*loop(7, 10)) == (7, 10, None, None)
+    assert ended(*loop(7, 10), "Epoch 1/10") == (7, 10, None, None)
+    assert ended("nothing") is None
+    assert ended("Epoch 1/10") is None
+
+
+@pytest.mark.parametrize(
+    ("lines", "last"),
+    [
+        ([bar(n, 30) for _ in range(2) for n in range(31)] + [bar(n, 30) for n in range(9)], (None, None, 8, 30)),
+        ([bar(n, 30) for _ in range(3) for n in range(31)], (None, None, None, None)),
+        ([bar(n, 30) for _ in range(3) for n in range(20)], (None, None, None, None)),
+        ([f"[{n}/40] loss=0.5" for _ in range(2) for n in range(1, 41)][:-9], None),
+    ],
+    ids=["in the middle", "to the end", "each as far as the one before", "of nobody"],
+)
+def test_a_bar_that_begins_again_has_stopped_short(lines: list[str], last: tuple[int | None, ...] | None):
+    assert ended(*lines) == last
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["Epoch {}/9", "iter {}", " 9%|x| {}/9 [", "[{}/9][1/2]"])))
 )

@@ -37,6 +37,24 @@ def test_exit_0_at_epoch_50_of_300_is_a_silent_exit(fred):
     assert told == ['Reads its position from lines such as "Epoch 3/300".']
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "place"),
+    [
+        ([[1, 3, "[freeze] Epoch {}/3"], [1, 2, "[finetune] Epoch {}/12"]], [[2, 12, "[finetune] Epoch {}/12"]], (2, 12)),
+        ([[1, 4, "Epoch {}/4"], "fold 2", [1, 1, "Epoch {}/4"]], [[1, 4, "Epoch {}/4"]], (1, 4)),
+    ],
+    ids=["another loop", "another fold"],
+)  # fmt: skip
+def test_exit_0_in_a_later_loop_is_a_silent_exit(fred, first: list[object], second: list[object], place):
+    assert run(fred, {"1": first, "2": second}) == 0
+    (incident,) = fred.incidents()
+    assert incident["kind"] == "silent_exit"
+    assert "after epoch {} of {}, before its goal".format(*place) in incident["cause"]
+    assert fred.status()["detail"] == "The trainer left with exit code 0, and printed epoch {0} of {0}.".format(
+        place[1]
+    )
+
+
 @pytest.mark.parametrize("again", [[[30, 37, EPOCHS]], [], ["nothing to do"]], ids=["as far", "nothing", "other words"])
 def test_a_position_that_is_guessed_costs_one_relaunch(fred, again: list[object]):
     assert run(fred, {"1": [[1, 37, EPOCHS]], "*": again}) == 0

@@ -91,6 +91,8 @@ class OutputReader:
                     self.signs.feed(line)
                     if position is not None:
                         position.feed(line)
+                if final and position is not None:
+                    position.end()
         except OSError:
             self.signs.miss()
             return  # of a run dir that is gone; the recorder says so

@@ -34,6 +34,7 @@ def _word(word: str, what: str) -> str:
 
 _EPOCHS: Final = (
     ("epoch [n][i/n]", "epoch", rf"epoch{_SET}:?\s*\[(?P<epoch>\d+)\]\s*\[\s*{_OF_STEPS}\s*\]"),
+    ("epoch n [i/n", "epoch", rf"epoch{_SET}:?\s*(?P<epoch>\d+)\s*\[\s*{_OF_STEPS}\s*[\](]"),
     ("[n/n][i/n]", "[", _PAIRS),
     ("epoch n/n", "ep", _word_of("ep(?:och)?s?", "epoch")),
     ("epoch n", "epoch", _word("epoch", "epoch")),
@@ -61,6 +62,7 @@ _ASIDE: Final = re.compile(
     r"\b(?:val|valid|validat\w+|eval|evaluat\w+|test|testing|sanity|infer\w*|predict\w*|images\s+instances"
     r"|map|mapping|filter\w*|token\w*|download\w*|load\w*|fetch\w*|generat\w*|scan\w*|cach\w*|read\w*|extract\w*|sav\w+"
     r"|writ\w*|upload\w*|process\w*|preprocess\w*|convert\w*|build\w*|index\w*|resolv\w*|import\w*|prepar\w*|shards?"
+    r"|restor\w*|best\b(?=[^|,;\]]*$)"
     r"|unpack\w*|copy\w*|verif\w*|check\w*|split\w*|plot\w*|collect\w*)\b"
 )
 _OVER_EPOCHS: Final = re.compile(r"\bepochs?\b[\s:\]]*$")

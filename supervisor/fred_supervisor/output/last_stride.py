@@ -21,7 +21,8 @@ def within_a_stride(text: str, patterns: LinePatterns, beat: Beat) -> bool:
     """Whether the next line of the position that `beat` says would have been at its goal, or behind it.
 
     Who prints every 50th step has printed 950 of 1000 last. Of epochs that are all printed the last one is missing
-    where it is not there. Other bars, of a batch or a validation, are at their own end all the time.
+    where it is not there. Other bars, of a batch or a validation, are at their own end all the time. Steps that begin
+    again with each epoch are at their end where they were before they last began again.
     """
     by_epoch = beat.epochs is not None
     at_last, goal = (beat.epoch, beat.epochs) if by_epoch else (beat.step, beat.steps)
@@ -29,19 +30,26 @@ def within_a_stride(text: str, patterns: LinePatterns, beat: Beat) -> bool:
         return False
     from_zero = (0, 1) if by_epoch else (0,)
     shown: dict[Key, list[int]] = {}
+    ended: dict[Key, int] = {}
     last: Key | None = None
-    for _, key, at in _counted(_END.split(text), patterns):
+    for _, key, at in _counted(_END.split(text), patterns, steps=not by_epoch):
         total = key[-1]
         if total is None or key[0] != by_epoch or goal - total not in from_zero:
             continue
         known = shown.setdefault(key, [])
         if known and at < known[-1]:
+            if not by_epoch and at * 2 <= known[-1]:
+                ended[key] = known[-1]
             known.clear()
         if not known or at > known[-1]:
             known.append(at)
         last = key
     known = [] if last is None else shown[last]
-    if last is None or len(known) < _STRIDES or at_last - known[-1] not in from_zero:
+    if last is None or at_last - known[-1] not in from_zero:
+        return False
+    if last in ended and known[-1] >= ended[last]:
+        return True
+    if len(known) < _STRIDES:
         return False
     stride = max(b - a for a, b in zip(known[-_STRIDES - 1 :], known[-_STRIDES:], strict=False))
     return known[-1] + stride >= (last[-1] or 0) and (stride > 1 or not by_epoch)
@@ -76,13 +84,16 @@ def _went_on(lines: Sequence[str], patterns: LinePatterns) -> list[int]:
     return found
 
 
-def _counted(lines: Iterable[str], patterns: LinePatterns) -> Iterator[tuple[int, Key, int]]:
-    """Number of the line, counter, and where it is, of every line that shows a position of training."""
+def _counted(lines: Iterable[str], patterns: LinePatterns, *, steps: bool = False) -> Iterator[tuple[int, Key, int]]:
+    """Number of the line, counter, and where it is, of every line that shows a position of training.
+
+    `steps`: the step counts, also where the line says an epoch.
+    """
     for number, line in enumerate(lines):
         found = patterns.match(line)
         if found is None or not found.counts or found.aside:
             continue
-        if found.epoch is not None:
+        if found.epoch is not None and not (steps and found.step is not None):
             yield number, (True, found.epoch_by, found.label, found.epochs), found.epoch
         elif found.step is not None:
-            yield number, (False, found.step_by, found.label, found.steps), found.step
+            yield number, (False, found.step_by or found.epoch_by, found.label, found.steps), found.step

@@ -10,87 +10,14 @@ from typing import Final
 
 from fred_supervisor.contract.heartbeat import Beat, BeatSource, Section
 from fred_supervisor.output.built_in import EPOCH_BAR, counts_to_last_index
+from fred_supervisor.output.counter import RISES, Counter
 from fred_supervisor.output.patterns import LineMatch, LinePatterns
 
-_RISES: Final = 2
 _COUNTERS: Final = 64
 """More different bars than a trainer has; beyond that, the oldest are forgotten."""
 _NOT_FINITE: Final = 3
 """So many records in a row whose loss is no finite number, and it is lost; fewer may be skipped by a scaler."""
 _FROM_ZERO: Final = " from 0"
-_FIRSTS: Final = 3
-"""So many of its first numbers tell where a bar began that was drawn at 0."""
-_LEAP: Final = 2
-"""Further than so many times the next stride, and a bar has not come there from 0 by training."""
-
-
-@dataclass
-class Counter:
-    """One number, or epoch and step together, that lines show again and again."""
-
-    name: str
-    """Of its pattern, with the total: it names the counter in later attempts."""
-    pattern: str
-    total: int | None
-    steps: int | None
-    aside: bool
-    known: bool
-    """An earlier attempt has believed it."""
-    at: tuple[int, int] = (-1, -1)
-    """Epoch and step; one of them is 0 where lines show the other only."""
-    firsts: tuple[tuple[int, int], ...] = ()
-    """The first ones that lines have shown, each further than the one before."""
-    rises: int = 0
-    cyclic: bool = False
-    """It begins again and again."""
-    _lower: tuple[int, int] | None = None
-    """Where it may have begun again; one line with an old number is no new beginning."""
-    _lower_rises: int = 0
-
-    @property
-    def believed(self) -> bool:
-        return self.known or self.rises >= _RISES
-
-    @property
-    def finished(self) -> bool:
-        return self.total is not None and (self.at[0] or self.at[1]) >= self.total
-
-    @property
-    def began(self) -> tuple[int, int]:
-        """The first one that lines have shown."""
-        return self.firsts[0]
-
-    @property
-    def began_step(self) -> int | None:
-        """The step that it began at; None: not known yet.
-
-        A bar that goes on from a checkpoint may be drawn at 0 first, and is there with one leap.
-        """
-        if self.began[1] > 0:
-            return self.began[1]
-        if len(self.firsts) < _FIRSTS:
-            return None
-        _, then, later = (step for _, step in self.firsts)
-        return then if then > _LEAP * (later - then) else 0
-
-    def see(self, at: tuple[int, int]) -> bool:
-        """Take in what a line shows; whether it differs from the line before."""
-        if at > self.at:
-            self.firsts = (*self.firsts, at)[:_FIRSTS]
-            self.rises += self.at != (-1, -1)
-            self.at, self._lower, self._lower_rises = at, None, 0
-            return True
-        if self._lower is None:
-            lead = 0 if self.at[0] else 1
-            if at != self.at and at[lead] * 2 <= self.at[lead]:
-                self._lower = at
-            return at != self.at
-        moved = at != self._lower
-        self._lower_rises += at > self._lower
-        self._lower = at
-        if self._lower_rises >= _RISES:
-            self.cyclic, self.at, self._lower, self._lower_rises = True, at, None, 0
-        return moved
 
 
 @dataclass
@@ -112,6 +39,9 @@ class OutputPosition:
     """The one that says the epoch."""
     _step: Counter | None = None
     """The one that says the step where no epoch is known."""
+    _newest: Counter | None = None
+    """The one of an epoch that has moved last."""
+    _newest_step: Counter | None = None
     _inner: Counter | None = None
     """The one that says the step within this epoch: the first that moves in it."""
     _inner_step: int | None = None
@@ -183,11 +113,12 @@ class OutputPosition:
         moved = counter.see((found.epoch, found.step or 0))
         if found.aside:
             return moved
+        self._newest = counter if moved else self._newest
         # A header of an epoch has risen once when its second epoch begins; the bars below it speak for it, too.
-        if counter.rises and any(c.rises >= _RISES for c in self._steps.values()):
+        if counter.rises and any(c.rises >= RISES for c in self._steps.values()):
             counter.known = True
         before = None if self._epoch is None or self._epoch.cyclic else self._epoch
-        over = before is None or before.finished or _rank(counter) > _rank(before)
+        over = before is None or self._finished(before) or _rank(counter) > _rank(before)
         if counter.believed and not counter.cyclic and over:
             self._epoch = counter
         if self._epoch is not before or (counter is self._epoch and moved and found.step is None):
@@ -205,10 +136,24 @@ class OutputPosition:
             return moved
         if moved:
             self._see_inner(counter, found.step)
+            self._newest_step = counter
         before = self._step
         if counter.believed and not counter.cyclic and (before is None or before.cyclic or before.finished):
             self._step = counter
         return moved
+
+    def end(self) -> None:
+        """Nothing comes any more: of several loops the last one says where it is, even if it has risen only once."""
+        main, last, step = self._epoch, self._newest, self._newest_step
+        if main is not None and last is not None:
+            over = main.cyclic or self._finished(main)
+            if over and last.pattern == main.pattern and last.total and (last is not main or last.anew):
+                last.settle(last.anew or last.at)
+                self._inner = self._inner if last is main else None
+                self._epoch, self.seq = last, self.seq + 1
+        elif (self._step is None or self._step.cyclic) and step is not None and step.stops_short:
+            step.settle(step.anew or step.at)
+            self._step, self.seq = step, self.seq + 1
 
     def _see_inner(self, counter: Counter, step: int) -> None:
         if self._inner is None or counter is self._inner:
@@ -289,6 +234,10 @@ class OutputPosition:
             name for name in self.known if name.startswith(f"{main.pattern} /") and not name.endswith(_FROM_ZERO)
         ]
         return bool(earlier) and main.name not in earlier
+
+    def _finished(self, main: Counter) -> bool:
+        epoch, epochs = self._from_one(main)
+        return epochs is not None and epoch >= epochs
 
     def _from_one(self, main: Counter) -> tuple[int, int | None]:
         """Epoch and epochs as we count them: from 1."""
