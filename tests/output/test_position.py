@@ -303,10 +303,10 @@ def test_whatever_comes_the_position_is_one_that_was_printed(lines: list[tuple[i
     ("lines", "lost"),
     [
         (["epoch 1 loss 0.5", "epoch 2 loss nan", "epoch 3 loss inf", "epoch 4 loss -inf"], "epoch 4 loss -inf"),
-        (["{'loss': 'nan'}", "{'loss': nan, 'lr': 1e-3}", "{'loss': nan}"], "{'loss': nan}"),
+        (["{'loss': 0.5}", "{'loss': 'nan'}", "{'loss': nan, 'lr': 1e-3}", "{'loss': nan}"], "{'loss': nan}"),
         (["iter 1: loss nan", "iter 2: loss nan", "iter 3: loss 2.0", "iter 4: loss nan"], ""),
-        (["iter 1: loss nan", "iter 1: loss nan", "iter 1: loss nan", "iter 1: loss nan"], ""),
-        (["epoch 1", "loss: nan", "epoch 2", "loss: nan", "epoch 3", "loss: nan"], "loss: nan"),
+        (["iter 0: loss 1.0", *["iter 1: loss nan"] * 4], ""),
+        (["loss: 2", "epoch 1", "loss: nan", "epoch 2", "loss: nan", "epoch 3", "loss: nan"], "loss: nan"),
         (["step 1 val_loss nan", "step 2 val_loss nan", "step 3 val_loss nan"], ""),
         ([bar(n, 9, "Validating ") + " loss=nan" for n in range(1, 9)], ""),
         (["loss of nannies: 3", "infant loss", "loss info", "the loss is nancy"], ""),
@@ -332,7 +332,23 @@ def test_three_in_a_row_and_no_fewer(losses: list[str]):
     for step, loss in enumerate(losses):
         position.feed(f"it {step} l={loss}")
     marks = "".join("." if loss in ("0.5", "1e-3") else "x" for loss in losses)
-    assert bool(position.not_finite) == ("xxx" in marks)
+    assert bool(position.not_finite) == ("xxx" in marks.lstrip("x"))
+
+
+@pytest.mark.parametrize(
+    ("lines", "lost"),
+    [
+        ([f"step {n}: loss inf" for n in range(49)], ""),
+        ([f"step {n}: loss inf" for n in range(60)], "step 49: loss inf"),
+        ([*(f"step {n}: loss inf" for n in range(40)), "step 40: loss 9.5", "step 41: loss nan", "step 42: loss nan"], ""),
+        ([f"epoch {e} step {n}/9: loss nan" for e in (1, 2, 3, 4) for n in range(9)], ""),
+        ([f"epoch {e}/9: loss nan" for e in range(1, 9)], "epoch 5/9: loss nan"),
+        (["loss inf"] * 49, ""),
+    ],
+    ids=["warm-up", "for good", "it becomes finite", "four epochs", "five epochs", "no position"],
+)  # fmt: skip
+def test_a_loss_that_was_never_finite_is_waited_for(lines: list[str], lost: str):
+    assert read(*lines).not_finite == lost
 
 
 @pytest.mark.parametrize(

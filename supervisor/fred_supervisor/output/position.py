@@ -17,6 +17,10 @@ _COUNTERS: Final = 64
 """More different bars than a trainer has; beyond that, the oldest are forgotten."""
 _NOT_FINITE: Final = 3
 """So many records in a row whose loss is no finite number, and it is lost; fewer may be skipped by a scaler."""
+_NEVER_FINITE: Final = 50
+"""The same where none was finite before: a loss scale that is still searched for, say, or a warm-up."""
+_NEVER_FINITE_EPOCHS: Final = 5
+"""Or in so many different epochs: who prints one record an epoch is not waited for so long."""
 _FROM_ZERO: Final = " from 0"
 
 
@@ -50,6 +54,9 @@ class OutputPosition:
     _loss: float | None = None
     _lost: int = 0
     """Records in a row whose loss is not finite."""
+    _lost_epochs: set[int] = field(default_factory=set)
+    """Epochs that these name."""
+    _was_finite: bool = False
     _lr: float | None = None
     _metric: float | None = None
     _metric_epoch: int | None = None
@@ -85,8 +92,14 @@ class OutputPosition:
     def _see_loss(self, found: LineMatch, line: str) -> None:
         if found.loss is None or found.aside:
             return
-        self._lost = 0 if math.isfinite(found.loss) else self._lost + 1
-        if self._lost == _NOT_FINITE:
+        if math.isfinite(found.loss):
+            self._lost, self._was_finite = 0, True
+            return
+        self._lost += 1
+        if not self._was_finite and found.epoch is not None and len(self._lost_epochs) < _NEVER_FINITE_EPOCHS:
+            self._lost_epochs.add(found.epoch)
+        never = self._lost >= _NEVER_FINITE or len(self._lost_epochs) >= _NEVER_FINITE_EPOCHS
+        if never or (self._was_finite and self._lost >= _NOT_FINITE):
             self.not_finite = self.not_finite or line
 
     @property
