@@ -1,14 +1,13 @@
 """What lines of common trainers say, line by line."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fred_supervisor.output.built_in import BuiltInPatterns, says_it_stopped_early, speaks_of_early_stopping
+from fred_supervisor.output.built_in import BuiltInPatterns
 from fred_supervisor.output.patterns import LineMatch
 
 PATTERNS = BuiltInPatterns()
@@ -161,60 +160,6 @@ def test_a_loss_that_the_trainer_hides():
 
 def test_a_loss_that_is_no_number():
     assert repr(PATTERNS.match("iter 3: loss nan").loss) == "nan"
-
-
-@pytest.mark.parametrize(
-    ("text", "early"),
-    [
-        ("EarlyStopping: Training stopped early as no improvement observed in last 3 epochs.", True),
-        ("Best results observed at epoch 7, best model saved as best.pt.", True),
-        ("Monitored metric val_loss did not improve in the last 2 records. Signaling Trainer to stop.", True),
-        ("Epoch 8: early stopping", True),
-        ("patience of 10 epochs exhausted", True),
-        ("{'train_runtime': '0.0984', 'train_loss': '1.65', 'epoch': '3'}", True),
-        ("EarlyStopping counter: 3 out of 10", False),
-        ("Early stopping (counter 3/10)", False),
-        ("Training complete.", False),
-        ("stopped", False),
-    ],
-)
-def test_words_of_early_stopping(text: str, early: bool):
-    assert speaks_of_early_stopping(text) is early
-
-
-ULTRALYTICS = "EarlyStopping: Training stopped early as no improvement observed in last 3 epochs. Best results observed at epoch 7, best model saved as best.pt."
-LIGHTNING = (
-    "Monitored metric val_loss did not improve in the last 3 records. Best score: 0.321. Signaling Trainer to stop."
-)
-BEFORE = "Epoch 9/300\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (f"{BEFORE}{ULTRALYTICS}\n\n9 epochs completed in 0.1 hours.\nResults saved to runs\n", ULTRALYTICS),
-        (f"{ULTRALYTICS}\n" + "       car   36   1   0.9  0.9  0.9  0.9\n" * 80, ULTRALYTICS),
-        (ULTRALYTICS.replace("EarlyStopping: ", "\x1b[34m\x1b[1mEarlyStopping: \x1b[0m"), ULTRALYTICS),
-        (f"{LIGHTNING}\nEpoch 8: 100%|█████| 20/20 [00:01<00:00, 9it/s]", LIGHTNING),
-        ("Epoch 8: early stopping\nRestoring model weights from the end of the best epoch: 3.", "Epoch 8: early stopping"),
-        ("Stopping training early as no improvement observed in last 100 epochs. Best results observed at epoch 7,",
-         "Stopping training early as no improvement observed in last 100 epochs. Best results observed at epoch 7,"),
-        ("Epoch 8: early stopping\nFold 2\nEpoch 1/30\nEpoch 2/30", None),
-        (f"{LIGHTNING}\nEpoch 0:  15%|█    | 3/20 [00:01<00:00, 9it/s]", None),
-        ("Monitored metric loss = nan is not finite. Previous best value was 1.2. Signaling Trainer to stop.", None),
-        ("Early stopping", None),
-        ("EarlyStopping counter: 3 out of 10", None),
-        ("patience=10", None),
-        ("", None),
-    ],
-)  # fmt: skip
-def test_a_library_says_that_it_stopped_early_and_trained_no_further(text: str, said: str | None):
-    assert says_it_stopped_early(text) == said
-
-
-def test_what_ultralytics_has_printed_says_it():
-    recorded = (Path(__file__).parent / "recorded/ultralytics_early.log").read_bytes().decode()
-    assert says_it_stopped_early(recorded) == ULTRALYTICS.replace("epoch 7", "epoch 0")
 
 
 @given(st.text(max_size=300))

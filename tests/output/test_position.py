@@ -136,6 +136,23 @@ def test_who_counts_what_remains_does_not_say_where_it_began():
     assert again.began_epoch == 1
 
 
+def test_a_bar_that_counts_what_remains_does_not_say_where_it_began():
+    names = read(*(bar(n, 20, "Training:") for n in range(4))).names
+    rest = read(*(bar(n, 17, "Training:") for n in range(4)), known=names).beat(1)
+    assert rest is not None
+    assert rest.began_step is None
+
+
+def test_the_bar_of_an_epoch_does_not_say_where_training_began():
+    nested = [
+        line for n in (0, 1, 2, 3) for line in (bar(n, 12, "epochs:"), *(bar(s, 20, "train:") for s in (0, 9, 20)))
+    ]
+    names = read(*nested).names
+    first = read(bar(0, 8, "epochs:"), *(bar(s, 20, "train:") for s in (0, 9, 20)), known=names).beat(1)
+    assert first is not None
+    assert (first.step, first.began_step) == (20, None)
+
+
 def test_a_bar_within_a_bar():
     lines = [line for n in (0, 1, 2) for line in (bar(n, 8), *(bar(step, 30) for step in (0, 10, 20, 30)))]
     assert place(read(*lines, bar(3, 8))) == (None, None, 3, 8)

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from fred_supervisor.policy.history import Overrides, effective_overrides, outranked
+from fred_supervisor.policy.history import Overrides
+from fred_supervisor.policy.launching import effective_overrides, outranked
 from fred_supervisor.policy.message import Topic
 from fred_supervisor.policy.settings import Settings
 

@@ -11,7 +11,7 @@ from fred_supervisor.contract.heartbeat import Beat, BeatSource
 from fred_supervisor.policy.actions import Report
 from fred_supervisor.policy.after_exit import after_exit
 from fred_supervisor.policy.cause import Evidence, IncidentKind, left_at
-from fred_supervisor.policy.history import Learned, LeftAt, RunHistory, RunOutcome, measure
+from fred_supervisor.policy.history import Learned, LeftAt, RunHistory, RunOutcome, measure, refilled
 from fred_supervisor.policy.message import Topic, say
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import Ended, Running, Starting
@@ -211,7 +211,7 @@ def test_bars_of_another_length_are_another_measure():
     for seq, (step, steps) in enumerate(bars, 1):
         history.see(looks=(printed(seq, epoch=None, epochs=None, step=step, steps=steps, seq=seq),))
         progressed.append(dict(history.state.history.furthest))
-    assert progressed[-1] == {"step of 5000": 5000.0, "step of 600": 2.0}
+    assert progressed[-1] == {"step of 5000": 5000.0, "steps left": 0.0, "step of 600": 2.0}
     assert measure(beat(epoch=None, samples=None, steps=600)) == "step", "a client counts one thing"
 
 
@@ -287,3 +287,77 @@ def test_what_is_not_said_is_not_taken_for_certain_to_be_early():
 )
 def test_a_cycle_is_whole_when_it_is_back_in_training(cycle: tuple[str, ...], whole: bool):
     assert Learned(cycle=cycle).whole_cycle is whole
+
+
+def row(*places: tuple[int, int], **changes: Any) -> list[str]:
+    """What follows from exits at these epochs, each of them further than the one before."""
+    history, found = RunHistory(attempt=1), []
+    for epoch, epochs in places:
+        ended = left(replace(replace(GUESSED, epoch=epoch, epochs=epochs), **changes))
+        state, _ = after_exit(FOREIGN, refilled(history, {}), ended, 100.0)
+        history = state.history
+        found.append(sentence(state.message) if isinstance(state, Ended) else "relaunched")
+    return found
+
+
+ROW = "it ended at epoch 36 of 300, epoch 37 of 300, epoch 38 of 300, and no relaunch brought it further than one epoch"
+
+
+@pytest.mark.parametrize(
+    "places",
+    [((36, 300), (37, 300), (38, 300)), ((4, 300), (36, 300), (37, 300), (38, 300))],
+)
+def test_a_third_exit_in_a_row_an_epoch_further_each_is_the_end(places: tuple[tuple[int, int], ...]):
+    *before, last = row(*places)
+    assert {*before} == {"relaunched"}
+    assert ROW in last
+
+
+def test_who_counts_what_remains_is_the_same():
+    assert "epoch 1 of 264, epoch 1 of 263" in row((36, 300), (1, 264), (1, 263))[-1]
+
+
+@pytest.mark.parametrize(
+    ("places", "changes"),
+    [
+        (((36, 300), (37, 300), (39, 300), (40, 300)), {}),
+        (((36, 300), (4, 264), (4, 260)), {}),
+        (((36, 300), (37, 300), (38, 300), (39, 300)), {"source": BeatSource.OUTPUT}),
+        (((36, 300), (36, 300), (36, 300)), {"epoch": None, "epochs": None, "step": 9, "steps": 90}),
+    ],
+    ids=["two epochs", "four of what remains", "a person has said it", "steps"],
+)
+def test_who_goes_on_is_relaunched(places: tuple[tuple[int, int], ...], changes: dict[str, Any]):
+    assert {*row(*places, **changes)} == {"relaunched"}
+
+
+def test_a_crash_between_them_begins_the_row_anew():
+    history = RunHistory(attempt=1)
+    crash = Evidence(exit_code=1, unverified=True, last_line="KeyError")
+    for ended in (left(GUESSED), left(replace(GUESSED, epoch=38)), crash, left(replace(GUESSED, epoch=39))):
+        state, _ = after_exit(FOREIGN, refilled(history, {}), ended, 100.0)
+        history = state.history
+    assert not isinstance(state, Ended)
+    assert len(history.left) == 1
+
+
+@pytest.mark.parametrize("by", ["epoch", "step"])
+@pytest.mark.parametrize(
+    ("then", "progressed"),
+    [([(1, 17), (2, 17)], True), ([(1, 18)], False), ([(1, 20), (2, 20), (3, 20)], False), ([(4, 20)], True)],
+    ids=["what remains", "from one checkpoint older", "from the beginning", "further"],
+)
+def test_less_that_remains_than_ever_is_new_progress(by: str, then: list[tuple[int, int]], progressed: bool):
+    def look(seq: int, at: int, of: int) -> HeartbeatReading:
+        none: dict[str, Any] = {"epoch": None, "epochs": None, "step": None, "steps": None}
+        return printed(seq, seq=seq, **{**none, by: at, f"{by}s": of})
+
+    history = History(FOREIGN)
+    history.begin()
+    for at in (1, 2, 3):
+        history.see(looks=(look(at, at, 20),))
+    history.end(exit_code=1, last_line="KeyError", unverified=True)
+    history.begin()
+    for seq, (at, of) in enumerate(then, 1):
+        history.see(looks=(look(seq, at, of),))
+    assert history.state.history.progressed is progressed

@@ -136,6 +136,26 @@ def test_early_stopping_of_a_library_is_the_end_at_once(fred):
     assert f'at epoch 37 of 300, and said that it stopped early: "{stop}"' in fred.status()["detail"]
 
 
+def test_three_exits_an_epoch_further_each_are_the_end(fred):
+    """Of early stopping that says nothing of it, and whose count of patience begins anew with each start."""
+    script = {str(n): [[1, 34 + n, EPOCHS]] for n in range(1, 9)}
+    assert run(fred, script) == 0
+    assert [incident["kind"] for incident in fred.incidents()] == ["silent_exit"] * 2
+    assert "it ended at epoch 35 of 300, epoch 36 of 300, epoch 37 of 300, and no relaunch" in fred.status()["detail"]
+
+
+@pytest.mark.parametrize(
+    "line", ["Epoch {}/%d", "Training: 10%%|██  | {}/%d [00:01<00:01, 9.9it/s]"], ids=["words", "bar"]
+)
+def test_who_counts_what_remains_goes_on(fred, line: str):
+    """And dies at every third epoch, with one file for its state."""
+    script = {str(n + 1): [[1, 3, line % (21 - 3 * n)], *([] if n == 6 else ["KeyError: 'x'", 1])] for n in range(7)}
+    assert run(fred, script, "--max-restarts", "2") == 0
+    assert [incident["kind"] for incident in fred.incidents()] == ["crash"] * 6
+    assert fred.status()["state"] == "completed"
+    assert not [line for line in fred.journal() if line["event"] == "started over"]
+
+
 def test_early_stopping_that_cannot_be_resumed_is_no_failure(fred):
     stop = "No better for 10 epochs: early stopping."
     assert run(fred, {"1": [[1, 37, EPOCHS], stop], "2": ["nothing to resume", 1]}) == 0

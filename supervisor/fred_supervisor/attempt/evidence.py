@@ -22,7 +22,8 @@ from fred_supervisor.linux import kernel_log, proc
 from fred_supervisor.linux.killers import OF_MEMORY
 from fred_supervisor.linux.lookout import Lookout, NoAnswerError
 from fred_supervisor.linux.text_io import last_lines, printable, printable_lines, tail
-from fred_supervisor.output.built_in import ends_in_traceback, says_it_stopped_early, speaks_of_early_stopping
+from fred_supervisor.output.built_in import ends_in_traceback
+from fred_supervisor.output.early_stop import says_it_stopped_early, speaks_of_early_stopping
 from fred_supervisor.output.last_stride import last_remark, last_words, within_a_stride
 from fred_supervisor.output.patterns import LinePatterns
 from fred_supervisor.policy.cause import Evidence
@@ -44,8 +45,6 @@ _WORDS_MIB = 0.1
 """Less room than this on a disk, and the output may have lost its end."""
 _PATIENCE_S = 5.0
 """For a file system that data, or a `--done-file`, lie on."""
-_LAST_LINES = 40
-"""Of an output, that tell why it ended."""
 
 
 def gather(
@@ -111,7 +110,7 @@ def gather(
         resumed_from=launch.resume,
         near_goal=exit_code == 0 and beat is not None and beat.printed and _near_goal(text, patterns, beat),
         stopped_early=says_it_stopped_early(text) if exit_code == 0 else None,
-        early_stop=exit_code == 0 and speaks_of_early_stopping("\n".join(text.splitlines()[-_LAST_LINES:])),
+        early_stop=exit_code == 0 and speaks_of_early_stopping(text, patterns),
     )
 
 

@@ -155,6 +155,11 @@ def counts_to_last_index(pattern: str) -> bool:
     return pattern in _LAST_INDEX
 
 
+def says_epoch(counter: str) -> bool:
+    """Whether a counter of this name counts epochs."""
+    return counter.startswith((*(name for name, *_ in _EPOCHS), EPOCH_BAR))
+
+
 def _first(patterns: list[tuple[str, str, re.Pattern[str]]], text: str) -> tuple[str, re.Match[str] | None]:
     for name, needs, regex in patterns:
         if needs in text and (found := regex.search(text)) is not None:
@@ -180,43 +185,6 @@ def _loss(text: str) -> float | None:
 
 _TRACEBACK: Final = "Traceback (most recent call last):"
 _RAISED: Final = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Failure|Timeout)\b(?::.*)?")
-_EARLY: Final = re.compile(
-    r"early.?stop(?!\w*\W*counter)|\bpatience\b|best results observed at epoch|training stopped|stopping training"
-    r"|stopped early|did not improve in the last|'train_runtime'",
-    re.IGNORECASE,
-)
-"""Words of it; a counter is none, since it is printed while training goes on. The Hugging Face Trainer says nothing of
-its callback; but its summary comes only where it has ended training itself."""
-_STOPPED: Final = re.compile(
-    r"Training stopped early as no improvement observed in last \d+ epochs"  # Ultralytics
-    r"|Stopping training early as no improvement observed in last \d+ epochs"  # yolov5
-    r"|did not improve in the last \d+ records?\b"  # Lightning, mmengine
-    r"|Stopping threshold reached: "  # Lightning
-    r"|^Epoch \d+: early stopping\s*$"  # Keras
-    r"|^No improvement since epoch \d+: early stopping"  # fastai
-)
-_COLOUR: Final = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-_BEFORE_SUMMARY: Final = 200
-"""Lines that may stand behind it: a last evaluation has one for each class."""
-
-
-def speaks_of_early_stopping(text: str) -> bool:
-    """Whether the end of an output says that training may rightly have ended before its last epoch."""
-    return _EARLY.search(text) is not None
-
-
-def says_it_stopped_early(text: str) -> str | None:
-    """The line in which a library says that it has stopped training early; None without one, or if training went on."""
-    found, patterns = None, BuiltInPatterns()
-    for coloured in text.splitlines()[-_BEFORE_SUMMARY:]:
-        line = _COLOUR.sub("", coloured)
-        if _STOPPED.search(line[:LINE_CHARS]):
-            found = line.strip()[:LINE_CHARS]
-        elif found is not None and (at := patterns.match(line)) is not None and at.trains:
-            found = None
-    return found
-
-
 _OF_NO_PROGRAM: Final = ("Exception ignored", "Exception in thread", "Error in atexit")
 """Before a traceback, which is then not how the program itself ended (CPython's words)."""
 

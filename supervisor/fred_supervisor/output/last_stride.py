@@ -61,19 +61,19 @@ def last_words(text: str, patterns: LinePatterns) -> str:
     A bar that is drawn once more, as by an exception that takes it away, has not gone on.
     """
     lines = _END.split(text)
-    went_on = _went_on(lines, patterns)
-    return "\n".join(lines[went_on[-_WENT_ON] :]) if len(went_on) >= _WENT_ON else text
+    steps = went_on(lines, patterns)
+    return "\n".join(lines[steps[-_WENT_ON] :]) if len(steps) >= _WENT_ON else text
 
 
 def last_remark(text: str, patterns: LinePatterns) -> str | None:
     """The last line behind the last step of training that is no position: a bar is no reason for an end."""
     lines = _END.split(text)
-    behind = lines[max(_went_on(lines, patterns), default=-1) + 1 :]
+    behind = lines[max(went_on(lines, patterns), default=-1) + 1 :]
     said = (line.strip() for line in reversed(behind) if patterns.match(line) is None)
     return next(filter(None, said), None)
 
 
-def _went_on(lines: Sequence[str], patterns: LinePatterns) -> list[int]:
+def went_on(lines: Sequence[str], patterns: LinePatterns) -> list[int]:
     """Numbers of the lines that show training further than any line before."""
     furthest: dict[Key, int] = {}
     found: list[int] = []

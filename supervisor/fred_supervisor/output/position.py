@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from fred_supervisor.contract.heartbeat import Beat, BeatSource, Section
-from fred_supervisor.output.built_in import EPOCH_BAR, counts_to_last_index
+from fred_supervisor.output.built_in import EPOCH_BAR, counts_to_last_index, says_epoch
 from fred_supervisor.output.counter import RISES, Counter
 from fred_supervisor.output.patterns import LineMatch, LinePatterns
 
@@ -231,7 +231,10 @@ class OutputPosition:
         return None, None, None, None
 
     def _began(self) -> tuple[int | None, int | None]:
-        """The first epoch and step that were shown of what says the position now."""
+        """The first epoch and step that were shown of what says the position now.
+
+        A bar alone tells nothing of it where there were epochs in earlier attempts: it may be that of one epoch.
+        """
         main, inner = self._epoch, self._inner
         if main is not None and not main.cyclic and self._counts_what_remains(main):
             return None, None
@@ -239,7 +242,9 @@ class OutputPosition:
             epoch = main.began[0] + (main.name + _FROM_ZERO in self.known)
             return epoch, main.began[1] if main.steps is not None else None if inner is None else inner.began[1]
         main = self._step
-        return None, None if main is None or main.cyclic else main.began_step
+        if main is None or main.cyclic or self._counts_what_remains(main) or any(map(says_epoch, self.known)):
+            return None, None
+        return None, main.began_step
 
     def _counts_what_remains(self, main: Counter) -> bool:
         """Whether earlier attempts have named other totals: then where it began in training is not known."""

@@ -71,6 +71,7 @@ def after_exit(
         )
     if ended.ended_by is EndedBy.RESTART:
         return launch(settings, history)
+    history = replace(history, left=_left(history, found, ended))
     if (ended_early := _ended_early(history, found, ended)) is not None:
         return end(history, RunOutcome.COMPLETED, ended_early)
     if found.cause is Cause.SILENT_EXIT:
@@ -119,8 +120,11 @@ def after_exit(
 def _ended_early(history: RunHistory, found: Diagnosis, ended: Evidence) -> Message | None:
     """Why it may have been right to leave before the goal, now that a relaunch has shown it; else None.
 
-    It has brought nothing new, or the trainer has spoken of early stopping again.
+    It has brought nothing new, or the trainer has spoken of early stopping again, or two have brought an epoch each.
     """
+    if len(history.left) >= _IN_A_ROW:
+        places = tuple(say(Topic.LEFT_AT, **place_facts(place)) for place in history.left)
+        return say(Topic.COMPLETED_TWICE, places=places, progressed=history.progressed)
     before = history.left_at
     if before is None or before.certain:
         return None
@@ -132,6 +136,18 @@ def _ended_early(history: RunHistory, found: Diagnosis, ended: Evidence) -> Mess
     if before.early and found.cause is Cause.CRASH and not history.progressed:
         return say(Topic.COMPLETED_EARLY, detail=found.message, **place_facts(before))
     return None
+
+
+_IN_A_ROW: Final = 3
+"""Exits before the goal, none further than an epoch from the one before: it seems to be done."""
+
+
+def _left(history: RunHistory, found: Diagnosis, ended: Evidence) -> tuple[LeftAt, ...]:
+    """Where it left before its goal, of the attempts in a row that each brought no more than one epoch."""
+    now = left_at(ended) if found.cause is Cause.SILENT_EXIT else None
+    if now is None:
+        return ()
+    return (*history.left, now) if history.left and now.a_step_from(history.left[-1]) else (now,)
 
 
 _SPEAKS_AGAINST = frozenset({Cause.CRASH, Cause.SIGNAL, Cause.SILENT_EXIT, Cause.CUDA_OOM, Cause.HOST_OOM})

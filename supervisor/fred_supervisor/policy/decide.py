@@ -1,5 +1,6 @@
 """The core: a state and what is seen give the next state and what to do."""
 
+import math
 from dataclasses import replace
 from typing import assert_never
 
@@ -17,6 +18,7 @@ from fred_supervisor.policy.history import (
     first_of,
     lived,
     measure,
+    points,
     refilled,
 )
 from fred_supervisor.policy.launching import answer_start, final, launch, not_launched, not_spawned
@@ -195,13 +197,12 @@ def _progress(
         new = saved or (not history.progressed and lasted_s >= settings.level1_progress_s)
     else:
         assert beat is not None
-        of = measure(beat)
-        new = reached > history.furthest.get(of, -1.0)
+        further = {of: at for of, at in points(beat).items() if at > history.furthest.get(of, -math.inf)}
         # The first record of a run is where it begins, not yet progress; and so is that of another measure.
         begins = state.watch.main.beat is None or beat.printed or bool(history.furthest)
-        if begins and of not in history.furthest:
-            return replace(history, furthest={**history.furthest, of: reached}), False
-        furthest = {**history.furthest, of: reached} if new else history.furthest
+        new = bool(further.keys() & history.furthest.keys() if begins else further)
+        furthest = {**history.furthest, **further}
+        history = history if new or not further else replace(history, furthest=furthest)
     if not new:
         return history, False
     return refilled(history, furthest), not history.progressed

@@ -1,13 +1,12 @@
 """What a run remembers over its attempts; `state.json` keeps it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import field, replace
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
 from fred_supervisor.contract.heartbeat import Beat, Section
 from fred_supervisor.contract.record import record
-from fred_supervisor.policy.message import Message, Topic, say
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.warnings.held import HeldWarning
 from fred_supervisor.policy.warnings.learning import BadStretch, LearningHistory, without
@@ -116,6 +115,16 @@ class LeftAt:
     furthest: float | None = None
     """Where training had been before; None: it is the goal that is known."""
 
+    def a_step_from(self, before: "LeftAt") -> bool:
+        """Whether it is no more than one epoch from another place, as far as both count epochs, and neither is certain.
+
+        What remains is compared: who resumes may count that only.
+        """
+        if self.epoch is None or self.epochs is None or before.epoch is None or before.epochs is None:
+            return False
+        remains, remained = self.epochs - self.epoch, before.epochs - before.epoch
+        return not self.certain and not before.certain and abs(remained - remains) <= 1
+
 
 class Remedy(StrEnum):
     """One way on."""
@@ -183,6 +192,8 @@ class RunHistory:
     """None: the present attempt was launched as the one before."""
     left_at: LeftAt | None = None
     """Where a trainer left with exit code 0 before its goal, in this stretch."""
+    left: tuple[LeftAt, ...] = ()
+    """The same of attempts in a row that each brought no more than one epoch, where that may have been right."""
     short_at: LeftAt | None = None
     """Where an attempt ended last, in whatever way, of a trainer that says where it is."""
     progressed: bool = False
@@ -207,12 +218,12 @@ class RunHistory:
 def refilled(history: RunHistory, furthest: Mapping[str, float]) -> RunHistory:
     """The history of a run that has made new progress: nothing was spent, and nothing has failed."""
     early = history.left_at if history.left_at is not None and history.left_at.early else None
-    return replace(unspent(history), furthest=furthest, left_at=early, progressed=True)
+    return replace(unspent(history), furthest=furthest, left_at=early, left=history.left, progressed=True)
 
 
 def unspent(history: RunHistory) -> RunHistory:
     """The history without failures, and with the whole budget; what was learnt stays."""
-    whole = replace(history, spent=0, backoffs=0, tried=(), left_at=None, short_at=None)
+    whole = replace(history, spent=0, backoffs=0, tried=(), left_at=None, left=(), short_at=None)
     return replace(whole, failures={}, eval_failures={}, signal_crashes=0)
 
 
@@ -230,6 +241,10 @@ def lived(history: RunHistory, *, lived_s: float, useful_s: float, window_s: flo
     return replace(history, lived_s=lived_s, useful_s=useful_s)
 
 
+_EPOCHS_LEFT: Final = "epochs left"
+_STEPS_LEFT: Final = "steps left"
+
+
 def measure(beat: Beat) -> str:
     """What `advance` counts: only points of one measure can be compared. A bar has its own."""
     if beat.epoch is not None:
@@ -237,6 +252,19 @@ def measure(beat: Beat) -> str:
     if beat.samples is not None:
         return "samples"
     return f"step of {beat.steps}" if beat.printed else "step"
+
+
+def points(beat: Beat) -> Mapping[str, float]:
+    """How far a record is in every measure that it has; of what is printed, also by how little remains to its goal.
+
+    A trainer may count only what remains, after a resume: its total is smaller then.
+    """
+    reached = advance(beat)
+    found = {} if reached is None else {measure(beat): reached}
+    goal = beat.epochs if beat.epoch is not None else beat.steps
+    if reached is None or not beat.printed or goal is None:
+        return found
+    return {**found, _EPOCHS_LEFT if beat.epoch is not None else _STEPS_LEFT: reached - goal}
 
 
 def first_of(beat: Beat | None) -> Beat | None:
@@ -302,49 +330,3 @@ def short_of_goal(beat: Beat | None) -> bool | None:
 def names_goal(beat: Beat) -> bool:
     """Whether the end of training stands in a record, and not that of its epoch only."""
     return beat.epochs is not None or (beat.epoch is None and beat.steps is not None)
-
-
-# -- what a person has set, beside what was learned: whichever is newer holds ------------------------------------------
-
-
-def effective_overrides(settings: Settings, overrides: Overrides) -> Overrides:
-    """The overrides with what was set by hand filled in."""
-    if not settings.batch_set:
-        return overrides
-    return replace(
-        overrides,
-        unfreeze_batch=overrides.unfreeze_batch or settings.unfreeze_batch,
-        accumulate=overrides.accumulate or settings.accumulate,
-    )
-
-
-_LEARNED: Final[Mapping[str, str]] = {
-    "unfreeze_batch_size": "unfreeze_batch",
-    "accumulate": "accumulate",
-    "freeze_batch_size": "freeze_batch",
-    "workers": "workers",
-}
-"""Trainer flag → the override that was learned in its place."""
-
-
-def outranked(
-    overrides: Overrides, flags: Mapping[str, Any], set_by_hand: Collection[str]
-) -> tuple[Overrides, list[Message]]:
-    """The overrides without those that a flag outranks, and a message for each that was learned otherwise.
-
-    `set_by_hand` names the flags whose value has just been changed: a service that is started with the same flags at
-    every boot changes nothing, and keeps what was learned.
-    """
-    told = []
-    for flag, name in _LEARNED.items():
-        learned = getattr(overrides, name)
-        if flag in set_by_hand and learned is not None:
-            overrides = replace(overrides, **{name: None})  # type: ignore[arg-type] # field by name
-            if learned != flags.get(flag):
-                told.append(say(Topic.SET_BY_HAND, flag=flag, learned=learned, value=flags.get(flag)))
-    if "unfreeze_batch_size" in set_by_hand:
-        overrides = replace(overrides, accumulate=None)  # it belonged to the batch that was learned
-    if "amp" in set_by_hand and overrides.full_precision:
-        overrides = replace(overrides, full_precision=False)
-        told.append(say(Topic.FULL_PRECISION_BY_HAND, amp=flags.get("amp")))
-    return overrides, told

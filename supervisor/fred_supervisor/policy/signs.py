@@ -5,7 +5,8 @@ from typing import Final
 
 from fred_supervisor.contract.heartbeat import Beat, Section
 from fred_supervisor.policy.actions import Note
-from fred_supervisor.policy.history import Overrides, RunHistory, advance, effective_overrides
+from fred_supervisor.policy.history import Overrides, RunHistory, advance
+from fred_supervisor.policy.launching import effective_overrides
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.policy.observation import Observation
 from fred_supervisor.policy.settings import OnDivergence, Settings

@@ -29,7 +29,8 @@ from fred_supervisor.policy.actions import (
     Terminate,
     WentOn,
 )
-from fred_supervisor.policy.history import Overrides, RunHistory, effective_overrides
+from fred_supervisor.policy.history import Overrides, RunHistory
+from fred_supervisor.policy.launching import effective_overrides
 from fred_supervisor.policy.message import JournalEvent, Topic, say
 from fred_supervisor.policy.observation import SpawnFailure
 from fred_supervisor.policy.settings import Settings

@@ -28,8 +28,8 @@ from fred_supervisor.policy.cause import (
     place_of,
 )
 from fred_supervisor.policy.decide import decide
-from fred_supervisor.policy.history import RunHistory, RunOutcome, outranked, unspent
-from fred_supervisor.policy.launching import answer_start, launch, take_over
+from fred_supervisor.policy.history import RunHistory, RunOutcome, unspent
+from fred_supervisor.policy.launching import answer_start, launch, outranked, take_over
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.policy.observation import Observation
 from fred_supervisor.policy.settings import Settings

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from fred_supervisor.language import mark, together, tr, trn
+from fred_supervisor.language import listed, mark, together, tr, trn
 from fred_supervisor.policy.message import Topic
 from fred_supervisor.words import Facts, Words
 from fred_supervisor.words.progress import short_place
@@ -105,7 +105,9 @@ def _given_up_budget(facts: Facts) -> str:
 
 
 def _twice(facts: Facts) -> str:
-    first, again = facts["places"]
+    first, again = facts["places"][:2]
+    if len(facts["places"]) > 2:
+        return tr("at {places}, and no relaunch brought it further than one epoch", places=listed(facts["places"]))
     if first == again:
         return tr("twice at {first}", first=first)
     if facts.get("progressed"):
