@@ -234,6 +234,44 @@ def test_what_is_printed_while_nobody_watches_is_read(fred, until, last: int, st
     assert [incident["epoch"] for incident in fred.incidents()] == ([] if last == 300 else [last])
 
 
+STEPS = "[1/1][{}/300] loss 0.5"
+IN_EPOCH = " 50%|███  | {}/120 [00:01<00:01, 9.9it/s]"
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ([[0, 90, STEPS]], "after epoch 1 of 1, step 90 of 300, before its goal"),
+        (["Epoch 2/3", [1, 120, IN_EPOCH], "Epoch 3/3", [1, 40, IN_EPOCH]], "after epoch 3 of 3, step 40 of 120"),
+        ([[1, 2, "Epoch {}/3"], "Epoch 3/3", [1, 20, "step {}/100"]], "step 20 of 100"),
+    ],
+    ids=["one epoch", "a bar in each epoch", "steps in a line of their own"],
+)
+def test_exit_0_in_the_middle_of_the_last_epoch_is_a_silent_exit(fred, script: list[object], said: str):
+    """On a guess, which costs one relaunch."""
+    assert run(fred, {"*": script}) == 0
+    (incident,) = fred.incidents()
+    assert incident["kind"] == "silent_exit"
+    assert said in incident["cause"]
+    assert "unverified" in fred.status()["detail"]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        [[0, 300, STEPS]],
+        [[1, 6, "Epoch 1/1 step {}0/63"]],  # every tenth step is printed
+        ["Epoch 1/2", [1, 120, IN_EPOCH], "Epoch 2/2", [1, 120, IN_EPOCH]],
+        [[1, 3, "Epoch {}/3"], [1, 9, "test {}/50"]],
+        [[1, 3, "Epoch {}/3"], "exporting the model"],
+    ],
+    ids=["every step", "every tenth step", "a bar in each epoch", "a test behind it", "an export behind it"],
+)
+def test_the_end_of_the_last_epoch_is_the_end(fred, script: list[object]):
+    assert run(fred, {"*": script}) == 0
+    assert fred.incidents() == []
+
+
 def test_silence_after_lines_is_a_hang(fred, hangs, until):
     script = {"1": [[1, 9, EPOCHS], "wait"], "2": [[9, 300, EPOCHS]]}
     assert fred(*words(script, *hangs)).returncode == 0

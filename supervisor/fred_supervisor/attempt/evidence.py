@@ -37,6 +37,8 @@ from fred_supervisor.store.matching import matching
 from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.words.sentences import stored_sentence
 
+_NEARLY = 0.9
+"""Of the steps of an epoch: who has come so far by its records has come to its end."""
 _KILLED_IN_SHELL = 128 + 9
 _KILLED = ("is killed by signal: Killed", " Killed ")
 _PID = re.compile(r"\bpid[ =:]*(\d{2,7})\b|\b(\d{2,7}) +Killed\b", re.IGNORECASE)
@@ -69,8 +71,10 @@ def gather(
     beat = newest_beat(folder)
     text = tail(folder.output)
     exit_code, signal = (None, None) if left is None else (left.exit_code, left.signal)
-    done = done_file(spec, lookout)
-    finished = done or (beat is not None and (beat.done or (names_goal(beat) and short_of_goal(beat) is False)))
+    done, patterns = done_file(spec, lookout), None if spec.command is None else patterns_of(spec.progress_output)
+    midway = exit_code == 0 and beat is not None and _midway(text, patterns, beat)
+    at_goal = beat is not None and names_goal(beat) and short_of_goal(beat) is False and not midway
+    finished = done or at_goal or (beat is not None and beat.done)
     hidden = None if finished or exit_code != 0 or ends is None else _hidden(ends, left)
     if hidden is not None:
         exit_code, signal = hidden.exit_code, hidden.signal
@@ -86,7 +90,6 @@ def gather(
     by_kill = signal == 9 or exit_code == _KILLED_IN_SHELL or any(sign in text[-4096:] for sign in _KILLED)
     killed = exit_code != 0 and oom_killed(launch, oom_kills_before, tree, by_kill=by_kill)
     killer = killer_of(folder, launch, tree) if by_kill and exit_code != 0 else None
-    patterns = None if spec.command is None else patterns_of(spec.progress_output)
     last_line = _last_line(text) if patterns is None else last_remark(text, patterns)
     return Evidence(
         attempt=attempt,
@@ -109,6 +112,7 @@ def gather(
         fault=_fault(spec, attempt, error, text, lookout),
         resumed_from=launch.resume,
         near_goal=exit_code == 0 and beat is not None and beat.printed and _near_goal(text, patterns, beat),
+        midway=midway,
         stopped_early=says_it_stopped_early(text) if exit_code == 0 else None,
         early_stop=exit_code == 0 and speaks_of_early_stopping(text, patterns),
     )
@@ -129,6 +133,18 @@ def _kind_of(text: str, patterns: LinePatterns | None) -> ErrorKind | None:
     before, found, raised = text.partition("Traceback (most recent call last)")
     survived = found and '\n  File "' not in before  # else that is the end of a longer one
     return classify_text(raised if survived else text)
+
+
+def _midway(text: str, patterns: LinePatterns | None, beat: Beat) -> bool:
+    """Whether it was in the last epoch, and not near the end of that; the client's records may be far apart."""
+    if None in (beat.epoch, beat.epochs, beat.step, beat.steps) or short_of_goal(beat):
+        return False
+    assert beat.step is not None
+    assert beat.steps is not None
+    if not beat.printed:
+        return beat.step < _NEARLY * beat.steps
+    of_steps = replace(beat, epoch=None, epochs=None)
+    return beat.step < beat.steps and patterns is not None and not within_a_stride(text, patterns, of_steps)
 
 
 def _near_goal(text: str, patterns: LinePatterns | None, beat: Beat) -> bool:

@@ -115,8 +115,7 @@ class Evidence:
     """Others held so much of the GPU's memory that they, and not the batch, made it too small: who."""
     stalled_s: float | None = None
     """How long it had made no progress, for a hang."""
-    stalled_in: str | None = None
-    """The section whose limit had passed, for a hang."""
+    stalled_in: str | None = None  # the section whose limit had passed, for a hang
     stuck: Message | None = None
     """What hangs, and where in the code, as a clause."""
     stacks: str = ""
@@ -139,6 +138,7 @@ class Evidence:
     """The end of its output speaks of early stopping."""
     stopped_early: str | None = None  # the line in which a library says so
     near_goal: bool = False  # its next line would have been at its goal
+    midway: bool = False  # it was in its last epoch, before the end of that
     furthest: float | None = None
     """The furthest point that an attempt of this run has reached, as `advance` counts it."""
     left_before: LeftAt | None = None
@@ -176,16 +176,16 @@ def left_at(seen: Evidence) -> LeftAt | None:
     beat, short = seen.beat, short_of_goal(seen.beat) and not seen.near_goal
     if beat is None or short is None:
         return seen.left_before or _behind(seen)
-    if not short:
+    if not short and not seen.midway:
         return None if names_goal(beat) else _behind(seen)
-    certain = seen.done_file is not None or (beat.source is not BeatSource.GUESS and not seen.early_stop)
-    by_steps = beat.epochs is None
+    sure = short and beat.source is not BeatSource.GUESS and not seen.early_stop
+    by_steps = beat.epochs is None or not short
     return LeftAt(
         epoch=beat.epoch,
         epochs=beat.epochs,
         step=beat.step if by_steps else None,
         steps=beat.steps if by_steps else None,
-        certain=certain,
+        certain=seen.done_file is not None or bool(sure),
         early=seen.early_stop,
     )
 

@@ -35,9 +35,10 @@ def step_of(at: int | None, of: int | None) -> str:
 
 
 def short_place(facts: Facts) -> str:
-    """E.g. "epoch 37 of 300", or "step 229 of 600" of a trainer that names no number of epochs."""
-    if facts["epochs"] is None and facts.get("steps") is not None:
-        return listed(filter(None, (epoch_of(facts["epoch"], None), step_of(facts["step"], facts["steps"]))))
+    """E.g. "epoch 37 of 300", or, where that says too little, "step 229 of 600" with it or alone."""
+    last = facts["epochs"] is not None and facts["epoch"] == facts["epochs"]
+    if (facts["epochs"] is None or last) and facts.get("steps") is not None:
+        return listed(filter(None, (epoch_of(facts["epoch"], facts["epochs"]), step_of(facts["step"], facts["steps"]))))
     if facts["epoch"] is None and facts.get("step") is not None:
         return step_of(facts["step"], None)
     return epoch_of(facts["epoch"], facts["epochs"])
