@@ -3,7 +3,7 @@
 import pytest
 
 from fred_supervisor.output.built_in import BuiltInPatterns
-from fred_supervisor.output.last_stride import last_remark, last_words, within_a_stride
+from fred_supervisor.output.last_stride import last_remark, last_words, time_is_left, within_a_stride
 from fred_supervisor.output.patterns import LinePatterns, OwnPatterns
 from fred_supervisor.output.position import OutputPosition
 
@@ -125,3 +125,29 @@ def test_what_was_said_before_training_went_on_was_survived(lines: list[str], su
 )
 def test_a_bar_is_no_reason_for_an_end(lines: list[str], remark: str | None):
     assert last_remark("\r".join(lines), BuiltInPatterns()) == remark
+
+
+DETECTRON = [
+    f"[12:00:00 d2.utils.events]:  eta: 0:00:{(199 - n) // 4:02}  iter: {n}  total_loss: 1.2"
+    for n in range(19, 200, 20)
+]
+
+
+@pytest.mark.parametrize(
+    ("lines", "left"),
+    [
+        (DETECTRON, False),
+        (DETECTRON[:-1], False),  # the next line would have been the last
+        (DETECTRON[:-3], True),
+        ([*DETECTRON[:-3], "saving", "bye"], True),
+        (DETECTRON[:2], False),
+        ([f"iter: {n} ETA: 1 day, {23 - n}:00:00" for n in range(5)], True),
+        ([f"iter: {n} eta: 9 days, 0:00:00" for n in range(5)], True),
+        ([f"iter {n}/90 eta: 0:09:00" for n in range(5)], False),  # it names its total
+        ([f"downloading: eta: 0:{9 - n:02}:00" for n in range(5)], False),
+        ([f"Val iter: {n} eta: 0:00:{9 - n:02}" for n in range(5)], False),
+        ([], False),
+    ],
+)
+def test_the_time_that_is_left_by_the_last_line(lines: list[str], left: bool):
+    assert time_is_left("\n".join(lines), BuiltInPatterns()) is left

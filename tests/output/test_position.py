@@ -202,6 +202,15 @@ def test_the_loss_may_stand_on_another_line():
     assert position.beat(1).loss == 0.5
 
 
+@pytest.mark.parametrize(
+    "line", ["Test: [ 65/195]  Time: 0.1  Loss: 1.2 (1.3)", bar(3, 9, "Validating ") + " loss=1.2", "验证 损失: 1.2"]
+)
+def test_the_loss_of_a_test_is_another(line: str):
+    """As timm prints it behind each epoch."""
+    position = read(*(f"Train: {e} [{i}/90 ( 5%)] Loss: 0.5" for e in (0, 1) for i in (0, 40, 80)), line)
+    assert position.beat(1).loss == 0.5
+
+
 def test_a_pattern_of_a_person():
     own = OwnPatterns((r"done (?P<step>[\d,]+) out of (?P<steps>[\d,]+) in (?P<phase>\w+), L=(?P<loss>\S+)",))
     position = OutputPosition(own)
@@ -293,9 +302,10 @@ def test_the_end_of_one_loop_is_its_last_line():
         ([bar(n, 30) for _ in range(2) for n in range(31)] + [bar(n, 30) for n in range(9)], (None, None, 8, 30)),
         ([bar(n, 30) for _ in range(3) for n in range(31)], (None, None, None, None)),
         ([bar(n, 30) for _ in range(3) for n in range(20)], (None, None, None, None)),
-        ([f"[{n}/40] loss=0.5" for _ in range(2) for n in range(1, 41)][:-9], None),
+        ([f"[{n}/40] loss=0.5" for _ in range(2) for n in range(1, 41)][:-9], (None, None, 31, 40)),
+        ([f"({n} of 40)" for _ in range(2) for n in range(1, 41)][:-9], None),
     ],
-    ids=["in the middle", "to the end", "each as far as the one before", "of nobody"],
+    ids=["in the middle", "to the end", "each as far as the one before", "a list", "of nobody"],
 )
 def test_a_bar_that_begins_again_has_stopped_short(lines: list[str], last: tuple[int | None, ...] | None):
     assert ended(*lines) == last

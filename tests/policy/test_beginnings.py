@@ -51,6 +51,8 @@ def test_evidence_that_knows_nothing():
         "stacks": "",
         "early_stop": False,
         "near_goal": False,
+        "midway": False,
+        "time_is_left": False,
         "written_lost": (),
         "slept": False,
         "raised": False,

@@ -361,3 +361,11 @@ def test_less_that_remains_than_ever_is_new_progress(by: str, then: list[tuple[i
     for seq, (at, of) in enumerate(then, 1):
         history.see(looks=(look(seq, at, of),))
     assert history.state.history.progressed is progressed
+
+
+def test_time_that_is_left_is_no_end():
+    told = left(OPEN, time_is_left=True)
+    found = ends(told, told)
+    assert found[0] == "relaunched"
+    assert "it ended twice at step 300" in found[1]
+    assert ends(left(OPEN))[0] != "relaunched"

@@ -55,6 +55,36 @@ def test_exit_0_in_a_later_loop_is_a_silent_exit(fred, first: list[object], seco
     )
 
 
+def record(epoch: int) -> str:
+    return json.dumps({"loss": 0.5, "step": 9 * epoch, "epochs": 8, "epoch": epoch})
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "place"),
+    [
+        ([record(n) for n in range(1, 6)], [record(n) for n in range(5, 9)], "epoch 5 of 8"),
+        ([[1, 5, "第 {} 轮/共 8 轮"]], [[5, 8, "第 {} 轮/共 8 轮"]], "epoch 5 of 8"),
+        (
+            [f"Train Epoch: {e} [{i}/320 (9%)]" for e in (1, 2) for i in range(0, 320, 32)][:-5],
+            [f"Train Epoch: {e} [{i}/320 (9%)]" for e in (2, 3) for i in range(0, 320, 32)],
+            "epoch 2, step 128 of 320",
+        ),
+        (
+            [f"eta: 0:00:{9 - n:02}  iter: {20 * n - 1}  total_loss: 1.2" for n in range(1, 6)],
+            [f"eta: 0:00:{9 - n:02}  iter: {20 * n - 1}  total_loss: 1.2" for n in range(5, 10)],
+            "step 99",
+        ),
+    ],
+    ids=["records", "Chinese", "within an epoch", "time left"],
+)
+def test_exit_0_short_of_what_a_line_says_is_a_silent_exit(fred, first: list[object], second: list[object], place: str):
+    assert run(fred, {"1": first, "2": second}) == 0
+    (incident,) = fred.incidents()
+    assert incident["kind"] == "silent_exit"
+    assert f"after {place}, before its goal" in incident["cause"]
+    assert fred.status()["state"] == "completed"
+
+
 @pytest.mark.parametrize("again", [[[30, 37, EPOCHS]], [], ["nothing to do"]], ids=["as far", "nothing", "other words"])
 def test_a_position_that_is_guessed_costs_one_relaunch(fred, again: list[object]):
     assert run(fred, {"1": [[1, 37, EPOCHS]], "*": again}) == 0

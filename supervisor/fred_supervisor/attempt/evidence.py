@@ -24,7 +24,7 @@ from fred_supervisor.linux.lookout import Lookout, NoAnswerError
 from fred_supervisor.linux.text_io import last_lines, printable, printable_lines, tail
 from fred_supervisor.output.built_in import ends_in_traceback
 from fred_supervisor.output.early_stop import says_it_stopped_early, speaks_of_early_stopping
-from fred_supervisor.output.last_stride import last_remark, last_words, within_a_stride
+from fred_supervisor.output.last_stride import last_remark, last_words, time_is_left, within_a_stride
 from fred_supervisor.output.patterns import LinePatterns
 from fred_supervisor.policy.cause import Evidence
 from fred_supervisor.policy.history import names_goal, short_of_goal
@@ -113,6 +113,7 @@ def gather(
         resumed_from=launch.resume,
         near_goal=exit_code == 0 and beat is not None and beat.printed and _near_goal(text, patterns, beat),
         midway=midway,
+        time_is_left=exit_code == 0 and patterns is not None and time_is_left(text, patterns),
         stopped_early=says_it_stopped_early(text) if exit_code == 0 else None,
         early_stop=exit_code == 0 and speaks_of_early_stopping(text, patterns),
     )

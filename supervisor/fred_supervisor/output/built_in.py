@@ -5,6 +5,7 @@ A line is matched in lower case, and cut: nothing that a trainer prints can take
 
 import math
 import re
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from fred_supervisor.output.patterns import LINE_CHARS, LineMatch
@@ -32,12 +33,24 @@ def _word(word: str, what: str) -> str:
     return rf"\b(?:{word})\b['\"]?{_BEFORE}(?P<{what}>\d+){_NUMBER}(?!\s*/|-step)"
 
 
+_ZH_EPOCH: Final = r"(?:轮|回合|代|个?周期|个?epoch)"
+_ZH_STEP: Final = r"(?:批次?|步数?|迭代|小批量)"
+_ZH_BEFORE: Final = r"\s*[:：]?\s*[\[(（]?\s*"
+
 _EPOCHS: Final = (
+    ("第 n/n 轮", "第", rf"第\s*(?P<epoch>\d+)\s*/\s*(?P<epochs>\d+)\s*{_ZH_EPOCH}"),
+    ("第 n 轮/共 n 轮", "共", rf"第\s*(?P<epoch>\d+)\s*{_ZH_EPOCH}[\s/,，、(（]*共\s*(?P<epochs>\d+)"),
+    ("轮次 n/n", "轮", rf"(?:轮次?|轮数){_ZH_BEFORE}(?P<epoch>\d+)\s*/\s*(?P<epochs>\d+){_NUMBER}"),
+    ("第 n 轮", "第", rf"第\s*(?P<epoch>\d+)\s*{_ZH_EPOCH}"),
     ("epoch [n][i/n]", "epoch", rf"epoch{_SET}:?\s*\[(?P<epoch>\d+)\]\s*\[\s*{_OF_STEPS}\s*\]"),
     ("epoch n [i/n", "epoch", rf"epoch{_SET}:?\s*(?P<epoch>\d+)\s*\[\s*{_OF_STEPS}\s*[\](]"),
     ("[n/n][i/n]", "[", _PAIRS),
     ("epoch n/n", "ep", _word_of("ep(?:och)?s?", "epoch")),
     ("epoch n", "epoch", _word("epoch", "epoch")),
+    ("train n [i/n", "train", rf"\btrain(?:ing)?:?\s*(?P<epoch>\d+)\s*\[\s*{_OF_STEPS}\s*[\](]"),
+    ("epoche n/n", "epoc", _word_of("epo(?:ca|che)", "epoch")),
+    ("époque n/n", "po", _word_of("(?:[eé]|e\u0301)po(?:que|ca)", "epoch")),
+    ("round n/n", "round", _word_of("rounds?", "epoch")),
     ("table n/n", "/", r"^\s*(?P<epoch>\d+)/(?P<epochs>\d+)\s+\d+(?:\.\d+)?[gm]b?\s+(?:[\d.]|nan|inf)"),
 )
 """Name, what a line needs to be worth a search, regex. The first that matches counts."""
@@ -48,9 +61,18 @@ _STEPS: Final = (
     ("iteration i/n", "iter", _word_of("iter(?:ation)?s?", "step")),
     ("step i/n", "step", _word_of("(?:global_)?steps?", "step")),
     ("batch i/n", "batch", _word_of("batch(?:es)?", "step")),
+    ("[i/n] loss", "loss", rf"\[\s*{_OF_STEPS}\s*\]\s*[,:|-]?\s*(?:(?:train|avg|running)\w*[\s_]*)?loss"),
+    ("[i/n] 损失", "损失", rf"\[\s*{_OF_STEPS}\s*\]\s*[,:|-]?\s*损失"),
+    ("批次 i/n", "/", rf"{_ZH_STEP}{_ZH_BEFORE}{_OF_STEPS}\b"),
+    ("第 i/n 步", "第", rf"第\s*{_OF_STEPS}\s*个?{_ZH_STEP}"),
     ("iteration i", "iter", _word("iter(?:ation)?", "step")),
     ("step i", "step", _word("(?:global_)?step", "step")),
 )
+_TOTAL: Final = {
+    what: re.compile(rf"\b(?:(?:max|total|num|n|all)_?)?(?:train_?)?{what}['\"]?\s*[:=]\s*['\"]?(\d+)\b")
+    for what in ("epochs", "steps", "iters")
+}
+"""As a record has it that names each of its numbers, in any order."""
 _RICH: Final = "epoch n/n ━"
 _LAST_INDEX: Final = ("table n/n", _RICH)
 """yolov5, and Lightning's bar of `rich`, count from 0 and name the last number, `0/299`; Ultralytics counts from 1."""
@@ -65,11 +87,16 @@ _ASIDE: Final = re.compile(
     r"|restor\w*|best\b(?=[^|,;\]]*$)"
     r"|unpack\w*|copy\w*|verif\w*|check\w*|split\w*|plot\w*|collect\w*)\b"
 )
+_ASIDE_ZH: Final = re.compile("验证|测试|评估|推理|加载|读取|下载|预处理|准备|保存|最佳|最优|最好")
+_OF_TEST: Final = re.compile(r"\b(?:val|valid\w*|eval\w*|test|testing|dev)\b|验证|测试|评估")
+"""Before a loss that stands alone."""
 _OVER_EPOCHS: Final = re.compile(r"\bepochs?\b[\s:\]]*$")
+_REAL: Final = r"(-?(?:\d+\.?\d*(?:e[+-]?\d+)?|nan|inf(?:inity)?))\b"
 _LOSS: Final = re.compile(
     r"(?<![a-z0-9_])(?<!val )(?<!valid )(?<!eval )(?<!test )(?:train_|training_|total_|running_|avg_)?loss"
-    r"['\"]?\s*[:=]?\s*['\"(]?\s*(-?(?:\d+\.?\d*(?:e[+-]?\d+)?|nan|inf))\b"
+    rf"['\"]?\s*[:=]?\s*['\"(]?\s*{_REAL}"
 )
+_LOSS_ZH: Final = re.compile(rf"(?<!验证)(?<!测试)(?<!评估)损失值?\s*[:=：]?\s*{_REAL}")
 _HIDDEN_NAN: Final = re.compile(r"\bgrad_norm['\"]?\s*[:=]\s*['\"]?(?:nan|inf)\b")
 """The Hugging Face Trainer takes a loss that is no number out of what it shows, and shows 0."""
 _HEADER: Final = re.compile(r"\s*(?:epoch|step|iter|iteration)\s+[a-z]")
@@ -78,8 +105,22 @@ _TERMS: Final = frozenset(("box", "obj", "cls", "dfl", "seg", "pose", "kobj", "t
 """Parts of the loss, as the tables of older yolov5 name them."""
 _NOT_TRAINED: Final = re.compile(r"val|eval|test|dev")
 _ROW: Final = re.compile(r"\s*\d+(?:/\d+)?\s")
+_DIGITS: Final = 16
+"""So many, and it is no count."""
 _NO_LETTERS: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:e[-+]?\d+)?|[^a-z])+")
 """What may change in a label from line to line: numbers, and the spaces around them."""
+
+
+_Patterns = list[tuple[str, str, re.Pattern[str]]]
+
+
+def _compiled(patterns: Sequence[tuple[str, str, str]]) -> _Patterns:
+    return [(name, needs, re.compile(regex)) for name, needs, regex in patterns]
+
+
+def _of_ascii(patterns: _Patterns) -> _Patterns:
+    """Those that a line of ASCII alone may fit."""
+    return [one for one in patterns if one[0].isascii()]
 
 
 class BuiltInPatterns:
@@ -88,8 +129,8 @@ class BuiltInPatterns:
     certain = False
 
     def __init__(self) -> None:
-        self._epochs = [(name, needs, re.compile(regex)) for name, needs, regex in _EPOCHS]
-        self._steps = [(name, needs, re.compile(regex)) for name, needs, regex in _STEPS]
+        self._epochs, self._steps = _compiled(_EPOCHS), _compiled(_STEPS)
+        self._ascii = _of_ascii(self._epochs), _of_ascii(self._steps)
         self._losses: tuple[int, ...] = ()
         """Columns of the table that was begun last."""
 
@@ -97,11 +138,12 @@ class BuiltInPatterns:
         text = line[:LINE_CHARS].lower()
         if _HEADER.match(text):
             self._losses = _columns_of_loss(text.split())
-        epoch_by, epoch = _first(self._epochs, text)
-        step_by, step = ("", None) if epoch is not None and "step" in epoch.groupdict() else _first(self._steps, text)
+        epochs, steps = self._ascii if text.isascii() else (self._epochs, self._steps)
+        epoch_by, epoch = _first(epochs, text)
+        step_by, step = ("", None) if epoch is not None and "step" in epoch.groupdict() else _first(steps, text)
         if epoch is None and step is None:
             loss = self._loss(text)
-            return None if loss is None else LineMatch(loss=loss)
+            return None if loss is None else LineMatch(loss=loss, aside=_OF_TEST.match(text.lstrip()) is not None)
         if _FILE.search(text) and step_by not in ("bar", "rule"):
             return None
         end = max(found.end() for found in (epoch, step) if found is not None)
@@ -111,6 +153,7 @@ class BuiltInPatterns:
             **({} if step is None else _numbers(step)),
             **({} if epoch is None else _numbers(epoch)),
         }
+        numbers |= _totals(text, numbers)
         if epoch is None and _OVER_EPOCHS.search(label):
             epoch_by, step_by = EPOCH_BAR, ""
             numbers = {"epoch": numbers.get("step"), "epochs": numbers.get("steps")}
@@ -118,7 +161,7 @@ class BuiltInPatterns:
             epoch_by=epoch_by,
             step_by=step_by,
             label=_NO_LETTERS.sub(" ", label).strip(),
-            aside=_ASIDE.search(text, 0, end) is not None,
+            aside=_is_aside(text, end),
             loss=self._loss(text),
             epoch=numbers.get("epoch"),
             epochs=numbers.get("epochs"),
@@ -160,7 +203,7 @@ def says_epoch(counter: str) -> bool:
     return counter.startswith((*(name for name, *_ in _EPOCHS), EPOCH_BAR))
 
 
-def _first(patterns: list[tuple[str, str, re.Pattern[str]]], text: str) -> tuple[str, re.Match[str] | None]:
+def _first(patterns: _Patterns, text: str) -> tuple[str, re.Match[str] | None]:
     for name, needs, regex in patterns:
         if needs in text and (found := regex.search(text)) is not None:
             return name, found
@@ -171,15 +214,34 @@ def _numbers(found: re.Match[str]) -> dict[str, int]:
     return {
         key: int(text)
         for key, text in found.groupdict().items()
-        if key in ("epoch", "epochs", "step", "steps") and text is not None and len(text) < 16
+        if key in ("epoch", "epochs", "step", "steps") and text is not None and len(text) < _DIGITS
     }
 
 
+def _is_aside(text: str, end: int) -> bool:
+    return _ASIDE.search(text, 0, end) is not None or (
+        not text.isascii() and _ASIDE_ZH.search(text, 0, end) is not None
+    )
+
+
+def _totals(text: str, numbers: Mapping[str, int | None]) -> dict[str, int]:
+    """Those that a record names apart from its numbers; a total that is smaller is one of something else."""
+    found = {}
+    for what, of in (("epochs", "epoch"), ("steps", "step"), ("iters", "step")):
+        at, total = numbers.get(of), "epochs" if of == "epoch" else "steps"
+        if at is not None and numbers.get(total) is None and what in text:
+            said = _TOTAL[what].search(text)
+            if said is not None and len(said[1]) < _DIGITS and int(said[1]) >= at:
+                found[total] = int(said[1])
+    return found
+
+
 def _loss(text: str) -> float | None:
-    if "loss" not in text:
+    found = _LOSS.search(text) if "loss" in text else None
+    found = _LOSS_ZH.search(text) if found is None and not text.isascii() else found
+    if found is None:
         return None
-    found = _LOSS.search(text)
-    value = None if found is None else float(found[1])
+    value = float(found[1])
     return math.nan if value == 0 and _HIDDEN_NAN.search(text) else value
 
 

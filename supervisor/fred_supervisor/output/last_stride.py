@@ -13,6 +13,8 @@ _WENT_ON: Final = 3
 """After so many further steps a program has survived what it said; of several ranks one may take one more."""
 _END: Final = re.compile(r"[\r\n\b]+")
 
+_ETA: Final = re.compile(r"\beta\s*[:=]\s*(?:(\d{1,3}) days?,? )?(\d{1,3}):(\d\d):(\d\d)\b", re.IGNORECASE)
+
 Key = tuple[bool, str, str, int | None]
 """By epoch or step, the pattern, the label, and the total: one counter."""
 
@@ -53,6 +55,22 @@ def within_a_stride(text: str, patterns: LinePatterns, beat: Beat) -> bool:
         return False
     stride = max(b - a for a, b in zip(known[-_STRIDES - 1 :], known[-_STRIDES:], strict=False))
     return known[-1] + stride >= (last[-1] or 0) and (stride > 1 or not by_epoch)
+
+
+def time_is_left(text: str, patterns: LinePatterns) -> bool:
+    """Whether the last step of training says of itself that more than the next one is to come; of no named total."""
+    lines = _END.split(text)
+    said = (_ETA.search(lines[number]) for number, key, _ in _counted(lines, patterns) if key[-1] is None)
+    left_s = [_seconds(found) for found in said if found is not None]
+    if len(left_s) < _STRIDES:
+        return False
+    stride_s = max(0, *(a - b for a, b in zip(left_s[-_STRIDES:], left_s[-_STRIDES + 1 :], strict=False)))
+    return left_s[-1] > stride_s
+
+
+def _seconds(eta: re.Match[str]) -> int:
+    days, *parts = (int(part or 0) for part in eta.groups())
+    return ((days * 24 + parts[0]) * 60 + parts[1]) * 60 + parts[2]
 
 
 def last_words(text: str, patterns: LinePatterns) -> str:

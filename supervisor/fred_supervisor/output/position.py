@@ -73,7 +73,7 @@ class OutputPosition:
             self._metric, self._metric_epoch = found.metric, self._position()[0]
 
     def _take(self, found: LineMatch, line: str) -> None:
-        self._loss = self._loss if found.loss is None else found.loss
+        self._loss = self._loss if found.loss is None or found.aside else found.loss
         self._lr = self._lr if found.lr is None else found.lr
         self._phase = found.phase or self._phase
         if not found.counts:

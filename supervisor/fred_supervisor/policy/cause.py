@@ -91,8 +91,7 @@ class Evidence:
     """What the trainer said of it."""
     text_kind: ErrorKind | None = None
     """What the end of its output says."""
-    last_line: str | None = None
-    """Of its output; with a position that is read, what it said behind the last step."""
+    last_line: str | None = None  # of its output; with a position that is read, behind the last step
     beat: Beat | None = None
     """The newest record of the trainer (of the most telling rank)."""
     ended_by: EndedBy | None = None
@@ -134,11 +133,11 @@ class Evidence:
     """It left with exit code 0, and a traceback is the last that it, or a program below it, has printed."""
     behind: str | None = None
     """The program below the command whose end this is, while the command itself left with exit code 0."""
-    early_stop: bool = False
-    """The end of its output speaks of early stopping."""
+    early_stop: bool = False  # the end of its output speaks of it
     stopped_early: str | None = None  # the line in which a library says so
     near_goal: bool = False  # its next line would have been at its goal
     midway: bool = False  # it was in its last epoch, before the end of that
+    time_is_left: bool = False  # its last line says so, and no goal
     furthest: float | None = None
     """The furthest point that an attempt of this run has reached, as `advance` counts it."""
     left_before: LeftAt | None = None
@@ -191,12 +190,13 @@ def left_at(seen: Evidence) -> LeftAt | None:
 
 
 def _behind(seen: Evidence) -> LeftAt | None:
-    """Where an attempt left that did not get as far as one before it; of a trainer that names no goal."""
+    """Where it left with time to go, or not as far as one before it; of a trainer that names no goal."""
     beat, reached = seen.beat, advance(seen.beat)
-    if beat is None or reached is None or seen.furthest is None or reached >= seen.furthest:
+    behind = reached is not None and seen.furthest is not None and reached < seen.furthest
+    if beat is None or reached is None or not (behind or seen.time_is_left):
         return None
-    step = beat.step if beat.epoch is None else None
-    return LeftAt(epoch=beat.epoch, step=step, certain=False, early=seen.early_stop, furthest=seen.furthest)
+    step, furthest = beat.step if beat.epoch is None else None, seen.furthest if behind else None
+    return LeftAt(epoch=beat.epoch, step=step, certain=False, early=seen.early_stop, furthest=furthest)
 
 
 def diagnose(seen: Evidence) -> Diagnosis:
