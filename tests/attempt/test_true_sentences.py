@@ -102,7 +102,11 @@ def test_where_it_failed_may_not_be_known(beaten: bool | None, said: str):
     ],
 )
 def test_nothing_is_not_the_same_as_not_known(lost: list[int | None], said: str):
-    assert _twice(lost) == said
+    assert _twice(lost, exact=True) == said
+
+
+def test_what_was_printed_is_the_least_that_was_trained_twice():
+    assert _twice([3, 0], exact=False) == ", at least 3 steps trained twice"
 
 
 def test_an_incident_of_a_trainer_that_touches_says_that_it_beat(fred):

@@ -194,6 +194,11 @@ def test_a_cost_in_words():
     assert [lost_sentence(steps) for steps in (None, 0, 1, 12)] == [
         "What was lost is not known.", "Nothing was lost.", "1 step lost.", "12 steps lost.",
     ]  # fmt: skip
+    assert [lost_sentence(steps, printed=True) for steps in (None, 0, 1, 12)] == [
+        "What was lost is not known.", "Nothing that it had printed is lost.", "At least 1 step lost.", "At least 12 steps lost.",
+    ]  # fmt: skip
+    over = [lost_sentence(steps, from_the_beginning=True, printed=True).rpartition(": ")[2] for steps in (None, 0, 12)]
+    assert over == ["what was trained so far is lost.", "0 steps are lost.", "at least 12 steps are lost."]
     assert goes_on_sentence("/r/a.pth", takes_resume=True) == "It goes on from a.pth."
     assert goes_on_sentence(None, takes_resume=True) == "It begins from the beginning."
     assert "whether it goes on from there is not known" in goes_on_sentence("/r/a.pth", takes_resume=False)

@@ -65,6 +65,7 @@ def incident_of(
             **told,
             "facts": {"cause": found.message.document(), "action": report.action.document()},
             "takes_resume": spec.takes_resume,
+            "printed": beat is not None and beat.printed,
             "has_beaten": beat is not None or _has_touched(folder.heartbeat),
             "node": None if seen.rank is None else node_of_rank(folder, seen.rank),
             "ranks": _ranks(folder),

@@ -106,7 +106,8 @@ def short(incident: Incident, *, ink: TerminalStyle = PLAIN, width: int | None =
 
 
 def lost_of(incident: Incident) -> str:
-    return lost_sentence(incident.lost_steps, from_the_beginning=incident.from_the_beginning)
+    over = incident.from_the_beginning
+    return lost_sentence(incident.lost_steps, from_the_beginning=over, printed=incident.printed)
 
 
 _NOT_OVER: Final[Mapping[str, str]] = {

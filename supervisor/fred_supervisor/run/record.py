@@ -265,6 +265,7 @@ class Recorder:
             step=beat.step,
             steps=beat.steps,
             lost=newest.lost_steps,
+            printed=newest.printed,
             over=over,
             checkpoint=None if newest.checkpoint is None else Path(newest.checkpoint).name,
         )

@@ -53,6 +53,11 @@ class Incident:
     """Exception, output, stacks, memory and so on; `facts` are those of `cause` and `action`."""
 
     @property
+    def printed(self) -> bool:
+        """Its place was read from what the trainer has printed: it may have been further."""
+        return self.evidence.get("printed") is True
+
+    @property
     def at_s(self) -> float | None:
         """When, as seconds of the wall clock; None when that is not known."""
         try:

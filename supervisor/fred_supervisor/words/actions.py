@@ -10,10 +10,19 @@ from fred_supervisor.words.progress import short_place
 from fred_supervisor.words.terms import term
 
 
-def lost_sentence(steps: int | None, *, from_the_beginning: bool | None = None) -> str:
-    """What a failure has cost: steps to be trained again, None when that is not known."""
+def lost_sentence(steps: int | None, *, from_the_beginning: bool | None = None, printed: bool = False) -> str:
+    """What a failure has cost: steps to be trained again, None when that is not known.
+
+    `printed`: it was read from lines, which need not show each step, so it may have been further.
+    """
     if from_the_beginning and steps is None:
         return tr("The next attempt began from the beginning: what was trained so far is lost.")
+    if from_the_beginning and printed and steps:
+        return trn(
+            "The next attempt began from the beginning: at least {n} step is lost.",
+            "The next attempt began from the beginning: at least {n} steps are lost.",
+            steps,
+        )
     if from_the_beginning:
         return trn(
             "The next attempt began from the beginning: {n} step is lost.",
@@ -22,6 +31,9 @@ def lost_sentence(steps: int | None, *, from_the_beginning: bool | None = None) 
         )
     if steps is None:
         return tr("What was lost is not known.")
+    if printed:
+        at_least = trn("At least {n} step lost.", "At least {n} steps lost.", steps)
+        return at_least if steps else tr("Nothing that it had printed is lost.")
     return trn("{n} step lost.", "{n} steps lost.", steps) if steps else tr("Nothing was lost.")
 
 

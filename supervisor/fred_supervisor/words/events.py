@@ -73,7 +73,7 @@ def _quiet_hours(facts: Facts) -> str:
 
 
 def _went_on(facts: Facts) -> str:
-    lost = lost_sentence(facts["lost"])
+    lost = lost_sentence(facts["lost"], printed=bool(facts.get("printed")))
     if not facts["over"]:
         return together((tr("The trainer goes on at {place}.", place=short_place(facts)), lost))
     if facts["checkpoint"] is None:

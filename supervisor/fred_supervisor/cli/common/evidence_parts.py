@@ -24,7 +24,7 @@ _TITLES: Final[Mapping[str, str]] = {
 }
 _TOLD: Final = frozenset(
     {"exit_code", "signal", "memory", "last_heartbeat", "facts", "takes_resume", "has_beaten", "minutes_before"}
-    | {"exception", "lost_known", "killer"}
+    | {"exception", "printed", "lost_known", "killer"}
 )
 """What stands elsewhere, in words."""
 _OTHERS: Final = 6

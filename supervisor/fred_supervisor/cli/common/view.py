@@ -92,7 +92,8 @@ def run_lines(
         screen.entry(tr("batch"), batch_words(batch), "yellow")
     last = status.last_incident
     if last is not None:
-        screen.entry(tr("incident {number}", number=last.id), _incident(last, told=status.detail))
+        printed = status.progress.source == "output"
+        screen.entry(tr("incident {number}", number=last.id), _incident(last, told=status.detail, printed=printed))
     if not status.supervisor.alive and trainer is not None:
         screen.entry(term("supervisor"), tr("gone"), "red")
     return screen.lines
@@ -258,11 +259,11 @@ def _restarts(restarts: RestartStatus) -> str:
     return tr("{total} ({kinds}){more}", total=restarts.total, kinds=kinds, more=more)
 
 
-def _incident(incident: IncidentStatus, *, told: str) -> str:
+def _incident(incident: IncidentStatus, *, told: str, printed: bool) -> str:
     """Without the sentences that stand in the detail already."""
     sentences = [text for text in (incident.cause, incident.action) if text and text not in told]
     if incident.lost_steps is not None:
-        sentences.append(lost_sentence(incident.lost_steps))
+        sentences.append(lost_sentence(incident.lost_steps, printed=printed))
     ago, text = age_s(incident.at), together(sentences) if sentences else tr("as it stands above")
     return text if ago is None else tr("{span} ago: {text}", span=span(ago), text=text)
 

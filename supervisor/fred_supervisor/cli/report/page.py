@@ -179,19 +179,20 @@ def _tiles(history: History) -> Iterator[Tile]:
     shown = tr("; of the newest {count}, which are shown: ", count=len(history.incidents)) if older else ": "
     yield Tile(str(history.incidents_in_all), tr("incidents{shown}{told}", shown=shown, told=told))
     lost = [*(incident.lost_steps for incident in history.incidents), *([None] if older else [])]
-    yield Tile(str(restarts.total), tr("relaunches{twice}", twice=_twice(lost)))
+    exact = not any(incident.printed for incident in history.incidents)
+    yield Tile(str(restarts.total), tr("relaunches{twice}", twice=_twice(lost, exact=exact)))
 
 
 def _of(at: int, of: int | None) -> str:
     return tr("{at} of {of}", at=at, of=of) if of else str(at)
 
 
-def _twice(lost: Sequence[int | None]) -> str:
+def _twice(lost: Sequence[int | None], *, exact: bool) -> str:
     """How much was trained twice, as far as that is known."""
     known = [steps for steps in lost if steps is not None]
     if not known:
         return tr(", how much was trained twice is not known") if lost else ""
-    if len(known) == len(lost):
+    if exact and len(known) == len(lost):
         return tr(", {steps} steps trained twice", steps=sum(known))
     return tr(", at least {steps} steps trained twice", steps=sum(known))
 
