@@ -3,7 +3,7 @@
 import pytest
 
 from fred_supervisor.output.built_in import BuiltInPatterns
-from fred_supervisor.output.last_stride import last_remark, last_words, time_is_left, within_a_stride
+from fred_supervisor.output.last_stride import is_long_over, last_remark, last_words, time_is_left, within_a_stride
 from fred_supervisor.output.patterns import LinePatterns, OwnPatterns
 from fred_supervisor.output.position import OutputPosition
 
@@ -151,3 +151,39 @@ DETECTRON = [
 )
 def test_the_time_that_is_left_by_the_last_line(lines: list[str], left: bool):
     assert time_is_left("\n".join(lines), BuiltInPatterns()) is left
+
+
+HASHED = [f"step {n}/7: hashed" for n in range(1, 6)]
+TRAINED = [f"tour {n} sur 8 -> perte 0.{n}" for n in range(1, 9)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "over"),
+    [
+        ([*HASHED, *TRAINED], True),
+        ([*HASHED, *TRAINED[:5]], False),
+        ([*HASHED, *["a warning in line 3"] * 2, *(f"remark {'x' * n} 1" for n in range(9))], False),
+        ([*HASHED, *["bye"] * 9], False),
+        ([*TRAINED, *HASHED], False),
+        ([*HASHED, "step 7/7: hashed", *TRAINED], False),  # it is at its goal
+        ([*(f"step {n}/90: loss 0.5" for n in range(60)), *TRAINED], False),
+        ([*HASHED, *TRAINED, *(f"Epoch {n}/9" for n in range(4))], False),
+    ],
+)
+def test_steps_that_were_over_long_before_the_end(lines: list[str], over: bool):
+    position = OutputPosition(BuiltInPatterns())
+    for line in lines:
+        position.feed(line)
+    beat = position.beat(1)
+    assert beat is not None
+    assert is_long_over("\n".join(lines), BuiltInPatterns(), beat) is over
+
+
+def test_a_person_who_names_the_steps_is_believed():
+    own = OwnPatterns((r"step (?P<step>\d+)/(?P<steps>\d+)",))
+    position = OutputPosition(own)
+    for line in HASHED:
+        position.feed(line)
+    beat = position.beat(1)
+    assert beat is not None
+    assert not is_long_over("\n".join([*HASHED, *TRAINED]), own, beat)

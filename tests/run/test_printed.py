@@ -132,6 +132,12 @@ def test_who_prints_every_50th_step_is_at_its_goal_with_950_of_1000(fred):
     assert fred.status()["detail"] == "The trainer left with exit code 0, and printed step 950 of 1000."
 
 
+def test_steps_of_a_preparation_are_not_those_of_training(fred):
+    assert run(fred, {"*": [[1, 5, "step {}/7: hashed"], [1, 9, "tour {} sur 9"]]}) == 0
+    assert fred.incidents() == []
+    assert "unverified" in fred.status()["detail"]
+
+
 def test_an_out_of_memory_that_it_survived_is_not_the_cause_of_what_comes_later(fred):
     survived = "torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. Retrying with batch 4"
     raised = ["Traceback (most recent call last):", '  File "t.py", line 3, in <module>', "KeyError: 'label_17'", 1]

@@ -24,7 +24,13 @@ from fred_supervisor.linux.lookout import Lookout, NoAnswerError
 from fred_supervisor.linux.text_io import last_lines, printable, printable_lines, tail
 from fred_supervisor.output.built_in import ends_in_traceback
 from fred_supervisor.output.early_stop import says_it_stopped_early, speaks_of_early_stopping
-from fred_supervisor.output.last_stride import last_remark, last_words, time_is_left, within_a_stride
+from fred_supervisor.output.last_stride import (
+    is_long_over,
+    last_remark,
+    last_words,
+    time_is_left,
+    within_a_stride,
+)
 from fred_supervisor.output.patterns import LinePatterns
 from fred_supervisor.policy.cause import Evidence
 from fred_supervisor.policy.history import names_goal, short_of_goal
@@ -72,6 +78,8 @@ def gather(
     text = tail(folder.output)
     exit_code, signal = (None, None) if left is None else (left.exit_code, left.signal)
     done, patterns = done_file(spec, lookout), None if spec.command is None else patterns_of(spec.progress_output)
+    if exit_code == 0 and beat is not None and patterns is not None and is_long_over(text, patterns, beat):
+        beat = None
     midway = exit_code == 0 and beat is not None and _midway(text, patterns, beat)
     at_goal = beat is not None and names_goal(beat) and short_of_goal(beat) is False and not midway
     finished = done or at_goal or (beat is not None and beat.done)

@@ -88,6 +88,7 @@ _ASIDE: Final = re.compile(
     r"|unpack\w*|copy\w*|verif\w*|check\w*|split\w*|plot\w*|collect\w*)\b"
 )
 _ASIDE_ZH: Final = re.compile("验证|测试|评估|推理|加载|读取|下载|预处理|准备|保存|最佳|最优|最好")
+_OF: Final = re.compile(r"[\s)\]]+(?:of|in|for|during)\s+(?:the\s+|our\s+)?(?:data\s+)?")
 _OF_TEST: Final = re.compile(r"\b(?:val|valid\w*|eval\w*|test|testing|dev)\b|验证|测试|评估")
 """Before a loss that stands alone."""
 _OVER_EPOCHS: Final = re.compile(r"\bepochs?\b[\s:\]]*$")
@@ -219,9 +220,13 @@ def _numbers(found: re.Match[str]) -> dict[str, int]:
 
 
 def _is_aside(text: str, end: int) -> bool:
-    return _ASIDE.search(text, 0, end) is not None or (
-        not text.isascii() and _ASIDE_ZH.search(text, 0, end) is not None
-    )
+    """Whether what stands before the number, or `of the …` behind it, says that it is not training."""
+    if _ASIDE.search(text, 0, end) is not None:
+        return True
+    of = _OF.match(text, end)
+    if of is not None and _ASIDE.match(text, of.end()) is not None:
+        return True
+    return not text.isascii() and _ASIDE_ZH.search(text, 0, end) is not None
 
 
 def _totals(text: str, numbers: Mapping[str, int | None]) -> dict[str, int]:

@@ -1,10 +1,11 @@
 """What the lines of a position say of an end: how near to the goal it was, and what was survived before it."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from fred_supervisor.contract.heartbeat import Beat
+from fred_supervisor.contract.heartbeat import Beat, BeatSource
 from fred_supervisor.output.patterns import LinePatterns
 
 _STRIDES: Final = 3
@@ -14,6 +15,8 @@ _WENT_ON: Final = 3
 _END: Final = re.compile(r"[\r\n\b]+")
 
 _ETA: Final = re.compile(r"\beta\s*[:=]\s*(?:(\d{1,3}) days?,? )?(\d{1,3}):(\d\d):(\d\d)\b", re.IGNORECASE)
+
+_NUMBERS: Final = re.compile(r"[\d.]+")
 
 Key = tuple[bool, str, str, int | None]
 """By epoch or step, the pattern, the label, and the total: one counter."""
@@ -55,6 +58,21 @@ def within_a_stride(text: str, patterns: LinePatterns, beat: Beat) -> bool:
         return False
     stride = max(b - a for a, b in zip(known[-_STRIDES - 1 :], known[-_STRIDES:], strict=False))
     return known[-1] + stride >= (last[-1] or 0) and (stride > 1 or not by_epoch)
+
+
+def is_long_over(text: str, patterns: LinePatterns, beat: Beat) -> bool:
+    """Whether the steps that a guess has found ended long before the program: those of a preparation, say.
+
+    Behind them came more lines than while they were counted, and some that are alike but for their numbers: training,
+    in words that nobody reads.
+    """
+    if beat.source is not BeatSource.GUESS or beat.epoch is not None or beat.step in (None, beat.steps):
+        return False
+    lines = [line for line in _END.split(text) if line.strip()]
+    counted = [number for number, key, _ in _counted(lines, patterns) if key[-1] == beat.steps]
+    first, last = (counted[0], counted[-1]) if counted else (0, -1)
+    behind = Counter(_NUMBERS.sub("", line) for line in lines[last + 1 :] if any(map(str.isdigit, line)))
+    return sum(behind.values()) > last - first + 1 and max(behind.values(), default=0) >= _STRIDES
 
 
 def time_is_left(text: str, patterns: LinePatterns) -> bool:
