@@ -7,7 +7,7 @@ import pytest
 from fred_supervisor.attempt.output_reader import OutputReader, patterns_of
 from fred_supervisor.linux.time_box import OutOfTimeError, time_box
 from fred_supervisor.output.built_in import BuiltInPatterns
-from fred_supervisor.output.patterns import OwnPatterns
+from fred_supervisor.output.patterns import LinePatterns, OwnPatterns
 from fred_supervisor.output.signs import LineSigns
 from fred_supervisor.policy.message import Topic
 
@@ -128,6 +128,48 @@ def test_the_time_between_lines_is_known_before_they_are_believed(log: Path):
         write(log, b"Epoch %d/9\n" % number)
         one.look(number * 4000.0)
     assert one.gap_s == 4000.0
+
+
+STEPS = OwnPatterns((r"step (?P<step>\d+)",))
+
+
+def told(one: OutputReader) -> list[Topic]:
+    return [message.topic for message in one.news()]
+
+
+def test_a_pattern_that_fits_no_line_is_said_to_once(log: Path):
+    one = OutputReader(log, STEPS, ())
+    write(log, b"Epoch 1/9\n" * 199)
+    one.look(0.0)
+    assert told(one) == []
+    write(log, b"Epoch 2/9\n")
+    one.look(1.0)
+    assert told(one) == [Topic.PATTERN_FITS_NOTHING]
+    write(log, b"Epoch 3/9\n" * 200)
+    one.look(2.0)
+    assert told(one) == []
+
+
+@pytest.mark.parametrize(
+    ("read", "line", "later_s", "said"),
+    [
+        ((STEPS, ()), b"Epoch 1/9\n", 600.0, True),
+        ((STEPS, ()), b"Epoch 1/9\n", 599.0, False),
+        ((STEPS, ()), b"step 1\n", 600.0, False),
+        ((STEPS, ("own 1",)), b"Epoch 1/9\n", 600.0, False),
+        ((BuiltInPatterns(), ()), b"hello\n", 600.0, False),
+    ],
+    ids=["ten minutes", "not yet", "it fits", "it has fitted", "built-in"],
+)
+def test_ten_minutes_of_output_that_fits_nothing(
+    log: Path, read: tuple[LinePatterns, tuple[str, ...]], line: bytes, later_s: float, said: bool
+):
+    one = OutputReader(log, *read)
+    for at_s in (0.0, later_s):
+        write(log, line)
+        one.look(at_s)
+    one.look(later_s + 9000.0)  # silence is no output
+    assert told(one) == [Topic.PATTERN_FITS_NOTHING] * said
 
 
 def test_a_pattern_that_never_ends_is_given_up(log: Path):

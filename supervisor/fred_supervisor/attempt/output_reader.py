@@ -24,6 +24,9 @@ _LEAST_BYTES: Final = 8192
 _LINE_BYTES: Final = 4 * LINE_CHARS
 _REGEX_S: Final = 0.2
 """Of processor time, for a person's patterns in one look; beyond that they are given up."""
+_FITS_LINES: Final = 200
+"""A person's pattern that has fitted none of so many lines, or none in so long, is said to."""
+_FITS_S: Final = 600.0
 _END: Final = re.compile(rb"[\r\n\b]+")
 """Of a line; bars are drawn over themselves, that of Keras by going back."""
 
@@ -59,6 +62,11 @@ class OutputReader:
         """It was said from which lines the position is read, or need not be."""
         self._goal_elsewhere = goal_elsewhere
         self._told_slow = False
+        self._told_unfit = patterns is None or not patterns.certain
+        self._read = 0
+        """Lines so far."""
+        self._read_s: tuple[float, float] | None = None
+        """When the first and the last of them were read."""
         self._offset = 0
         self._rest = b""
         """The line that has not ended yet."""
@@ -87,6 +95,9 @@ class OutputReader:
         try:
             with time_box(_REGEX_S) if self._of_person else nullcontext():
                 lines = self._lines(max(_LEAST_BYTES, int(_BYTES_PER_S * since_s)))
+                if lines:
+                    self._read += len(lines)
+                    self._read_s = (now_s if self._read_s is None else self._read_s[0], now_s)
                 for line in [*lines, _text(self._rest)] if final else lines:
                     self.signs.feed(line)
                     if position is not None:
@@ -140,6 +151,12 @@ class OutputReader:
             return say(Topic.LOSS_PRINTED, line=self._position.not_finite.strip()[:_SHOWN])
         return None
 
+    def _fits_nothing(self) -> bool:
+        """Whether a person's patterns have fitted no line of many."""
+        if self._position is None or self._position.fits or self._read_s is None:
+            return False
+        return self._read >= _FITS_LINES or self._read_s[1] - self._read_s[0] >= _FITS_S
+
     def news(self) -> tuple[Message, ...]:
         """What a person is to be told of the reading, once."""
         found: tuple[Message, ...] = ()
@@ -148,6 +165,9 @@ class OutputReader:
             beat = self._position.beat(0)
             open_end = beat is not None and not names_goal(beat) and not self._goal_elsewhere
             found += (say(Topic.READS_POSITION, line=self._position.line.strip()[:_SHOWN], open_end=open_end),)
+        if not self._told_unfit and not self.told and self._fits_nothing():
+            self._told_unfit = True
+            found += (say(Topic.PATTERN_FITS_NOTHING, count=self._read),)
         if self.too_slow and not self._told_slow:
             self._told_slow = True
             found += (say(Topic.PATTERN_TOO_SLOW),)

@@ -35,6 +35,8 @@ class OutputPosition:
     """Rises with every line that shows that training, or its validation, goes on."""
     moves: int = 0
     """Rises with every line whose numbers have changed, believed or not."""
+    fits: bool = False
+    """Some line has said something."""
     line: str = ""
     """The first line that was believed."""
     _epochs: dict[tuple[object, ...], Counter] = field(default_factory=dict)
@@ -68,6 +70,7 @@ class OutputPosition:
         found = self.patterns.match(line)
         if found is None:
             return
+        self.fits = True
         self._take(found, line)
         if found.metric is not None:
             self._metric, self._metric_epoch = found.metric, self._position()[0]

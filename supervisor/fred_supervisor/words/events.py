@@ -185,6 +185,10 @@ EVENTS: Final[Mapping[Topic, Words]] = {
             "output is no longer read. Make the pattern simpler."
         )
     ),
+    Topic.PATTERN_FITS_NOTHING: mark(
+        "No line of the output fits --progress-output so far ({count} lines), so where training is is not known: "
+        "while a pattern of your own is set, the built-in ones are off. --progress-output auto turns them on."
+    ),
     Topic.READS_POSITION: _reads_position,
     Topic.WENT_ON: _went_on,
     Topic.COPIED: mark(

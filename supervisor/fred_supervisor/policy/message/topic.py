@@ -206,6 +206,7 @@ class Topic(StrEnum):
     QUIET_GPU_FREE = "quiet hours: gpu free"
     QUIET_HOURS_BEGIN = "quiet hours begin"
     PATTERN_TOO_SLOW = "pattern too slow"
+    PATTERN_FITS_NOTHING = "pattern fits nothing"
     READS_POSITION = "reads position"
     WENT_ON = "went on"
     NO_CHECKPOINT = "no checkpoint"
