@@ -9,6 +9,7 @@ import gc
 import os
 import signal
 import sys
+import time
 from typing import Any
 
 WORDS = (
@@ -16,6 +17,8 @@ WORDS = (
     "free. Including non-PyTorch memory, this process has 23.55 GiB memory in use. Of the allocated memory 22.76 GiB "
     "is allocated by PyTorch, and 343.81 MiB is reserved by PyTorch but unallocated."
 )
+STEP_S = 0.1
+"""Of a step once its weights are no numbers: a real training has not replaced all its checkpoints before the third loss."""
 TOGETHER = 50
 """Ranks that leave must leave after the same step, and each gets its order at a moment of its own."""
 
@@ -45,6 +48,7 @@ def fail() -> None:
     for weights in [one for one in gc.get_objects() if isinstance(one, torch.nn.Parameter)]:
         if weights.is_floating_point():
             weights.data.fill_(float("nan"))
+    torch.optim.optimizer.register_optimizer_step_post_hook(lambda *_: time.sleep(STEP_S))
 
 
 HOOKS: list[Any] = []

@@ -94,9 +94,13 @@ _OF_TEST: Final = re.compile(r"\b(?:val|valid\w*|eval\w*|test|testing|dev)\b|验
 _OVER_EPOCHS: Final = re.compile(r"\bepochs?\b[\s:\]]*$")
 _REAL: Final = r"(-?(?:\d+\.?\d*(?:e[+-]?\d+)?|nan|inf(?:inity)?))\b"
 _LOSS: Final = re.compile(
-    r"(?<![a-z0-9_])(?<!val )(?<!valid )(?<!eval )(?<!test )(?:train_|training_|total_|running_|avg_)?loss"
+    r"(?<![a-z0-9_])(?:([a-z0-9]+)[ -])?(?:train_|training_|total_|running_|avg_)?loss"
     rf"['\"]?\s*[:=]?\s*['\"(]?\s*{_REAL}"
 )
+_OF_ANOTHER: Final = re.compile(
+    r"val|valid|validation|eval|evaluation|test|testing|dev|best|lowest|min|minimum|previous|prev|aux|auxiliary|kd|ema"
+)
+"""Before "loss": it is not the one that is trained on, or not the one of now."""
 _LOSS_ZH: Final = re.compile(rf"(?<!验证)(?<!测试)(?<!评估)损失值?\s*[:=：]?\s*{_REAL}")
 _HIDDEN_NAN: Final = re.compile(r"\bgrad_norm['\"]?\s*[:=]\s*['\"]?(?:nan|inf)\b")
 """The Hugging Face Trainer takes a loss that is no number out of what it shows, and shows 0."""
@@ -242,11 +246,15 @@ def _totals(text: str, numbers: Mapping[str, int | None]) -> dict[str, int]:
 
 
 def _loss(text: str) -> float | None:
-    found = _LOSS.search(text) if "loss" in text else None
-    found = _LOSS_ZH.search(text) if found is None and not text.isascii() else found
-    if found is None:
+    shown = None
+    if "loss" in text:
+        of_training = (one for one in _LOSS.finditer(text) if not (one[1] and _OF_ANOTHER.fullmatch(one[1])))
+        shown = next((one[2] for one in of_training), None)
+    if shown is None and not text.isascii() and (found := _LOSS_ZH.search(text)) is not None:
+        shown = found[1]
+    if shown is None:
         return None
-    value = float(found[1])
+    value = float(shown)
     return math.nan if value == 0 and _HIDDEN_NAN.search(text) else value
 
 

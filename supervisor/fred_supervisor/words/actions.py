@@ -153,7 +153,7 @@ ACTIONS: Final[Mapping[Topic, Words]] = {
     Topic.HALF_FREEZE_BATCH: mark("Relaunched with half the freeze batch, {before} → {after}."),
     Topic.HALF_EVAL_BATCH: mark("Relaunched with half the evaluation batch, {before} → {after}."),
     Topic.NO_EVALUATION: mark("Relaunched without evaluation."),
-    Topic.ONE_OLDER: mark("Blamed {name} and relaunched from one older."),
+    Topic.ONE_OLDER: mark("Blamed {name}; relaunched from one older, if there is one."),
     Topic.NEWEST_AGAIN: mark("Relaunched from the newest checkpoint once more."),
     Topic.FEWER_WORKERS: mark("Relaunched with half the loader workers, {before} → {after}."),
     Topic.MORE_OPEN_FILES: mark("Relaunched with the hard limit of open files."),
