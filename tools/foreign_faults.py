@@ -18,7 +18,7 @@ WORDS = (
     "is allocated by PyTorch, and 343.81 MiB is reserved by PyTorch but unallocated."
 )
 STEP_S = 0.1
-"""Of a step once its weights are no numbers: a real training has not replaced all its checkpoints before the third loss."""
+"""Of a step once its weights are no numbers: so few checkpoints as it keeps are all replaced before the third loss else."""
 TOGETHER = 50
 """Ranks that leave must leave after the same step, and each gets its order at a moment of its own."""
 
