@@ -18,7 +18,7 @@ WORDS = (
     "is allocated by PyTorch, and 343.81 MiB is reserved by PyTorch but unallocated."
 )
 STEP_S = 0.1
-"""Of a step once its weights are no numbers: so few checkpoints as it keeps are all replaced before the third loss else."""
+"""Of a step once its weights are no numbers; else all checkpoints that it keeps are replaced before the third loss."""
 TOGETHER = 50
 """Ranks that leave must leave after the same step, and each gets its order at a moment of its own."""
 
@@ -48,7 +48,8 @@ def fail() -> None:
     for weights in [one for one in gc.get_objects() if isinstance(one, torch.nn.Parameter)]:
         if weights.is_floating_point():
             weights.data.fill_(float("nan"))
-    torch.optim.optimizer.register_optimizer_step_post_hook(lambda *_: time.sleep(STEP_S))
+    if (optimizers := sys.modules.get("torch.optim.optimizer")) is not None:
+        optimizers.register_optimizer_step_post_hook(lambda *_: time.sleep(STEP_S))
 
 
 HOOKS: list[Any] = []

@@ -120,6 +120,9 @@ def test_what_was_said_before_training_went_on_was_survived(lines: list[str], su
         ([bar(3, 90), bar(4, 90), "one", "two", "  "], "two"),
         (["Epoch 1/9", "Epoch 2/9", "bye"], "bye"),
         (["no such option"], "no such option"),
+        ([bar(3, 90), bar(4, 90), "ValueError: bad label", bar(5, 90)], "ValueError: bad label"),
+        ([bar(3, 90), bar(4, 90), "saved last.pt", bar(5, 90)], None),
+        (["ValueError: tried again", bar(3, 90), bar(4, 90), bar(5, 90), bar(6, 90)], None),
         ([], None),
     ],
 )

@@ -17,6 +17,10 @@ _END: Final = re.compile(r"[\r\n\b]+")
 _ETA: Final = re.compile(r"\beta\s*[:=]\s*(?:(\d{1,3}) days?,? )?(\d{1,3}):(\d\d):(\d\d)\b", re.IGNORECASE)
 
 _NUMBERS: Final = re.compile(r"[\d.]+")
+_WHY: Final = re.compile(
+    r"\w*(?:error|exception|failed|failure|killed|aborted|denied|refused)\b|no space left|out of memory", re.IGNORECASE
+)
+"""Words of a line that says why a program ends."""
 
 Key = tuple[bool, str, str, int | None]
 """By epoch or step, the pattern, the label, and the total: one counter."""
@@ -102,11 +106,15 @@ def last_words(text: str, patterns: LinePatterns) -> str:
 
 
 def last_remark(text: str, patterns: LinePatterns) -> str | None:
-    """The last line behind the last step of training that is no position: a bar is no reason for an end."""
+    """The last line behind the last step of training that is no position: a bar is no reason for an end.
+
+    Where there is none, a reason a few steps before: a bar that an exception takes away is drawn once more.
+    """
     lines = _END.split(text)
     behind = lines[max(went_on(lines, patterns), default=-1) + 1 :]
     said = (line.strip() for line in reversed(behind) if patterns.match(line) is None)
-    return next(filter(None, said), None)
+    late = (line.strip() for line in reversed(_END.split(last_words(text, patterns))) if _WHY.search(line))
+    return next(filter(None, said), None) or next((line for line in late if patterns.match(line) is None), None)
 
 
 def went_on(lines: Sequence[str], patterns: LinePatterns) -> list[int]:
