@@ -17,7 +17,7 @@ WORDS = (
     "free. Including non-PyTorch memory, this process has 23.55 GiB memory in use. Of the allocated memory 22.76 GiB "
     "is allocated by PyTorch, and 343.81 MiB is reserved by PyTorch but unallocated."
 )
-STEP_S = 0.1
+STEP_S = 0.5
 """Of a step once its weights are no numbers; else all checkpoints that it keeps are replaced before the third loss."""
 TOGETHER = 50
 """Ranks that leave must leave after the same step, and each gets its order at a moment of its own."""
