@@ -71,6 +71,11 @@ def said(line: str) -> tuple[int | None, int | None, int | None, int | None]:
         ("best acc 0.60 | Epoch 4/8", (4, 8, None, None)),
         ("best 0.5:  40%|████      | 4/10 [00:10<00:15, 11.9it/s]", (None, None, 4, 10)),
         ('{"epoch": 3, "step": 120, "loss": 0.5}', (3, None, 120, None)),
+        ("2026-11-26 12:00:00 /home/me/test/trainlog.py:5 Epoch 5/90", (5, 90, None, None)),
+        ("[process 0] Epoch 5/90", (5, 90, None, None)),
+        ("[rank 3] [exp=test] Epoch 5/90", (5, 90, None, None)),
+        ("load_time=0.3 Epoch 5/90", (5, 90, None, None)),
+        ("Epoch 6/6 loss 0.5, saved to final.pth", (6, 6, None, None)),
     ],
 )  # fmt: skip
 def test_where_training_is(line: str, numbers: tuple[Any, ...]):

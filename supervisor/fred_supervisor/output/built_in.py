@@ -79,7 +79,10 @@ _LAST_INDEX: Final = ("table n/n", _RICH)
 EPOCH_BAR: Final = "epoch bar"
 """A bar over epochs; it counts what is done, so its 0 is no epoch."""
 _FILE: Final = re.compile(r"\.(?:ckpt|pth?|safetensors|h5|keras)\b")
-"""Numbers of a line about a file are those of the file."""
+"""Numbers in the name of a file are those of the file."""
+_WRITES: Final = re.compile(r"(?:\W|\d)*(?:saved|saving|wrote|writing|stor(?:ed|ing)|dump\w*|export\w*|load\w*|restor\w*)\b")
+_OF_LOGGER: Final = re.compile(r"\S*[/\\]\S*[a-z]\S*|\S+\.py\b\S*|\w+=\S+|\[(?:process|rank|worker|node)[ #]*\d+\]")
+"""What a logger puts before each line, and a setting that is named: no word of what the line counts."""
 _ASIDE: Final = re.compile(
     r"\b(?:val|valid|validat\w+|eval|evaluat\w+|test|testing|sanity|infer\w*|predict\w*|images\s+instances"
     r"|map|mapping|filter\w*|token\w*|download\w*|load\w*|fetch\w*|generat\w*|scan\w*|cach\w*|read\w*|extract\w*|sav\w+"
@@ -149,9 +152,9 @@ class BuiltInPatterns:
         if epoch is None and step is None:
             loss = self._loss(text)
             return None if loss is None else LineMatch(loss=loss, aside=_OF_TEST.match(text.lstrip()) is not None)
-        if _FILE.search(text) and step_by not in ("bar", "rule"):
-            return None
         end = max(found.end() for found in (epoch, step) if found is not None)
+        if step_by not in ("bar", "rule") and _is_of_file(text, end):
+            return None
         epoch_by = _RICH if (epoch_by, step_by) == ("epoch n/n", "rule") else epoch_by
         label = step["label"] if step is not None and "label" in step.groupdict() else ""
         numbers: dict[str, int | None] = {
@@ -223,9 +226,16 @@ def _numbers(found: re.Match[str]) -> dict[str, int]:
     }
 
 
+def _is_of_file(text: str, end: int) -> bool:
+    """Whether a number is part of the name of a file, or of a sentence that begins with what becomes of one."""
+    if (file := _FILE.search(text)) is None:
+        return False
+    return file.start() < end or not any(map(str.isspace, text[end : file.start()])) or _WRITES.match(text) is not None
+
+
 def _is_aside(text: str, end: int) -> bool:
     """Whether what stands before the number, or `of the …` behind it, says that it is not training."""
-    if _ASIDE.search(text, 0, end) is not None:
+    if _ASIDE.search(text, 0, end) is not None and _ASIDE.search(_OF_LOGGER.sub(" ", text[:end])) is not None:
         return True
     of = _OF.match(text, end)
     if of is not None and _ASIDE.match(text, of.end()) is not None:
