@@ -80,7 +80,9 @@ EPOCH_BAR: Final = "epoch bar"
 """A bar over epochs; it counts what is done, so its 0 is no epoch."""
 _FILE: Final = re.compile(r"\.(?:ckpt|pth?|safetensors|h5|keras)\b")
 """Numbers in the name of a file are those of the file."""
-_WRITES: Final = re.compile(r"(?:\W|\d)*(?:saved|saving|wrote|writing|stor(?:ed|ing)|dump\w*|export\w*|load\w*|restor\w*)\b")
+_WRITES: Final = re.compile(
+    r"(?:\W|\d)*(?:saved|saving|wrote|writing|stor(?:ed|ing)|dump\w*|export\w*|load\w*|restor\w*)\b"
+)
 _OF_LOGGER: Final = re.compile(r"\S*[/\\]\S*[a-z]\S*|\S+\.py\b\S*|\w+=\S+|\[(?:process|rank|worker|node)[ #]*\d+\]")
 """What a logger puts before each line, and a setting that is named: no word of what the line counts."""
 _ASIDE: Final = re.compile(
