@@ -6,6 +6,7 @@ import pytest
 
 from fred_supervisor.output.built_in import BuiltInPatterns
 from fred_supervisor.output.early_stop import says_it_stopped_early, speaks_of_early_stopping
+from fred_supervisor.output.patterns import OwnPatterns
 
 
 @pytest.mark.parametrize(
@@ -114,3 +115,10 @@ STOP = "no improvement for 3 epochs"
 )
 def test_words_that_were_survived_are_none(lines: list[str], early: bool):
     assert speaks_of_early_stopping("\n".join(lines), BuiltInPatterns()) is early
+
+
+def test_training_that_went_on_by_a_persons_own_pattern_was_not_stopped():
+    own = OwnPatterns((r"it (?P<step>\d+) of (?P<steps>\d+)",))
+    said = "val metric did not improve in the last 3 records: lowering the learning rate"
+    assert says_it_stopped_early(f"it 20 of 1000\n{said}\nit 21 of 1000", own) is None
+    assert says_it_stopped_early(f"it 20 of 1000\n{said}", own) == said

@@ -122,7 +122,7 @@ def gather(
         near_goal=exit_code == 0 and beat is not None and beat.printed and _near_goal(text, patterns, beat),
         midway=midway,
         time_is_left=exit_code == 0 and patterns is not None and time_is_left(text, patterns),
-        stopped_early=says_it_stopped_early(text) if exit_code == 0 else None,
+        stopped_early=says_it_stopped_early(text, patterns) if exit_code == 0 else None,
         early_stop=exit_code == 0 and speaks_of_early_stopping(text, patterns),
     )
 

@@ -68,13 +68,16 @@ def speaks_of_early_stopping(text: str, patterns: LinePatterns | None = None) ->
     )
 
 
-def says_it_stopped_early(text: str) -> str | None:
-    """The line in which a library says that it has stopped training early; None without one, or if training went on."""
-    found, patterns = None, BuiltInPatterns()
+def says_it_stopped_early(text: str, own: LinePatterns | None = None) -> str | None:
+    """The line in which a library says that it has stopped training early; None without one, or if training went on.
+
+    `own`: the patterns of a person, by which it may have gone on, too.
+    """
+    found, known = None, [one for one in (BuiltInPatterns(), own) if one is not None]
     for coloured in text.splitlines()[-_BEFORE_SUMMARY:]:
         line = _COLOUR.sub("", coloured)
         if _STOPPED.search(line[:LINE_CHARS]):
             found = line.strip()[:LINE_CHARS]
-        elif found is not None and (at := patterns.match(line)) is not None and at.trains:
+        elif found is not None and any((at := one.match(line)) is not None and at.trains for one in known):
             found = None
     return found
