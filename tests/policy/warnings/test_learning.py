@@ -12,6 +12,7 @@ from tests.policy.scripted import History
 
 from fred_supervisor.policy.actions import Note
 from fred_supervisor.policy.message import Topic
+from fred_supervisor.policy.warnings.explosion import explosion
 from fred_supervisor.policy.warnings.learning import Ill, LearningHistory, LearningPoint, judge, look
 from fred_supervisor.words.sentences import sentence
 
@@ -43,11 +44,19 @@ def rises(epoch: int) -> float:
     return 0.55 * (1 - math.exp(-epoch / 12))
 
 
+def rises_until(last: int) -> Curve:
+    return lambda epoch: rises(epoch) if epoch < last else 0.9 * rises(last)
+
+
 @pytest.mark.parametrize(
     ("loss", "metric", "expected"),
     [
-        (lambda e: falls(e) if e < 15 else falls(15) * 1.7 ** (e - 14), rises, {"loss explodes": 16}),
-        (lambda e: falls(e) if e < 15 else 900.0, rises, {"loss explodes": 15}),
+        (lambda e: falls(e) if e < 15 else falls(15) * 1.7 ** (e - 14), rises_until(15), {"loss explodes": 16}),
+        (lambda e: falls(e) if e < 15 else 900.0, rises_until(15), {"loss explodes": 15}),
+        (lambda e: falls(e) if e < 15 else 900.0, rises, {}),  # the metric was never better: some other loss
+        (lambda e: 8 * math.exp(-e / 4) + 0.3 * 2.0 ** max(0, e - 20), lambda e: None, {"loss explodes": 22}),
+        (lambda e: 8 * math.exp(-e / 4) + 0.3 * 2.0 ** max(0, e - 20), lambda e: 1 + falls(e), {"loss explodes": 22}),
+        (lambda e: 1 + 0.8 * math.sin(e / 3), lambda e: None, {}),  # it comes down from there by itself
         (falls, lambda e: rises(e) if e < 12 else 0.02, {"metric collapsed": 12}),
         (falls, lambda e: 0.0, {"metric zero": 1}),
         (falls, lambda e: 0.0 if e < 19 else rises(e), {}),  # as detectors from random weights begin
@@ -69,6 +78,46 @@ def test_what_a_curve_says(loss, metric, expected):
     found = ills(after(24, loss, metric))
     assert found.keys() == expected.keys()
     assert all(abs(found[what] - epoch) <= 1 for what, epoch in expected.items())
+
+
+@given(st.lists(st.floats(0.01, 1e3), min_size=8, max_size=60))
+def test_whatever_the_curve_since_lies_behind_its_least_and_all_is_high_from_there(means):
+    begun = None
+    for end in range(8, len(means) + 1):
+        found, before = explosion(list(enumerate(means[:end]))), begun
+        begun = found
+        if found is None:
+            continue
+        if before is not None:
+            assert (found.since, found.before, found.well_epoch) == (before.since, before.before, before.well_epoch)
+            continue
+        assert min(range(end), key=means.__getitem__) <= found.well_epoch < found.since
+        assert all(mean >= 3 * found.before for mean in means[found.since : end])
+
+
+@given(st.integers(9, 60), st.floats(2, 12), st.floats(1, 20), st.integers(0, 99))
+def test_since_when_a_loss_explodes_that_fell_far_before(bad_from, speed, height, seed):
+    dice = random.Random(seed)
+    floor = height * math.exp(-bad_from / speed) + 0.3
+    means = [
+        (height * math.exp(-e / speed) + 0.3 if e < bad_from else floor * 2.0 ** (e - bad_from + 1))
+        * dice.lognormvariate(0, 0.03)
+        for e in range(bad_from + 8)
+    ]
+    found = explosion(list(enumerate(means)))
+    assert found is not None
+    assert bad_from <= found.since <= bad_from + 2
+
+
+def test_a_plateau_that_falls_for_a_few_epochs_has_not_recovered():
+    curve = [*(1 / n + 0.6 for n in range(1, 15)), *(2.85 + 0.25 * abs(math.sin(n)) for n in range(30))]
+    found = [explosion(list(enumerate(curve[:end]))) for end in range(len(curve) + 1)]
+    assert [one is None for one in found].index(False) == 16
+    assert all(one is not None and one.since == 14 for one in found[16:])
+    down = [*curve, 1.6, 1.2, 1.1]
+    assert explosion(list(enumerate(down[:-2]))) is not None
+    assert explosion(list(enumerate([*down, 0.9]))) is not None, "over 1.5 times what it was"
+    assert explosion(list(enumerate([*down, 0.9, 0.9]))) is None
 
 
 def test_a_loss_that_repeats_to_the_last_digit_and_no_noise():

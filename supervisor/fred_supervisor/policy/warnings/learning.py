@@ -8,24 +8,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
-from itertools import pairwise
 from typing import Final
 
 from fred_supervisor.contract.record import record
 from fred_supervisor.policy.message import Message
+from fred_supervisor.policy.warnings.explosion import EARLIER, EPOCHS, EXPLODES, WELL, explosion, medians
 from fred_supervisor.policy.warnings.robust import median
 
 _MOST: Final = 128
 """Epochs, and values of the metric, that are kept."""
-_EPOCHS: Final = 3
-"""Of which the present is the median."""
-_EARLIER: Final = 5
-"""Epochs before those that the loss is compared with; without them nothing is said of it."""
-_EXPLODES: Final = 3.0
-_WELL: Final = 1.5
-"""Times the loss at its best: so much is well, and above it the way up may have begun."""
-_OF_FIRST: Final = 0.1
-"""Of the first epoch's loss: one that is still below that is only not as small as it was."""
 _BEST: Final = 0.1
 """A metric that was never better for long has not collapsed."""
 _LEVEL: Final = 3
@@ -212,7 +203,7 @@ def _with_loss(history: LearningHistory, seen: EpochLoss) -> LearningHistory:
         return replace(history, epochs=(*epochs[:-1], now), last_loss=loss)
     earlier = tuple(one for one in epochs if one.epoch < seen.epoch)
     same = [one for one in earlier if one.phase == seen.phase]
-    usual = min(_medians([one.mean for one in same], _EARLIER)) if len(same) >= _EARLIER else None
+    usual = min(medians([one.mean for one in same], EARLIER)) if len(same) >= EARLIER else None
     if len(earlier) == _MOST:  # the first one stays
         earlier = (earlier[0], *earlier[2:])
     return replace(history, epochs=(*earlier, seen), last_loss=loss, usual=usual)
@@ -223,9 +214,9 @@ def _with_onset(history: LearningHistory, loss: float, samples: int | None) -> L
     usual, onset = history.usual, history.onset
     if samples is None or not usual:
         return history
-    if onset is None and loss >= _EXPLODES * usual:
+    if onset is None and loss >= EXPLODES * usual:
         return replace(history, onset=Onset(after=history.well_samples, by=samples, usual=usual))
-    if onset is not None and loss > _WELL * onset.usual:
+    if onset is not None and loss > WELL * onset.usual:
         return history
     return replace(history, onset=None, well_samples=samples)
 
@@ -264,28 +255,26 @@ def without(history: LearningHistory, stretch: BadStretch) -> LearningHistory:
 def judge(history: LearningHistory) -> tuple[Illness, ...]:
     """What is wrong now; the epoch that is under way does not count."""
     done = history.epochs[:-1]
-    found = (_explodes(done), _collapsed(history), _at_zero(history), _still(done), *_zeros(history))
+    found = (_explodes(history, done), _collapsed(history), _at_zero(history), _still(done), *_zeros(history))
     return tuple(one for one in found if one is not None)
 
 
-def _explodes(done: Sequence[EpochLoss]) -> Illness | None:
-    """The median of the last epochs is three times what it was, and they do not fall."""
-    same = [one for one in done if done and one.phase == done[-1].phase]
-    if len(same) < _EPOCHS + _EARLIER:
+def _explodes(history: LearningHistory, done: Sequence[EpochLoss]) -> Illness | None:
+    found = explosion([(one.epoch, one.mean) for one in done if one.phase == done[-1].phase])
+    if found is None or _at_its_best(history, found.since):
         return None
-    latest, earlier = same[-_EPOCHS:], same[:-_EPOCHS]
-    now, before = median(one.mean for one in latest), min(_medians([one.mean for one in earlier], _EARLIER))
-    falls = all(one.mean < last.mean for last, one in pairwise(latest)) and now <= _EXPLODES**2 * before
-    if before <= 0 or now < max(_EXPLODES * before, _OF_FIRST * same[0].mean) or falls:
-        return None
-    first = next(one for one in same if one.mean >= _EXPLODES * before and one.epoch > earlier[0].epoch)
-    calm = (one.epoch for one in same if one.epoch < first.epoch and one.mean <= _WELL * before)
-    well = max(calm, default=first.epoch - 1)
-    return Illness(what=Ill.LOSS_EXPLODES, epoch=first.epoch, now=now, before=before, well_epoch=well)
+    return Illness(
+        what=Ill.LOSS_EXPLODES, epoch=found.since, now=found.now, before=found.before, well_epoch=found.well_epoch
+    )
 
 
-def _medians(values: Sequence[float], width: int) -> list[float]:
-    return [median(values[at : at + width]) for at in range(len(values) - width + 1)]
+def _at_its_best(history: LearningHistory, since: int) -> bool:
+    """Whether the metric, one of which more is better, was never better than it has become since an epoch."""
+    values, best = history.of_phase, history.best
+    earlier = [one.value for one in values if one.epoch < since]
+    if best is None or not earlier or best is not values[-1] or best.epoch < since:
+        return False
+    return max(earlier) > _ROSE * earlier[0]
 
 
 def _collapsed(history: LearningHistory) -> Illness | None:
@@ -295,7 +284,7 @@ def _collapsed(history: LearningHistory) -> Illness | None:
         return None
     recovers = values[-1].value > values[-2].value
     last = values[-_EVALUATIONS - recovers :]
-    level = max(_medians([one.value for one in values], _LEVEL))
+    level = max(medians([one.value for one in values], _LEVEL))
     if level <= _BEST or any(one.value >= _COLLAPSED * level or one.epoch <= best.epoch for one in last):
         return None
     after = [one for one in values if one.epoch > best.epoch]
@@ -312,7 +301,7 @@ def _collapsed(history: LearningHistory) -> Illness | None:
 
 def _at_zero(history: LearningHistory) -> Illness | None:
     values, epochs = history.evaluations, history.epochs
-    falls = len(epochs) > _EPOCHS and median(one.mean for one in epochs[-_EPOCHS:]) < _FALLS * epochs[0].mean
+    falls = len(epochs) > EPOCHS and median(one.mean for one in epochs[-EPOCHS:]) < _FALLS * epochs[0].mean
     if len(values) < (2 if falls else 1) * _AT_ZERO or any(one.value != 0 for one in values):
         return None
     return Illness(what=Ill.METRIC_ZERO, epoch=values[0].epoch, now=0.0, before=float(len(values)))
