@@ -42,6 +42,10 @@ def reports(run: History) -> list[Report]:
     return [action for action in run.actions if isinstance(action, Report)]
 
 
+def events(run: History) -> list[JournalEvent]:
+    return [action.event for action in run.actions if isinstance(action, Note)]
+
+
 @pytest.mark.parametrize("answer", list(OnDivergence))
 def test_a_healthy_run_is_never_ended(answer):
     run = train(night(answer), 1, 40, saved=True)
@@ -64,6 +68,8 @@ def test_it_is_rolled_back_at_once_to_before_the_stretch_and_says_so(foreign, sa
     assert Terminate(wake=True) not in run.actions
     run.end(signal=9)
     assert run.launches == 2
+    assert JournalEvent.DIVERGING in events(run)
+    assert JournalEvent.FAILED_LINE not in events(run)
     (report,) = reports(run)
     assert report.diagnosis.kind is IncidentKind.LEARNING
     cause, action = sentence(report.diagnosis.message), sentence(report.action)
@@ -80,7 +86,10 @@ def test_it_is_rolled_back_at_once_to_before_the_stretch_and_says_so(foreign, sa
 def test_what_it_trains_again_counts_as_progress_and_a_second_time_it_only_warns():
     run = train(night(OnDivergence.ROLLBACK), 1, 20, bad_from=15, saved=True)
     run.end(signal=9)
-    train(run, 15, 26, saved=True)
+    train(run, 15, 15, saved=True)
+    (over,) = [one.message for one in run.actions if isinstance(one, Note) and one.event is JournalEvent.WARNING_OVER]
+    assert sentence(over) == "The warning is over, not what it was about: training goes on from before it."
+    train(run, 16, 26, saved=True)
     assert run.state.history.progressed
     assert run.state.history.warnings == ()
     train(run, 27, 34, bad_from=27, saved=True)

@@ -11,7 +11,7 @@ from fred_supervisor.policy.message import AlertKind, JournalEvent, Topic
 from fred_supervisor.policy.requests import Request, prevailing
 
 JOURNAL = """
-adopted|alarm|alarm over|alert lost|alert sent|checkpoint passed over|cleared|completed|daily summary|disk|failed|GPU
+adopted|alarm|alarm over|alert lost|alert sent|checkpoint passed over|cleared|completed|daily summary|disk|diverging|failed|GPU
 GPU unknown|hang|held|incident|keeper lost|launched|memory forecast|monitor|moves again|output capped|pause|paused
 ping lost|place|position|quiet hours|restart|run dir lost|saved|set by hand|stalled|stop|stopped|stray|superseded
 unkillable|warning|warning over

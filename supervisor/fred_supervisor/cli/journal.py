@@ -23,7 +23,7 @@ from fred_supervisor.words.sentences import said_again
 
 _POLL_S: Final = 0.5
 _STYLE_OF: Final = {
-    **dict.fromkeys(("incident", "failed", "hang", "failed line", "keeper lost", "not done"), "red"),
+    **dict.fromkeys(("incident", "failed", "hang", "failed line", "diverging", "keeper lost", "not done"), "red"),
     **dict.fromkeys(("held", "stalled", "alarm", "disk", "warning", "no answer", "alert lost"), "yellow"),
     **dict.fromkeys(("completed", "cleared", "moves again"), "green"),
 }

@@ -146,7 +146,7 @@ def _running(settings: Settings, state: Running, seen: Observation) -> tuple[Sta
         after, actions = _request(settings, state, seen.request, seen.now_s)
         return after, notes + actions
     if (line := seen.failed_line or divergence(settings, state, seen)) is not None:
-        after, actions = _end_for_output(settings, state, line, seen.now_s)
+        after, actions = _end_for(settings, state, line, seen.now_s)
         return after, notes + actions
     if (leak := planned_restart(settings, before, state, seen)) is not None:
         state = replace(state, history=replace(state.history, leak_restart_s=seen.now_s))
@@ -248,21 +248,21 @@ def _judge(settings: Settings, state: Running, seen: Observation) -> tuple[State
     return state, ()
 
 
-def _end_for_output(
-    settings: Settings, state: Running, line: Message, now_s: float
-) -> tuple[State, tuple[Action, ...]]:
+def _end_for(settings: Settings, state: Running, line: Message, now_s: float) -> tuple[State, tuple[Action, ...]]:
     """It goes on, and says itself that it has failed: it is ended. It may save, but not weights that are lost."""
+    diverged = line.topic is Topic.DIVERGED
     lost = line.topic in (Topic.LOSS_PRINTED, Topic.NODE_LEFT) or bool(line.facts.get("rollback"))
     stopping = Stopping(
         history=_aged(settings, state, now_s),
         watch=state.watch,
-        by=EndedBy.DIVERGENCE if line.topic is Topic.DIVERGED else EndedBy.OUTPUT,
+        by=EndedBy.DIVERGENCE if diverged else EndedBy.OUTPUT,
         line=line,
         rung=Rung.KILL if lost else Rung.DUMP,
         until_s=now_s + (settings.kill_s if lost else settings.dump_s),
         dump_s=None if lost else now_s + settings.dump_s / 2,
     )
-    return stopping, (Note(event=JournalEvent.FAILED_LINE, message=line), Kill() if lost else DumpStacks())
+    event = JournalEvent.DIVERGING if diverged else JournalEvent.FAILED_LINE
+    return stopping, (Note(event=event, message=line), Kill() if lost else DumpStacks())
 
 
 def _request(

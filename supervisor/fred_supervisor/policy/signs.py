@@ -12,7 +12,7 @@ from fred_supervisor.policy.observation import Observation
 from fred_supervisor.policy.settings import OnDivergence, Settings
 from fred_supervisor.policy.state import Ended, EpochTimes, Running, State, Stopping
 from fred_supervisor.policy.warnings import learning, memory, resumed, speed
-from fred_supervisor.policy.warnings.held import Moment, Sign, follow
+from fred_supervisor.policy.warnings.held import HeldWarning, Moment, Sign, follow
 from fred_supervisor.policy.warnings.learning import BadStretch, Ill, Illness, LearningHistory, LearningPoint
 from fred_supervisor.policy.warnings.machine import MachineLook, TrainerProcess, reasons
 from fred_supervisor.policy.warnings.memory import Growth
@@ -153,15 +153,23 @@ def _learned(state: Running, points: tuple[LearningPoint, ...], time: str | None
         after = learning.look(after, point, time)
     beat = state.watch.main.beat
     state = replace(state, history=replace(state.history, learning=after), told_seq=None if beat is None else beat.seq)
-    epochs = [one.epochs[-1].epoch if one.epochs else None for one in (before, after)]
+    epochs = [one.epochs[-1].epoch if one.epochs else -1 for one in (before, after)]
     if epochs[0] == epochs[1] and after.evaluations == before.evaluations and after.zeros == before.zeros:
         return state, ()
     ills = {_ILLS[one.what]: one for one in reversed(learning.judge(after))}
-    return state, tuple(
-        Sign(kind=kind, about=about, message=_ill(after, ills[kind, about]) if (kind, about) in ills else None)
-        for kind, about in dict.fromkeys(_ILLS.values())
-        if (kind, about) in ills or any(one.key == (kind, about) for one in state.history.warnings)
-    )
+    signs = [Sign(kind=kind, about=about, message=_ill(after, ill)) for (kind, about), ill in ills.items()]
+    signs += [
+        Sign(kind=held.kind, about=held.about, undone=epochs[1] < epochs[0] or _is_before(after, held))
+        for held in state.history.warnings
+        if held.key in _ILLS.values() and held.key not in ills
+    ]
+    return state, tuple(signs)
+
+
+def _is_before(history: LearningHistory, held: HeldWarning) -> bool:
+    """Whether training is not yet past the epoch since which it diverged: it was rolled back."""
+    since, known = held.facts.get("epoch"), history.epochs or history.evaluations
+    return held.kind is WarningKind.DIVERGING and isinstance(since, int) and bool(known) and known[-1].epoch <= since
 
 
 def _ill(history: LearningHistory, ill: Illness) -> Message:

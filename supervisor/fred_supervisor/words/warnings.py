@@ -15,7 +15,7 @@ from fred_supervisor.words.terms import term
 _OVER: Final[Mapping[str, str]] = {
     WarningKind.SLOW: mark("Training is as fast again as it was."),
     WarningKind.LEAK: mark("Memory or open files no longer grow towards a limit."),
-    WarningKind.DIVERGING: mark("Loss and metric have recovered."),
+    WarningKind.DIVERGING: mark("Training no longer diverges."),
     WarningKind.FLAT: mark("Training learns again."),
     WarningKind.DISK: mark("The disk is no longer on its way to be full."),
     WarningKind.GPU_MEMORY: mark("The trainer's memory on the GPU no longer grows."),
@@ -30,6 +30,8 @@ _OVER: Final[Mapping[str, str]] = {
 
 
 def _over(facts: Facts) -> str:
+    if facts.get("undone"):
+        return tr("The warning is over, not what it was about: training goes on from before it.")
     return tr(_OVER.get(facts["kind"], mark("The warning is over.")))
 
 
@@ -157,8 +159,8 @@ _ILLS: Final[Mapping[str, str]] = {
     Ill.METRIC_COLLAPSED: mark("The metric has collapsed: {now:.4g}, after {before:.4g}, since epoch {epoch}."),
     Ill.METRIC_ZERO: mark("The metric has been exactly 0 in each of {before:.0f} evaluations, since epoch {epoch}."),
     Ill.LOSS_STILL: mark("The loss does not change at all: {now:.6g} in every epoch since epoch {epoch}."),
-    Ill.GRADIENT_ZERO: mark("All gradients are exactly 0, in epoch {epoch}: nothing is learned."),
-    Ill.LR_ZERO: mark("The learning rate is 0, in epoch {epoch}: nothing is learned."),
+    Ill.GRADIENT_ZERO: mark("All gradients have been exactly 0 since epoch {epoch}: nothing is learned."),
+    Ill.LR_ZERO: mark("The learning rate has been 0 since epoch {epoch}: nothing is learned."),
 }
 
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.policy.scripted import History
 
-from fred_supervisor.policy.actions import Note
-from fred_supervisor.policy.message import Topic
+from fred_supervisor.policy.actions import Action, Note
+from fred_supervisor.policy.message import JournalEvent, Topic
 from fred_supervisor.policy.warnings.explosion import explosion
 from fred_supervisor.policy.warnings.learning import Ill, LearningHistory, LearningPoint, judge, look
 from fred_supervisor.words.sentences import sentence
@@ -122,7 +122,7 @@ def test_a_plateau_that_falls_for_a_few_epochs_has_not_recovered():
 
 def test_a_loss_that_repeats_to_the_last_digit_and_no_noise():
     assert ills(after(12, lambda e: falls(min(e, 6)), rises, noise=0.0)) == {"loss still": 6}
-    assert ills(after(12, lambda e: falls(min(e, 6)), rises, noise=0.0, looks=1)) == {}  # one look says nothing
+    assert ills(after(12, lambda e: falls(min(e, 6)), rises, noise=0.0, looks=1)) == {"loss still": 6}
 
 
 def test_a_loss_that_is_told_with_few_digits_may_repeat():
@@ -147,7 +147,9 @@ def test_a_learning_rate_of_zero_but_not_a_warm_up():
     assert [one.what for one in judge(history)] == [Ill.LR_ZERO]
     seldom = [LearningPoint(epoch=epoch, loss=1.0 / epoch, lr=0.0) for epoch in range(1, 7)]
     assert not any(judge(reduce(look, seldom[:5], LearningHistory())))
-    assert [one.what for one in judge(reduce(look, seldom, LearningHistory()))] == [Ill.LR_ZERO]
+    assert ills(reduce(look, seldom, LearningHistory())) == {"lr zero": 1}
+    later = [LearningPoint(epoch=epoch, loss=1.0 / epoch, lr=0.0) for epoch in range(7, 40)]
+    assert ills(reduce(look, later, reduce(look, seldom, LearningHistory()))) == {"lr zero": 1}
     assert judge(look(history, LearningPoint(epoch=2, phase=None, loss=1.0, lr=0.001))) == ()
 
 
@@ -247,3 +249,11 @@ def test_a_loss_that_explodes_is_told_with_the_best_and_is_over_when_it_recovers
     for _ in epochs_again(run, 12, 24, falls):  # from a checkpoint before it
         pass
     assert run.state.history.warnings == ()
+    (over,) = [
+        one.message for one in map(note, run.actions) if one is not None and one.event is JournalEvent.WARNING_OVER
+    ]
+    assert sentence(over) == "The warning is over, not what it was about: training goes on from before it."
+
+
+def note(action: Action) -> Note | None:
+    return action if isinstance(action, Note) else None

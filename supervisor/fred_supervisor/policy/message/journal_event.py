@@ -27,6 +27,8 @@ class JournalEvent(StrEnum):
     DAILY_SUMMARY = "daily summary"
     DISK = "disk"
     """The disk is on its way to be full."""
+    DIVERGING = "diverging"
+    """The trainer is ended, because training goes wrong (`--on-divergence`)."""
     FAILED = "failed"
     FAILED_LINE = "failed line"
     """The trainer has printed that it has failed, and is ended."""

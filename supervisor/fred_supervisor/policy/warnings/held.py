@@ -23,6 +23,8 @@ class Sign:
     """What is wrong; None: it was looked at, and is well."""
     since: str | None = None
     """RFC 3339, UTC: it has been so for a while; None: since now, for all that is known."""
+    undone: bool = False
+    """What was wrong is done anew from before it: it is not there any more, and has not become well."""
 
 
 @record
@@ -81,7 +83,11 @@ def follow(
         found = _look(one, newest.get(key), moment, trains=trains)
         if found is None:
             if one is not None and one.begun:
-                over.append(say(Topic.WARNING_OVER, kind=str(one.kind), about=one.about, since=one.since))
+                sign = newest.get(key)
+                undone = sign is not None and sign.undone
+                over.append(
+                    say(Topic.WARNING_OVER, kind=str(one.kind), about=one.about, since=one.since, undone=undone)
+                )
             continue
         if found.begun and (one is None or not one.begun):
             says = newest[key].message

@@ -310,7 +310,7 @@ def _at_zero(history: LearningHistory) -> Illness | None:
 def _still(done: Sequence[EpochLoss]) -> Illness | None:
     """Real losses never repeat to the last digit, epoch by epoch."""
     last = done[-_STILL:]
-    if len(last) < _STILL or any(one.mean != last[0].mean for one in last) or any(one.looks < 2 for one in last):
+    if len(last) < _STILL or any(one.mean != last[0].mean for one in last):
         return None
     if float(f"{last[0].mean:.{_DIGITS}g}") == last[0].mean:
         return None
@@ -321,5 +321,10 @@ def _still(done: Sequence[EpochLoss]) -> Illness | None:
 def _zeros(history: LearningHistory) -> tuple[Illness, ...]:
     if not history.epochs:
         return ()
-    zero = zip((Ill.LR_ZERO, Ill.GRADIENT_ZERO), history.zeros, strict=True)
-    return tuple(Illness(what=what, epoch=history.epochs[-1].epoch, now=0.0) for what, long in zero if long)
+    present = history.epochs[-1].epoch
+    zeros = ((Ill.LR_ZERO, history.lr_zero), (Ill.GRADIENT_ZERO, history.gradient_zero))
+    return tuple(
+        Illness(what=what, epoch=present if zero.since is None else zero.since, now=0.0)
+        for what, zero in zeros
+        if zero.long(present)
+    )
