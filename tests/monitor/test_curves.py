@@ -77,6 +77,24 @@ def test_a_sparse_table_as_lightning_writes_it(tmp_path: Path):
     assert points(LearningFiles(tmp_path, PATTERNS)) == [{"epoch": 0, "loss": 0.7}, {"epoch": 0, "metric": 0.8}]
 
 
+@pytest.mark.parametrize("new", ["epoch,lr,step,train_loss", "epoch;step;train_loss;val_acc", "step,epoch,train_loss"])
+def test_a_table_that_is_written_anew_with_other_columns(tmp_path: Path, new: str):
+    """Lightning writes the whole table again when a new key comes: then it is longer than before."""
+    table = tmp_path / "metrics.csv"
+    table.write_text("epoch,train_loss,step\n0,0.75,9\n")
+    reader = TableReader(table)
+    assert reader.read() == [[("epoch", 0.0), ("train_loss", 0.75), ("step", 9.0)]]
+    separator = ";" if ";" in new else ","
+    numbers = {"epoch": 1.0, "step": 1338.0, "train_loss": 0.5, "lr": 0.01, "val_acc": 0.25}
+    rows = [{**numbers, "step": 1338.0 + n} for n in range(3)]
+    names = new.split(separator)
+    table.write_text("\n".join([new, *(separator.join(str(row[name]) for name in names) for row in rows), ""]))
+    assert [dict(row) for row in reader.read()] == [{name: row[name] for name in names} for row in rows]
+    assert reader.read() == []
+    table.write_text("")
+    assert reader.read() == []
+
+
 def test_event_files_are_read_on_and_a_torn_end_waits(tmp_path: Path):
     path = tmp_path / "runs" / "a" / "events.out.tfevents.1.host.7.0"
     path.parent.mkdir(parents=True)

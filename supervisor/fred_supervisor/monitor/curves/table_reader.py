@@ -16,6 +16,7 @@ class TableReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._header = b""
         self._columns: list[str] = []
         self._separator = ","
         self._offset = 0
@@ -24,10 +25,11 @@ class TableReader:
         """The rows that are new; of many, the last ones."""
         with open(self._path, "rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
-            if size < self._offset:  # written anew
-                self._columns, self._offset = [], 0
-            if not self._columns and not self._read_header(os.pread(file.fileno(), _HEADER, 0)):
+            header = os.pread(file.fileno(), _HEADER, 0).partition(b"\n")
+            if not header[1]:
                 return []
+            if size < self._offset or header[0] != self._header:  # written anew, perhaps longer: Lightning does so
+                self._begin(header[0])
             skipped = size - self._offset > _MOST_BYTES
             begin = size - _MOST_BYTES if skipped else self._offset
             data = os.pread(file.fileno(), _MOST_BYTES, begin)
@@ -36,15 +38,11 @@ class TableReader:
         lines = whole.decode(errors="replace").splitlines()
         return [row for line in (lines[1:] if skipped else lines) if (row := self._row(line))]
 
-    def _read_header(self, data: bytes) -> bool:
-        line, end, _ = data.partition(b"\n")
-        if not end:
-            return False
-        text = line.decode(errors="replace")
+    def _begin(self, header: bytes) -> None:
+        text = header.decode(errors="replace")
+        self._header, self._offset = header, len(header) + 1
         self._separator = max(",\t;", key=text.count)
         self._columns = [cell.strip().strip("\"'") for cell in text.split(self._separator)]
-        self._offset = len(line) + 1
-        return True
 
     def _row(self, line: str) -> Row:
         found = []
