@@ -81,6 +81,7 @@ def test_it_is_rolled_back_at_once_to_before_the_stretch_and_says_so(foreign, sa
     assert history.overrides.stretch == BadStretch(well_epoch=14, since=run.began[14], until=run.time)
     assert history.restarts.by_kind == {"learning": 1}
     assert history.learning.epochs[-1].epoch == 14
+    assert history.trace.before == history.trace.points == (), "what comes is not held against what went wrong"
 
 
 def test_what_it_trains_again_counts_as_progress_and_a_second_time_it_only_warns():

@@ -228,8 +228,9 @@ def unspent(history: RunHistory) -> RunHistory:
 
 
 def rolled_back(history: RunHistory, stretch: BadStretch) -> RunHistory:
-    """The history of a run that goes on from before a stretch: what was trained in it is no progress."""
-    after = replace(history, learning=without(history.learning, stretch), furthest={}, unanswered=False)
+    """A run that goes on from before a stretch: what was trained in it is no progress, and no measure."""
+    learning, trace = without(history.learning, stretch), LossTrace()
+    after = replace(history, learning=learning, trace=trace, furthest={}, unanswered=False)
     return replace(after, overrides=replace(history.overrides, stretch=stretch))
 
 

@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ def curve(step: int, noise: float, seed: int) -> float:
     return (0.2 + 2.0 * math.exp(-step / 60)) * math.exp(random.Random(f"{seed} {step}").gauss(0, noise))
 
 
-def verdict(losses: list[tuple[int, float]], resumed: list[tuple[int, float]]) -> Sign | None:
+def verdict(losses: Sequence[tuple[float, float]], resumed: Sequence[tuple[float, float]]) -> Sign | None:
     """Of a second attempt with these (step, loss) after a first one with those."""
     known, found = LossTrace(), None
     for attempt, seen in ((1, losses), (2, resumed)):
@@ -53,6 +54,31 @@ def test_a_state_that_was_lost_is_told_once(noise: float):
     assert found is not None
     assert found.message is not None
     assert found.message.facts["loss"] > 1.5 * found.message.facts["before"]
+
+
+@pytest.mark.parametrize("looks", [1, 2, 5])
+@pytest.mark.parametrize("last", [13, 30])
+def test_a_lost_state_is_told_of_a_trainer_that_says_its_loss_seldom(last: int, looks: int):
+    """Some twenty steps an epoch, and few looks: a few dozen losses hold the whole descent."""
+
+    def seen(first: int, last: int, age: int, seed: int) -> list[tuple[float, float]]:
+        places = [epoch + look / looks for epoch in range(first, last) for look in range(looks)]
+        return [(place, curve(int(20 * (place - age)), 0.05, seed)) for place in places]
+
+    before = seen(1, last, 1, 1)
+    lost, well = verdict(before, seen(12, 20, 12, 2)), verdict(before, seen(12, 20, 1, 2))
+    assert lost is not None
+    assert lost.message is not None
+    assert well is not None
+    assert well.message is None
+
+
+def test_a_loss_that_rises_as_it_rose_at_that_place_before_is_not_told():
+    rising = [(float(step), 0.3 * 1.2 ** max(0, step - 20) * (1 + step % 3 / 50)) for step in range(1, 44)]
+    for at in range(10, 36):
+        found = verdict(rising, rising[at : at + 8])
+        assert found is not None
+        assert found.message is None, at
 
 
 def test_what_is_not_known_gives_no_sign():

@@ -5,6 +5,7 @@ once. It is held against the losses that the attempt before had around the same 
 """
 
 import math
+from itertools import pairwise
 from typing import Final
 
 from fred_supervisor.contract.alarm import Alarm
@@ -19,7 +20,10 @@ _MOST: Final = 128
 """Losses of an attempt that are kept; the older half is thinned where it has more."""
 _FIRST: Final = 6
 """Looks after a resume that are judged together."""
-_NEAR: Final = 24
+_NEAR: Final = 8
+"""Losses before that are nearest to the place of those looks: few, for a loss may fall quickly."""
+_AROUND: Final = 24
+"""The nearest of which the noise is taken: the ratio of each to the one before, which no fall widens."""
 _LEAST: Final = 12
 """Of an attempt of which less was seen, nothing is said."""
 _NOISE: Final = 8.0
@@ -70,13 +74,22 @@ def judge(known: LossTrace) -> tuple[LossTrace, Sign | None]:
     if known.judged or len(known.points) < _FIRST:
         return known, None
     after = LossTrace(attempt=known.attempt, points=known.points, before=known.before, judged=True)
-    place = known.points[0][0]
-    if len(known.before) < _LEAST or place <= known.before[0][0]:  # it began from the beginning
+    if len(known.before) < _LEAST or known.points[0][0] <= known.before[0][0]:  # it began from the beginning
         return after, None
-    near = [loss for _, loss in sorted(known.before, key=lambda one: abs(one[0] - place))[:_NEAR]]
-    usual, now = median(near), median(loss for _, loss in known.points[:_FIRST])
-    if usual <= 0 or now <= usual + _NOISE * spread(near) or now <= _TIMES * usual:
+    usual, noise = _at(known.before, known.points[_FIRST // 2][0])
+    now = median(loss for _, loss in known.points[:_FIRST])
+    if usual <= 0 or now <= usual + _NOISE * noise or now <= _TIMES * usual:
         return after, Sign(kind=WarningKind.RESUME, about="loss")
     return after, Sign(
         kind=WarningKind.RESUME, about="loss", message=say(Topic.LOSS_AFTER_RESUME, loss=now, before=usual)
     )
+
+
+def _at(points: tuple[tuple[float, float], ...], place: float) -> tuple[float, float]:
+    """The loss at a place, and its noise there; 0 for a loss that is not always above 0."""
+    nearest = sorted(points, key=lambda one: abs(one[0] - place))
+    around = [loss for _, loss in sorted(nearest[:_AROUND])]
+    if min(around) <= 0:
+        return 0.0, 0.0
+    usual = median(loss for _, loss in nearest[:_NEAR])
+    return usual, usual * spread([math.log(later / loss) for loss, later in pairwise(around)]) / math.sqrt(2)
