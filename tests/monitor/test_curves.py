@@ -109,6 +109,30 @@ def test_event_files_are_read_on_and_a_torn_end_waits(tmp_path: Path):
     assert points(files)[2:] == [{"epoch": 4, "loss": 0.5}, {"epoch": 4, "loss": 0.25}]
 
 
+@pytest.mark.parametrize(
+    "torn",
+    [
+        b"\0" * 64, b"\0" * 7, b"x", event(9, train__loss=99.0)[:5], event(9, train__loss=99.0)[:14],
+        event(9, train__loss=99.0)[:-4], event(9, train__loss=99.0)[:-7], b"\xff" * 300_000, event(9, noise=1.0)[3:],
+        _record(b"\x1a" + b"p" * 50_000)[:30_000],
+    ],
+    ids=range(10),
+)  # fmt: skip
+def test_a_torn_record_in_the_middle_costs_that_one_only(tmp_path: Path, torn: bytes):
+    """A node that lost its power, or a disk that was full: what is written behind it is read."""
+    path = tmp_path / "events.out.tfevents.1.h"
+    path.write_bytes(event(1, train__loss=1.0))
+    reader = EventReader(path)
+    assert reader.read() == [(1, "train/loss", 1.0)]
+    with path.open("ab") as file:
+        file.write(torn + b"".join(event(n, train__loss=0.5) for n in range(2, 900)))
+    told = [scalar for _ in range(5) for scalar in reader.read()]
+    assert {value for _, _, value in told} == {0.5}
+    steps = [step for step, _, _ in told]
+    assert steps == list(range(steps[0], 900))
+    assert steps[0] <= 3 or len(torn) > 10_000
+
+
 def test_who_evaluates_at_each_step_counts_epochs_and_who_does_not_leaves_them_unknown(tmp_path: Path):
     by_epoch, by_step = (tmp_path / name / "events.out.tfevents.1.h" for name in ("e", "s"))
     for path in (by_epoch, by_step):

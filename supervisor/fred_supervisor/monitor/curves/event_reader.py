@@ -26,52 +26,64 @@ Scalar = tuple[int, str, float]
 
 
 class EventReader:
-    """One file. Raises OSError where it cannot be read; what is garbled in it ends the reading of it."""
+    """One file. Raises OSError where it cannot be read; what is garbled in it is stepped over, to the next record."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset: int | None = None
-        self._garbled = False
 
     def read(self) -> list[Scalar]:
         """The scalars of the records that are new."""
-        if self._garbled:
-            return []
         with open(self._path, "rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
+            fd = file.fileno()
+            size = os.fstat(fd).st_size
             if self._offset is None:
-                self._offset = self._first(file.fileno(), size)
+                self._offset = 0 if size <= _TAIL else _next_record(fd, size - _TAIL)
             found: list[Scalar] = []
-            left = _MOST_BYTES
+            most = self._offset + _MOST_BYTES
             for _ in range(_MOST_RECORDS):
-                head = os.pread(file.fileno(), _HEAD, self._offset)
-                if len(head) < _HEAD or left <= 0:
+                record = _record_at(fd, self._offset, size)
+                if record is None or self._offset >= most:
                     break
-                length, checksum = struct.unpack("<QI", head)
-                if masked_crc(head[:8]) != checksum:
-                    self._garbled = True
-                    break
-                end = self._offset + _HEAD + length + 4
-                if end > size:  # it is still being written
-                    break
-                if length <= _LARGE:
-                    found += _scalars(os.pread(file.fileno(), length, self._offset + _HEAD))
-                    left -= length
-                self._offset = end
+                end, data = record
+                if data is not None:
+                    found += _scalars(data)
+                    self._offset = end
+                else:
+                    self._offset = _next_record(fd, end)
         return found
 
-    @staticmethod
-    def _first(fd: int, size: int) -> int:
-        """Where a record begins from which on it is read."""
-        if size <= _TAIL:
-            return 0
-        begin = size - _TAIL
-        data = os.pread(fd, _TAIL, begin)
-        for at in range(len(data) - _HEAD):
-            length = int.from_bytes(data[at : at + 8], "little")
-            if length <= _TAIL and masked_crc(data[at : at + 8]) == int.from_bytes(data[at + 8 : at + 12], "little"):
-                return begin + at
-        return size
+
+def _record_at(fd: int, begin: int, size: int) -> tuple[int, bytes | None] | None:
+    """The end of a record and its data, empty where it is large; without data: where to look for the next one.
+
+    None: it is still being written.
+    """
+    head = os.pread(fd, _HEAD, begin)
+    if len(head) < _HEAD:
+        return None
+    length, checksum = struct.unpack("<QI", head)
+    if masked_crc(head[:8]) != checksum:
+        return begin + 1, None
+    end = begin + _HEAD + length + 4
+    if end > size:
+        return None
+    if length > _LARGE:
+        return end, b""
+    data = os.pread(fd, length + 4, begin + _HEAD)
+    if masked_crc(data[:length]) != int.from_bytes(data[length:], "little"):
+        return begin + _HEAD, None
+    return end, data[:length]
+
+
+def _next_record(fd: int, begin: int) -> int:
+    """Where the first record from `begin` on begins; as far as one look goes, where there is none so near."""
+    data = os.pread(fd, _TAIL, begin)
+    for at in range(len(data) - _HEAD + 1):
+        length = int.from_bytes(data[at : at + 8], "little")
+        if 0 < length <= _TAIL and masked_crc(data[at : at + 8]) == int.from_bytes(data[at + 8 : at + 12], "little"):
+            return begin + at
+    return begin + max(0, len(data) - _HEAD + 1)
 
 
 def _scalars(event: bytes) -> list[Scalar]:
