@@ -97,6 +97,7 @@ def test_what_a_run_was_started_with_stays_in_force(fred, tmp_path: Path):
         ("[supervisor]\nepochs = 3", ["epochs", "it belongs into [trainer]"]),
         ("[supervisor]\nlearn_factor = 'x'", ["learn_factor", "a number from 0"]),
         ("[supervisor]\nlearn_factor = -1", ["learn_factor", "a number from 0"]),
+        ("[supervisor]\nleak_window_s = 60", ["leak_window_s", "a number from 90"]),
         ("[supervisor]\nmax_restarts = 2.5", ["max_restarts", "whole number"]),
         ("[trainer]\nskip_freeze = 'yes'", ["skip_freeze", "true or false"]),
         ("[trainer]\nepochs = true", ["epochs", "no switch"]),

@@ -21,6 +21,7 @@ from fred_supervisor.contract.environment import OF_CONFIGURATION as PREFIX
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.language import tr
 from fred_supervisor.policy.settings import Settings
+from fred_supervisor.policy.warnings.memory import LEAST_WINDOW_S
 
 Options = dict[str, Any]
 """What the parser of `start` gives: key → value."""
@@ -46,6 +47,8 @@ DERIVED: Final = frozenset(
 _SWITCHES: Final = frozenset(
     [flag.key for flag in START_FLAGS if flag.kind is None] + [flag.key for flag in TRAINER_FLAGS if flag.kind is None]
 )
+_LEAST: Final = {"leak_window_s": LEAST_WINDOW_S}
+"""Numbers of the policy that mean nothing below this."""
 _TRUTH: Final = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
 
 
@@ -206,7 +209,7 @@ def _of_text(name: str, parser: CommandParser, key: str, text: str) -> object:
 def _of_toml(where: str, parser: CommandParser, key: str, value: object) -> object:
     """A value of the file, through the converter of the flag of the same name; numbers of the policy by their kind."""
     if key in policy_fields():
-        return _number(where, policy_fields()[key], value)
+        return _number(where, policy_fields()[key], value, _LEAST.get(key, 0))
     if isinstance(value, bool) or key in _SWITCHES:
         if not (isinstance(value, bool) and key in _SWITCHES):
             kind = tr("a switch: true or false") if key in _SWITCHES else tr("no switch")
@@ -231,16 +234,18 @@ def _of_toml(where: str, parser: CommandParser, key: str, value: object) -> obje
         raise CommandError(CommandExit.BAD_INPUT, f"{where}: {str(fault).partition('; see `')[0]}") from fault
 
 
-def _number(where: str, default: object, value: object) -> object:
+def _number(where: str, default: object, value: object, least: float) -> object:
     """A number of the policy, of the kind of its default."""
     if isinstance(default, bool):
         fits = isinstance(value, bool)
     elif isinstance(default, int):
         fits = isinstance(value, int) and not isinstance(value, bool) and value >= 0
     else:
-        fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and least <= value < float("inf")
     if not fits:
-        kind = {bool: tr("true or false"), int: tr("a whole number from 0")}.get(type(default), tr("a number from 0"))
+        kind = {bool: tr("true or false"), int: tr("a whole number from 0")}.get(
+            type(default), tr("a number from {least:g}", least=least)
+        )
         raise CommandError(
             CommandExit.BAD_INPUT, tr("{where} = {value!r}: it must be {kind}", where=where, value=value, kind=kind)
         )

@@ -13,6 +13,9 @@ from fred_supervisor.policy.warnings.robust import slope
 
 _POINTS: Final = 60
 """In a window."""
+_LEAST_POINTS: Final = 8
+LEAST_WINDOW_S: Final = 90.0
+"""It holds so many, one in ten seconds."""
 _LEAST: Final = 0.4
 """Of a window: there is no forecast before so much of it was watched."""
 _LONG: Final = 10
@@ -44,7 +47,7 @@ class RecentValues:
     def growth(self, window_s: float) -> float | None:
         """Per second, where it rises steadily; 0: it does not; None: not known yet."""
         points = self.points
-        if len(points) < 8 or points[-1][0] - points[0][0] < _LEAST * window_s:
+        if len(points) < _LEAST_POINTS or points[-1][0] - points[0][0] < _LEAST * window_s:
             return None
         half = len(points) // 2
         whole, earlier, later = slope(points), slope(points[:half]), slope(points[half:])
