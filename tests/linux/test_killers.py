@@ -7,9 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fred_supervisor.attempt import killer
+from fred_supervisor.contract.files import write_json
 from fred_supervisor.linux import killers
 from fred_supervisor.linux.killers import Killer, KillerKind
 from fred_supervisor.policy.cause import Cause, Evidence, diagnose
+from fred_supervisor.store.layout import AttemptDir
 from fred_supervisor.words.sentences import sentence
 
 GLOBAL = [
@@ -38,7 +41,8 @@ def test_the_kernel(lines, pids, kind, group):
 
 
 def line(message: str, name: str = "", audit: str = "") -> dict[str, str]:
-    return {"MESSAGE": message, "_COMM": name, **({"_AUDIT_ID": audit} if audit else {})}
+    """Of a service of the machine."""
+    return {"MESSAGE": message, "_COMM": name, "_UID": "0", **({"_AUDIT_ID": audit} if audit else {})}
 
 
 SCOPE = "/user.slice/user-1000.slice/user@1000.service/app.slice/fred-supervise-rgb-7.scope"
@@ -72,7 +76,7 @@ OBJECT = 'OBJ_PID opid=4711 oauid=1000 ouid=1000 oses=2 ocomm="python"'
     ],
 )  # fmt: skip
 def test_the_journal(lines, kind, words):
-    found = killers.of_journal(lines, {4711, 4712}, {f"{SCOPE}/fred-x"}, "docker")
+    found = killers.of_journal(lines, {4711, 4712}, {f"{SCOPE}/fred-x"}, {"0123456789abcdef", "train"})
     assert (found and found.kind) == kind
     if kind is not None:
         diagnosis = diagnose(Evidence(signal=9, killer=found, oom_killed=kind in killers.OF_MEMORY))
@@ -83,7 +87,80 @@ def test_the_journal(lines, kind, words):
 def test_without_a_killer_nothing_is_claimed():
     assert "somebody's hand" in sentence(diagnose(Evidence(signal=9)).message)
     forced = line("Container 0123456789abcdef failed to exit within 10s of signal 15 - using the force", "dockerd")
-    assert killers.of_journal([forced], {4711}, set(), "python") is None
+    assert killers.of_journal([forced], {4711}, set()) is None
+    assert killers.of_journal([forced], {4711}, set(), {"0123456789ab"}) is not None
+    for other in ("ffff456789abcdef", "0123", "train", ""):
+        assert killers.of_journal([forced], {4711}, set(), {other}) is None, "another container"
+
+
+DRY = "dryrun, not actually sending any signal"
+REFUSED = "kill failed: Operation not permitted"
+BY_HAND = {"_UID": "1000", "_SYSTEMD_UNIT": "user@1000.service"}
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [line(CALL.replace("success=yes exit=0", "success=no exit=-1"), audit="7"), line(OBJECT, audit="7")],
+        [line(EARLY, "earlyoom"), line(DRY, "earlyoom")],
+        [line(EARLY, "earlyoom"), line("mem avail", "dockerd"), line(REFUSED, "earlyoom")],
+        [line(EARLY, "earlyoom") | BY_HAND],
+        [line(PRESSURE, "systemd-oomd") | BY_HAND],
+        [{"MESSAGE": EARLY, "_COMM": "earlyoom"}],
+    ],
+)
+def test_what_ended_nothing_or_comes_from_anybody_is_not_believed(lines):
+    assert killers.of_journal(lines, {4711}, {SCOPE}) is None
+
+
+def test_a_service_that_is_not_of_root_is_believed_by_its_unit():
+    """Earlyoom and systemd-oomd have users of their own."""
+    own = {"_UID": "61234", "_SYSTEMD_UNIT": "earlyoom.service"}
+    assert killers.of_journal([line(EARLY, "earlyoom") | own], {4711}, set()) is not None
+    assert killers.of_journal([line(PRESSURE, "systemd-oomd") | own], {4711}, {SCOPE}) is None
+
+
+WORKER = OBJECT.replace("4711", "4712")
+OTHER = CALL.replace('comm="htop"', 'comm="kill"')
+
+
+@pytest.mark.parametrize(
+    ("lines", "command"),
+    [
+        ([line(CALL, audit="1"), line(OBJECT, audit="1"), line(OTHER, audit="2"), line(OBJECT, audit="2")], "kill"),
+        ([line(CALL, audit="1"), line(OBJECT, audit="1"), line(OTHER, audit="2"), line(WORKER, audit="2")], "htop"),
+        ([line(EARLY.replace("4711", "4712"), "earlyoom"), line(CALL, audit="1"), line(OBJECT, audit="1")], "htop"),
+        ([line(EARLY, "earlyoom"), line(REFUSED, "earlyoom"), line(CALL, audit="1"), line(OBJECT, audit="1")], "htop"),
+        ([line(EARLY, "earlyoom"), line(CALL.replace("htop", "earlyoom"), audit="1"), line(OBJECT, audit="1")], None),
+    ],
+)
+def test_the_last_one_counts_and_the_one_of_the_process_that_ended(lines, command):
+    found = killers.of_journal(lines, {4711, 4712}, set(), ended=4711)
+    assert found is not None
+    assert found.command == command
+    assert (found.kind is KillerKind.EARLYOOM) == (command is None)
+
+
+def test_of_the_kernels_kills_the_last_one_and_the_one_of_the_process_that_ended():
+    other = [one.replace("4711", "4712") for one in GLOBAL]
+    kinds = [
+        killers.of_kernel(lines, {4711, 4712}, ended).kind
+        for lines, ended in ((LIMITED + other, None), (other + LIMITED, None), (LIMITED + other, 4711))
+    ]
+    assert kinds == [KillerKind.KERNEL, KillerKind.CGROUP, KillerKind.CGROUP]
+
+
+def test_the_container_that_a_command_line_names(tmp_path: Path):
+    (tmp_path / "id").write_text("0123456789abcdef" * 4)
+    folder = AttemptDir(tmp_path)
+    for words, names in (
+        (["docker", "run", "--name", "a", f"--cidfile={tmp_path}/id"], {"a", "0123456789abcdef" * 4}),
+        (["/usr/bin/podman", "run", "--name=b", "image"], {"b"}),
+        (["docker", "run", "image", "--cidfile"], set()),
+        (["python", "train.py", "--name", "a"], set()),
+    ):
+        write_json(folder.launch, {"command": words}, durable=False)
+        assert killer._containers(folder) == names
 
 
 @given(st.binary(max_size=300))
@@ -102,7 +179,7 @@ def test_the_journal_is_asked_within_its_time(tmp_path: Path, monkeypatch: pytes
     tool.write_text(f"#!/bin/sh\necho \"$@\" > {tmp_path}/asked\necho '{json.dumps(line(PRESSURE, 'systemd-oomd'))}'\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    found = killers.of_journal(killers.journal_lines(1000.0), {1}, {SCOPE}, "python")
+    found = killers.of_journal(killers.journal_lines(1000.0), {1}, {SCOPE})
     assert found == Killer(kind=KillerKind.OOMD, group=SCOPE, why=PRESSURE.partition("due to ")[2])
     assert "--since=@1000" in (tmp_path / "asked").read_text()
     tool.write_text("#!/bin/sh\nexec sleep 60\n")
