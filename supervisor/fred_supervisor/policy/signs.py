@@ -1,5 +1,6 @@
 """What goes wrong without failing: the signs of it in a state and an observation, and the warnings that follow."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -106,7 +107,9 @@ def _looked(settings: Settings, state: Running, seen: Observation) -> tuple[Runn
     if seen.machine is not None:
         grown = memory.look(state.memory, seen.machine, seen.now_s, settings.leak_window_s)
         if grown.used is not state.memory.used or grown.files is not state.memory.files:
-            signs += _of_growth(settings, memory.judge(grown, seen.machine, settings.leak_window_s), seen.machine)
+            growths = memory.judge(grown, seen.machine, settings.leak_window_s)
+            pause_s = _pause_s(settings, state.history, seen.now_s) if settings.leak_restart else 0.0
+            signs += _of_growth(settings, growths, seen.machine, {"at": seen.time, "pause_s": pause_s})
         state = replace(state, memory=grown)
     return state, signs
 
@@ -269,7 +272,9 @@ def _of_speed(settings: Settings, state: Running) -> tuple[Sign, ...]:
     return (Sign(kind=WarningKind.SLOW, message=message, since=state.speed.slow_since),)
 
 
-def _of_growth(settings: Settings, growths: tuple[Growth, ...], seen: MachineLook) -> tuple[Sign, ...]:
+def _of_growth(
+    settings: Settings, growths: tuple[Growth, ...], seen: MachineLook, pause: Mapping[str, object]
+) -> tuple[Sign, ...]:
     signs = []
     for found in growths:
         message = None
@@ -286,7 +291,7 @@ def _of_growth(settings: Settings, growths: tuple[Growth, ...], seen: MachineLoo
             if found.what == "files":
                 message = say(Topic.FILES_GROW, **facts)
             else:
-                message = say(Topic.MEMORY_GROWS, **facts, cgroup=seen.limit_of_cgroup)
+                message = say(Topic.MEMORY_GROWS, **facts, cgroup=seen.limit_of_cgroup, **pause)
         signs.append(Sign(kind=WarningKind.LEAK, about=found.what, message=message))
     return tuple(signs)
 
@@ -300,10 +305,7 @@ def planned_restart(settings: Settings, before: Watch, state: Running, seen: Obs
     `before`: the watch before this look. Nobody who cannot be seen to save is ended between two of its checkpoints.
     """
     history = state.history
-    last_s = history.leak_restart_s
-    if not settings.leak_restart or not history.progressed:
-        return None
-    if last_s is not None and 0 <= seen.now_s - last_s < settings.leak_restart_pause_s:
+    if not settings.leak_restart or not history.progressed or _pause_s(settings, history, seen.now_s):
         return None
     held = next((one for one in history.warnings if one.begun and one.key == (WarningKind.LEAK, "memory")), None)
     left_s = None if held is None or held.seen_s is None else held.facts.get("left_s")
@@ -319,3 +321,9 @@ def planned_restart(settings: Settings, before: Watch, state: Running, seen: Obs
     if (ends and left_s < _BEFORE_S + 2 * epoch_s) or (saves and left_s < _LAST_S):
         return say(Topic.LEAK_RESTART, left_s=max(0.0, left_s))
     return None
+
+
+def _pause_s(settings: Settings, history: RunHistory, now_s: float) -> float:
+    """For so long no trainer is relaunched again because its memory grows."""
+    ago_s = -1.0 if history.leak_restart_s is None else now_s - history.leak_restart_s
+    return max(0.0, settings.leak_restart_pause_s - ago_s) if ago_s >= 0 else 0.0

@@ -8,10 +8,14 @@ from fred_supervisor.language import tr
 
 def age_s(text: object) -> float | None:
     """How long ago an RFC 3339 time was; None when it is none."""
-    if not isinstance(text, str):
-        return None
+    at_s = written_s(text)
+    return None if at_s is None else max(0.0, time.time() - at_s)
+
+
+def written_s(text: object) -> float | None:
+    """An RFC 3339 time on the wall clock; None when it is none."""
     try:
-        return max(0.0, time.time() - datetime.fromisoformat(text).timestamp())
+        return datetime.fromisoformat(text).timestamp() if isinstance(text, str) else None
     except ValueError:
         return None
 

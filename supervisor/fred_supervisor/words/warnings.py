@@ -1,5 +1,6 @@
 """What goes wrong without failing, and that it is over."""
 
+import time
 from collections.abc import Mapping
 from typing import Final
 
@@ -11,6 +12,7 @@ from fred_supervisor.policy.warnings.rows import WarningKind
 from fred_supervisor.words import Facts, Words
 from fred_supervisor.words.status import alarm_sentence
 from fred_supervisor.words.terms import term
+from fred_supervisor.words.times import written_s
 
 _OVER: Final[Mapping[str, str]] = {
     WarningKind.SLOW: mark("Training is as fast again as it was."),
@@ -119,7 +121,15 @@ def _memory_grows(facts: Facts) -> str:
             left=_left(facts["left_s"]),
             **known,
         )
-    return together((said, *_grower(facts)))
+    return together((said, *_grower(facts), *_not_again(facts)))
+
+
+def _not_again(facts: Facts) -> tuple[str, ...]:
+    told_s = written_s(facts.get("at"))
+    if not facts.get("pause_s") or told_s is None:
+        return ()
+    at = time.strftime("%H:%M", time.localtime(told_s + facts["pause_s"]))
+    return (tr("It was relaunched for this before, and is not again before {at}.", at=at),)
 
 
 def _files_grow(facts: Facts) -> str:

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
@@ -60,7 +61,7 @@ class Night:
         )
         looks = (HeartbeatReading(stamp=str(self.now_s), beat=one),)
         after, actions = decide(
-            self.settings, self.state, Observation(now_s=self.now_s, time="t", machine=seen, looks=looks, **more)
+            self.settings, self.state, Observation(now_s=self.now_s, machine=seen, looks=looks, **{"time": "t", **more})
         )
         self.state = after
         self.actions += [(self.now_s, action) for action in actions]
@@ -155,6 +156,18 @@ def test_it_is_saved_and_relaunched_at_an_epochs_end_before_the_limit():
     assert (after.history.spent, after.history.restarts.total) == (spent.spent, 0)
     assert after.history.warnings == ()
     assert after.history.leak_restart_s == night.now_s
+
+
+def test_one_that_was_relaunched_for_it_before_says_when_it_may_be_again():
+    night = Night()
+    night.state = replace(night.state, history=replace(night.state.history, leak_restart_s=0.0))
+    n = 0
+    while not night.told:
+        n += 1
+        time = f"2026-11-27T{n // 360:02d}:{n // 6 % 60:02d}:{n % 6}0.000Z"
+        night.see(look(4 * GIB, 500 + n * 20), time=time)
+    at = datetime(2026, 11, 27, 6, tzinfo=UTC).astimezone().strftime("%H:%M")
+    assert night.told[0].endswith(f"It was relaunched for this before, and is not again before {at}.")
 
 
 HELD = HeldWarning(kind=WarningKind.LEAK, about="memory", begun=True, facts={"topic": "memory grows", "left_s": 60.0}, seen_s=10.0, first_s=0.0)  # fmt: skip
