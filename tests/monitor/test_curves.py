@@ -1,5 +1,6 @@
 """What others write of their learning is read: TensorBoard event files, and tables like results.csv."""
 
+import math
 import os
 import struct
 import time
@@ -15,6 +16,7 @@ from fred_supervisor.monitor.curves.learning_files import PATTERNS, LearningFile
 from fred_supervisor.monitor.curves.roles import Role, role_of, values_of
 from fred_supervisor.monitor.curves.table_reader import TableReader
 from fred_supervisor.monitor.tensorboard import _bytes_field, _record, _varint
+from fred_supervisor.output.patterns import OwnPatterns
 
 ULTRALYTICS = "epoch,      time,train/box_loss,train/cls_loss,train/dfl_loss,metrics/precision(B),metrics/recall(B),metrics/mAP50(B),metrics/mAP50-95(B),val/box_loss,lr/pg0\n"  # fmt: skip
 
@@ -56,6 +58,45 @@ def test_what_a_name_says(name, role):
 def test_parts_of_a_loss_count_together_and_of_several_metrics_the_strictest():
     row = [("train/box_loss", 1.0), ("train/cls_loss", 0.5), ("metrics/mAP50(B)", 0.6), ("metrics/mAP50-95(B)", 0.4), ("metrics/recall(B)", 0.9)]  # fmt: skip
     assert values_of(row) == {Role.LOSS: 1.5, Role.METRIC: 0.4}
+
+
+@pytest.mark.parametrize(
+    ("rates", "rate"),
+    [((0.0, 0.001), 0.001), ((0.001, 0.0), 0.001), ((0.0, 0.0, 0.0), 0.0), ((math.nan, 0.1, 0.0), 0.1)],
+)
+def test_of_several_learning_rates_the_largest(rates, rate):
+    """A frozen group has none."""
+    assert values_of([(f"lr/pg{n}", value) for n, value in enumerate(rates)]) == {Role.LR: rate}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "val/error_top1",
+        "val/time_map",
+        "err_acc",
+        "top1_error",
+        "val/loss_iou",
+        "eval/latency.map",
+        "map_std",
+        "error/f1",
+    ],
+)
+def test_what_should_fall_is_no_metric(name):
+    assert role_of(name) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [("0.0000", None), (" 0.00", None), (".000000", None), ('"0.000"', None), ("0", 0.0), ("0.0", 0.0), ("0.00e+00", 0.0), ("0.0001", 0.0001)],
+)  # fmt: skip
+def test_a_rate_that_has_been_rounded_away_is_not_known(tmp_path: Path, text: str, rate: float | None):
+    (tmp_path / "results.csv").write_text(f"epoch,loss,lr\n1,0.00,{text}\n")
+    (point,) = points(LearningFiles(tmp_path, PATTERNS))
+    assert point == {"epoch": 1, "loss": 0.0, **({} if rate is None else {"lr": rate})}
+    found = OwnPatterns((r"(?P<step>\d+) lr=(?P<lr>\S+)",)).match("7 lr=" + text.strip(' "'))
+    assert found is not None
+    assert found.lr == rate or (rate is None and math.isnan(found.lr or 0.0))
 
 
 def test_results_csv_is_read_row_by_row(tmp_path: Path):

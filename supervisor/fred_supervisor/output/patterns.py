@@ -94,7 +94,7 @@ def _of_person(name: str, groups: Mapping[str, str | None]) -> LineMatch:
         step=step,
         steps=_whole(groups.get("steps")),
         loss=_real(groups.get("loss")),
-        lr=_real(groups.get("lr")),
+        lr=_rate(groups.get("lr")),
         metric=_real(groups.get("metric")),
         phase=groups.get("phase"),
     )
@@ -103,6 +103,19 @@ def _of_person(name: str, groups: Mapping[str, str | None]) -> LineMatch:
 def _whole(text: str | None) -> int | None:
     value = _real(text)
     return int(value) if value is not None and math.isfinite(value) and 0 <= value < 1e15 else None
+
+
+_ROUNDED_AWAY: Final = re.compile(r"[+-]?0*\.00+")
+
+
+def is_rounded_away(text: str) -> bool:
+    """Whether `text` is a zero with a fixed number of digits: `0.0000` may be 0.00004. `0`, `0.0` and `0e+00` are 0."""
+    return _ROUNDED_AWAY.fullmatch(text.strip()) is not None
+
+
+def _rate(text: str | None) -> float | None:
+    """A learning rate that has been rounded away was said, and is not known."""
+    return math.nan if text is not None and is_rounded_away(text) else _real(text)
 
 
 def _real(text: str | None) -> float | None:

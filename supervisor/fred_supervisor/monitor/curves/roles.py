@@ -1,5 +1,6 @@
 """What a curve's name says that it is. A name that fits nothing is of no interest: nobody guesses what is better."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
@@ -36,6 +37,11 @@ _METRICS: Final = (
 _METRIC: Final = re.compile(
     rf"(?:.*[/_. ])?(?:{'|'.join(_METRICS)})(?:\(b\)|[/_. ](?:val|valid|validation|eval|test|epoch))?"
 )
+_LESS_IS_BETTER: Final = re.compile(
+    r"(?:^|[/_. -])(?:err(?:or)?s?|times?|loss|latency|duration|seconds|ms|miss(?:es)?|std|var(?:iance)?|gap|drop)"
+    r"(?:$|[/_. -])"
+)
+"""`error_top1`, `time_map`: nothing that should rise."""
 _LR: Final = re.compile(r"(?:.*[/_. ])?(?:lr|learning[_ ]rate)(?:[-/_. ].*)?")
 _GRADIENT: Final = re.compile(r"(?:.*[/_. ])?grad(?:ient)?[_ ]?norm(?:[/_. ].*)?")
 _FIRST: Final = ("map50-95", "map_50_95", "map_0.5:0.95", "bbox_map", "map50", "map")
@@ -56,15 +62,19 @@ def role_of(name: str) -> Role | None:
             return Role.LOSS
         if _PART.fullmatch(text):
             return Role.PART
-    if _METRIC.fullmatch(text) and not text.startswith("train"):
+    if _METRIC.fullmatch(text) and not text.startswith("train") and not _LESS_IS_BETTER.search(text):
         return Role.METRIC
     return None
 
 
 def values_of(row: Iterable[tuple[str, float]]) -> Mapping[Role, float]:
-    """What one row, or one step, says; the parts of a loss count together, and of several metrics one."""
+    """What one row, or one step, says: parts of a loss count together; of several metrics one, and the largest rate.
+
+    A group whose learning rate is 0 is frozen: the others learn.
+    """
     found: dict[Role, float] = {}
     parts: list[float] = []
+    rates: list[float] = []
     metrics: dict[str, float] = {}
     for name, value in row:
         role = role_of(name)
@@ -72,10 +82,14 @@ def values_of(row: Iterable[tuple[str, float]]) -> Mapping[Role, float]:
             parts.append(value)
         elif role is Role.METRIC:
             metrics[name.strip().lower()] = value
+        elif role is Role.LR:
+            rates.append(value)
         elif role is not None:
             found.setdefault(role, value)
     if parts:
         found.setdefault(Role.LOSS, sum(parts))
+    if rates:
+        found[Role.LR] = max((rate for rate in rates if math.isfinite(rate)), default=math.nan)
     if metrics:
         best = min(metrics, key=lambda name: (_rank(name), name))
         found[Role.METRIC] = metrics[best]

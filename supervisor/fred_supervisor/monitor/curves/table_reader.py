@@ -4,8 +4,14 @@ import os
 from pathlib import Path
 from typing import Final
 
+from fred_supervisor.monitor.curves.roles import Role, role_of
+from fred_supervisor.output.patterns import is_rounded_away
+
 _MOST_BYTES: Final = 1 << 16
 _HEADER: Final = 1 << 13
+
+_OF_ZERO: Final = (Role.LR, Role.GRADIENT)
+"""Of these exactly 0 is an alarm; a number that has been rounded to it is not known."""
 
 Row = list[tuple[str, float]]
 """Column and number; cells without one are left out."""
@@ -47,8 +53,11 @@ class TableReader:
     def _row(self, line: str) -> Row:
         found = []
         for name, cell in zip(self._columns, line.split(self._separator), strict=False):
+            text = cell.strip().strip("\"'")
             try:
-                found.append((name, float(cell.strip().strip("\"'"))))
+                value = float(text)
             except ValueError:
                 continue
+            if not (is_rounded_away(text) and role_of(name) in _OF_ZERO):
+                found.append((name, value))
         return found
