@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,6 +15,9 @@ from fred_supervisor.bundle import archive, manifest
 from fred_supervisor.bundle.archive import BundleError
 from fred_supervisor.bundle.manifest import Manifest, Weights, checked_flags, flags_of, repeated_drills
 from fred_supervisor.bundle.secrets import document_without_secrets, variables, without_secrets, words_without_secrets
+from fred_supervisor.cli import replay as cli_replay
+from fred_supervisor.cli.common.command_error import CommandError
+from fred_supervisor.contract.exit_codes import CommandExit
 
 WEIGHTS = b"x" * 3000
 
@@ -84,6 +88,45 @@ def test_a_forged_one_costs_one_line(tmp_path: Path, member: str, text: str, wor
         made.writestr(member, text)
     with pytest.raises(BundleError, match=word):
         archive.read_manifest(path)
+
+
+@pytest.mark.parametrize("name", ["epoch", "step", "steps", "samples"])
+def test_a_place_before_the_beginning_makes_no_sense(tmp_path: Path, name: str):
+    with pytest.raises(BundleError, match="makes no sense"):
+        archive.read_manifest(whole(tmp_path, place={name: -5}))
+    assert getattr(archive.read_manifest(whole(tmp_path, place={name: 0})).place, name) == 0
+
+
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path):
+    """Nobody writes to the FIFO: who opens it waits for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for path in (tmp_path / "pipe", tmp_path / "link", Path("/dev/null")):
+        with pytest.raises(BundleError, match="no regular file"):
+            archive.read_manifest(path)
+    with pytest.raises(BundleError, match="cannot be read"):
+        archive.read_manifest(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({}, ["--data", "{nowhere}"]),
+        ({}, ["--data", "{nowhere}/b.zip"]),
+        ({"data": "/no/such/data"}, []),
+        ({"data": "relative"}, []),
+        ({}, ["--weights", "{nowhere}"]),
+    ],
+)
+def test_what_is_not_there_is_refused_before_anything_runs(tmp_path: Path, flags, words, monkeypatch):
+    """Else the trainer would fail for that, which says nothing of the failure."""
+    monkeypatch.setattr("fred_supervisor.bundle.replay.replay", lambda *_: pytest.fail("it was replayed"))
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    given = [word.format(nowhere=tmp_path / "nowhere") for word in words]
+    with pytest.raises(CommandError) as refused:
+        cli_replay.main([str(whole(tmp_path, flags=flags)), *given])
+    assert refused.value.code == CommandExit.BAD_INPUT
+    assert len(str(refused.value).splitlines()) == 1
 
 
 def test_a_checkpoint_that_is_longer_than_it_says(tmp_path: Path):

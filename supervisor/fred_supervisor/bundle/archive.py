@@ -50,11 +50,18 @@ def read_manifest(path: Path) -> Manifest:
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{path} is no bundle: its {MANIFEST} is garbled ({error})") from None
     found = decode_strictly(Manifest, document)
-    if found is None:
+    if found is None or any(number < 0 for number in _numbers(found)):
         raise BundleError(f"{path} is no bundle: its {MANIFEST} makes no sense")
     if found.format != FORMAT:
         raise BundleError(f"{path} is of format {found.format}, this version reads {FORMAT}: update fred-supervise")
     return found
+
+
+def _numbers(found: Manifest) -> list[int]:
+    """Of the attempt, and of the place in training."""
+    place = found.place
+    said = (found.attempt, found.incident, place.epoch, place.step, place.steps, place.samples)
+    return [number for number in said if number is not None]
 
 
 def take_weights(path: Path, weights: Weights, target: Path) -> None:
@@ -84,6 +91,8 @@ def take_weights(path: Path, weights: Weights, target: Path) -> None:
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     """The archive, open. Raises BundleError."""
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():  # a FIFO would never be opened
+            raise BundleError(f"{path} is no regular file, and no bundle")
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             yield archive
     except (zipfile.BadZipFile, EOFError, NotImplementedError, UnicodeDecodeError) as error:

@@ -52,6 +52,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         path = Path(given.bundle)
         manifest = archive.read_manifest(path)
+        _check_data(manifest, folder, given.data)
         weights = _weights(manifest, path, folder, given.weights)
         options = ReplayOptions(data=given.data, device=given.device, limit_s=given.limit)
         result = replay(manifest, weights, folder, options, _nothing if given.json else _print)
@@ -90,6 +91,15 @@ def _folder(keep: str | None) -> Path:
     return Path(os.path.abspath(keep))
 
 
+def _check_data(manifest: "Manifest", folder: Path, given: str | None) -> None:
+    """Without the data set the replay would fail for that, and not as it did. Raises CommandError."""
+    data = manifest.flags.get("data") if given is None else os.path.abspath(given)
+    if isinstance(data, str) and not manifest.foreign and not os.path.isdir(folder / data):
+        raise CommandError(
+            CommandExit.BAD_INPUT, tr("there is no data set {data} here: name its folder with --data", data=data)
+        )
+
+
 def _weights(manifest: "Manifest", path: Path, folder: Path, given: str | None) -> Path | None:
     """The checkpoint to begin from; None: it began afresh. Raises BundleError, CommandError."""
     from fred_supervisor.bundle import archive  # noqa: PLC0415 - after --help
@@ -113,6 +123,8 @@ def _weights(manifest: "Manifest", path: Path, folder: Path, given: str | None) 
         )
     if given is not None:
         file = Path(os.path.abspath(given))
+        if not file.is_file():
+            raise CommandError(CommandExit.BAD_INPUT, tr("{file} is no file", file=file))
         if digest_of(file) != known.digest:
             raise CommandError(
                 CommandExit.BAD_INPUT,
