@@ -41,6 +41,8 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.S3CRET_abc"
         "https://hooks.slack.com/services/T0/B0/S3CRET",
         "https://api.telegram.org/bot12:S3CRET/sendMessage",
         "https://discord.com/api/webhooks/1/S3CRET",
+        "ntfy://ntfy.sh/my-S3CRET-topic",
+        "ntfys://ntfy.example.org/S3CRET",
         "https://x.blob.core.windows.net/d?se=1&sig=S3CRET",
         f"jwt {JWT}",
         "glpat-0123456789S3CRETabcd",

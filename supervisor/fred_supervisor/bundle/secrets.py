@@ -63,7 +63,7 @@ _QUERY: Final = re.compile(
 )
 _WEBHOOK: Final = re.compile(
     r"(?P<head>hooks\.slack\.com/|api\.telegram\.org/(?:file/)?bot|discord(?:app)?\.com/api/webhooks/"
-    r"|webhook\.office\.com/|hc-ping\.com/|oapi\.dingtalk\.com/robot/send\?|open\.feishu\.cn/open-apis/bot/"
+    r"|webhook\.office\.com/|ntfy\.sh/|ntfys?://[\w.:-]{1,80}/|hc-ping\.com/|oapi\.dingtalk\.com/robot/send\?|open\.feishu\.cn/open-apis/bot/"
     r"|qyapi\.weixin\.qq\.com/cgi-bin/webhook/)[^\s\"'<>]+",
     re.IGNORECASE,
 )
@@ -84,7 +84,7 @@ _WORD: Final = re.compile(rf"(?P<head>-{{0,2}}[\w.-]{{0,60}}?{_STEM}{_REST}=).+"
 
 
 def without_secrets(text: str) -> str:
-    """`text` with `***` where a secret seems to stand; it has as many lines as before."""
+    """`text` with `***` where a secret seems to stand."""
     text = _PRIVATE.sub(_lines_hidden, text)
     text = _IN_URL.sub(rf"\g<head>{HIDDEN}\g<tail>", text)
     text = _KNOWN.sub(HIDDEN, text)
