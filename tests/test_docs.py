@@ -336,8 +336,8 @@ def test_a_flag_in_running_text_exists(page: str, code: str):
     assert flags - known_flags() - OF_OTHERS_FLAGS - of_before == set()
 
 
-OF_OTHERS_FLAGS = {"--time", "--signal"}
-"""Of `docker stop`, and of Slurm."""
+OF_OTHERS_FLAGS = {"--time", "--signal", "--cidfile"}
+"""Of docker, and of Slurm."""
 
 
 @pytest.mark.parametrize(("page", "code"), inline(r"(examples|docs|tests|tools|systemd|supervisor/fred_supervisor)/"))
