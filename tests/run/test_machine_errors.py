@@ -43,7 +43,9 @@ def held(fred, until, *words: str) -> None:
     status = until(lambda: (now := fred.status())["state"] == "holding" and now)
     for word in words:
         assert word in status["detail"]
-    until(lambda: fred.incidents()[-1]["action"] == "Held until it clears.")
+    until(
+        lambda: (told := fred.incidents()) and told[-1]["action"] == "Held until it clears."
+    )  # written after the state
 
 
 def goes_on(fred, until) -> None:
