@@ -30,6 +30,8 @@ _ILLS: Final = {
 }
 _LAST_S: Final = 120.0
 """So shortly before its end a trainer that can save is relaunched, whether or not an epoch ends."""
+_ENOUGH: Final = 0.5
+"""Nobody is relaunched for memory of which less than this share of the limit is used."""
 _BEFORE_S: Final = 600.0
 """A planned relaunch comes at an epoch's end, when less than this and two epochs are left."""
 
@@ -311,6 +313,8 @@ def planned_restart(settings: Settings, before: Watch, state: Running, seen: Obs
     left_s = None if held is None or held.seen_s is None else held.facts.get("left_s")
     if held is None or held.seen_s is None or not isinstance(left_s, float) or held.well_s is not None:
         return None
+    if _is_little(seen.machine or state.machine):
+        return None
     left_s -= seen.now_s - held.seen_s
     beat, earlier = state.watch.main.beat, before.main.beat
     saves = beat is not None and not beat.printed
@@ -321,6 +325,13 @@ def planned_restart(settings: Settings, before: Watch, state: Running, seen: Obs
     if (ends and left_s < _BEFORE_S + 2 * epoch_s) or (saves and left_s < _LAST_S):
         return say(Topic.LEAK_RESTART, left_s=max(0.0, left_s))
     return None
+
+
+def _is_little(machine: MachineLook | None) -> bool:
+    """Whether so much is free that what grew may as well have been a cache, or has been let go again."""
+    if machine is None or machine.used_mib is None or machine.limit_mib is None:
+        return False
+    return machine.used_mib < _ENOUGH * machine.limit_mib
 
 
 def _pause_s(settings: Settings, history: RunHistory, now_s: float) -> float:

@@ -201,6 +201,17 @@ def test_when_it_is_relaunched(change, ends):
     assert (night.ended_s is not None) == ends
 
 
+@pytest.mark.parametrize(("used_mib", "ends"), [(7000.0, False), (9000.0, True), (None, True)])
+def test_nobody_is_relaunched_while_most_of_the_memory_is_free(used_mib: float | None, ends: bool):
+    """It was a cache, or has been let go since."""
+    night = Night()
+    night.see(None)
+    history = replace(night.state.history, progressed=True, warnings=(HELD,))
+    night.state = replace(night.state, history=history)
+    night.see(MachineLook(used_mib=used_mib, limit_mib=16000.0))
+    assert (night.ended_s is not None) == ends
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.floats(0.01, 50), st.floats(-1e4, 1e4), st.lists(st.integers(0, 19), max_size=4, unique=True))
 def test_a_few_wild_points_do_not_bend_the_slope(rate, start, wild):
