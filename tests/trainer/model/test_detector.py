@@ -8,9 +8,9 @@ from fred_trainer.model.detector import build, calibrate, norms, set_frozen
 from fred_trainer.train.ema import Ema
 
 
-def tiny(modality="dual", backbone="mobilenet_v3_large", input_size=64, finest="auto"):
+def tiny(modality="dual", backbone="mobilenet_v3_large", finest="auto"):
     torch.manual_seed(0)
-    return build(modality=modality, backbone=backbone, compression_ratio=0.75, input_size=input_size, finest=finest)
+    return build(modality=modality, backbone=backbone, compression_ratio=0.75, finest=finest)
 
 
 def images(batch=2, channels=6, size=64):
@@ -22,18 +22,16 @@ BOXES = [torch.tensor([[10.0, 12, 26, 24]]), torch.zeros(0, 4)]
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_backbone_gives_cells_of_the_right_stride(backbone):
-    for input_size, stride in ((64, 4), (480, 8)):
-        model = tiny("rgb", backbone=backbone, input_size=input_size)
+    for finest, stride in (("4", 4), ("8", 8)):
+        model = tiny("rgb", backbone=backbone, finest=finest)
         with torch.no_grad():
             features = model.eval().backbone(torch.zeros(1, 3, 64, 96))
         assert tuple(features.shape) == (1, 64, 64 // stride, 96 // stride)
         assert model.stride == stride
 
 
-def test_the_finest_level_is_chosen_or_follows_from_the_size():
-    sizes = ((64, "auto"), (479, "auto"), (480, "auto"), (640, "auto"), (640, "4"), (64, "8"))
-    strides = [STRIDES[levels_for(size, finest)][0] for size, finest in sizes]
-    assert strides == [4, 4, 8, 8, 4, 8]
+def test_the_finest_level_is_chosen():
+    assert [STRIDES[levels_for(finest)] for finest in ("auto", "4", "8")] == [(4, 8, 16), (4, 8, 16), (8, 16, 32)]
 
 
 @pytest.mark.parametrize(("modality", "channels", "streams"), [("dual", 6, 2), ("rgb", 3, 1), ("event", 3, 1)])
@@ -61,10 +59,8 @@ def test_the_streams_are_rgb_then_event():
 
 
 def test_small_drones_are_given_cells():
-    for input_size, box in ((640, [100.0, 100, 125, 117]), (256, [50.0, 50, 60, 57])):
-        model = tiny(input_size=input_size).train()
-        size = input_size if input_size < 480 else 256
-        losses = model(images(batch=1, size=size), [torch.tensor([box])])
+    for box in ([100.0, 100, 125, 117], [50.0, 50, 60, 57]):
+        losses = tiny().train()(images(batch=1, size=256), [torch.tensor([box])])
         assert losses["positives"] >= 2
 
 

@@ -11,11 +11,12 @@ from fred_trainer.checkpoint.saver import State
 from fred_trainer.errors import CheckpointError, OutdatedCheckpointError
 from fred_trainer.words import Sentence
 
-MODEL_VERSION: Final = 3
+MODEL_VERSION: Final = 4
 """Of the network whose weights a checkpoint holds."""
 OUTDATED: Final = {
     1: mark("in whose detector a side of every box could be dead from the first steps on"),
     2: mark("whose detector had a larger head"),
+    3: mark("whose detector had larger cells at an input of 480 px or more"),
 }
 """Model version → what an earlier version's weights are."""
 COMMON_KEYS: Final = ("epoch", "model", "ema", "optimizer", "loss")

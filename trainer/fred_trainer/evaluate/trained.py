@@ -30,7 +30,6 @@ def load_detector(path: Path, device: torch.device) -> TrainedDetector:
         modality=config["modality"],
         backbone=config["backbone"],
         compression_ratio=config["compression_ratio"],
-        input_size=config["input_size"],
         finest=config["finest"],
     )
     try:

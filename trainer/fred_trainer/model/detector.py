@@ -109,9 +109,9 @@ class Detector(nn.Module):
         return detections(outputs, cells, (int(images.shape[-2]), int(images.shape[-1])))
 
 
-def build(*, modality: str, backbone: str, compression_ratio: float, input_size: int, finest: str) -> Detector:
+def build(*, modality: str, backbone: str, compression_ratio: float, finest: str) -> Detector:
     """A detector on the CPU, channels last, initialised from torch's global generator."""
-    kinds, levels = STREAMS[modality], levels_for(input_size, finest)
+    kinds, levels = STREAMS[modality], levels_for(finest)
     streams = Streams(backbone, streams=len(kinds), compression_ratio=compression_ratio, levels=levels)
     detector = Detector(streams, stride=STRIDES[levels][0], kinds=kinds)
     detector.to(memory_format=torch.channels_last)

@@ -48,7 +48,6 @@ def prepare(settings: TrainSettings, device: torch.device, ranks: Ranks = ALONE)
         modality=settings.modality,
         backbone=settings.backbone,
         compression_ratio=settings.compression_ratio,
-        input_size=settings.input_size,
         finest=settings.finest,
     ).to(device)
     ema = Ema(model)

@@ -215,7 +215,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         choices=("auto", "4", "8"),
         default="auto",
         recorded=True,
-        help=mark("pixels of input per cell of the detector; auto: 8 from an input of 480 px, else 4"),
+        help=mark("pixels of input per cell of the detector; auto: 4"),
     ),
     Flag(name="lr", kind=rate, metavar="LR", default=1e-3, help=mark("peak learning rate (AdamW)")),
     Flag(
