@@ -43,7 +43,7 @@ def test_what_changed_in_the_code_since_the_first_attempt(fred, until):
     until((attempts / "0002/code.json").exists)
     (fred.home / "code-2").touch()
     until(lambda: fred.status()["state"] == "failed")
-    first, second = fred.incidents()
+    first, second = until(lambda: len(told := fred.incidents()) == 2 and told)  # written after the state
     assert first["evidence"]["code_changes"] is None
     assert second["evidence"]["code_changes"] == ["train.py changed"]
     assert "train.py changed" in fred("incidents", "t", "2").stdout
