@@ -173,10 +173,9 @@ def test_a_full_shared_memory_is_named_and_waited_for(fred, until):
     command = [sys.executable, "-m", "fred_supervisor.cli.main", "start", "--name", "t", "--foreground"]
     words = [*command, "--config", "c.toml", "--backoff", "0:0", "--", sys.executable, "-c", trainer]
     prepare = (
-        "mount --make-rprivate / && mount -t tmpfs -o size=8k none /dev/shm && head -c 8192 /dev/zero > /dev/shm/f"
-        ' && { while [ ! -e room ]; do sleep 0.01; done; rm /dev/shm/f; touch go; } & exec "$0" "$@"'
+        "set -e; mount --make-rprivate /; mount -t tmpfs -o size=8k none /dev/shm; head -c 8192 /dev/zero > /dev/shm/f;"
+        ' { while [ ! -e room ]; do sleep 0.01; done; rm /dev/shm/f; touch go; } & exec "$0" "$@"'
     )
-    prepare = prepare.replace(" && { while", "; { while").replace("mount --make", "set -e; mount --make")
     if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0:
         pytest.skip("needs the right to make a mount namespace (root)")
     inside = ["unshare", "-m", "bash", "-c", prepare, *words]
@@ -187,6 +186,7 @@ def test_a_full_shared_memory_is_named_and_waited_for(fred, until):
             (fred.home / "room").touch()
             assert supervisor.wait(PATIENCE_S) == 0
         finally:
+            (fred.home / "room").touch()  # who waits for it leaves, however the test ends
             supervisor.kill()
     goes_on(fred, until)
 

@@ -32,9 +32,14 @@ _DEADLY: Final = frozenset(
 )
 
 
+def is_shell(program: str) -> bool:
+    """Whether a program is a shell, by its name."""
+    return _SHELLS.fullmatch(program) is not None
+
+
 def signal_in_shell(command: Sequence[str], exit_code: int | None) -> int | None:
     """The signal that has ended the last program of a shell, by the shell's own exit code."""
-    if exit_code is None or _SHELLS.fullmatch(command[0]) is None:
+    if exit_code is None or not is_shell(command[0]):
         return None
     number = exit_code - _IN_SHELL
     return number if number in _DEADLY else None

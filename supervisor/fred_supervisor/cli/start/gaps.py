@@ -4,13 +4,13 @@ import re
 from itertools import pairwise
 from typing import Final
 
+from fred_supervisor.attempt.launcher_end import is_shell
 from fred_supervisor.contract.heartbeat import Section
 from fred_supervisor.contract.placeholders import left_alone, takes_heartbeat
 from fred_supervisor.output.patterns import endless
 from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.words.gaps import Gap
 
-_SHELLS: Final = re.compile(r"(?:.*/)?(?:ba|da|z|k)?sh")
 _SCRIPT: Final = re.compile(r"-[a-z]*c")
 _PIPE: Final = re.compile(r"(?<!\|)\|(?!\|)")
 _QUOTED: Final = re.compile(r"'[^']*'|\"[^\"]*\"|\\.")
@@ -38,4 +38,4 @@ def _hides_exit(command: list[str]) -> bool:
     """Whether a shell reports the end of a pipe's last program only."""
     script = next((word for flag, word in pairwise(command) if _SCRIPT.fullmatch(flag)), "")
     piped = _PIPE.search(_QUOTED.sub("", script)) is not None
-    return _SHELLS.fullmatch(command[0]) is not None and piped and "pipefail" not in " ".join(command)
+    return is_shell(command[0]) and piped and "pipefail" not in " ".join(command)
