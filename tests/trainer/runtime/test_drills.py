@@ -73,6 +73,17 @@ def test_slow_goes_on(tmp_path):
     assert time.monotonic() - begun >= 0.2
 
 
+def test_one_that_is_due_in_the_saving_thread_waits_for_the_one_in_the_loop(tmp_path):
+    """Else a SIGKILL of the loop comes between the marker of the other and its deed, which then never happens."""
+    drill = faults(tmp_path, "slow=0.2@freeze:1:2,slow=0.2@checkpoint:1")
+    saving = threading.Thread(target=drill.checkpoint, args=(1,))
+    begun = time.monotonic()
+    saving.start()
+    drill.step("freeze", 1, 2, 8)
+    saving.join()
+    assert time.monotonic() - begun >= 0.4
+
+
 SCRIPT = """
 import signal, sys, types
 from pathlib import Path

@@ -25,6 +25,8 @@ class DrillRunner:
         self._run_dir = run_dir
         self._device = device
         self._spoil_next_loss = False
+        self._one_at_a_time = threading.Lock()
+        """The loop and the thread that saves both come here: what one marks as fired, the other must not cut off."""
 
     def startup(self) -> None:
         self._fire(d for d in self._drills if d.where == "startup")
@@ -53,8 +55,9 @@ class DrillRunner:
 
     def _fire(self, due: Iterable[Drill]) -> None:
         for drill in due:
-            if drill.always or self._first_time(drill):
-                self._commit(drill)
+            with self._one_at_a_time:
+                if drill.always or self._first_time(drill):
+                    self._commit(drill)
 
     def _first_time(self, drill: Drill) -> bool:
         """Whether it has not fired in this run. It is on disk that it did before it does: many do not come back."""
