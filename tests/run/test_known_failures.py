@@ -198,6 +198,21 @@ sys.exit(75)
     assert fred.left() == []
 
 
+def test_a_stop_takes_as_long_as_the_save_and_not_its_whole_grace(fred, until):
+    """Who waits for the grace to pass is still waiting when this test gives up."""
+    script = """
+hb = Heartbeat()
+hb.beat(epoch=1, step=1)
+while not hb.stopping:
+    time.sleep(0.01)
+sys.exit(75)
+"""
+    assert fred(*start(fred, script)).returncode == 0
+    until(lambda: fred.status()["progress"]["step"] == 1)
+    assert fred("stop", "t", "--timeout", "100000", timeout=PATIENCE_S).returncode == 0
+    assert fred.status()["state"] == "stopped"
+
+
 def test_attempts_share_a_run_id(fred):
     script = """
 open(f"{run}/ids", "a").write(os.environ["FRED_RUN_ID"] + "\\n")

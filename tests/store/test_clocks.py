@@ -51,6 +51,8 @@ def test_names_that_tell_nothing_of_each_other_are_ordered_by_time_and_wrong_tim
     changed_ns = {"last.pt": now_ns - 5, "best.pt": now_ns - 9, "epoch3.pt": now_ns - 7, "epoch2.pt": now_ns + 1}
     assert newest_first(changed_ns, now_ns) == ["last.pt", "epoch3.pt", "epoch2.pt", "best.pt"]
     assert newest_first({**changed_ns, "last.pt": now_ns + DAY_NS}, now_ns)[-1] == "last.pt"
+    for older, newer in (("last.ckpt", "last-v1.ckpt"), ("last-v1.ckpt", "last.ckpt")):  # Lightning's
+        assert newest_first({older: now_ns - 90, newer: now_ns - 5}, now_ns) == [newer, older]
     ahead_ns = 5 * 10**9  # a file server's clock
     assert newest_first({**changed_ns, "best.pt": now_ns + ahead_ns}, now_ns)[0] == "best.pt"
 
