@@ -33,6 +33,18 @@ def test_a_reserve_that_there_was_no_room_for_is_none(small_disk: Path):
     assert os.listdir(small_disk) == ["fill"], "lost, and nothing raised"
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_a_folder_in_the_place_of_the_end_is_put_aside(small_disk: Path, *, full: bool):
+    path = small_disk / "exit.json"
+    reserve = ReservedFile(str(path))
+    (path / "of the trainer").mkdir(parents=True)
+    if full:
+        fill(small_disk)
+    reserve.write({"exit_code": 3})
+    assert json.loads(path.read_text()) == {"exit_code": 3}
+    assert [one.name for one in small_disk.glob("exit.json.*/*")] == ["of the trainer"], "nothing of it is deleted"
+
+
 def test_a_folder_that_is_gone_raises_nothing(tmp_path: Path):
     ReservedFile(str(tmp_path / "gone" / "exit.json")).write({"exit_code": 3})
     assert os.listdir(tmp_path) == []

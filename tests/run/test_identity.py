@@ -208,6 +208,20 @@ def test_a_supervisor_follows_the_run_dir_that_is_moved(folders: Folders, until)
     assert folders.trainers() == []
 
 
+@pytest.mark.parametrize("name", ["t", "no name"])
+def test_a_run_that_was_moved_is_found_before_its_supervisor_has_noticed(folders: Folders, name: str):
+    assert folders.start("a").returncode == 0
+    supervisor = folders.supervisor("a")
+    proc.send(supervisor, signal.SIGSTOP) if supervisor else None  # it notices nothing
+    os.rename(folders.home / "a", folders.home / "b")
+    words = ("t",) if name == "t" else ()
+    assert json.loads(folders.fred("status", "t", "--json").stdout)["run_dir"] == str(folders.home / "b")
+    assert "is gone" not in folders.fred("status").stdout
+    proc.send(supervisor, signal.SIGCONT) if supervisor else None
+    assert folders.fred("stop", *words).returncode == 0
+    assert folders.trainers() == []
+
+
 def test_how_a_trainer_ended_is_known_after_a_move(folders: Folders, until):
     assert folders.start("a", "sh", "-c", "while [ ! -e go ]; do sleep .01; done; exit 9").returncode == 0
     folders.kill_supervisor("a", keeper=False)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Callable
 
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.proc import Identity
@@ -17,23 +18,25 @@ def exclusive_holders(path: str) -> list[Identity]:
     """
     found = []
     for entry in os.listdir(_PROC):
-        if entry.isdigit() and int(entry) != os.getpid() and _holds(entry, path):
+        if entry.isdigit() and int(entry) != os.getpid() and locked_by(entry, path.__eq__):
             who = proc.identify(int(entry))
             if who is not None and proc.alive(who):
                 found.append(who)
     return sorted(found, key=lambda who: who.start_ticks, reverse=True)
 
 
-def _holds(pid: str, path: str) -> bool:
+def locked_by(pid: int | str, wanted: Callable[[str], bool]) -> str | None:
+    """The path, as it is now, of a file of which a process holds an exclusive flock and whose name is `wanted`."""
     with contextlib.suppress(OSError):
         for fd in os.listdir(f"{_PROC}/{pid}/fd"):
             with contextlib.suppress(OSError):
-                if os.readlink(f"{_PROC}/{pid}/fd/{fd}") == path and _locks(pid, fd):
-                    return True
-    return False
+                path = os.readlink(f"{_PROC}/{pid}/fd/{fd}")
+                if wanted(path) and _locks(pid, fd):
+                    return path
+    return None
 
 
-def _locks(pid: str, fd: str) -> bool:
+def _locks(pid: int | str, fd: str) -> bool:
     """Whether this open file, not only the file, holds the lock (proc(5), fdinfo)."""
     with open(f"{_PROC}/{pid}/fdinfo/{fd}", "rb") as info:
         return any(line.startswith(b"lock:") and b" FLOCK " in line and b" WRITE " in line for line in info)

@@ -27,12 +27,19 @@ class ReservedFile:
 
     def write(self, document: Mapping[str, object]) -> None:
         """Beside it and renamed where there is room, else into the reserve. What cannot be written at all is lost."""
+        self._put_aside()
         try:
             write_json(self._path, document)
         except OSError:
             self._use(json.dumps(document).encode())
         else:
             self._drop()
+
+    def _put_aside(self) -> None:
+        """A folder in its place, of somebody else: nothing of it is deleted."""
+        if os.path.isdir(self._path) and not os.path.islink(self._path):
+            with contextlib.suppress(OSError):
+                os.rename(self._path, f"{self._path}.{os.urandom(4).hex()}")
 
     def _drop(self) -> None:
         with contextlib.suppress(OSError):

@@ -80,8 +80,9 @@ def run(
             on_spawned(error)
 
     before: str | None = None
+    own = proc.identify(os.getpid())
+    remember(spec, own)
     while True:
-        remember(spec, proc.identify(os.getpid()))
         try:
             live = LiveRun(spec, engine)
             return _run(
@@ -91,8 +92,10 @@ def run(
             return Ended(history=RunHistory(), outcome=RunOutcome.STOPPED, message=say(Topic.SUPERSEDED))
         except RunDirMoved as moved:
             before, lock_fd = spec.run_dir, moved.lock_fd
-            forget(spec, proc.identify(os.getpid()))
-            spec = replace(spec, run_dir=str(moved.path))
+            here = replace(spec, run_dir=str(moved.path))
+            remember(here, own)  # first: nobody looks for it in vain meanwhile
+            forget(spec, own)
+            spec = here
 
 
 def _run(

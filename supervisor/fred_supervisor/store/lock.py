@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from fred_supervisor.linux import proc
-from fred_supervisor.linux.file_locks import exclusive_holders
+from fred_supervisor.linux.file_locks import exclusive_holders, locked_by
 from fred_supervisor.linux.proc import Identity
 from fred_supervisor.store.layout import RunDir
 from fred_supervisor.store.state_file import read_state
@@ -45,6 +45,13 @@ def moved_to(fd: int, run: RunDir) -> Path | None:
     path = Path(os.readlink(f"/proc/self/fd/{fd}"))
     there = path.parents[len(run.lock.relative_to(run.path).parts) - 1] if path.is_absolute() else run.path
     return there if there != run.path and is_at(fd, RunDir(there)) else None
+
+
+def folder_of(supervisor: Identity) -> Path | None:
+    """Where the run dir is now whose lock a supervisor holds; None when it has ended, or cannot be seen from here."""
+    below = RunDir(Path(os.sep)).lock
+    found = locked_by(supervisor.pid, lambda path: path.endswith(str(below))) if proc.alive(supervisor) else None
+    return None if found is None else Path(found.removesuffix(str(below)))
 
 
 def holds(pid: int, run: RunDir) -> bool:

@@ -16,6 +16,7 @@ from fred_supervisor.contract.record import record
 from fred_supervisor.linux.lookout import Lookout, NoAnswerError
 from fred_supervisor.linux.proc import Identity
 from fred_supervisor.linux.text_io import complain, printable
+from fred_supervisor.store import lock
 from fred_supervisor.store.lost_run import lost_run
 from fred_supervisor.store.run_spec import NAME, RunSpec, load_run_spec
 from fred_supervisor.store.sharing.box import live_runs, state_folders
@@ -154,7 +155,8 @@ def gone_runs(known: Collection[RunSpec], silent: Collection[SilentRun] = ()) ->
     """Those of the lists that are none of these: their run dir is gone, or holds no run any more."""
     there = {spec.run_dir for spec in known} | {one.run.run_dir for one in silent}
     others = [run for run in listed_runs() if run.run_dir is not None and run.run_dir not in there]
-    return [run for run in others if not os.path.lexists(os.path.join(str(run.run_dir), "supervisor"))]
+    here = [run for run in others if _moved(run) is None]
+    return [run for run in here if not os.path.lexists(os.path.join(str(run.run_dir), "supervisor"))]
 
 
 def listed_runs() -> Iterator[ListedRun]:
@@ -179,4 +181,10 @@ def _listed_in(state: Path) -> Iterator[ListedRun]:
 def _read(run: ListedRun) -> RunSpec | None:
     run_dir = Path(run.run_dir or os.devnull)
     known = run.name if run.name is not None and NAME.fullmatch(run.name) else None
-    return load_run_spec(run_dir) or lost_run(run_dir, known)
+    return load_run_spec(run_dir) or lost_run(run_dir, known) or _moved(run)
+
+
+def _moved(run: ListedRun) -> RunSpec | None:
+    """Where it is, before its supervisor has noticed."""
+    there = None if run.supervisor is None else lock.folder_of(run.supervisor)
+    return None if there is None else load_run_spec(there)
