@@ -206,8 +206,12 @@ def test_an_unreadable_file_is_nobodys_silence():
     watch, learned = look(watch, learned, (HeartbeatReading(readable=False),), 50.0)
     assert (watch.main.blind, watch.main.changed_s, watch.main.beat) == (True, 50.0, reading(1).beat)
     assert learned.gaps_s == {"startup": 1.0}, "nor does it teach a gap"
-    watch, _ = look(watch, learned, (replace(reading(1), stopped=True),), 60.0)
-    assert (watch.main.blind, watch.main.changed_s, watch.main.stopped) == (False, 50.0, True)
+    watch, _ = look(watch, learned, (replace(reading(1), readable=False),), 55.0)
+    assert (watch.main.blind, watch.main.changed_s) == (True, 55.0), "nor is one that nobody can write"
+    watch, _ = look(watch, learned, (replace(reading(2), readable=False),), 56.0)
+    assert (watch.main.blind, watch.main.beat) == (False, reading(2).beat), "it beats all the same"
+    watch, _ = look(watch, learned, (replace(reading(2), stopped=True),), 60.0)
+    assert (watch.main.blind, watch.main.changed_s, watch.main.stopped) == (False, 56.0, True)
 
 
 def test_a_dead_rank_is_heard_out_and_not_judged():

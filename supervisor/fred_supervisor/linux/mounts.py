@@ -9,6 +9,8 @@ from typing import Final
 _MOST_LINKS: Final = 40
 """The kernel's own limit (path_resolution(7))."""
 _MAGIC: Final = re.compile(r"[*?\[]")
+_GIVEN_UP: Final = frozenset((b"emergency_ro", b"shutdown"))
+"""Words of ext4 (since Linux 6.15) among the options of the file system, the last field."""
 _ESCAPED: Final = re.compile(r"\\([0-7]{3})")
 
 
@@ -57,6 +59,13 @@ def mount_types() -> dict[str, str]:
         place, _, source = line.partition(" - ")
         found[_plain(place.split(" ", 5)[4])] = source.partition(" ")[0]
     return found
+
+
+def gave_up_writing(device: int) -> bool:
+    """Whether a file system has made itself read-only after an error, by its `st_dev`: statvfs(2) does not tell."""
+    wanted = f"{os.major(device)}:{os.minor(device)}".encode()
+    lines = (line.split(b" ") for line in mount_table().splitlines())
+    return any(_GIVEN_UP & {*words[-1].split(b",")} for words in lines if words[2:3] == [wanted])
 
 
 def file_system_of(path: str) -> str | None:

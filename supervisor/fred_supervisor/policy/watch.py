@@ -34,7 +34,7 @@ class HeartbeatReading:
     """Changes whenever the bytes or the mtime of the file do; empty: not readable, or as it was at launch."""
     beat: Beat | None = None
     readable: bool = True
-    """False: the file is gone or out of reach, so nothing can be said of this rank."""
+    """False: the file is gone or out of reach, or nobody can write it: that it is as it was says nothing."""
     age_s: float = 0.0
     """How long ago the file changed, as far as that is known: at most the time since the look before."""
     stopped: bool = False
@@ -148,7 +148,7 @@ def _look_at(before: RankWatch, seen: HeartbeatReading, now_s: float) -> RankWat
     if seen.gone:
         last = _look_at(before, replace(seen, gone=False), now_s)
         return replace(last, changed_s=now_s, blind=True)
-    if not seen.readable:
+    if not seen.readable and seen.stamp in ("", before.stamp):
         return replace(before, changed_s=now_s, blind=True)
     before = replace(before, blind=False, stopped=seen.stopped)
     if not seen.stamp or seen.stamp == before.stamp:

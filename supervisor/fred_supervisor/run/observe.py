@@ -2,6 +2,7 @@
 acted upon; a helper may be asked for a closer look (a sample of the GPUs, a probe of the disk).
 """
 
+import errno
 import os
 import time
 from dataclasses import replace
@@ -31,6 +32,7 @@ from fred_supervisor.run.live_run import LiveRun
 from fred_supervisor.run.quiet_hours import QuietHours
 from fred_supervisor.run.signs import NOTHING_SEEN, SignReader
 from fred_supervisor.store.attempt_files import read_exit
+from fred_supervisor.store.kept_file import why_unwritten
 
 _LOOK_S: Final = 1.0
 """Between two looks at the heartbeats, or an eighth of the limit where that is less."""
@@ -170,7 +172,10 @@ class Observer:
 
     def _looks(self, attempt: LiveAttempt, now_s: float, *, final: bool = False) -> tuple[HeartbeatReading, ...]:
         unknown = (HeartbeatReading(readable=False),)
-        return self._attempt("a heartbeat", lambda: attempt.look(now_s, final=final), unknown)
+        looks = self._attempt("a heartbeat", lambda: attempt.look(now_s, final=final), unknown)
+        if final or why_unwritten(self._live.spec.run_dir) != errno.EROFS:
+            return looks
+        return tuple(replace(look, readable=False, recurred=None) for look in looks)  # the trainer cannot write either
 
     def _not_started(self, seen: Observation, happened: Happened) -> Observation:
         """The keeper has ended before there was a trainer, and could not write why: no room, or no process."""

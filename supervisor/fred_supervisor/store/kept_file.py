@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from fred_supervisor.contract.files import read_file, write_atomic
+from fred_supervisor.linux.mounts import gave_up_writing
 
 NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
@@ -76,10 +77,10 @@ def write_kept(path: Path, data: bytes, *, durable: bool = True) -> None:
 def why_unwritten(folder: str) -> int | None:
     """The error number with which what is kept there may not be written: of no room, or of a read-only file system."""
     try:
-        found = os.statvfs(folder)
+        found, device = os.statvfs(folder), os.stat(folder).st_dev
     except OSError:
         return None
-    if found.f_flag & os.ST_RDONLY:
+    if found.f_flag & os.ST_RDONLY or gave_up_writing(device):
         return errno.EROFS
     return errno.ENOSPC if found.f_bavail * found.f_frsize < _KEPT_BYTES else None
 

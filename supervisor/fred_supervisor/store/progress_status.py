@@ -1,12 +1,16 @@
 """Where training is, how fast it goes, and who says so: the part `progress` of the status."""
 
 import math
+from pathlib import Path
 
+from fred_supervisor.contract.builtin.trainer_files import BEST
+from fred_supervisor.contract.checkpoint import read_sidecar
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.contract.record import record
 from fred_supervisor.policy.pace import PaceRecord, time_left_s
 from fred_supervisor.store.file_ages import file_age_s
 from fred_supervisor.store.layout import AttemptDir
+from fred_supervisor.store.run_spec import RunSpec
 
 
 @record
@@ -91,3 +95,11 @@ def beat_age_s(folder: AttemptDir, beat: Beat | None, *, at_most_s: float | None
     if beat is None and found.st_size == 0:
         return None
     return file_age_s(found.st_mtime, at_most_s=at_most_s)
+
+
+def best_map50(spec: RunSpec) -> float | None:
+    """The best mAP50 so far of our trainer; of a COMMAND nobody knows which way is better."""
+    if spec.command is not None:
+        return None
+    sidecar = read_sidecar(Path(spec.run_dir) / BEST)
+    return None if sidecar is None else finite(sidecar.map50)

@@ -1,12 +1,11 @@
 """The status of a run, from its files alone: it works with the supervisor dead, stopped or hung."""
 
+import errno
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
-from fred_supervisor.contract.builtin.trainer_files import BEST
-from fred_supervisor.contract.checkpoint import read_sidecar
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.contract.record import record
 from fred_supervisor.language import together, tr
@@ -26,7 +25,13 @@ from fred_supervisor.store.layout import RunDir, last_attempt
 from fred_supervisor.store.monitor_sample import GpuStatus, gpu_status
 from fred_supervisor.store.nodes.node_status import NodeStatus, node_status
 from fred_supervisor.store.place import of_folder
-from fred_supervisor.store.progress_status import ProgressStatus, beat_age_s, finite, position_source, progress_status
+from fred_supervisor.store.progress_status import (
+    ProgressStatus,
+    beat_age_s,
+    best_map50,
+    position_source,
+    progress_status,
+)
 from fred_supervisor.store.run_spec import RunSpec
 from fred_supervisor.store.state_file import StateFile, read_state
 from fred_supervisor.words.sentences import sentence, stored_message
@@ -186,21 +191,20 @@ def read_status(spec: RunSpec, *, brief: bool = False) -> RunStatus:
     beat, why = newest_beat(folder), why_unwritten(spec.run_dir)
     state, detail = _state(recorded, spec.run_dir, supervised=supervised, supervisor=supervisor, trainer_alive=alive)
     untrue = ended and state in _TRAINING
-    as_of = recorded.time if supervised and state in LIVE_STATES and (recorded.old or (untrue and why)) else None
+    old = recorded.old or why == errno.EROFS or (untrue and why)
+    as_of = recorded.time if old and supervised and state in LIVE_STATES else None
     if as_of is not None:
         state = "holding" if untrue else state
         detail = as_of_sentence(detail, as_of, why=why, ended=ended)
-    last = None if brief else Incidents(spec.dir).last()
     trains = alive or (supervised and state == "running" and lock.of_another(spec.dir))  # readers see no launch.json
     trainer = None
     far = supervised and launch.trainer is not None and launch.trainer.boot != proc.boot_id()
     nodes = node_status(folder) if spec.nodes is not None and (alive or far) else ()
     if launch.trainer is not None and (alive or (far and nodes)):
-        up_s = uptime_s(launch.trainer) if alive else None
         trainer = TrainerStatus(
             pid=launch.trainer.pid,
             attempt=number,
-            uptime_s=up_s,
+            uptime_s=(up_s := uptime_s(launch.trainer) if alive else None),
             section=None if beat is None else beat.section,
             beat_age_s=beat_age_s(folder, beat, at_most_s=up_s),
             node=nodes[0].name if nodes else None,
@@ -231,7 +235,7 @@ def read_status(spec: RunSpec, *, brief: bool = False) -> RunStatus:
         restarts=_restarts(recorded),
         batch=_batch(spec, recorded.history, beat),
         gpus=() if brief and not trains else gpu_status(spec.dir),
-        last_incident=None if last is None else _incident(last),
+        last_incident=None if brief else _incident(Incidents(spec.dir).last()),
         alarm=alarm_sentence(beat.alarm) if alive and beat is not None and beat.alarm else None,
         warnings=_warnings(recorded.history),
         as_of=as_of,
@@ -302,14 +306,6 @@ def _batch(spec: RunSpec, history: RunHistory, beat: Beat | None) -> BatchStatus
     )
 
 
-def best_map50(spec: RunSpec) -> float | None:
-    """The best mAP50 so far of our trainer; of a COMMAND nobody knows which way is better."""
-    if spec.command is not None:
-        return None
-    sidecar = read_sidecar(Path(spec.run_dir) / BEST)
-    return None if sidecar is None else finite(sidecar.map50)
-
-
 def _checkpoint(spec: RunSpec) -> CheckpointStatus | None:
     """None, too, where the file system that they lie on does not answer."""
     places = () if spec.checkpoints is None else (os.path.join(spec.run_dir, spec.checkpoints),)
@@ -336,15 +332,19 @@ def _checkpoint_status(spec: RunSpec) -> CheckpointStatus | None:
     )
 
 
-def _incident(incident: Incident) -> IncidentStatus:
-    return IncidentStatus(
-        id=incident.id,
-        kind=incident.kind,
-        cause=incident.cause,
-        at=None if incident.at_s is None else incident.at,
-        phase=incident.phase,
-        epoch=incident.epoch,
-        step=incident.step,
-        lost_steps=incident.lost_steps,
-        action=incident.action,
+def _incident(incident: Incident | None) -> IncidentStatus | None:
+    return (
+        None
+        if incident is None
+        else IncidentStatus(
+            id=incident.id,
+            kind=incident.kind,
+            cause=incident.cause,
+            at=None if incident.at_s is None else incident.at,
+            phase=incident.phase,
+            epoch=incident.epoch,
+            step=incident.step,
+            lost_steps=incident.lost_steps,
+            action=incident.action,
+        )
     )
