@@ -26,7 +26,7 @@ def test_a_run_begins_with_nothing_learned_and_nothing_spent():
         "attempt": 0, "overrides": NO_OVERRIDE, "learned": LEARNED, "restarts": {"crash": 0, "hang": 0, "oom": 0, "others": {}},
         "furthest": {}, "began": {}, "batch_order": None, "spent": 0, "backoffs": 0, "tried": (), "failures": {}, "eval_failures": {},
         "signal_crashes": 0, "trial": None, "left_at": None, "left": (), "short_at": None, "unanswered": False, "progressed": False, "waived": False, "lived_s": 0.0, "useful_s": 0.0,
-        "warnings": (), "usual_speed": {}, "learning": {"epochs": (), "evaluations": (), "lr_zero": {"looks": 0, "since": None}, "gradient_zero": {"looks": 0, "since": None}, "last_loss": None, "usual": None, "well_samples": None, "onset": None}, "leak_restart_s": None, "trace": {"attempt": 0, "points": (), "before": (), "judged": False},
+        "warnings": (), "usual_speed": {}, "learning": {"epochs": (), "evaluations": (), "lr_zero": {"looks": 0, "since": None}, "gradient_zero": {"looks": 0, "since": None}, "parts": {"points": (), "every": 10, "looks": 0, "mean": 0.0, "epoch": 0}, "high": None, "usual": None, "well_samples": None, "onset": None}, "leak_restart_s": None, "trace": {"attempt": 0, "points": (), "before": (), "judged": False},
     }  # fmt: skip
     assert Restarts(crash=1, hang=2, oom=4).total == 7
 

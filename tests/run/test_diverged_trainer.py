@@ -10,7 +10,7 @@ from fred_trainer.data import write_sequences
 
 TRAIN = [
     *("--modality=rgb", "--backbone=small", "--input-size=64", "--workers=0", "--no-eval-map", "--pretrained=none"),
-    *("--no-preflight", "--skip-freeze", "--epochs=16", "--save-every-epochs=1", "--lr=0.002"),
+    *("--no-preflight", "--skip-freeze", "--epochs=24", "--save-every-epochs=1", "--lr=0.002"),
 ]
 
 

@@ -159,7 +159,7 @@ def _learned(state: Running, points: tuple[LearningPoint, ...], time: str | None
     beat = state.watch.main.beat
     state = replace(state, history=replace(state.history, learning=after), told_seq=None if beat is None else beat.seq)
     epochs = [one.epochs[-1].epoch if one.epochs else -1 for one in (before, after)]
-    if epochs[0] == epochs[1] and after.evaluations == before.evaluations and after.zeros == before.zeros:
+    if before.judged == after.judged:
         return state, ()
     ills = {_ILLS[one.what]: one for one in reversed(learning.judge(after))}
     signs = [Sign(kind=kind, about=about, message=_ill(after, ill)) for (kind, about), ill in ills.items()]

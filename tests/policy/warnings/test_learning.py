@@ -72,6 +72,11 @@ def rises_until(last: int) -> Curve:
         (falls, lambda e: 1.2 * math.exp(-e / 3), {}),  # a metric that is better when it is lower
         (lambda e: None, lambda e: None, {}),
         (falls, lambda e: 0.004 * (e % 3), {}),  # never learned: nothing has collapsed
+        (falls, lambda e: 0.8 - 0.001 * e if e < 12 else 0.1, {}),  # nearly best at first: an error rate that fell?
+        (lambda e: 0.6 if e < 12 else 0.9, lambda e: 0.8 + 0.001 * e if e < 12 else 0.1, {"metric collapsed": 12}),
+        (lambda e: 0.6 if e < 12 else 0.9, lambda e: 0.8 / e, {}),
+        (lambda e: 4.0 / e - 2 if e < 15 else 200.0, lambda e: None, {"loss explodes": 15}),
+        (lambda e: 2 * math.sin(e), lambda e: None, {}),
     ],
 )
 def test_what_a_curve_says(loss, metric, expected):
@@ -156,7 +161,7 @@ def test_a_learning_rate_of_zero_but_not_a_warm_up():
 def test_gradients_of_zero_but_not_a_batch_without_anything_to_learn():
     history = LearningHistory()
     for n in range(300):
-        history = look(history, LearningPoint(epoch=1, loss=1.0 + n, gradient=0.0 if n % 50 else 2.5))
+        history = look(history, LearningPoint(epoch=1, loss=1.0 + n / 1000, gradient=0.0 if n % 50 else 2.5))
         assert judge(history) == ()
     for _ in range(100):
         history = look(history, LearningPoint(epoch=2, loss=1.0, gradient=0.0))
@@ -174,6 +179,78 @@ def test_an_evaluation_that_is_told_again_and_again_is_one():
     for epoch in range(32, 40):
         history = look(history, LearningPoint(epoch=epoch, metric=0.01, metric_epoch=31))
     assert judge(history) == (), "one bad evaluation"
+
+
+def evaluated(values: list[float], looks: int) -> LearningHistory:
+    """An epoch with these evaluations, so many looks at the loss before each."""
+    history = LearningHistory()
+    for value in values:
+        for n in range(looks):
+            history = look(history, LearningPoint(epoch=1, loss=1.0 + n / 100))
+        for _ in range(3):  # it is told again and again
+            history = look(history, LearningPoint(epoch=1, metric=value))
+    return history
+
+
+def test_evaluations_within_one_epoch_are_several_but_what_changes_at_every_look_is_none():
+    assert ills(evaluated([0.2, 0.5, 0.6, 0.62, 0.1, 0.05], looks=20)) == {"metric collapsed": 1}
+    assert ills(evaluated([0.2, 0.5, 0.6, 0.62, 0.1], looks=20)) == {}
+    running = evaluated([0.2, 0.5, 0.6, 0.62, 0.1, 0.05] * 9, looks=1)
+    assert len(running.evaluations) == 1
+    assert judge(running) == ()
+
+
+def short(loss: Callable[[float], float], seed: int = 0, noise: float = 0.1) -> set[str]:
+    """What is said in the course of two epochs of 150 looks each; `loss` of the share of both."""
+    dice, history, found = random.Random(seed), LearningHistory(), set[str]()
+    for n in range(300):
+        point = LearningPoint(epoch=1 + n // 150, loss=loss(n / 300) * dice.lognormvariate(0, noise))
+        after = look(history, point)
+        found |= set() if after.judged == history.judged else set(ills(after))
+        history = after
+    return found
+
+
+def test_an_explosion_in_a_run_of_two_epochs_is_told():
+    for seed in range(20):
+
+        def curve(part: float, at: float = 0.3 + seed / 50) -> float:
+            return 2 - part if part < at else 9.0
+
+        assert short(curve, seed) == {"loss explodes"}
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.5])
+def test_no_healthy_run_of_two_epochs_is_told(noise):
+    """By the order of its data its loss rises in each of them."""
+    for seed in range(20):
+        speed, order = random.Random(seed).uniform(0.2, 1.0), seed % 5
+
+        def curve(part: float, speed: float = speed, order: int = order) -> float:
+            return float((1 + 40 * part) ** -speed * (1 + order * (2 * part % 1)))
+
+        assert short(curve, seed, noise) == set()
+
+
+@pytest.mark.parametrize("noise", [0.3, 0.4, 0.5])
+def test_much_noise_in_the_loss_of_whole_epochs_is_no_divergence(noise):
+    for seed in range(8):
+        dice = random.Random(seed)
+        curve = [(epoch, falls(epoch) * dice.lognormvariate(0, noise)) for epoch in range(1, 70)]
+        assert not any(explosion(curve[:end]) for end in range(8, 70)), seed
+
+
+def test_a_high_plateau_holds_however_long_and_ends():
+    def loss(epoch: int) -> float:
+        return falls(epoch) if epoch < 20 else 9 + math.sin(epoch) if epoch < 200 else 0.8
+
+    history, found = LearningHistory(), dict[int, dict[str, int]]()
+    for epoch in range(1, 240):
+        history = look(history, LearningPoint(epoch=epoch, loss=loss(epoch)))
+        if epoch % 6 == 0:
+            found[epoch] = ills(history)
+    assert all(found[epoch] == {"loss explodes": 20} for epoch in range(24, 200, 6))
+    assert not any(found[epoch] for epoch in (6, 12, 18, *range(210, 240, 6)))
 
 
 def test_a_metric_that_falls_when_the_backbones_thaw_has_not_collapsed():

@@ -12,19 +12,25 @@ from typing import Final
 
 from fred_supervisor.contract.record import record
 from fred_supervisor.policy.message import Message
-from fred_supervisor.policy.warnings.explosion import EARLIER, EPOCHS, EXPLODES, WELL, explosion, medians
+from fred_supervisor.policy.warnings.explosion import (
+    EARLIER,
+    EPOCHS,
+    EXPLODES,
+    WELL,
+    Explosion,
+    LossParts,
+    explosion,
+    medians,
+)
+from fred_supervisor.policy.warnings.metric import MetricValue, collapse, with_value
 from fred_supervisor.policy.warnings.robust import median
 
 _MOST: Final = 128
-"""Epochs, and values of the metric, that are kept."""
-_BEST: Final = 0.1
-"""A metric that was never better for long has not collapsed."""
-_LEVEL: Final = 3
-"""Evaluations whose median is a level that the metric has had: a single good one is luck."""
-_COLLAPSED: Final = 0.5
+"""Epochs that are kept."""
+_EPOCHS: Final = EPOCHS + EARLIER
+"""Of a phase with fewer, the loss is judged by its parts."""
 _ROSE: Final = 1.3
-"""Times its first value: a metric that is best at the beginning is one that is better when it is lower."""
-_EVALUATIONS: Final = 2
+"""Times its first value: a metric that is best at the beginning may be one that is better when it is lower."""
 _AT_ZERO: Final = 10
 """So many evaluations at exactly 0 are no beginning any more; twice as many while the loss falls, for a detector may
 learn for long before its first box counts."""
@@ -82,17 +88,6 @@ class EpochLoss:
 
 
 @record
-class MetricValue:
-    """One value of the metric; higher is better."""
-
-    epoch: int
-    value: float
-    since: str | None = None
-    """When it was first seen."""
-    phase: str | None = None
-
-
-@record
 class Onset:
     """Where a loss became high that has stayed so: samples of the run."""
 
@@ -139,7 +134,10 @@ class LearningHistory:
     evaluations: tuple[MetricValue, ...] = ()
     lr_zero: Zeros = Zeros()
     gradient_zero: Zeros = Zeros()
-    last_loss: float | None = None
+    parts: LossParts = LossParts()
+    """Of a phase with few epochs."""
+    high: Explosion | None = None
+    """One of which the beginning is not known any more."""
     usual: float | None = None
     """What the loss was at its best; None: not known yet."""
     well_samples: int | None = None
@@ -150,6 +148,16 @@ class LearningHistory:
     def of_phase(self) -> tuple[MetricValue, ...]:
         """The evaluations of the present phase: what thaws learns anew, and may be worse at first."""
         return tuple(one for one in self.evaluations if one.phase == self.evaluations[-1].phase)
+
+    @property
+    def judged(self) -> tuple[object, ...]:
+        """While this is the same, nothing new can be said."""
+        epoch = self.epochs[-1].epoch if self.epochs else -1
+        return epoch, self.evaluations, self.zeros, self.parts.points
+
+    def curve(self, phase: str | None) -> list[tuple[int, float]]:
+        """The loss in the epochs of a phase, also that of the present one."""
+        return [(one.epoch, one.mean) for one in self.epochs if one.phase == phase]
 
     @property
     def best(self) -> MetricValue | None:
@@ -189,8 +197,9 @@ def look(history: LearningHistory, seen: LearningPoint, time: str | None = None)
         history = _with_onset(history, loss, seen.samples)
     if metric is not None and math.isfinite(metric):
         evaluated = epoch if seen.metric_epoch is None else seen.metric_epoch
-        value = MetricValue(epoch=evaluated, value=metric, phase=seen.phase, since=time)
-        history = replace(history, evaluations=_with_value(history.evaluations, value))
+        looks = sum(one.looks for one in history.epochs[-1:] if one.epoch == evaluated)
+        value = MetricValue(epoch=evaluated, value=metric, phase=seen.phase, since=time, looks=looks)
+        history = replace(history, evaluations=with_value(history.evaluations, value))
     return history
 
 
@@ -200,13 +209,28 @@ def _with_loss(history: LearningHistory, seen: EpochLoss) -> LearningHistory:
     if last is not None and last.epoch == seen.epoch and last.phase == seen.phase:
         looks = last.looks + 1
         now = replace(last, mean=last.mean + (loss - last.mean) / looks, looks=looks)
-        return replace(history, epochs=(*epochs[:-1], now), last_loss=loss)
+        parts = history.parts.add(seen.epoch, loss) if len(history.curve(seen.phase)) <= _EPOCHS else history.parts
+        return replace(history, epochs=(*epochs[:-1], now), parts=parts)
     earlier = tuple(one for one in epochs if one.epoch < seen.epoch)
-    same = [one for one in earlier if one.phase == seen.phase]
-    usual = min(medians([one.mean for one in same], EARLIER)) if len(same) >= EARLIER else None
+    same = [one.mean for one in earlier if one.phase == seen.phase]
+    history = _with_high(replace(history, epochs=earlier), seen)
     if len(earlier) == _MOST:  # the first one stays
         earlier = (earlier[0], *earlier[2:])
-    return replace(history, epochs=(*earlier, seen), last_loss=loss, usual=usual)
+    usual = min(medians(same, EARLIER)) if len(same) >= EARLIER else None
+    return replace(history, epochs=(*earlier, seen), usual=usual)
+
+
+def _with_high(history: LearningHistory, seen: EpochLoss) -> LearningHistory:
+    """Before a new epoch: what is known of the loss beside the epochs that are kept."""
+    known, high, parts = history.epochs, history.high, history.parts.before(seen.epoch)
+    if (high is not None and seen.epoch <= high.since) or (known and known[-1].phase != seen.phase):
+        high, parts = None, LossParts()
+    curve = history.curve(seen.phase)
+    if len(curve) >= _EPOCHS and parts.points:
+        high, parts = parts.explosion(), LossParts()
+    if len(known) == _MOST:
+        high = explosion(curve, high)
+    return replace(history, high=high, parts=parts.add(seen.epoch, seen.mean) if len(curve) < _EPOCHS else parts)
 
 
 def _with_onset(history: LearningHistory, loss: float, samples: int | None) -> LearningHistory:
@@ -219,17 +243,6 @@ def _with_onset(history: LearningHistory, loss: float, samples: int | None) -> L
     if onset is not None and loss > WELL * onset.usual:
         return history
     return replace(history, onset=None, well_samples=samples)
-
-
-def _with_value(values: tuple[MetricValue, ...], seen: MetricValue) -> tuple[MetricValue, ...]:
-    """A trainer tells its last value again and again: one that is new in a later epoch is an evaluation."""
-    if values and values[-1].epoch == seen.epoch:
-        return values if values[-1].value == seen.value else (*values[:-1], seen)
-    earlier = tuple(one for one in values if one.epoch < seen.epoch)
-    if len(earlier) == _MOST:  # the best one stays
-        best = max(earlier, key=lambda one: one.value)
-        earlier = tuple(one for at, one in enumerate(earlier) if at >= 2 or one is best)
-    return (*earlier, seen)
 
 
 def stretch_of(history: LearningHistory, ill: Illness) -> BadStretch:
@@ -260,7 +273,9 @@ def judge(history: LearningHistory) -> tuple[Illness, ...]:
 
 
 def _explodes(history: LearningHistory, done: Sequence[EpochLoss]) -> Illness | None:
-    found = explosion([(one.epoch, one.mean) for one in done if one.phase == done[-1].phase])
+    phase = history.epochs[-1].phase if history.epochs else None
+    curve = [(one.epoch, one.mean) for one in done if one.phase == phase]
+    found = explosion(curve, history.high) if len(curve) >= _EPOCHS else history.parts.explosion()
     if found is None or _at_its_best(history, found.since):
         return None
     return Illness(
@@ -278,24 +293,17 @@ def _at_its_best(history: LearningHistory, since: int) -> bool:
 
 
 def _collapsed(history: LearningHistory) -> Illness | None:
-    """Two evaluations are below half of a level that the metric has had; three, where the last one is better again."""
-    values, best = history.of_phase, history.best
-    if best is None or len(values) < _LEVEL + _EVALUATIONS or best is values[0] or best.value < _ROSE * values[0].value:
+    values = history.of_phase
+    found = collapse(values, [] if not values else history.curve(values[-1].phase))
+    if found is None:
         return None
-    recovers = values[-1].value > values[-2].value
-    last = values[-_EVALUATIONS - recovers :]
-    level = max(medians([one.value for one in values], _LEVEL))
-    if level <= _BEST or any(one.value >= _COLLAPSED * level or one.epoch <= best.epoch for one in last):
-        return None
-    after = [one for one in values if one.epoch > best.epoch]
-    well = max((one.epoch for one in after if one.value >= _COLLAPSED * level), default=best.epoch)
     return Illness(
         what=Ill.METRIC_COLLAPSED,
-        epoch=next(one.epoch for one in after if one.epoch > well),
-        now=values[-1].value,
-        before=best.value,
-        best_epoch=best.epoch,
-        well_epoch=well,
+        epoch=found.since,
+        now=found.now,
+        before=found.best.value,
+        best_epoch=found.best.epoch,
+        well_epoch=found.well_epoch,
     )
 
 
