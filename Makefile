@@ -8,7 +8,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo messages test test-slow test-gpu test-kills test-nodes mutants check install lint types imports format clean \
         bench-monitor bench-output bench-supervisor bench-checkpoint bench-trainer bench-fusion \
-        bench-learning healthy-pauses healthy-warnings foreign fuzz
+        bench-learning healthy-pauses healthy-warnings foreign fuzz campaign
 
 install: $(STAMP)
 
@@ -79,6 +79,12 @@ mutants: install
 FUZZ ?=
 fuzz: install
 	@nice $(BIN)/python -m tools.fuzz $(FUZZ)
+
+# Random faults at random moments, each run judged from outside: N=1000 SEED=7 are other ones.
+N ?= 200
+SEED ?= 1
+campaign: install
+	@nice $(BIN)/python -m tools.campaign --n $(N) --seed $(SEED)
 
 bench-checkpoint: install
 	@$(BIN)/python tools/bench_checkpoint.py

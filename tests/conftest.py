@@ -29,6 +29,7 @@ MAY_SKIP = (
 
 
 LONGEST = (
+    "test_campaign.py",
     "run/test_with_the_trainer.py",
     "trainer/train/test_learns_unseen.py",
     "run/test_killed_anywhere.py",
