@@ -65,6 +65,31 @@ def decode_or(kind: type[Record], document: object) -> Record:
     return kind() if found is None else found
 
 
+def unread(kind: Any, document: object) -> Mapping[str, Any]:
+    """What no field takes, of the record and of the records in it: a later version has written it."""
+    declared = _fields(kind)
+    found: dict[str, object] = {}
+    for key, value in document.items() if isinstance(document, dict) else ():
+        if key not in declared:
+            found[key] = value
+        elif (inner := _record_of(declared[key])) is not None and (left := unread(inner, value)):
+            found[key] = left
+    return found
+
+
+def with_unread(document: Mapping[str, Any], left: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A record's `asdict`, and what it could not read."""
+    both = {key: document[key] for key in left.keys() & document.keys()}
+    deeper = {key: with_unread(value, left[key]) for key, value in both.items() if isinstance(value, dict)}
+    return {**left, **document, **deeper}
+
+
+def _record_of(declared: Any) -> Any:
+    """The record that a declared type is, or may be; None where it is none."""
+    origin, arguments, is_union = _parts(declared)
+    return next((one for one in (arguments if is_union else (origin,)) if _is_record(one)), None)
+
+
 @cache
 def _fields(kind: Any) -> dict[str, object]:
     """Name → declared type of every field that `__init__` takes."""

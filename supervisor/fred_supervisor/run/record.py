@@ -31,7 +31,7 @@ from fred_supervisor.store.kept_file import NO_ROOM, KeptFile
 from fred_supervisor.store.monitor_sample import newest_sample
 from fred_supervisor.store.run_spec import load_run_spec
 from fred_supervisor.store.sharing.readers import let_read
-from fred_supervisor.store.state_file import read_state
+from fred_supervisor.store.state_file import learned_later, read_state
 from fred_supervisor.words.detail import detail_message
 from fred_supervisor.words.sentences import sentence, stored_sentence
 
@@ -64,6 +64,7 @@ class Recorder:
         self._on_note = on_note
         run = live.spec.dir
         self.pace = Pace(losses=LossHistory.of(read_state(run).pace.losses))
+        self._learned_later = learned_later(run)
         self.snapshots = 0
         """How many were due so far."""
         self._journal = Journal(run)
@@ -121,7 +122,9 @@ class Recorder:
         )
         self._no_room = False
         garbled = self._state_file.touched and not self._state_file.owed
-        self._write(lambda: self._state_file.write(snapshot.data(), durable=durable or touched), "state.json")
+        self._write(
+            lambda: self._state_file.write(snapshot.data(self._learned_later), durable=durable or touched), "state.json"
+        )
         if garbled and not self._state_file.owed:
             self._own_files.tell(self._state_file)
         self._write(self._settle, "what is owed")

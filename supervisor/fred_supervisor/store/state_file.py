@@ -4,9 +4,10 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, field
+from types import MappingProxyType
 from typing import Any, Final
 
-from fred_supervisor.contract.decode import decode_or
+from fred_supervisor.contract.decode import decode_or, unread, with_unread
 from fred_supervisor.contract.files import json_bytes, read_json
 from fred_supervisor.contract.record import record
 from fred_supervisor.language import ENGLISH, language, together
@@ -21,6 +22,10 @@ from fred_supervisor.words.sentences import sentence, stored_message
 
 _FRESH_S: Final = 20.0
 """A supervisor that can writes every five seconds."""
+
+
+_MOST_LEFT: Final = 65536
+"""More is garbage."""
 
 
 @record
@@ -94,16 +99,20 @@ class StateFile:
         """Whether a supervisor that could would have written again."""
         return self.age_s is not None and self.age_s > _FRESH_S
 
-    def data(self) -> bytes:
-        """As the file holds it. A number that is none, which a trainer may print, is not known."""
+    def data(self, learned_later: Mapping[str, Any] = MappingProxyType({})) -> bytes:
+        """As the file holds it. A number that is none, which a trainer may print, is not known.
+
+        `learned_later`: what a later version knows of the run, see below.
+        """
+        document = with_unread(asdict(self), {"history": learned_later})
         try:
-            return json_bytes(asdict(self))
+            return json_bytes(document)
         except ValueError:
-            return json_bytes(json.loads(json.dumps(asdict(self)), parse_constant=lambda _: None))
+            return json_bytes(json.loads(json.dumps(document), parse_constant=lambda _: None))
 
     def write(self, run: RunDir) -> None:
         """Raises OSError."""
-        write_kept(run.state, self.data())
+        write_kept(run.state, self.data(learned_later(run)))
 
 
 def read_state(run: RunDir) -> StateFile:
@@ -111,7 +120,14 @@ def read_state(run: RunDir) -> StateFile:
     return decode_or(StateFile, _renamed(read_json(run.state)))
 
 
-def _renamed(document: dict[str, Any] | None) -> object:
+def learned_later(run: RunDir) -> Mapping[str, Any]:
+    """What a later version has learned of the run, and we do not know: kept for the day that it is back."""
+    history = (_renamed(read_json(run.state)) or {}).get("history")
+    left = unread(RunHistory, history)
+    return left if len(json.dumps(left)) <= _MOST_LEFT else {}
+
+
+def _renamed(document: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     """Version 0.1 called the history of a run its book, and overrides orders, and had one measure of progress."""
     if document is None:
         return document
