@@ -8,7 +8,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo messages test test-slow test-gpu test-kills test-nodes mutants check install lint types imports format clean \
         bench-monitor bench-output bench-supervisor bench-checkpoint bench-trainer bench-fusion \
-        bench-learning healthy-pauses healthy-warnings foreign fuzz campaign
+        bench-learning bench-history bench-relaunch bench soak healthy-pauses healthy-warnings foreign fuzz campaign
 
 install: $(STAMP)
 
@@ -45,7 +45,24 @@ test-gpu: install
 
 # Beside supervisord, torchrun and NVRx, which are installed into throw-away environments.
 bench-supervisor: install
-	@$(BIN)/python tools/bench_supervisor.py
+	@$(BIN)/python -m tools.bench_supervisor
+
+# What 5,000 incidents, and 50 runs, cost who looks.
+bench-history: install
+	@$(BIN)/python -m tools.bench_history
+
+# From a kill of fred-train to its next step.
+bench-relaunch: install
+	@$(BIN)/python -m tools.bench_relaunch
+
+# All of them but the learning, one after the other, into BENCHMARKS.md.
+bench: install
+	@$(BIN)/python -m tools.bench
+
+# Ten thousand relaunches and ten million beats; a quarter of an hour or more. SOAK='--relaunches 1000' is shorter.
+SOAK ?=
+soak: install
+	@$(BIN)/python -m tools.soak $(SOAK)
 
 # An hour of pauses that are no hangs, in a minute or two: nobody may be ended.
 healthy-pauses: install
@@ -87,17 +104,17 @@ campaign: install
 	@nice $(BIN)/python -m tools.campaign --n $(N) --seed $(SEED)
 
 bench-checkpoint: install
-	@$(BIN)/python tools/bench_checkpoint.py
+	@$(BIN)/python -m tools.bench_checkpoint
 
 # 300 MB of output in a minute: what reading the position from it costs.
 bench-output: install
-	@$(BIN)/python tools/bench_output.py
+	@$(BIN)/python -m tools.bench_output
 
 bench-monitor: install
-	@$(BIN)/python tools/bench_monitor.py
+	@$(BIN)/python -m tools.bench_monitor
 
 bench-trainer: install
-	@$(BIN)/python tools/bench_trainer.py
+	@$(BIN)/python -m tools.bench_trainer
 
 bench-fusion: install
 	@$(BIN)/python tools/bench_fusion.py

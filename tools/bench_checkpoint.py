@@ -12,11 +12,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 import torch
+from tools.figures import Figure, add_json, conclude
 
 from fred_supervisor.contract import Heartbeat, find_latest_checkpoint
 from fred_supervisor.contract.builtin.trainer_files import TrainerFiles, epoch_name
@@ -41,16 +41,6 @@ MANY: Final = 30
 LARGE_BYTES: Final = 300_000_000
 INTERVAL_S: Final = 3.0
 """`--save-every-seconds` for the work that a kill costs."""
-
-
-@dataclass(frozen=True)
-class CheckpointFigure:
-    """One line of the table."""
-
-    what: str
-    target: float
-    measured: float
-    unit: str = ""
 
 
 class Loop:
@@ -177,6 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="What saving costs, and what it buys.")
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="saves that are timed (default 7)")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="on the disk that is meant (default: temporary)")
+    add_json(parser)
     given = parser.parse_args(argv)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(dir=given.folder, prefix="bench-checkpoint-") as name:
@@ -197,20 +188,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     print(f"which adds {added_s:.3f} s to training in all (background and training share {os.cpu_count()} cores);")
     print(f"the automatic interval comes to {pause_s:.1f} s")
+    bound_s = loop.checkpoints.most_lost_s
     rows = [
-        CheckpointFigure("stall of the loop per save ÷ plain torch.save + fsync", 0.10, wait_s / plain_s),
-        CheckpointFigure(
-            "training time with saving at the automatic interval ÷ without", 1.01, 1 + max(0.0, added_s) / pause_s
+        Figure(what="stall of the loop per save ÷ plain torch.save + fsync", target=0.05, measured=wait_s / plain_s),
+        Figure(
+            what="training time with saving at the automatic interval ÷ without",
+            target=1.01,
+            measured=1 + max(0.0, added_s) / pause_s,
         ),
-        CheckpointFigure("work that a kill costs ÷ the interval", 1.0, lost_s / INTERVAL_S),
-        CheckpointFigure("the automatic interval's bound on it", LONGEST_S, loop.checkpoints.most_lost_s, "s"),
-        CheckpointFigure(f"newest of {MANY} × {LARGE_BYTES // 1_000_000} MB chosen and verified", 1.0, chosen_s, "s"),
-        CheckpointFigure("extra memory during a save ÷ the state", 1.2, memory),
+        Figure(what="work that a kill costs ÷ the interval", target=1.0, measured=lost_s / INTERVAL_S),
+        Figure(what="the automatic interval's bound on it", target=LONGEST_S, measured=bound_s, unit="s"),
+        Figure(
+            what=f"newest of {MANY} × {LARGE_BYTES // 1_000_000} MB verified", target=1.0, measured=chosen_s, unit="s"
+        ),
+        Figure(what="extra memory during a save ÷ the state", target=1.2, measured=memory),
     ]
-    for row in rows:
-        mark = "ok" if row.measured <= row.target else "MISSED"
-        print(f"{row.what:64} {row.measured:8.3f} {row.unit:2} target ≤ {row.target:g} {row.unit:2} {mark}")
-    return 0 if all(row.measured <= row.target for row in rows) else 1
+    return conclude(rows, given.json)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
+from tools.figures import Figure, add_json, conclude
 
 from fred_supervisor.contract.files import read_json
 from fred_supervisor.gpu.run_gpus import RunGpus
@@ -33,16 +34,6 @@ from fred_supervisor.store.run_spec import RunSpec
 SOURCE: Final = Path(__file__).parents[1] / "tests/helpers/native/fake_nvml.c"
 GPUS: Final = 8
 MIB: Final = 1 << 20
-
-
-@dataclass(frozen=True)
-class MonitorFigure:
-    """One line of the table."""
-
-    what: str
-    target: float
-    measured: float
-    unit: str
 
 
 @dataclass
@@ -74,7 +65,8 @@ class Bench:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="how long the monitor is watched at rest")
-    seconds: float = parser.parse_args().seconds
+    add_json(parser)
+    given = parser.parse_args()
     compiler = shutil.which("cc")
     if compiler is None:
         print("bench_monitor: needs a C compiler (cc)", file=sys.stderr)
@@ -83,28 +75,31 @@ def main() -> int:
         folder = Path(name)
         flags = ["-O1", "-shared", "-fPIC", "-fvisibility=hidden", "-Wl,-soname,libnvidia-ml.so.1"]
         subprocess.run([compiler, *flags, "-o", folder / "libnvidia-ml.so.1", SOURCE], check=True)
-        rows = [*at_work(folder / "work"), *at_rest(folder / "rest", seconds), *in_trouble(folder / "trouble")]
+        rows = [*at_work(folder / "work"), *at_rest(folder / "rest", given.seconds), *in_trouble(folder / "trouble")]
         rows += held_up(folder / "wedged")
-    print(f"{'':58} {'target':>10} {'measured':>10}")
-    for row in rows:
-        mark = "" if row.measured <= row.target else "  missed"
-        print(f"{row.what:58} {row.target:>10g} {row.measured:>10.3g} {row.unit}{mark}")
-    return 0 if all(row.measured <= row.target for row in rows) else 1
+    return conclude(rows, given.json)
 
 
-def at_work(folder: Path) -> Iterator[MonitorFigure]:
+def at_work(folder: Path) -> Iterator[Figure]:
     """Many samples, so that one can be told from the noise."""
     with monitor(folder, period_s=0.1) as bench:
         wait(lambda: bench.samples() >= 5)
         before, cpu_s = bench.samples(), bench.cpu_s()
         time.sleep(5.0)
         took_s = (bench.cpu_s() - cpu_s) / (bench.samples() - before)
-        yield MonitorFigure(f"CPU of one sample of {GPUS} GPUs, all of monitor and probe", 20, 1000 * took_s, "ms")
+        yield Figure(
+            what=f"CPU of one sample of {GPUS} GPUs, all of monitor and probe",
+            target=20,
+            measured=1000 * took_s,
+            unit="ms",
+        )
         in_driver_s = bench.document()["nvml"]["took_s"]
-        yield MonitorFigure("  of that in the (fake) driver, by the clock", 20, 1000 * in_driver_s, "ms")
+        yield Figure(
+            what="  of that in the (fake) driver, by the clock", target=20, measured=1000 * in_driver_s, unit="ms"
+        )
 
 
-def at_rest(folder: Path, seconds: float) -> Iterator[MonitorFigure]:
+def at_rest(folder: Path, seconds: float) -> Iterator[Figure]:
     """As it runs all night."""
     with monitor(folder, period_s=10.0) as bench:
         wait(lambda: bench.samples() >= 1)
@@ -112,18 +107,22 @@ def at_rest(folder: Path, seconds: float) -> Iterator[MonitorFigure]:
         cpu_s, began_s = bench.cpu_s(), time.monotonic()
         time.sleep(seconds)
         share = (bench.cpu_s() - cpu_s) / (time.monotonic() - began_s)
-        yield MonitorFigure("share of a core, one sample in 10 s, monitor and probe", 0.3, 100 * share, "%")
+        yield Figure(
+            what="share of a core, one sample in 10 s, monitor and probe", target=0.3, measured=100 * share, unit="%"
+        )
         own, *probes = (process.memory_info().rss / 1e6 for process in bench.family())
-        yield MonitorFigure("resident, monitor and probe", 60, own + sum(probes), "MB")
-        yield MonitorFigure("  of that the monitor", 60, own, "MB")
+        yield Figure(what="resident, monitor and probe", target=60, measured=own + sum(probes), unit="MB")
+        yield Figure(what="  of that the monitor", target=60, measured=own, unit="MB")
         killed_s = time.monotonic()
         bench.process.kill()
         bench.process.wait()
         newest = read_ring(ring_path(bench.dir.monitor))[-1]
-        yield MonitorFigure("age of the newest record after kill -9", 10.5, killed_s - newest["mono_s"], "s")
+        yield Figure(
+            what="age of the newest record after kill -9", target=10.5, measured=killed_s - newest["mono_s"], unit="s"
+        )
 
 
-def in_trouble(folder: Path) -> Iterator[MonitorFigure]:
+def in_trouble(folder: Path) -> Iterator[Figure]:
     """A call that does not return."""
     with monitor(folder, period_s=0.1) as bench:
         wait(lambda: bench.document().get("nvml", {}).get("state") == "ok")
@@ -131,17 +130,22 @@ def in_trouble(folder: Path) -> Iterator[MonitorFigure]:
         say(folder, "hang nvmlDeviceGetTemperature")
         hung_s = time.monotonic()
         wait(lambda: bench.document()["nvml"]["state"] == "hung")
-        yield MonitorFigure("from a call that hangs to the file that says so", 2, time.monotonic() - hung_s, "s")
+        yield Figure(
+            what="from a call that hangs to the file that says so",
+            target=2,
+            measured=time.monotonic() - hung_s,
+            unit="s",
+        )
         probes = bench.family()[1:]
         ended_s = time.monotonic()
         bench.process.send_signal(signal.SIGTERM)
         bench.process.wait()
         left = len(psutil.wait_procs(probes, timeout=5)[1])
-        yield MonitorFigure("end of a monitor whose probe hangs", 2, time.monotonic() - ended_s, "s")
-        yield MonitorFigure("processes left behind", 0, left, "")
+        yield Figure(what="end of a monitor whose probe hangs", target=2, measured=time.monotonic() - ended_s, unit="s")
+        yield Figure(what="processes left behind", target=0, measured=left, unit="")
 
 
-def held_up(folder: Path) -> Iterator[MonitorFigure]:
+def held_up(folder: Path) -> Iterator[Figure]:
     """What the supervisor's loop does with the GPUs in one round, while driver and monitor are wedged."""
     spec = RunSpec(name="bench", modality="rgb", run_dir=str(folder / "run"), cwd="/", command=["true"])
     spec.dir.supervisor.mkdir(parents=True)
@@ -165,7 +169,12 @@ def held_up(folder: Path) -> Iterator[MonitorFigure]:
             gpus.examined()
             gpus.warnings.news()
             longest_s = max(longest_s, time.perf_counter() - began_s)
-        yield MonitorFigure("longest round of the supervisor with a wedged monitor", 50, 1000 * longest_s, "ms")
+        yield Figure(
+            what="longest round of the supervisor with a wedged monitor",
+            target=50,
+            measured=1000 * longest_s,
+            unit="ms",
+        )
     finally:
         watched.kill()
         watched.close()

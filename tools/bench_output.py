@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+from tools.figures import Figure, add_json, conclude
+
 from fred_supervisor.attempt.output_reader import OutputReader
 from fred_supervisor.output.built_in import BuiltInPatterns
 from fred_supervisor.output.patterns import OwnPatterns
@@ -56,13 +58,19 @@ def cost(seconds: float, *, own: bool) -> tuple[float, float, int | None]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=60.0)
-    seconds = parser.parse_args().seconds
-    fine = True
+    add_json(parser)
+    given = parser.parse_args()
+    figures = []
     for name, own in (("built-in patterns", False), ("--progress-output", True)):
-        percent, size_mb, step = cost(seconds, own=own)
-        fine = fine and percent < MOST_PERCENT and step is not None
-        print(f"{name}: {size_mb:.0f} MB in {seconds:.0f} s, {percent:.2f} % of a core, last step {step}")
-    return 0 if fine else 1
+        percent, size_mb, step = cost(given.seconds, own=own)
+        print(f"{name}: {size_mb:.0f} MB in {given.seconds:.0f} s, last step {step}")
+        if step is None:
+            print("bench_output: no position was read", file=sys.stderr)
+            return 1
+        figures.append(
+            Figure(what=f"reading 5 MB/s of output, {name}", target=MOST_PERCENT, measured=percent, unit="%")
+        )
+    return conclude(figures, given.json)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ one that cannot be installed is left out, with the reason. Exit code 0 when ever
 """
 
 import argparse
-import json
 import os
 import shutil
 import signal
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
+from tools.figures import Figure, add_json, conclude
 
 WORKER: Final = Path(__file__).with_name("bench_worker.py")
 FRED: Final = (sys.executable, "-m", "fred_supervisor.cli.main")
@@ -30,16 +30,18 @@ PATIENCE_S: Final = 60.0
 BEATS: Final = 100_000
 
 TARGETS: Final[Mapping[str, float]] = {
-    "start to first line, s": 0.25,
-    "SIGKILL to next first line, s": 0.08,
-    "hang to next first line, beyond the limit, s": 0.25,
-    "resident (RSS): supervisor, MB": 20.0,
+    "start to first line, s": 0.10,
+    "SIGKILL to next first line, s": 0.05,
+    "hang to next first line, beyond the limit, s": 0.15,
+    "resident (RSS): supervisor, MB": 18.0,
     "resident (RSS): keeper or monitor, MB": 10.0,
-    "idle: CPU of supervisor and keeper, %": 0.1,
+    "resident (RSS): all, MB": 45.0,
+    "idle: CPU of supervisor and keeper, %": 0.05,
+    "idle: CPU of all but the worker, %": 0.1,
     "orphans after a kill": 0.0,
     "one heartbeat, p50, µs": 6.0,
     "one heartbeat, p99, µs": 15.0,
-    "status, ms": 100.0,
+    "status, ms": 65.0,
 }
 """Row → ours must not be above."""
 
@@ -87,7 +89,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=30.0, help="how long each is watched while nothing happens")
     parser.add_argument("--repeat", type=int, default=5, help="of everything that is short; the median counts")
     parser.add_argument("--no-peers", action="store_true", help="ours alone")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
+    add_json(parser)
     given = parser.parse_args()
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # users have their byte code cached
     with tempfile.TemporaryDirectory(prefix="fred-bench-") as name:
@@ -106,28 +108,18 @@ def main() -> int:
         for launcher in launchers:
             print(f"measuring {launcher.name} …", file=sys.stderr, flush=True)
             figures[launcher.name] = measure(launcher, folder / launcher.name, given.repeat, given.seconds)
-    show(figures, skipped)
-    if given.json:
-        Path(given.json).write_text(json.dumps({"load": os.getloadavg(), "figures": figures, "skipped": skipped}))
-    missed = [row for row, target in TARGETS.items() if figures["ours"].get(row, float("inf")) > target]
-    return 1 if missed else 0
-
-
-def show(figures: Mapping[str, Mapping[str, float]], skipped: Mapping[str, str]) -> None:
-    print(f"{'':46}{'ours':>10}{'target':>10}" + "".join(f"{name:>13}" for name in figures if name != "ours"))
-    rows = dict.fromkeys(row for found in figures.values() for row in found)
-    for row in rows:
-        mine, target = figures["ours"].get(row), TARGETS.get(row)
-        peers = "".join(f"{_text(found.get(row)):>13}" for name, found in figures.items() if name != "ours")
-        missed = "   missed" if mine is not None and target is not None and mine > target else ""
-        print(f"{row:46}{_text(mine):>10}{_text(target):>10}{peers}{missed}")
     for name, reason in skipped.items():
         print(f"{name} left out: {reason}")
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end; hang limit {LIMIT_S:g} s")
+    print(f"hang limit {LIMIT_S:g} s")
+    return conclude(list(beside(figures.pop("ours"), figures)), given.json)
 
 
-def _text(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+def beside(ours: Mapping[str, float], rivals: Mapping[str, Mapping[str, float]]) -> Iterator[Figure]:
+    """Each row of ours; one that has a target and was not measured counts as missed."""
+    for row in dict.fromkeys((*ours, *TARGETS)):
+        what, _, unit = row.rpartition(", ") if ", " in row else (row, "", "")
+        those = {name: found[row] for name, found in rivals.items() if row in found}
+        yield Figure(what=what, unit=unit, measured=ours.get(row, float("inf")), target=TARGETS.get(row), rivals=those)
 
 
 # -- who is measured --------------------------------------------------------------------------------------------------

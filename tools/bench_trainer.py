@@ -8,15 +8,17 @@ import argparse
 import os
 import resource
 import shutil
+import statistics
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
+
+from tools.figures import Figure, add_json, conclude
 
 from fred_supervisor.contract import Heartbeat, environment
 from fred_supervisor.contract.heartbeat import parse
@@ -45,26 +47,12 @@ RUN: Final = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Line:
-    """One row of the table."""
-
-    what: str
-    before: str
-    """Of the trainer before, as it was measured."""
-    target: float
-    unit: str
-    measured: float
-
-    @property
-    def met(self) -> bool:
-        return self.measured <= self.target
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("bench/trainer"), help="where data and runs are written")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
+    parser.add_argument("--repeat", type=int, default=5, help="of everything; the median counts")
+    add_json(parser)
     given = parser.parse_args()
     data = given.out / "data"
     if given.part:
@@ -77,28 +65,31 @@ def main() -> int:
         """Each in a process of its own, so that the peaks of memory are its own."""
         shutil.rmtree(given.out / part, ignore_errors=True)
         (given.out / part).mkdir(parents=True)
-        words = [sys.executable, __file__, "--part", part, "--out", str(given.out)]
+        words = [sys.executable, "-m", "tools.bench_trainer", "--part", part, "--out", str(given.out)]
         done = subprocess.run(words, check=True, env=environ(), stdout=subprocess.PIPE, text=True)
         return [float(word) for word in done.stdout.splitlines()[-1].split()]
 
-    frozen, waiting, _ = ask("frozen")
-    unfrozen, _, peak_fp32 = ask("unfrozen")
-    _, _, peak_bf16 = ask("unfrozen_bf16")
-    (evaluation,) = ask("evaluation")
-    (decoding,) = ask("decoding")
-    first_step = sorted(ask("first_step")[0] for _ in range(3))[1]
-    lines = [
-        Line(what="frozen", before="0.94", target=0.5, unit="CPU s/image", measured=frozen),
-        Line(what="unfrozen", before="1.88", target=1.2, unit="CPU s/image", measured=unfrozen),
-        Line(what="evaluation", before="1.15", target=0.4, unit="CPU s/image", measured=evaluation),
-        Line(what="start to end of first step", before="17.7", target=9, unit="s", measured=first_step),
-        Line(what="peak RSS, main process, fp32", before="4.2", target=3.3, unit="GB", measured=peak_fp32),
-        Line(what="peak RSS, main process, bf16", before="4.2", target=2.2, unit="GB", measured=peak_bf16),
-        Line(what="decode + augment, one core", before="72", target=25, unit="ms/sample", measured=decoding),
-        Line(what="waiting for data, frozen", before="—", target=5, unit="% of a step", measured=waiting),
+    def median(part: str) -> list[float]:
+        """Of each of its values."""
+        return [statistics.median(column) for column in zip(*(ask(part) for _ in range(given.repeat)), strict=True)]
+
+    frozen, waiting, _ = median("frozen")
+    unfrozen, _, peak_fp32 = median("unfrozen")
+    _, _, peak_bf16 = median("unfrozen_bf16")
+    (evaluation,) = median("evaluation")
+    (decoding,) = median("decoding")
+    (first_step,) = median("first_step")
+    figures = [
+        Figure(what="training, frozen", before="0.94", target=0.5, unit="CPU s/image", measured=frozen),
+        Figure(what="training, unfrozen", before="1.88", target=1.2, unit="CPU s/image", measured=unfrozen),
+        Figure(what="evaluation", before="1.15", target=0.4, unit="CPU s/image", measured=evaluation),
+        Figure(what="start to end of first step", before="17.7", target=9, unit="s", measured=first_step),
+        Figure(what="peak RSS, main process, fp32", before="4.2", target=3.3, unit="GB", measured=peak_fp32),
+        Figure(what="peak RSS, main process, bf16", before="4.2", target=2.2, unit="GB", measured=peak_bf16),
+        Figure(what="decode + augment, one core", before="72", target=25, unit="ms/sample", measured=decoding),
+        Figure(what="waiting for data, frozen", target=5, unit="% of a step", measured=waiting),
     ]
-    print(table(lines))
-    return 0 if all(line.met for line in lines) else 1
+    return conclude(figures, given.json)
 
 
 def environ() -> dict[str, str]:
@@ -107,25 +98,6 @@ def environ() -> dict[str, str]:
 
 def fred_train(*words: str) -> None:
     subprocess.run([sys.executable, "-m", "fred_trainer", *words], check=True, env=environ())
-
-
-def table(lines: list[Line]) -> str:
-    """Markdown."""
-    rows = [
-        ["640 px, batch 4, dual, 2 workers, 2 cores", "trainer before", "target", "measured", ""],
-        ["---"] * 5,
-        *(
-            [
-                f"{line.what}, {line.unit}",
-                line.before,
-                f"≤ {line.target:g}",
-                f"{line.measured:.2f}",
-                "" if line.met else "MISSED",
-            ]
-            for line in lines
-        ),
-    ]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 # What follows runs in a process of its own each, see `ask`.

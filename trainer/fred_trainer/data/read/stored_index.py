@@ -67,12 +67,12 @@ def open_index(root: Path, images: Path | None = None) -> Index:
     key = _look(root, images)
     places = (root / NAME, _cache_home() / f"index-{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}.npz")
     for place in places:
-        stored = _load(place, key, root)
+        stored = load(place, key, root)
         if stored is not None:
             return stored
     with _without_collection():
         index = replace(read_index(root, images), look=key)
-        data = _dump(index, key, root)
+        data = dump(index, key, root)
     reasons = []
     for place in places:
         try:
@@ -110,7 +110,7 @@ def _look(root: Path, images: Path | None) -> str:
     return digest.hexdigest()
 
 
-def _dump(index: Index, key: str, root: Path) -> bytes:
+def dump(index: Index, key: str, root: Path) -> bytes:
     """Flat arrays; no pickle, so that a file of somebody else can do no harm. Not compressed, to be read fast."""
     about = {
         "key": key,
@@ -130,7 +130,7 @@ def _dump(index: Index, key: str, root: Path) -> bytes:
     return stream.getvalue()
 
 
-def _load(path: Path, key: str, root: Path) -> Index | None:
+def load(path: Path, key: str, root: Path) -> Index | None:
     """None when there is none, it is of another look, or damaged: all three mean to make it anew."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
