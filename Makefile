@@ -8,7 +8,8 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo messages test test-slow test-gpu test-kills test-nodes mutants check install lint types imports format clean \
         bench-monitor bench-output bench-supervisor bench-checkpoint bench-trainer bench-fusion \
-        bench-learning bench-history bench-relaunch bench soak healthy-pauses healthy-warnings foreign fuzz campaign
+        bench-learning bench-history bench-relaunch bench bench-gpu soak release healthy-pauses healthy-warnings foreign fuzz \
+        campaign
 
 install: $(STAMP)
 
@@ -63,6 +64,15 @@ bench: install
 SOAK ?=
 soak: install
 	@$(BIN)/python -m tools.soak $(SOAK)
+
+# A wheel and a source archive in dist/, tried in clean environments; RELEASE=--no-train spares the 5 GB of torch.
+RELEASE ?=
+release: install
+	@$(BIN)/python -m tools.release $(RELEASE)
+
+# On a machine with an NVIDIA GPU, at most eight minutes, into BENCHMARKS-gpu.md.
+bench-gpu: install
+	@$(BIN)/python -m tools.bench_gpu
 
 # An hour of pauses that are no hangs, in a minute or two: nobody may be ended.
 healthy-pauses: install
