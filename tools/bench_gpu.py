@@ -222,7 +222,7 @@ def yolo(device: torch.device, size_px: int, batches: Sequence[int]) -> Iterator
     if importlib.util.find_spec("ultralytics") is None:
         yield "Ultralytics: not installed here, so YOLO11n does not stand beside."
         return
-    from ultralytics import YOLO  # type: ignore[import-not-found]  # noqa: PLC0415 - where it is installed
+    from ultralytics import YOLO  # noqa: PLC0415 - where it is installed
     from ultralytics.cfg import get_cfg  # noqa: PLC0415
 
     for size in batches:

@@ -119,7 +119,7 @@ def with_torch(folder: Path, wheel: Path) -> None:
     )
     words = ["start", "--foreground", "--modality", "rgb", "--data", "data", "--pretrained", "none", *TRAINING]
     run([programs / "fred-supervise", *words], cwd=there, environ=environ)
-    if not list(there.rglob("final*.pth")):
+    if not list(there.rglob("*_final.pth")):
         raise FailedCheckError(f"no final weights among {sorted(path.name for path in there.rglob('*.pth'))}")
     print(f"{wheel.name}: with torch a training reaches its end")
 
