@@ -447,7 +447,8 @@ def test_status_json_has_every_key_of_the_contract(fred):
     assert fred.run(2, 3, {"1": ["kill", 2, 2]}).returncode == 0
     status = fred.status()
     assert list(status) == [
-        *("name", "run_dir", "modality", "state", "detail", "started_at", "ended_at", "drill", "supervisor", "trainer"),
+        *("name", "run_dir", "modality", "state", "detail", "started_at", "ended_at"),
+        *("last_started_at", "worked_s", "drill", "supervisor", "trainer"),
         *(
             "progress",
             "checkpoint",

@@ -13,7 +13,8 @@ from fred_supervisor.linux.systemd_scope import ScopeOutcome
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.policy.warnings.rows import WarningKind
 from fred_supervisor.words.actions import goes_on_sentence, lost_sentence
-from fred_supervisor.words.sentences import SENTENCES, sentence, stored_message
+from fred_supervisor.words.sentences import sentence, stored_message
+from fred_supervisor.words.tables import SENTENCES
 from fred_supervisor.words.status import alarm_sentence
 
 SOURCE = Path(fred_supervisor.__file__).parent

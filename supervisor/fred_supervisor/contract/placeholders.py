@@ -5,7 +5,6 @@ what is filled in is quoted. `{resume?WORD}` is WORD where there is a checkpoint
 All other braces stay as they are.
 """
 
-import difflib
 import os
 import re
 import shlex
@@ -125,6 +124,8 @@ def _slip(word: str) -> tuple[str, str] | None:
         return None
     for found in _BRACES.finditer(_PLACEHOLDER.sub("", word)):
         name, conditional = found[1].lower(), found[2] is not None
+        import difflib  # noqa: PLC0415 - only for who mistypes
+
         alike = difflib.get_close_matches(name, NAMES, n=1, cutoff=_ALIKE)
         if name in _MEANT and word in (found[0], f"{word.partition('=')[0]}={found[0]}"):
             return found[0], f"{{{_MEANT[name]}}}"

@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 
 from fred_supervisor.contract.files import now_text
 from fred_supervisor.linux import proc
-from fred_supervisor.linux.mounts import mount_beyond, mount_table
+from fred_supervisor.linux.mounts import mount_beyond, mount_points, mount_table
 from fred_supervisor.linux.proc import Identity
 
 T = TypeVar("T")
@@ -58,6 +58,8 @@ class Lookout:
     """Paths → until when it holds, and the mounts that they lead into."""
     _mounts: bytes = b""
     """The table of mounts for which that holds."""
+    _places: frozenset[str] = frozenset()
+    """Of that table."""
     _told: set[str] = field(default_factory=set)
 
     def look(self, paths: Sequence[str], function: Callable[[], T], *, patience_s: float = PATIENCE_S) -> T:
@@ -112,11 +114,11 @@ class Lookout:
         """The mounts that the paths lead into, and the way to `home` does not."""
         table = mount_table()
         if table != self._mounts:
-            self._mounts = table
+            self._mounts, self._places = table, mount_points(table)
             self._elsewhere.clear()
         until_s, far = self._elsewhere.get(paths, (0.0, ()))
         if time.monotonic() >= until_s:
-            mounts = (mount_beyond(path, self.home) for path in paths)
+            mounts = (mount_beyond(path, self.home, self._places) for path in paths)
             far = tuple(dict.fromkeys(mount for mount in mounts if mount is not None))
             self._elsewhere[paths] = time.monotonic() + _AGAIN_S, far
         return far

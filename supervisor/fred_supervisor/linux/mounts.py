@@ -14,13 +14,13 @@ _GIVEN_UP: Final = frozenset((b"emergency_ro", b"shutdown"))
 _ESCAPED: Final = re.compile(r"\\([0-7]{3})")
 
 
-def mount_beyond(path: str, home: str) -> str | None:
+def mount_beyond(path: str, home: str, mounts: frozenset[str] | None = None) -> str | None:
     """The mount that the way to `path` leads into and that to folder `home` does not; None where there is none.
 
     `path` may be a pattern: it leads into what it may find. `home` is an absolute path without links: who can reach
-    it can reach all that is looked at here.
+    it can reach all that is looked at here. `mounts`: those that there are, for who has them already.
     """
-    mounts = mount_points()
+    mounts = mount_points() if mounts is None else mounts
     known = {mount for mount in mounts if _below(home, mount)}
     at, left = "/", deque(PurePath(home, path).parts[1:])
     links = 0
@@ -46,9 +46,9 @@ def mount_beyond(path: str, home: str) -> str | None:
     return min((mount for mount in mounts - known if _below(mount, at)), default=None)
 
 
-def mount_points() -> frozenset[str]:
+def mount_points(table: bytes | None = None) -> frozenset[str]:
     """Of this process's namespace; only / where they cannot be read (proc(5), mountinfo, field 5)."""
-    lines = mount_table().decode("utf-8", "surrogateescape").splitlines()
+    lines = (mount_table() if table is None else table).decode("utf-8", "surrogateescape").splitlines()
     return frozenset({"/"} | {_plain(line.split(" ", 5)[4]) for line in lines})
 
 

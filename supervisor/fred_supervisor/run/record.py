@@ -12,7 +12,7 @@ from fred_supervisor.attempt import incident
 from fred_supervisor.contract.alarm import Alarm
 from fred_supervisor.contract.checkpoint import CheckpointFile
 from fred_supervisor.contract.heartbeat import Beat
-from fred_supervisor.linux import sd_notify
+from fred_supervisor.linux import proc, sd_notify
 from fred_supervisor.linux.proc import Identity
 from fred_supervisor.linux.text_io import complain, printable
 from fred_supervisor.policy.actions import Report, WentOn
@@ -28,6 +28,7 @@ from fred_supervisor.store import lock
 from fred_supervisor.store.attempt_files import read_launch
 from fred_supervisor.store.journal import Incident, Incidents, Journal
 from fred_supervisor.store.kept_file import NO_ROOM, KeptFile
+from fred_supervisor.store.layout import last_attempt
 from fred_supervisor.store.monitor_sample import newest_sample
 from fred_supervisor.store.run_spec import load_run_spec
 from fred_supervisor.store.sharing.readers import let_read
@@ -63,7 +64,10 @@ class Recorder:
         self._lock_fd = lock_fd
         self._on_note = on_note
         run = live.spec.dir
-        self.pace = Pace(losses=LossHistory.of(read_state(run).pace.losses))
+        before = read_state(run)
+        self.pace = Pace(losses=LossHistory.of(before.pace.losses))
+        lives = before.supervisor.identity == own or proc.alive(read_launch(run.attempt(last_attempt(run))).trainer)
+        self._began, self._before_s = before.taken_up(live.spec.created, goes_on=lives)
         self._learned_later = learned_later(run)
         self.snapshots = 0
         """How many were due so far."""
@@ -119,6 +123,8 @@ class Recorder:
             incidents=len(self._incidents.numbers()),
             owed=tuple(one.attempt for one in self._owed.values() if one.attempt is not None),
             placed=None if self._live.engine is None else self._live.engine.placement,
+            began=self._began,
+            before_s=self._before_s,
         )
         self._no_room = False
         garbled = self._state_file.touched and not self._state_file.owed

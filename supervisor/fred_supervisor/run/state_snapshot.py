@@ -73,6 +73,8 @@ def state_file_of(
     incidents: int,
     owed: tuple[int, ...] = (),
     placed: str | None = None,
+    began: str | None = None,
+    before_s: float = 0.0,
 ) -> StateFile:
     """The snapshot of a live run; `warnings` are what holds now, `last_note` what was told last."""
     said = (detail_message(state, settings, now_s, last_note), *warnings)
@@ -93,4 +95,6 @@ def state_file_of(
         owed=owed,
         placed=placed,
         max_restarts=settings.max_restarts,
+        began=began,
+        before_s=before_s,
     )

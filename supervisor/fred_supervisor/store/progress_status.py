@@ -1,4 +1,4 @@
-"""Where training is, how fast it goes, and who says so: the part `progress` of the status."""
+"""Where training is, how fast it goes, who says so, and with which batch: parts of the status."""
 
 import math
 from pathlib import Path
@@ -7,6 +7,7 @@ from fred_supervisor.contract.builtin.trainer_files import BEST
 from fred_supervisor.contract.checkpoint import read_sidecar
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.contract.record import record
+from fred_supervisor.policy.history import RunHistory
 from fred_supervisor.policy.pace import PaceRecord, time_left_s
 from fred_supervisor.store.file_ages import file_age_s
 from fred_supervisor.store.layout import AttemptDir
@@ -36,6 +37,18 @@ class ProgressStatus:
     """Means over equal times, oldest first."""
     source: str | None
     """Who says it: client, output or file."""
+
+
+@record
+class BatchStatus:
+    """Of the unfreeze phase; None where nobody has said it."""
+
+    unfreeze: int | None
+    accumulate: int | None
+    effective: int | None
+    initial: int | None
+    confirmed: bool | None
+    """False: a COMMAND was told, and has not been seen to take it."""
 
 
 def position_source(folder: AttemptDir, beat: Beat | None, *, progress_file: bool) -> str | None:
@@ -103,3 +116,23 @@ def best_map50(spec: RunSpec) -> float | None:
         return None
     sidecar = read_sidecar(Path(spec.run_dir) / BEST)
     return None if sidecar is None else finite(sidecar.map50)
+
+
+def batch_status(spec: RunSpec, history: RunHistory, beat: Beat | None) -> BatchStatus:
+    """What is trained with, or was ordered, and what it began with."""
+    ordered, given = history.overrides.unfreeze_batch, spec.flags.get("unfreeze_batch_size")
+    if spec.command is not None and given is None and not ordered:
+        return BatchStatus(unfreeze=None, accumulate=None, effective=None, initial=None, confirmed=None)
+    batch = ordered or spec.flag("unfreeze_batch_size")
+    accumulate = history.overrides.accumulate or spec.flag("accumulate")
+    order = history.batch_order
+    taken = (order is not None and order.confirmed and order.batch == batch) or (
+        beat is not None and beat.batch == batch
+    )
+    return BatchStatus(
+        unfreeze=batch,
+        accumulate=accumulate,
+        effective=batch * accumulate if batch and accumulate else None,
+        initial=spec.flag("unfreeze_batch_size") if spec.command is None else given,
+        confirmed=spec.command is None or taken,
+    )

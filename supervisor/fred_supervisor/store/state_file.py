@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from fred_supervisor.contract.decode import decode_or, unread, with_unread
-from fred_supervisor.contract.files import json_bytes, read_json
+from fred_supervisor.contract.files import json_bytes, now_text, read_json
 from fred_supervisor.contract.record import record
 from fred_supervisor.language import ENGLISH, language, together
 from fred_supervisor.linux.proc import Identity, boot_id
@@ -19,7 +19,9 @@ from fred_supervisor.store.kept_file import write_kept
 from fred_supervisor.store.layout import RunDir
 from fred_supervisor.store.run_spec import FORMAT
 from fred_supervisor.words.sentences import sentence, stored_message
+from fred_supervisor.words.times import written_s
 
+_LONG: Final = ("history", "book", "detail_facts")
 _FRESH_S: Final = 20.0
 """A supervisor that can writes every five seconds."""
 
@@ -77,6 +79,21 @@ class StateFile:
     owed: tuple[int, ...] = ()
     """Attempts of which an incident waits for room on the disk."""
     max_restarts: int | None = None
+    began: str | None = None
+    """When the run was started last, or taken up where nothing of it lived (RFC 3339, UTC)."""
+    before_s: float = 0.0
+    """How long it had been supervised until then."""
+
+    def worked_s(self, created: str, now_s: float | None = None) -> float | None:
+        """How long it was supervised in all, until a time, or until its last word; None: that is not known."""
+        began_s, end_s = written_s(self.began or created), written_s(self.time) if now_s is None else now_s
+        return None if began_s is None or end_s is None else self.before_s + max(0.0, end_s - began_s)
+
+    def taken_up(self, created: str, *, goes_on: bool) -> tuple[str, float]:
+        """`began` and `before_s` of who takes the run up now; `goes_on`: something of it has lived until now."""
+        if goes_on and self.began is not None:
+            return self.began, self.before_s
+        return now_text(), self.worked_s(created) or 0.0
 
     @property
     def said(self) -> str | None:
@@ -115,9 +132,12 @@ class StateFile:
         write_kept(run.state, self.data(learned_later(run)))
 
 
-def read_state(run: RunDir) -> StateFile:
-    """The newest snapshot, of this version or another."""
-    return decode_or(StateFile, _renamed(read_json(run.state)))
+def read_state(run: RunDir, *, brief: bool = False) -> StateFile:
+    """The newest snapshot, of this version or another; `brief`: without its history and words, which are most of the work."""
+    document = read_json(run.state)
+    if brief and document is not None:
+        document = {key: value for key, value in document.items() if key not in _LONG}
+    return decode_or(StateFile, _renamed(document))
 
 
 def learned_later(run: RunDir) -> Mapping[str, Any]:

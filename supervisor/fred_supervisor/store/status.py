@@ -2,11 +2,11 @@
 
 import errno
 import os
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
-from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.contract.record import record
 from fred_supervisor.language import together, tr
 from fred_supervisor.linux import proc
@@ -16,7 +16,6 @@ from fred_supervisor.linux.text_io import printable
 from fred_supervisor.policy.history import RunHistory, RunOutcome
 from fred_supervisor.store import lock
 from fred_supervisor.store.attempt_files import keeper_unseen, read_launch
-from fred_supervisor.store.checkpoints import newest_checkpoint
 from fred_supervisor.store.file_ages import file_age_s, uptime_s
 from fred_supervisor.store.heartbeats import newest_beat
 from fred_supervisor.store.journal import Incident, Incidents
@@ -26,7 +25,9 @@ from fred_supervisor.store.monitor_sample import GpuStatus, gpu_status
 from fred_supervisor.store.nodes.node_status import NodeStatus, node_status
 from fred_supervisor.store.place import of_folder
 from fred_supervisor.store.progress_status import (
+    BatchStatus,
     ProgressStatus,
+    batch_status,
     beat_age_s,
     best_map50,
     position_source,
@@ -99,18 +100,6 @@ class RestartStatus:
 
 
 @record
-class BatchStatus:
-    """Of the unfreeze phase; None where nobody has said it."""
-
-    unfreeze: int | None
-    accumulate: int | None
-    effective: int | None
-    initial: int | None
-    confirmed: bool | None
-    """False: a COMMAND was told, and has not been seen to take it."""
-
-
-@record
 class IncidentStatus:
     """The newest incident, in short."""
 
@@ -147,6 +136,9 @@ class RunStatus:
     """RFC 3339, UTC: the first start."""
     ended_at: str | None
     """None while it lives."""
+    last_started_at: str | None
+    worked_s: float | None
+    """How long it was supervised in all: without the time in which it was stopped."""
     drill: bool
     supervisor: SupervisorStatus
     trainer: TrainerStatus | None
@@ -177,15 +169,16 @@ class RunStatus:
 
 def read_status(spec: RunSpec, *, brief: bool = False) -> RunStatus:
     """The status of one run; `brief`: without what a table of many does not show, which costs most of the time."""
-    supervised = lock.held(spec.dir)  # first: who has left by now has written its last word before
-    recorded = read_state(spec.dir)
-    folder = spec.dir.attempt(number := last_attempt(spec.dir))
+    run = spec.dir
+    supervised = lock.held(run)  # first: who has left by now has written its last word before
+    recorded = read_state(run, brief=brief)
+    folder = run.attempt(number := last_attempt(run))
     launch = read_launch(folder)
     alive = proc.alive(launch.trainer)
     ended = launch.trainer is not None and launch.trainer.boot == proc.boot_id() and not alive
     supervisor = recorded.supervisor.identity
     if supervised and not proc.alive(supervisor):  # the snapshot is garbled, or of the one before
-        supervisor = lock.holder(spec.dir)
+        supervisor = lock.holder(run)
         if supervisor is not None and not alive:
             recorded = replace(recorded, state=None, up_s=None)
     beat, why = newest_beat(folder), why_unwritten(spec.run_dir)
@@ -196,7 +189,7 @@ def read_status(spec: RunSpec, *, brief: bool = False) -> RunStatus:
     if as_of is not None:
         state = "holding" if untrue else state
         detail = as_of_sentence(detail, as_of, why=why, ended=ended)
-    trains = alive or (supervised and state == "running" and lock.of_another(spec.dir))  # readers see no launch.json
+    trains = alive or (supervised and state == "running" and lock.of_another(run))  # readers see no launch.json
     trainer = None
     far = supervised and launch.trainer is not None and launch.trainer.boot != proc.boot_id()
     nodes = node_status(folder) if spec.nodes is not None and (alive or far) else ()
@@ -217,6 +210,8 @@ def read_status(spec: RunSpec, *, brief: bool = False) -> RunStatus:
         detail=detail,
         started_at=spec.created,
         ended_at=recorded.time if state in tuple(RunOutcome) and not supervised else None,
+        last_started_at=recorded.began or spec.created,
+        worked_s=recorded.worked_s(spec.created, time.time() if supervised else None),
         drill=bool(spec.drill),
         supervisor=SupervisorStatus(
             pid=supervisor.pid if supervisor is not None and supervised else None,
@@ -233,9 +228,9 @@ def read_status(spec: RunSpec, *, brief: bool = False) -> RunStatus:
         ),
         checkpoint=None if brief else _checkpoint(spec),
         restarts=_restarts(recorded),
-        batch=_batch(spec, recorded.history, beat),
-        gpus=() if brief and not trains else gpu_status(spec.dir),
-        last_incident=None if brief else _incident(Incidents(spec.dir).last()),
+        batch=batch_status(spec, recorded.history, beat),
+        gpus=() if brief and not trains else gpu_status(run),
+        last_incident=None if brief else _incident(Incidents(run).last()),
         alarm=alarm_sentence(beat.alarm) if alive and beat is not None and beat.alarm else None,
         warnings=_warnings(recorded.history),
         as_of=as_of,
@@ -286,26 +281,6 @@ def _restarts(recorded: StateFile) -> RestartStatus:
     )
 
 
-def _batch(spec: RunSpec, history: RunHistory, beat: Beat | None) -> BatchStatus:
-    """What is trained with, or was ordered, and what it began with."""
-    ordered, given = history.overrides.unfreeze_batch, spec.flags.get("unfreeze_batch_size")
-    if spec.command is not None and given is None and not ordered:
-        return BatchStatus(unfreeze=None, accumulate=None, effective=None, initial=None, confirmed=None)
-    batch = ordered or spec.flag("unfreeze_batch_size")
-    accumulate = history.overrides.accumulate or spec.flag("accumulate")
-    order = history.batch_order
-    taken = (order is not None and order.confirmed and order.batch == batch) or (
-        beat is not None and beat.batch == batch
-    )
-    return BatchStatus(
-        unfreeze=batch,
-        accumulate=accumulate,
-        effective=batch * accumulate if batch and accumulate else None,
-        initial=spec.flag("unfreeze_batch_size") if spec.command is None else given,
-        confirmed=spec.command is None or taken,
-    )
-
-
 def _checkpoint(spec: RunSpec) -> CheckpointStatus | None:
     """None, too, where the file system that they lie on does not answer."""
     places = () if spec.checkpoints is None else (os.path.join(spec.run_dir, spec.checkpoints),)
@@ -317,6 +292,8 @@ def _checkpoint(spec: RunSpec) -> CheckpointStatus | None:
 
 def _checkpoint_status(spec: RunSpec) -> CheckpointStatus | None:
     """Raises OSError for a file that vanishes meanwhile."""
+    from fred_supervisor.store.checkpoints import newest_checkpoint  # noqa: PLC0415 - a table of runs shows none
+
     newest = newest_checkpoint(spec)
     if newest is None:
         return None

@@ -1,39 +1,18 @@
 """The sentence of every message, in the reader's language."""
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from fred_supervisor.language import ENGLISH, language, speaking, tr
 from fred_supervisor.linux.text_io import printable
 from fred_supervisor.policy.message import Message, Topic
-from fred_supervisor.words import Words
-from fred_supervisor.words.actions import ACTIONS
-from fred_supervisor.words.alerts import ALERTS
-from fred_supervisor.words.causes import CAUSES
-from fred_supervisor.words.detail import DETAILS
-from fred_supervisor.words.events import EVENTS
-from fred_supervisor.words.gpu_health import GPU_HEALTH
-from fred_supervisor.words.gpus import GPUS
-from fred_supervisor.words.killers import KILLERS
-from fred_supervisor.words.warnings import WARNINGS
-
-SENTENCES: Final[Mapping[Topic, Words]] = {
-    **CAUSES,
-    **ACTIONS,
-    **KILLERS,
-    **GPUS,
-    **EVENTS,
-    **DETAILS,
-    **GPU_HEALTH,
-    **ALERTS,
-    **WARNINGS,
-}
 
 
 def sentence(message: Message | str) -> str:
     """The words for a person. A string is what somebody else has said, and stays as it is."""
     if isinstance(message, str):
         return message
+    from fred_supervisor.words.tables import SENTENCES  # noqa: PLC0415 - a table of many runs says none of them
+
     words = SENTENCES[message.topic]
     facts = {key: _said(value) for key, value in message.facts.items()}
     return tr(words).format_map(facts) if isinstance(words, str) else words(facts)

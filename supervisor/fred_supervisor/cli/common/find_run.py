@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
-from fred_supervisor.attempt.run_processes import left_behind
 from fred_supervisor.cli.common.command_error import CommandError, CommandParser
 from fred_supervisor.cli.common.queue_files import read_queue
 from fred_supervisor.contract.exit_codes import CommandExit
@@ -240,6 +239,8 @@ def check_left_behind(spec: RunSpec) -> None:
                 folder=spec.dir.attempt(last_attempt(spec.dir)).path,
             ),
         )
+    from fred_supervisor.attempt.run_processes import left_behind  # noqa: PLC0415 - only who changes a run asks
+
     who = left_behind(spec)
     if who is not None:
         raise CommandError(

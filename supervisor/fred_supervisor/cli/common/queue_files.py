@@ -5,7 +5,6 @@ whoever comes by: `queue add`, every supervisor at its end, and, after a reboot,
 """
 
 import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, field
@@ -75,6 +74,8 @@ def start_next(*, when_gone: int | None = None) -> None:
 
     Does nothing where nothing waits. A failure costs the start, and never the one who asks for it.
     """
+    import subprocess  # noqa: PLC0415 - `status` reads the queue, too, and starts nothing
+
     try:
         if not any(queue_folder().glob("*.json")):
             return

@@ -1,9 +1,8 @@
-"""Every run in a row: what lives comes first, then what began last. A column that has no room is left out whole."""
+"""Every run in a row: what lives comes first, then what was started last. A column that has no room is left out whole."""
 
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Final
 
 from fred_supervisor.cli.common.terminal import PLAIN, TerminalStyle, columns
@@ -14,7 +13,7 @@ from fred_supervisor.language.width import columns_of
 from fred_supervisor.linux.text_io import printable
 from fred_supervisor.store.status import RunStatus
 from fred_supervisor.words.terms import term
-from fred_supervisor.words.times import span
+from fred_supervisor.words.times import span, written_s
 
 _WEEK_S: Final = 6 * 86400.0
 _GAP: Final = 2
@@ -67,7 +66,7 @@ def _gpu(row: RunStatus) -> str:
 
 
 def _since(row: RunStatus) -> str:
-    began_s = _wall_s(row.started_at)
+    began_s = written_s(row.last_started_at)
     if began_s is None:
         return ""
     now_s = time.time()
@@ -76,10 +75,7 @@ def _since(row: RunStatus) -> str:
 
 
 def _duration(row: RunStatus) -> str:
-    began_s, ended_s = _wall_s(row.started_at), _wall_s(row.ended_at)
-    if began_s is None or (ended_s is None and not row.live):
-        return ""
-    return span(max(0.0, (ended_s or time.time()) - began_s))
+    return "" if row.worked_s is None else span(row.worked_s)
 
 
 COLUMNS: Final = (
@@ -100,13 +96,13 @@ COLUMNS: Final = (
 
 
 def in_order(rows: Sequence[RunStatus]) -> list[RunStatus]:
-    """What lives first, each part by its beginning, the newest first."""
+    """What lives first, each part by its last start, the newest first."""
     return sorted(rows, key=liveliness, reverse=True)
 
 
 def liveliness(row: RunStatus) -> tuple[bool, float]:
     """What a list of runs is sorted by, from the greatest on."""
-    return row.live, _wall_s(row.started_at) or 0.0
+    return row.live, written_s(row.last_started_at) or 0.0
 
 
 def table_lines(rows: Sequence[RunStatus], *, width: int | None, ink: TerminalStyle = PLAIN) -> list[str]:
@@ -134,10 +130,3 @@ def _width(shown: Sequence[tuple[Column, Sequence[str]]]) -> int:
 def screen_width() -> int | None:
     """Of the terminal that is written to; None: a pipe or a file, in which nothing is left out."""
     return columns() if sys.stdout.isatty() else None
-
-
-def _wall_s(text: str | None) -> float | None:
-    try:
-        return None if text is None else datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        return None

@@ -270,8 +270,8 @@ def _incident(incident: IncidentStatus, *, told: str, printed: bool) -> str:
 
 def _summary(status: RunStatus) -> str:
     """Of a completed run: how long, how good, and what shows it."""
-    began, ended, best = age_s(status.started_at), age_s(status.ended_at), status.progress.best_metric
-    took = "" if began is None or ended is None else tr("In {span}. ", span=span(began - ended))
+    best = status.progress.best_metric
+    took = "" if status.worked_s is None else tr("In {span}. ", span=span(status.worked_s))
     good = "" if best is None else tr("Best mAP50 {best:.3f}. ", best=best)
     return tr("{took}{good}`fred-supervise report {name}` makes a page of it.", took=took, good=good, name=status.name)
 

@@ -41,6 +41,8 @@ def _closed(run: BoxRun) -> RunStatus:
         ),
         started_at=None,
         ended_at=None,
+        last_started_at=None,
+        worked_s=None,
         drill=False,
         supervisor=SupervisorStatus(pid=run.supervisor, alive=True, version=None),
         trainer=None,
