@@ -14,8 +14,8 @@ from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.policy.warnings.rows import WarningKind
 from fred_supervisor.words.actions import goes_on_sentence, lost_sentence
 from fred_supervisor.words.sentences import sentence, stored_message
-from fred_supervisor.words.tables import SENTENCES
 from fred_supervisor.words.status import alarm_sentence
+from fred_supervisor.words.tables import SENTENCES
 
 SOURCE = Path(fred_supervisor.__file__).parent
 PLACE = say(Topic.PLACE, section="eval", phase="unfreeze", epoch=61, step=7)

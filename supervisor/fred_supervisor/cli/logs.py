@@ -11,7 +11,7 @@ from fred_supervisor.cli.common.find_run import add_runs, check_ours, find_runs
 from fred_supervisor.cli.common.output_lines import LineChoice, OutputOfRun, attempts_with_output
 from fred_supervisor.contract.builtin.flags import natural, positive
 from fred_supervisor.contract.exit_codes import CommandExit
-from fred_supervisor.language import tr
+from fred_supervisor.language import mark, tr
 from fred_supervisor.store import lock
 from fred_supervisor.store.layout import KEPT_ATTEMPTS, last_attempt
 from fred_supervisor.store.run_spec import RunSpec
@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
         raise CommandError(CommandExit.USAGE, tr("--all and --attempt contradict each other; give one"))
     everyone = given.all and not given.names and given.run_dir is None
     live = lambda spec: lock.held(spec.dir)  # noqa: E731
-    specs = find_runs(given.names, given.run_dir, every=everyone, concerned=live, what="live")
+    specs = find_runs(given.names, given.run_dir, every=everyone, concerned=live, what=mark("live"))
     choice = LineChoice(since_s=given.since, grep=given.grep, stamps=given.timestamps)
     several = len(specs) > 1
     every = given.all or (given.since is not None and given.attempt is None)

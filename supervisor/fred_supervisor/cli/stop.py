@@ -19,7 +19,7 @@ from fred_supervisor.cli.common.service_of import service_of
 from fred_supervisor.cli.common.several import for_each
 from fred_supervisor.cli.start.checks import check_watched_elsewhere
 from fred_supervisor.contract.exit_codes import CommandExit
-from fred_supervisor.language import listed, tr
+from fred_supervisor.language import listed, mark, tr
 from fred_supervisor.linux import sd_notify
 from fred_supervisor.run.control import stop_limit_s
 from fred_supervisor.run.ending import UnseenSupervisorError, stop
@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help=tr("the status afterwards, as one JSON document"))
     given = parser.parse_args(argv)
     try:
-        specs = find_runs(given.names, given.run_dir, every=given.all, concerned=_lives, what="live")
+        specs = find_runs(given.names, given.run_dir, every=given.all, concerned=_lives, what=mark("live"))
     except SilentRunError as error:
         if len(given.names) > 1:
             raise

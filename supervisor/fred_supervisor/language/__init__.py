@@ -53,8 +53,17 @@ class _Spoken:
 
 def tr(message: str, /, **facts: Any) -> str:
     """`message` in the reader's language, with its fields filled in."""
-    text = message if _Spoken.gettext is None or not message else _Spoken.gettext(message)
-    return text.format_map(facts) if facts else text
+    if _Spoken.gettext is None or not message:
+        return message.format_map(facts) if facts else message
+    text = _Spoken.gettext(message)
+    return text.format_map(_understood(facts)) if facts else text
+
+
+def _understood(facts: dict[str, Any]) -> dict[str, Any]:
+    """With what the system says in the reader's language."""
+    from fred_supervisor.language.system_errors import understood  # noqa: PLC0415 - English needs none
+
+    return {name: understood(fact) for name, fact in facts.items()}
 
 
 def trn(one: str, many: str, n: int, /, **facts: Any) -> str:

@@ -133,7 +133,7 @@ class StateFile:
 
 
 def read_state(run: RunDir, *, brief: bool = False) -> StateFile:
-    """The newest snapshot, of this version or another; `brief`: without its history and words, which are most of the work."""
+    """The newest snapshot, of any version; `brief`: without its history and words, which are most of the work."""
     document = read_json(run.state)
     if brief and document is not None:
         document = {key: value for key, value in document.items() if key not in _LONG}

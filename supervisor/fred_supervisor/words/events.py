@@ -216,7 +216,7 @@ EVENTS: Final[Mapping[Topic, Words]] = {
     Topic.STARTED_AGAIN: _started_again,
     Topic.LEFT_RUNNING: _left_running,
     Topic.STRAY: mark("Process {pid} of this run was left over and is ended."),
-    Topic.SUPERVISOR_PLACE: lambda facts: tr(_PLACES[facts["outcome"]]).format_map(facts),
+    Topic.SUPERVISOR_PLACE: lambda facts: tr(_PLACES[facts["outcome"]], **facts),
     Topic.SUPERVISOR_LOGOUT: _logout,
     Topic.SUPERSEDED: mark("Another supervisor has taken the run dir's place; this one leaves."),
     Topic.UNKILLABLE_HELD: mark("{condition} Held until it is gone."),

@@ -15,7 +15,7 @@ def sentence(message: Message | str) -> str:
 
     words = SENTENCES[message.topic]
     facts = {key: _said(value) for key, value in message.facts.items()}
-    return tr(words).format_map(facts) if isinstance(words, str) else words(facts)
+    return tr(words, **facts) if isinstance(words, str) else words(facts)
 
 
 def stored_sentence(message: Message | str) -> str:

@@ -172,7 +172,7 @@ def minutes_before(incident: Incident) -> list[MemoryCurve]:
     rows = [row for row in samples if isinstance(row, dict)] if isinstance(samples, list) else []
     curves = [
         MemoryCurve(what=tr("host free"), gib=_gibs(_inner(row, "host").get("memory_available_mib") for row in rows)),
-        MemoryCurve(what="trainer", gib=_gibs(_inner(row, "host").get("trainer_rss_mib") for row in rows)),
+        MemoryCurve(what=tr("trainer"), gib=_gibs(_inner(row, "host").get("trainer_rss_mib") for row in rows)),
     ]
     uuids = dict.fromkeys(str(gpu.get("uuid")) for row in rows for gpu in _gpus(row))
     for number, uuid in enumerate(uuids):

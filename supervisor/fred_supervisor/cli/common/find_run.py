@@ -78,7 +78,8 @@ def find_runs(
         found += [spec for spec in fitting if concerned(spec)]
     if not found:
         raise CommandError(
-            CommandExit.NOT_RUNNING, tr("none of these runs is {what}; `fred-supervise status` lists them", what=what)
+            CommandExit.NOT_RUNNING,
+            tr("none of these runs is {what}; `fred-supervise status` lists them", what=tr(what)),
         )
     return _each_once(found)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from fred_supervisor.cli.common.command_error import CommandError
 from fred_supervisor.contract.exit_codes import CommandExit
+from fred_supervisor.language import tr
 from fred_supervisor.linux.text_io import printable
 
 
@@ -28,7 +29,7 @@ def guarded(act: Callable[[], int], *, debug: bool = False) -> int:
             _print_traceback()
         where = f"{error.filename}: " if error.filename else ""
         print(
-            printable(f"fred-supervise: {where}{error.strerror or error}"),
+            printable(tr("fred-supervise: {where}{reason}", where=where, reason=error.strerror or error)),
             file=sys.stderr,
         )
         denied = isinstance(error, PermissionError)

@@ -1,4 +1,4 @@
-"""Every run in a row: what lives comes first, then what was started last. A column that has no room is left out whole."""
+"""Every run in a row: what lives first, then what was started last. A column that has no room is left out whole."""
 
 import sys
 import time

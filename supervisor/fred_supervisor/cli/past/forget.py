@@ -6,7 +6,7 @@ from pathlib import Path
 from fred_supervisor.cli.common.command_error import CommandError, CommandParser
 from fred_supervisor.cli.common.find_run import add_runs, find_runs, fits_name
 from fred_supervisor.contract.exit_codes import CommandExit
-from fred_supervisor.language import tr
+from fred_supervisor.language import mark, tr
 from fred_supervisor.linux.text_io import printable
 from fred_supervisor.store.attempt_files import is_live
 from fred_supervisor.store.registry import ListedRun, gone_runs, known_runs, list_runs, listed_runs
@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
     if given.all and gone:
         specs = [spec for spec in known_runs() if _ended(spec)]
     elif names or not gone:
-        specs = find_runs(names, given.run_dir, every=given.all, concerned=_ended, what="ended")
+        specs = find_runs(names, given.run_dir, every=given.all, concerned=_ended, what=mark("ended"))
     for spec in specs:
         if is_live(spec.dir):
             raise CommandError(

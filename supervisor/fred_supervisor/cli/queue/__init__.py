@@ -177,7 +177,16 @@ def _told(entry: QueueEntry, turn: Turn) -> str:
         case Turn.WAITS_FOR_GPU:
             return tr("waits for a free GPU, or its turn where there is none")
         case _:
-            return str(turn)
+            return tr(_TURNS[turn])
+
+
+_TURNS: Final = {
+    Turn.START: mark("is started now"),
+    Turn.START_AGAIN: mark("is started again now"),
+    Turn.RUNS: mark("runs"),
+    Turn.DONE: mark("has ended"),
+}
+"""What needs no further word."""
 
 
 def _move(given: Any) -> int:

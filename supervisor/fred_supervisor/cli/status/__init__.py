@@ -15,7 +15,7 @@ from fred_supervisor.cli.common.table import screen_width, table_lines
 from fred_supervisor.cli.common.terminal import TerminalStyle
 from fred_supervisor.cli.common.view import run_lines
 from fred_supervisor.contract.exit_codes import CommandExit
-from fred_supervisor.language import listed, tr
+from fred_supervisor.language import listed, mark, tr
 from fred_supervisor.linux.text_io import complain, printable, tail
 from fred_supervisor.store.heartbeats import newest_beat
 from fred_supervisor.store.layout import last_attempt
@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
         return _rows(_of_everybody, as_json=given.json, watch=given.watch)
     if not given.names and given.run_dir is None:
         return _rows(_known, as_json=given.json, watch=given.watch)
-    specs = find_runs(given.names, given.run_dir, every=given.all, concerned=lambda _: True, what="known")
+    specs = find_runs(given.names, given.run_dir, every=given.all, concerned=lambda _: True, what=mark("known"))
     if len(specs) > 1 or any(map(is_pattern, given.names)):
         return _rows(lambda brief: (_statuses(specs, brief=brief), []), as_json=given.json, watch=given.watch)
     spec = specs[0]
