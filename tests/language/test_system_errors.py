@@ -14,10 +14,37 @@ from fred_supervisor.language.system_errors import SYSTEM_ERRORS
 ROOT = Path(__file__).parents[2]
 SOURCES = "".join(path.read_text() for room in ("supervisor", "trainer") for path in (ROOT / room).rglob("*.py"))
 NAMED = sorted({name for name in re.findall(r"errno\.(E[A-Z]\w+)", SOURCES) if hasattr(errno, name)})
-MET = (
-    ["EPERM", "EACCES", "ENOENT", "ENOTDIR", "EISDIR", "EEXIST", "ENOSPC", "EDQUOT", "EROFS", "EIO", "ESTALE", "ENOMEM", "EMFILE", "ENFILE", "EBUSY", "ELOOP"]
-)
-CALLS = ["ENAMETOOLONG", "ENOEXEC", "E2BIG", "EINVAL", "EPIPE", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "ENETUNREACH", "EADDRINUSE", "EHOSTUNREACH"]
+MET = [
+    "EPERM",
+    "EACCES",
+    "ENOENT",
+    "ENOTDIR",
+    "EISDIR",
+    "EEXIST",
+    "ENOSPC",
+    "EDQUOT",
+    "EROFS",
+    "EIO",
+    "ESTALE",
+    "ENOMEM",
+    "EMFILE",
+    "ENFILE",
+    "EBUSY",
+    "ELOOP",
+]
+CALLS = [
+    "ENAMETOOLONG",
+    "ENOEXEC",
+    "E2BIG",
+    "EINVAL",
+    "EPIPE",
+    "ECONNREFUSED",
+    "ECONNRESET",
+    "ETIMEDOUT",
+    "ENETUNREACH",
+    "EADDRINUSE",
+    "EHOSTUNREACH",
+]
 CHINESE_CHARACTER = re.compile(r"[\u4e00-\u9fff]")
 
 
