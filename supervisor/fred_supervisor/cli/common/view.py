@@ -9,9 +9,8 @@ from fred_supervisor.language.width import columns_of, cut, padded, wrapped
 from fred_supervisor.linux.text_io import printable
 from fred_supervisor.store.monitor_sample import GpuStatus
 from fred_supervisor.store.nodes.node_status import NodeStatus
-from fred_supervisor.store.progress_status import ProgressStatus
+from fred_supervisor.store.progress_status import BatchStatus, ProgressStatus
 from fred_supervisor.store.status import (
-    BatchStatus,
     CheckpointStatus,
     IncidentStatus,
     RestartStatus,

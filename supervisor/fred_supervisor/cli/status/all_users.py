@@ -10,10 +10,10 @@ from fred_supervisor.linux import proc
 from fred_supervisor.linux.text_io import complain
 from fred_supervisor.policy.pace import PaceRecord
 from fred_supervisor.store.monitor_sample import GpuStatus
-from fred_supervisor.store.progress_status import progress_status
+from fred_supervisor.store.progress_status import BatchStatus, progress_status
 from fred_supervisor.store.registry import list_runs
 from fred_supervisor.store.sharing.box import BoxRun, live_runs, owner_name
-from fred_supervisor.store.status import BatchStatus, RestartStatus, RunStatus, SupervisorStatus, read_status
+from fred_supervisor.store.status import RestartStatus, RunStatus, SupervisorStatus, read_status
 
 
 def of_all_users(*, brief: bool) -> list[RunStatus]:
