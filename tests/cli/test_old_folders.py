@@ -10,8 +10,10 @@ from tests.helpers.fred import one_line
 
 from fred_supervisor.cli.start.command_name import script_of
 from fred_supervisor.contract.builtin.checkpoint_list import find_latest_checkpoint
+from fred_supervisor.contract.builtin.hints import taken_as
 from fred_supervisor.contract.builtin.refusals import BACKBONE_NAMES, is_of_another_trainer
 from fred_trainer.checkpoint.load import KEYS
+from fred_trainer.cli.main import main
 from fred_trainer.data import write_sequences
 from fred_trainer.model.backbones import BACKBONES
 
@@ -137,3 +139,37 @@ def test_the_backbones_are_those_that_can_be_built():
 )
 def test_flags_of_the_old_trainer_and_mistyped_ones_get_a_hint(fred, words, hint):
     one_line(fred("start", *words), 2, f"did you mean {hint}")
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["--fp16"], "--amp fp16"),
+        (["--modalty", "rgb"], "--modality"),
+        (["data", "check", "x", "--splitt", "canonical"], "--split"),
+        (["predict", "--weigths", "x"], "--weights"),
+    ],
+)
+def test_the_trainer_alone_gives_the_same_hints(capsys, words, hint):
+    assert main(words) == 78
+    assert f"did you mean {hint}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("spelling", ["--freeze_training", "--freeze-training"])
+def test_a_flag_that_is_taken_under_another_name_says_so(fred, capsys, spelling):
+    said = "--freeze_training is taken as --freeze-only, its name here"
+    assert main([spelling, "--data", "nowhere", "--run-dir", str(fred.home / "r")]) == 78
+    assert said in capsys.readouterr().err
+    done = fred("start", "--modality", "rgb", "--data", "nowhere", spelling)
+    assert said in done.stderr
+    assert taken_as(["--freeze-only", "--", spelling]) == []
+
+
+@pytest.mark.parametrize("words", [["rgb"], ["--run-dir", "logs/fred_rgb"], []])
+def test_the_list_looks_where_start_would(fred, words):
+    old_checkpoints(fred.home / "logs/fred_rgb", "freeze_epoch_10_weights.pth", "unfreeze_epoch_60_weights.pth")
+    done = fred("checkpoints", *words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("foreign") >= 2
+    assert "--resume none" in done.stdout
+    assert fred("checkpoints", "event").returncode == 4

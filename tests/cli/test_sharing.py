@@ -158,7 +158,8 @@ def test_a_run_is_closed_until_it_is_shared_and_then_it_can_be_read_only(owner: 
     assert "it broke" in member("incidents", "open", "1").stdout
     assert member("report", "open", "-o", "-").stdout.startswith("<!doctype html>")
     assert member.readable(folder / "supervisor") - {"printed", "verified.json"} == SHARED
-    for words in (["stop"], ["restart"], ["pause"], ["dump"], ["logs"], ["stop", "--timeout", "0"]):
+    changing = (["stop"], ["restart"], ["pause"], ["dump"], ["logs"], ["stop", "--timeout", "0"], ["resume"])
+    for words in (*changing, ["forget"], ["rename", "mine"]):
         one_line(member(words[0], "open", *words[1:]), 77, "open is a run of root, who lets you look")
     one_line(member("start", "--run-dir", str(folder)), 77, "open is a run of root")
     assert owner("status", "open").returncode == 0, "nothing of it has changed"

@@ -13,6 +13,7 @@ from fred_supervisor.cli.common.find_run import add_run, answering, find_run
 from fred_supervisor.cli.common.view import aligned
 from fred_supervisor.cli.start.trainer_checks import is_foreign
 from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
+from fred_supervisor.contract.builtin.flags import BY_KEY
 from fred_supervisor.contract.checkpoint import CheckpointFile, why_invalid
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.contract.record import record
@@ -40,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--phase", choices=("freeze", "unfreeze"), help=tr("of this phase only"))
     parser.add_argument("--json", action="store_true", help=tr("one JSON document, for programs"))
     given = parser.parse_args(argv)
-    spec = find_run(given.name, given.run_dir)
+    spec = _run_or_folder(given.name, given.run_dir)
     rows = checkpoint_rows(spec, phase=given.phase, verify=given.verify)
     if spec.lost and not rows:
         raise CommandError(
@@ -60,6 +61,21 @@ def main(argv: Sequence[str]) -> int:
                 tr("foreign: of another trainer, nothing of it fits our detector; `start --resume none` puts it aside.")
             )
     return CommandExit.OK
+
+
+def _run_or_folder(name: str | None, run_dir: str | None) -> RunSpec:
+    """The run that is meant; else what lies in a folder where `start` would look, e.g. of the trainer before ours."""
+    try:
+        return find_run(name, run_dir)
+    except CommandError as fault:
+        names = (name,) if name is not None else BY_KEY["modality"].choices or ()
+        folders = [Path(run_dir)] if run_dir is not None else [Path("logs", f"fred_{one}") for one in names]
+        found = next((folder for folder in folders if list_checkpoints(folder)), None)
+        if fault.code is not CommandExit.NO_SUCH_RUN or found is None:
+            raise
+    return RunSpec(
+        name=found.name.removeprefix("fred_"), modality=None, run_dir=os.path.abspath(found), cwd=os.getcwd()
+    )
 
 
 @record

@@ -12,6 +12,7 @@ from typing import Final
 import fred_supervisor
 from fred_supervisor.contract import Heartbeat
 from fred_supervisor.contract.builtin.flags import normalise
+from fred_supervisor.contract.builtin.hints import taken_as
 from fred_supervisor.contract.exit_codes import TrainerExit
 from fred_supervisor.language import tr
 from fred_trainer.cli.parser import make_run_dir, train_parser
@@ -44,7 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault(name, value)
     speak_as_preferred()
     faulthandler.enable(file=2)  # a crash by a signal leaves the stack in the log
-    words = normalise(sys.argv[1:] if argv is None else argv)
+    typed = sys.argv[1:] if argv is None else argv
+    words = normalise(typed)
+    for hint in taken_as(typed):
+        print(f"fred-train: {hint}", file=sys.stderr)
     command = COMMANDS.get(words[0]) if words else None
     hb = Heartbeat(signals=command is None)
     try:

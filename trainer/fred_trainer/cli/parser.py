@@ -3,9 +3,10 @@
 import argparse
 import os
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from fred_supervisor.contract.builtin.flags import FLAGS, add_flags
+from fred_supervisor.contract.builtin.flags import FLAGS, MEANT, add_flags
+from fred_supervisor.contract.builtin.hints import meant_flag
 from fred_supervisor.language import tr
 from fred_trainer.errors import ConfigError
 
@@ -13,8 +14,22 @@ from fred_trainer.errors import ConfigError
 class TrainerParser(argparse.ArgumentParser):
     """Raises ConfigError, in one line, instead of printing the usage and leaving with 2."""
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """A mistyped flag is told before the one that is missing because of it."""
+        unknown = [word for word in args or () if word.startswith("--") and word.partition("=")[0] not in self._known()]
+        if unknown and "--" not in unknown and not {"-h", "--help"} & set(args):
+            self.error(tr("unrecognized arguments: %s") % " ".join(unknown))
+        return super().parse_args(args, namespace)
+
+    def _known(self) -> set[str]:
+        """Flags of this parser and of those below it."""
+        below = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]  # noqa: SLF001 - there is no other way
+        parsers = [self, *(parser for action in below for parser in action.choices.values())]
+        return {flag for parser in parsers for flag in parser._option_string_actions}  # noqa: SLF001
+
     def error(self, message: str) -> NoReturn:
-        raise ConfigError("{message}; see {prog} --help", message=message, prog=self.prog)
+        hint = meant_flag(message, self._known(), MEANT)
+        raise ConfigError("{message}{hint}; see `{prog} --help`", message=message, hint=hint, prog=self.prog)
 
 
 def train_parser() -> argparse.ArgumentParser:

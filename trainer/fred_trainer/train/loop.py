@@ -101,7 +101,7 @@ def step_report(training: Training, *, images: int, steps: int, rate: float) -> 
     assert position.loss is not None
     return StepReport(
         epoch=position.epoch,
-        epochs=training.settings.epochs,
+        epochs=training.settings.goal_epoch,
         phase=training.phase,
         step=training.step,
         steps=steps,

@@ -8,6 +8,7 @@ from typing import Final, Never
 
 import fred_supervisor
 from fred_supervisor.cli.common.terminal import columns
+from fred_supervisor.contract.builtin.hints import meant_flag
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.language import ENGLISH, language, tr
 
@@ -46,20 +47,7 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument("--version", action="version", version=version, help=argparse.SUPPRESS)
 
     def error(self, message: str) -> Never:
+        hint = meant_flag(message, self._option_string_actions, self._meant)
         raise CommandError(
-            CommandExit.USAGE,
-            tr("{message}{hint}; see `{prog} --help`", message=message, hint=self._hint(message), prog=self.prog),
+            CommandExit.USAGE, tr("{message}{hint}; see `{prog} --help`", message=message, hint=hint, prog=self.prog)
         )
-
-    def _hint(self, message: str) -> str:
-        """What an unknown flag was meant to be."""
-        head, _, text = message.partition(tr("unrecognized arguments: %s").removesuffix("%s"))
-        words = [word.partition("=")[0].replace("_", "-") for word in text.split()]
-        wrong = next((word for word in words if word.startswith("-") or word in self._meant), None)
-        if head or wrong is None:
-            return ""
-        import difflib  # noqa: PLC0415 - only for people who mistype
-
-        known = [*self._option_string_actions, *self._meant]
-        near = next(iter(difflib.get_close_matches(wrong, known, 1)), None)
-        return "" if near is None else tr("; did you mean {meant}?", meant=tr(self._meant.get(near, near)))

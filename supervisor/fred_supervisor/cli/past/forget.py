@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fred_supervisor.cli.common.command_error import CommandError, CommandParser
-from fred_supervisor.cli.common.find_run import add_runs, find_runs, fits_name
+from fred_supervisor.cli.common.find_run import add_runs, check_ours, find_runs, fits_name
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.language import mark, tr
 from fred_supervisor.linux.text_io import printable
@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     elif names or not gone:
         specs = find_runs(names, given.run_dir, every=given.all, concerned=_ended, what=mark("ended"))
     for spec in specs:
-        if is_live(spec.dir):
+        if is_live(check_ours(spec).dir):
             raise CommandError(
                 CommandExit.REFUSED,
                 tr("{name} is live; `fred-supervise stop {name}` ends it, then forget it", name=spec.name),

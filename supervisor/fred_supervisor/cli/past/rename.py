@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fred_supervisor.cli.common.command_error import CommandError, CommandParser
-from fred_supervisor.cli.common.find_run import find_run
+from fred_supervisor.cli.common.find_run import check_ours, find_run
 from fred_supervisor.cli.common.service_of import service_of
 from fred_supervisor.cli.past.forget import forget_run
 from fred_supervisor.contract.exit_codes import CommandExit
@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
 def _check(spec: RunSpec, name: str) -> None:
     if not NAME.fullmatch(name):
         raise CommandError(CommandExit.USAGE, tr("{name!r}: letters, digits, '.', '_' and '-', at most 64", name=name))
-    if is_live(spec.dir):
+    if is_live(check_ours(spec).dir):
         raise CommandError(CommandExit.REFUSED, _live(spec))
     service = service_of(spec)
     if service is not None:

@@ -36,11 +36,12 @@ from fred_supervisor.cli.start.room import when_there_is_room
 from fred_supervisor.cli.start.share import share_lines
 from fred_supervisor.cli.start.undo import Undo
 from fred_supervisor.contract.builtin.flags import normalise
+from fred_supervisor.contract.builtin.hints import taken_as
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.language import tr
 from fred_supervisor.linux import sd_notify
 from fred_supervisor.linux.engine import engine
-from fred_supervisor.linux.text_io import printable
+from fred_supervisor.linux.text_io import complain, printable
 from fred_supervisor.policy.history import RunOutcome
 from fred_supervisor.store import lock
 from fred_supervisor.store.attempt_files import trainer_lives
@@ -107,6 +108,8 @@ def main(argv: Sequence[str]) -> int:
 def parsed(words: Sequence[str], command: Sequence[str] | None) -> Options:
     """The flags of `start`, layered over the environment and the configuration."""
     given = vars(parser().parse_args(normalise(words)))
+    for hint in taken_as(words):
+        complain(hint)
     redact_argv([*(given["notify"] or ()), given["ping"], given["on_event"]])
     given = layered(given, parser())
     if command is not None:
