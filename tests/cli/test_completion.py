@@ -43,11 +43,31 @@ ask() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); $(complete -p f
 ask fred-supervise incid
 ask fred-supervise logs --gr
 ask fred-supervise stop fold
+ask fred-supervise start --after fold
+ask fred-supervise queue
+ask fred-supervise queue m
+ask fred-supervise queue add --aft
+ask fred-supervise queue move fold
+ask fred-supervise config s
+ask fred-supervise ps fold
+ask fred-supervise help journ
+ask fred-supervise start --config c.
 """
     done = subprocess.run(
         ["bash", "-c", script], cwd=fred.home, env=fred.environ | {"PATH": path()}, capture_output=True, text=True
     )
-    assert done.stdout.splitlines() == ["incidents", "--grep", "fold-7"], done.stderr
+    assert done.stdout.splitlines() == ["incidents", "--grep", *OFFERED], done.stderr
+
+
+OFFERED = ["fold-7", "fold-7", "queue", "move", "--after", "fold-7", "show", "fold-7", "journal", "c.bash"]
+
+
+def test_the_names_are_names_whatever_status_says(fred):
+    (fred.home / "gone").mkdir()
+    assert fred("start", "--name", "gone", "--run-dir", "gone", "--foreground", "--", "true").returncode == 0
+    assert fred("queue", "add", "--name", "waits", "--after", "gone", "--new", "--", "true").returncode == 0
+    fred.environ["LANGUAGE"] = "zh_CN"
+    assert set(fred("completion", "names").stdout.split()) == {"gone", "waits"}
 
 
 def path() -> str:

@@ -30,6 +30,7 @@ from fred_supervisor.cli.start import check_start, parsed
 from fred_supervisor.cli.start.requested_run import requested_run
 from fred_supervisor.contract.builtin.flags import normalise, positive
 from fred_supervisor.contract.exit_codes import CommandExit
+from fred_supervisor.contract.record import record
 from fred_supervisor.language import listed, mark, tr
 from fred_supervisor.linux.text_io import complain, printable
 from fred_supervisor.policy.history import RunOutcome
@@ -68,14 +69,25 @@ def main(argv: Sequence[str]) -> int:
         description=tr("Runs that wait for a GPU, or for another run."),
         epilog=tr(_EPILOG),
     )
-    parser.add_argument("verb", choices=("add", *_VERBS), metavar="add|list|move|remove|unit", help=tr("see below"))
+    parser.add_argument(
+        "verb",
+        nargs="?",
+        choices=("add", *_VERBS),
+        default="list",
+        metavar="|".join(("add", *_VERBS)),
+        help=tr("see below"),
+    )
     parser.add_argument("words", nargs="*", metavar="WORD", help=tr("of that verb"))
-    if argv and argv[0] == "add":
-        return _add(argv[1:])
     parser.add_argument("--json", action="store_true", help=tr("of list: one JSON document, for programs"))
-    parser.add_argument("--when-gone", type=positive, metavar="PID", help=tr("of next: once that process has ended"))
+    if argv[:1] == ["add"]:
+        return _add(argv[1:])
+    if argv[:1] == ["next"]:
+        return _next(argv[1:])
     given = parser.parse_args(argv)
-    return _VERBS[given.verb](given)
+    verb = _VERBS[given.verb]
+    if not verb.least <= len(given.words) <= verb.most or (given.json and verb.act is not _list):
+        raise CommandError(CommandExit.USAGE, tr("it is written `fred-supervise queue {usage}`", usage=verb.usage))
+    return verb.act(given)
 
 
 def _add(argv: Sequence[str]) -> int:
@@ -118,7 +130,7 @@ def _add(argv: Sequence[str]) -> int:
     what = (
         tr("after {after}", after=after) + (tr(", when that is completed") if how else "")
         if after
-        else tr("when there is a GPU for it")
+        else (tr("when there is a GPU for it") if _gpus() else tr("when its turn comes"))
     )
     print(tr("{name}: waits in the queue; it is started {what}", name=name, what=what))
     start_next()
@@ -135,6 +147,8 @@ def _check(name: str, after: str | None, queue: Sequence[QueueEntry]) -> None:
     runs = {spec.name: spec for spec in known_runs()}
     if name in runs and is_live(runs[name].dir):
         raise CommandError(CommandExit.REFUSED, tr("{name!r} is live; `fred-supervise stop {name}` ends it", name=name))
+    if after == name:
+        raise CommandError(CommandExit.USAGE, tr("--after {after}: a run cannot wait for itself", after=after))
     if after is not None and after not in runs and all(one.name != after for one in queue):
         raise CommandError(
             CommandExit.NO_SUCH_RUN, tr("--after {after}: no run of that name is known, or in the queue", after=after)
@@ -190,14 +204,14 @@ _TURNS: Final = {
 
 
 def _move(given: Any) -> int:
-    if len(given.words) != 2 or not given.words[1].isdigit():
+    name, place = given.words
+    if not place.isdecimal() or int(place) < 1:
         raise CommandError(CommandExit.USAGE, tr("queue move NAME PLACE: a name and a number, 1 is the next"))
-    name, place = given.words[0], int(given.words[1])
     with _locked():
         queue = read_queue()
         mine = _named(name, queue)
         others = [one for one in queue if one is not mine]
-        others.insert(max(0, place - 1), mine)
+        others.insert(int(place) - 1, mine)
         for number, one in enumerate(others, 1):
             write_entry(replace(one, number=number))
     return _list(given)
@@ -211,6 +225,15 @@ def _remove(given: Any) -> int:
         for name in given.words:
             drop_entry(name)
             print(tr("{name}: no longer in the queue", name=name))
+        left = [one for one in read_queue() if one.after in given.words and not one.started]
+    for one in left:
+        print(
+            tr(
+                "{name} waits for {after}; `fred-supervise queue list` says what becomes of it",
+                name=one.name,
+                after=one.after,
+            )
+        )
     return CommandExit.OK
 
 
@@ -222,8 +245,11 @@ def _named(name: str, queue: Sequence[QueueEntry]) -> QueueEntry:
     return found
 
 
-def _next(given: Any) -> int:
-    """Start whoever's turn it is."""
+def _next(argv: Sequence[str]) -> int:
+    """Start whoever's turn it is: asked for by the end of a run, and by the unit."""
+    parser = CommandParser(prog="fred-supervise queue next", description=tr("Start whoever's turn it is."))
+    parser.add_argument("--when-gone", type=positive, metavar="PID", help=tr("once that process has ended"))
+    given = parser.parse_args(argv)
     if given.when_gone is not None:
         with contextlib.suppress(OSError):  # it has gone
             select.select([os.pidfd_open(given.when_gone)], [], [], _GONE_S)
@@ -286,10 +312,14 @@ def _slots() -> int:
     given = os.environ.get(_SLOTS, "")
     if given.isdigit() and int(given) > 0:
         return int(given)
+    return max(1, _gpus())
+
+
+def _gpus() -> int:
     try:
-        return max(1, len(list(_GPUS.iterdir())))
+        return len(list(_GPUS.iterdir()))
     except OSError:
-        return 1
+        return 0
 
 
 @contextlib.contextmanager
@@ -301,10 +331,20 @@ def _locked() -> Iterator[None]:
         yield
 
 
-_VERBS: Final[dict[str, Callable[[Any], int]]] = {
-    "list": _list,
-    "move": _move,
-    "remove": _remove,
-    "next": _next,
-    "unit": _unit,
+@record
+class Verb:
+    """One thing that is done with the queue."""
+
+    act: Callable[[Any], int]
+    usage: str
+    least: int = 0
+    most: int = 0
+    """How many words it takes."""
+
+
+_VERBS: Final = {
+    "list": Verb(act=_list, usage="list [--json]"),
+    "move": Verb(act=_move, usage="move NAME PLACE", least=2, most=2),
+    "remove": Verb(act=_remove, usage="remove NAME…", least=1, most=sys.maxsize),
+    "unit": Verb(act=_unit, usage="unit"),
 }
