@@ -154,7 +154,7 @@ def test_the_unit_that_goes_on_after_a_reboot(fred):
         (["remove"], 2, "queue remove NAME"),
         (["list", "a"], 2, "queue list"),
         (["unit", "a"], 2, "queue unit"),
-        (["move", "a", "1", "--json"], 2, "queue move NAME PLACE"),
+        (["remove", "a", "--json"], 2, "queue remove NAME"),
         (["lsit"], 2, "did you mean list?"),
         (["add", "--aftr", "a", "--", "true"], 2, "did you mean --after?"),
         (["add", "--name", "a", "--after", "a", "--", "true"], 2, "cannot wait for itself"),

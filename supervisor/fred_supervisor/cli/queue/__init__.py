@@ -85,7 +85,7 @@ def main(argv: Sequence[str]) -> int:
         return _next(argv[1:])
     given = parser.parse_args(argv)
     verb = _VERBS[given.verb]
-    if not verb.least <= len(given.words) <= verb.most or (given.json and verb.act is not _list):
+    if not verb.least <= len(given.words) <= verb.most or (given.json and verb.act not in (_list, _move)):
         raise CommandError(CommandExit.USAGE, tr("it is written `fred-supervise queue {usage}`", usage=verb.usage))
     return verb.act(given)
 
