@@ -125,8 +125,8 @@ def test_without_images_the_rate_is_that_of_the_steps(
 
 
 def test_later_rates_weigh_by_their_time():
-    made = pace((0.0, {"samples": 0}), (10.0, {"samples": 100}), (40.0, {"samples": 1000}))
-    weight = 1 - math.exp(-1.0)
+    made = pace((0.0, {"samples": 0}), (10.0, {"samples": 100}), (25.0, {"samples": 550}))
+    weight = 1 - math.exp(-0.5)
     assert made.images_per_s == pytest.approx(10.0 + weight * (30.0 - 10.0))
 
 
@@ -158,11 +158,21 @@ def test_another_process_begins_anew():
 
 
 def test_the_time_that_is_left_is_that_of_the_rest_at_this_pace():
-    """Epoch 3 of 9, step 4 of 10 at 100 s; step 9 at 150 s: half an epoch in 50 s, 6.1 are left."""
-    made = pace((100.0, {"step": 4}), (150.0, {"step": 9}))
-    assert made.record().eta_s == pytest.approx(610.0)
-    made.see(beat(step=9), 160.0)
-    assert made.record().eta_s == pytest.approx(6.1 * 60 / 0.5)
+    """Epoch 3 of 9, step 4 of 10 at 100 s; step 9 at 110 s: half an epoch in 10 s, 6.1 are left."""
+    made = pace((100.0, {"step": 4}), (110.0, {"step": 9}))
+    assert made.record().eta_s == pytest.approx(122.0)
+    made.see(beat(step=9), 112.0)
+    assert made.record().eta_s == pytest.approx(6.1 * 12 / 0.5)
+
+
+def test_a_minute_in_which_everything_was_stopped_tells_no_speed():
+    made = pace((100.0, {"step": 4}), (105.0, {"step": 5}), (110.0, {"step": 6}))
+    before = made.record()
+    made.see(beat(step=6), 170.0)  # nobody has looked meanwhile, nor trained
+    assert made.record().eta_s == before.eta_s
+    assert made.record().images_per_s == before.images_per_s
+    made.see(beat(step=7), 175.0)
+    assert made.record().eta_s == pytest.approx(before.eta_s - 5.0)
 
 
 def test_the_time_that_is_left_by_steps_alone():

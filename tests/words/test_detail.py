@@ -1,5 +1,7 @@
 """The detail of every state of a run, as one plain sentence."""
 
+import time
+
 import pytest
 
 from fred_supervisor.contract.heartbeat import Section
@@ -75,13 +77,23 @@ def test_the_limit_stands_beside_the_section(limit_s, told):
     assert words == f"Attempt 1 starts up: imports, data, model (limit without progress: {told})."
 
 
+@pytest.fixture(autouse=True)
+def own_time():
+    """The time zone of the tests again, whatever one has set."""
+    yield
+    time.tzset()
+
+
 @pytest.mark.parametrize(
     ("window", "until", "words"),
     [
         (None, None, "quiet hours"),
         ("daily", None, "quiet hours (daily) for ever"),
-        ("daily", "2026-11-22T19:00:00Z", "quiet hours (daily) until 2026-11-22T19:00:00Z"),
+        ("daily", "2026-11-22T19:00:00Z", "quiet hours (daily) until Mon 23 Nov 03:00"),
     ],
 )
-def test_quiet_hours_are_named_as_far_as_they_are_known(window: str | None, until: str | None, words: str):
+def test_quiet_hours_are_named_as_far_as_they_are_known(monkeypatch, window: str | None, until: str | None, words: str):
+    """In the reader's own time."""
+    monkeypatch.setenv("TZ", "Asia/Shanghai")
+    time.tzset()
     assert sentence(say(Topic.QUIET_HOURS, window=window, until=until)) == words

@@ -96,6 +96,10 @@ _FAR_S: Final = 10 * 365 * 86400.0
 """A trainer that names 10**18 epochs means that it has no end; and no clock can show the date of such an end."""
 
 
+_HELD_UP_S: Final = 15.0
+"""No look for so long: we were stopped or asleep, and so may the trainer have been. That time tells no speed."""
+
+
 def time_left_s(eta_s: float | None) -> float | None:
     """The time until the end, from 0; None when it is so long that nobody can mean it."""
     return None if eta_s is None or not eta_s <= _FAR_S else max(0.0, eta_s)
@@ -144,13 +148,14 @@ class Pace:
         if beat is None:
             return
         before, self._last = self._last, (now_s, beat)
+        held_up = before is not None and now_s - before[0] > _HELD_UP_S
         if beat.section is Section.TRAIN and beat.loss is not None:
             self.losses.add(now_s, beat.loss)
         way = _way(beat)
         if before is None or before[1].pid != beat.pid or measure(before[1]) != measure(beat):
             self.images_per_s = self.steps_per_s = self._eta_s = None
             self._start = None
-        elif beat.section is Section.TRAIN and before[1].section is Section.TRAIN:
+        elif not held_up and beat.section is Section.TRAIN and before[1].section is Section.TRAIN:
             span_s, (_, old) = now_s - before[0], before
             self.images_per_s = _average(self.images_per_s, span_s, old.samples, beat.samples)
             if beat.samples is None:
@@ -162,6 +167,8 @@ class Pace:
             if beat.section is Section.TRAIN:
                 self._start = (now_s, at)
             return
+        if held_up and before is not None and (was := _way(before[1])) is not None:
+            self._start = (self._start[0] + now_s - before[0], self._start[1] + at - was[0])
         done, took_s = at - self._start[1], now_s - self._start[0]
         self._eta_s = None if done <= 0 else time_left_s((end - at) * took_s / done)
 

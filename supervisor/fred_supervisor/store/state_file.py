@@ -10,7 +10,7 @@ from typing import Any, Final
 from fred_supervisor.contract.decode import decode_or, unread, with_unread
 from fred_supervisor.contract.files import json_bytes, now_text, read_json
 from fred_supervisor.contract.record import record
-from fred_supervisor.language import ENGLISH, language, together
+from fred_supervisor.language import together
 from fred_supervisor.linux.proc import Identity, boot_id
 from fred_supervisor.policy.cause import EndedBy
 from fred_supervisor.policy.history import RunHistory
@@ -97,9 +97,9 @@ class StateFile:
 
     @property
     def said(self) -> str | None:
-        """`detail` in the reader's language, as far as its facts are known."""
-        if language() == ENGLISH or self.detail is None:
-            return self.detail
+        """`detail` in the reader's language and time zone, as far as its facts are known."""
+        if self.detail is None:
+            return None
         messages = [message for facts in self.detail_facts if (message := stored_message(facts)) is not None]
         whole = messages and len(messages) == len(self.detail_facts)
         return together(map(sentence, messages)) if whole else self.detail

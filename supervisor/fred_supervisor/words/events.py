@@ -11,6 +11,7 @@ from fred_supervisor.words.actions import lost_sentence
 from fred_supervisor.words.progress import short_place
 from fred_supervisor.words.status import alarm_sentence
 from fred_supervisor.words.terms import term
+from fred_supervisor.words.times import clock_time
 
 
 def _unkillable(facts: Facts) -> str:
@@ -65,10 +66,10 @@ def _launched(facts: Facts) -> str:
 
 
 def _quiet_hours(facts: Facts) -> str:
-    """E.g. "quiet hours (daily 08:00-19:00 UTC) until 2026-11-22T19:00:00Z"."""
+    """E.g. "quiet hours (daily 08:00-19:00 UTC) until Sun 22 Nov 20:00", in the reader's own time."""
     if facts["window"] is None:
         return tr("quiet hours")
-    until = tr("for ever") if facts["until"] is None else tr("until {until}", until=facts["until"])
+    until = tr("for ever") if facts["until"] is None else tr("until {until}", until=clock_time(facts["until"]))
     return tr("quiet hours ({window}) {until}", window=facts["window"], until=until)
 
 

@@ -30,6 +30,12 @@ def local_time(text: object) -> str:
     )
 
 
+def clock_time(text: str) -> str:
+    """An RFC 3339 time of a day to come, by a person's own clock; what is none stays as it is."""
+    at_s = written_s(text)
+    return text if at_s is None else time.strftime(tr("%a %d %b %H:%M"), time.localtime(at_s))
+
+
 def until(seconds: float) -> str:
     """When a span that begins now ends: the time, and the day where it is not soon."""
     form = "%H:%M" if seconds < 12 * 3600 else tr("%a %H:%M")
