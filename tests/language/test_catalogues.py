@@ -126,7 +126,7 @@ NOT_FOR_PEOPLE = {
         "Sampler[list[tuple[int, int]]]",
         "rank {}: %(message)s",
     ),
-    *("fred-train {}", "fred-train: {}{}", "fred-train: {}\n", "fred-train samples"),
+    *("fred-train {}", "fred-train: {}{}", "fred-train: {}", "fred-train: {}\n", "fred-train samples"),
     *("left out", "as in the file", "environment {}", "command line", "an earlier start"),
     *(
         "Traceback (most recent call last)",

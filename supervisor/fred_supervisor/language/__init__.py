@@ -59,7 +59,7 @@ def tr(message: str, /, **facts: Any) -> str:
     return text.format_map(_understood(facts)) if facts else text
 
 
-def _understood(facts: dict[str, Any]) -> dict[str, Any]:
+def _understood(facts: Mapping[str, Any]) -> Mapping[str, Any]:
     """With what the system says in the reader's language."""
     from fred_supervisor.language.system_errors import understood  # noqa: PLC0415 - English needs none
 

@@ -1,10 +1,13 @@
 import re
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 from tests.trainer.data.by_hand import line, rgb_name, write_image, write_sequence
 
+from fred_supervisor.language import LANGUAGES, speaking
+from fred_supervisor.language.width import columns_of
 from fred_trainer.cli.main import main
 from fred_trainer.data import SplitName, read_index, report, split
 from fred_trainer.data.audit.contact_sheet import choose_pairs, draw_sheet
@@ -135,13 +138,11 @@ def test_what_the_command_cannot_do_is_one_line(tmp_path, capsys, monkeypatch, w
 
 def row_of(text: str, sequence: int) -> dict[str, str]:
     """Of the table that says how a sequence was read."""
-    table = text.partition("how each sequence was read:\n")[2].partition("\n\n")[0].splitlines()
-    names = re.split(r" {2,}", table[0])
-    return next(
-        dict(zip(names, re.split(r" {2,}", line), strict=True))
-        for line in table[1:]
-        if line.split()[0] == str(sequence)
-    )
+    found: dict[str, str] = {}
+    for table in text.partition("how each sequence was read:\n")[2].split("\n\n")[:2]:
+        names, *lines = [re.split(r" {2,}", line) for line in table.splitlines()]
+        found |= next(dict(zip(names, line, strict=True)) for line in lines if line[0] == str(sequence))
+    return found
 
 
 def test_how_a_sequence_was_read_is_told(tmp_path):
@@ -153,7 +154,7 @@ def test_how_a_sequence_was_read_is_told(tmp_path):
     assert row_of(text, 0) == {
         "sequence": "0", "annotations": "coordinates.txt", "label clock": "0.033333 s", "RGB by": "clock",
         "RGB Hz": "22.32", "drift ms": "1", "RGB gaps": "1", "RGB holes": "1", "event holes": "1", "label shift": "0",
-        "frames left out": "1",
+        "left out": "1",
     }  # fmt: skip
     assert row_of(text, 1)["RGB by"] == "rank"
 
@@ -166,3 +167,17 @@ def test_unused_sequences_are_listed_with_the_reason(tmp_path):
     unused = text.partition("unused sequences:\n")[2].partition("\n\n")[0].splitlines()
     assert unused[0] == f"  sequence 1: without an annotation ({tmp_path}/1)"
     assert unused[1].startswith(f"  sequence 2: {tmp_path}/2.zip is no whole zip archive")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_table_fits_a_screen(tmp_path, language):
+    """Whatever the names of files, and the numbers, of a whole FRED."""
+    write_sequence(tmp_path, 100)
+    index = read_index(tmp_path)
+    facts = replace(
+        index.facts[100], annotation_file="interpolated_coordinates.txt", rgb_numbering="as in the file", rgb_rate_hz=29.97,
+        rgb_drift_ms=1234.0, rgb_gaps=12345, rgb_holes=12345, event_holes=12345, label_shift=-123, frames_left_out=12345,
+    )  # fmt: skip
+    with speaking(language):
+        lines = report(replace(index, facts={100: facts}), None).splitlines()
+    assert [line for line in lines if columns_of(line) > 80 and str(tmp_path) not in line] == []

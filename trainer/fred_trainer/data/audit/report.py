@@ -11,9 +11,18 @@ from fred_trainer.data.read.published import REMARKS, SEQUENCES, SplitName
 from fred_trainer.data.splits import Split, is_test, roles
 
 _READING = (
-    *(mark("sequence"), mark("annotations"), mark("label clock"), mark("RGB by"), mark("RGB Hz"), mark("drift ms")),
-    *(mark("RGB gaps"), mark("RGB holes"), mark("event holes"), mark("label shift"), mark("frames left out")),
+    *(mark("sequence"), mark("annotations"), mark("label clock"), mark("RGB by"), mark("RGB Hz")),
+    *(
+        mark("drift ms"),
+        mark("RGB gaps"),
+        mark("RGB holes"),
+        mark("event holes"),
+        mark("label shift"),
+        mark("left out"),
+    ),
 )
+_FIRST = 5
+"""Columns of the first of two tables, beside which the others would be wider than a screen."""
 _NUMBERINGS = (mark("clock"), mark("rank"), mark("left out"), mark("as in the file"))
 """How frames get their numbers."""
 _COUNTS: tuple[tuple[str, Callable[[Pair], int]], ...] = (
@@ -74,7 +83,9 @@ def report(index: Index, split: Split | None, *, name: SplitName = "canonical") 
             _box_sizes(index.pairs),
             "",
             tr("how each sequence was read:"),
-            *_table(_readings(index), left=4),
+            *_table([row[:_FIRST] for row in _readings(index)], left=4),
+            "",
+            *_table([[row[0], *row[_FIRST:]] for row in _readings(index)], left=1),
             *(["", tr("unused sequences:"), *unused] if unused else []),
             *(["", tr("against the published counts:"), *(f"  {line}" for line in fred)] if fred else []),
             "",
