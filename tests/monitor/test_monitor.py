@@ -21,7 +21,9 @@ MIB = 1 << 20
 MonitorOf = Callable[..., Any]
 
 
-def test_one_sample_is_seen_everywhere(nvidia: Any, monitor_of: MonitorOf, idle: Any, until: Any) -> None:
+def test_one_sample_is_seen_everywhere(nvidia: Any, monitor_of: MonitorOf, idle: Any, until: Any, tmp_path) -> None:
+    collector = tmp_path / "collector"
+    collector.mkdir()
     trainer, stranger = idle(), idle()
     nvidia.say(
         "gpus 2",
@@ -33,7 +35,8 @@ def test_one_sample_is_seen_everywhere(nvidia: Any, monitor_of: MonitorOf, idle:
         "0.utilization 97",
     )
     began_s = time.monotonic()
-    monitor = monitor_of(nvidia, cuda_visible_devices="0", quiet=["daily 00:00-24:00 UTC"], checkpoint_bytes=50 * MIB)
+    order = {"quiet": ["daily 00:00-24:00 UTC"], "checkpoint_bytes": 50 * MIB, "prometheus_dir": str(collector)}
+    monitor = monitor_of(nvidia, cuda_visible_devices="0", **order)
     monitor.send(trainer=trainer.pid, facts={"restarts": 3, "images_per_s": 41.5, "beat_age_s": 0.2})
     document = monitor.shows(lambda d: d["gpus"] and d["gpus"][0]["trainer_mib"] and d["host"].get("trainer_rss_mib"))
     gpu = document["gpus"][0]
@@ -54,8 +57,8 @@ def test_one_sample_is_seen_everywhere(nvidia: Any, monitor_of: MonitorOf, idle:
     assert document["trouble"] == []
     assert all(job["error"] is None for job in document["jobs"].values())
 
-    prometheus = monitor.dir.supervisor / "fred_supervise.prom"
-    monitor.shows(lambda _: prometheus.exists())  # written after the document
+    until(lambda: list(collector.glob("*.prom")))  # written after the document
+    (prometheus,) = collector.iterdir()
     metrics = {family.name: family for family in text_string_to_metric_families(prometheus.read_text(encoding="utf-8"))}
     used = {s.labels["uuid"]: s.value for s in metrics["fred_gpu_memory_used_bytes"].samples}
     assert used[gpu["uuid"]] == 9000 * MIB
@@ -69,7 +72,8 @@ def test_one_sample_is_seen_everywhere(nvidia: Any, monitor_of: MonitorOf, idle:
     assert monitor.close() == 0
     modes = {path.name: path.stat().st_mode & 0o777 for path in monitor.dir.supervisor.iterdir()}
     assert set(modes.values()) == {0o600}
-    assert "fred_supervise.prom" not in modes  # its last values would stand in every chart for ever
+    left = {family.name for family in text_string_to_metric_families(prometheus.read_text(encoding="utf-8"))}
+    assert "fred_gpu_memory_used_bytes" not in left  # its last value would stand in every chart for ever
     assert nvidia.closed
 
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")

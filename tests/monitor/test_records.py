@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -267,22 +269,19 @@ def test_how_a_run_goes_is_in_a_collectors_folder(tmp_path) -> None:
     """One file a run, which another user may read; after the end it says how the run ended, and nothing else."""
     from tests.helpers.history import make_history
 
-    from fred_supervisor.monitor import prometheus
-    from fred_supervisor.monitor.prometheus import RunProgress, RunProgressReader
-    from fred_supervisor.store.layout import RunDir
+    from fred_supervisor.monitor.prometheus import MetricsFile, RunProgress, RunProgressReader, last_exposition
 
     spec = make_history(tmp_path / "fred_rgb", epochs=20, steps=1, incidents=4)
     reader = RunProgressReader(spec.dir)
     assert reader.read({"newest_age_s": 7.5}) == reader.read({"newest_age_s": 7.5}), "an incident is counted once"
-    progress = reader.read({"newest_age_s": 7.5})
-    path = prometheus.path_of(spec.dir, tmp_path / "collector", "rgb")
-    path.parent.mkdir()
+    collector = tmp_path / "collector"
+    collector.mkdir()
     before = os.umask(0o077)
     try:
-        text = prometheus.last_exposition(progress, run_id="id", name="rgb", run_dir=spec.run_dir)
-        prometheus.write(path, text, for_all=True)
+        MetricsFile(collector, spec.dir, run_id="id", name="rgb").close()
     finally:
         os.umask(before)
+    (path,) = collector.iterdir()
     assert (path.name, path.stat().st_mode & 0o777) == ("fred_rgb.prom", 0o644)
     families = {one.name: one for one in text_string_to_metric_families(path.read_text())}
     assert families["fred_run_state"].samples[0].labels["state"] == "failed"
@@ -290,5 +289,10 @@ def test_how_a_run_goes_is_in_a_collectors_folder(tmp_path) -> None:
     assert kinds == {"oom": 2.0, "hang": 1.0, "crash": 1.0}
     assert families["fred_run_epochs"].samples[0].value == 300
     assert "fred_run_checkpoint_age_seconds" not in families
-    assert "fred_run_state" not in prometheus.last_exposition(RunProgress(), run_id="i", name="n", run_dir="d").decode()
-    assert prometheus.path_of(RunDir(tmp_path), None, "rgb") == tmp_path / "supervisor/fred_supervise.prom"
+    assert "fred_run_state" not in last_exposition(RunProgress(), run_id="i", name="n", run_dir="d").decode()
+
+
+def test_a_monitor_whose_metrics_nobody_collects_does_not_load_the_exporter(tmp_path) -> None:
+    code = "import sys, fred_supervisor.monitor.monitor; print('prometheus_client' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -71,8 +71,8 @@ means "not known", never zero; `unknown` has the reason under the same key::
      "trouble": [sentence]}                            files that cannot be written
 
 It also writes `monitor_ring.jsonl` (read by `store.monitor_ring.read_ring`), `events.out.tfevents.*` (TensorBoard),
-`fred_supervise.prom` (Prometheus; removed at its end, because a collector would show the last values for ever), and
-one line `daily summary` a day in the journal.
+one line `daily summary` a day in the journal, and, with `--prometheus-dir`, `fred_<name>.prom` (at its end only how the
+run ended stays in it: a collector would show the last values for ever).
 
 `quiet.parse_window` and `quiet.quiet_at` are also used outside this process.
 """

@@ -7,13 +7,13 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.contract.files import now_text, write_json
 from fred_supervisor.linux import inhibitor
 from fred_supervisor.linux.mounts import file_system_of
-from fred_supervisor.monitor import host, prometheus
+from fred_supervisor.monitor import host
 from fred_supervisor.monitor.commands import MonitorConfig
 from fred_supervisor.monitor.curves.learning_files import LearningFiles
 from fred_supervisor.monitor.daily_summary import DailySummary, append_event
@@ -22,7 +22,6 @@ from fred_supervisor.monitor.gpu_sampler import GpuSampler
 from fred_supervisor.monitor.jobs import ClockWatch, JobScheduler
 from fred_supervisor.monitor.nvml_client import NvmlAnswer, NvmlClient, NvmlState
 from fred_supervisor.monitor.pressure import Pressure
-from fred_supervisor.monitor.prometheus import RunProgressReader
 from fred_supervisor.monitor.quiet import quiet_at
 from fred_supervisor.monitor.tensorboard import ScalarWriter, scalars_of
 from fred_supervisor.monitor.trainer_processes import TrainerProcesses
@@ -31,6 +30,9 @@ from fred_supervisor.policy.message import Topic, say
 from fred_supervisor.store.monitor_ring import Ring, ring_path
 from fred_supervisor.words.monitor import NO_CHECKPOINT, NO_QUIET_HOURS, NO_TREND, not_written_sentence, quiet_sentence
 from fred_supervisor.words.sentences import sentence
+
+if TYPE_CHECKING:
+    from fred_supervisor.monitor.prometheus import MetricsFile
 
 FORMAT: Final = 1
 CLOSE_SAMPLING_S: Final = 60.0
@@ -80,16 +82,11 @@ class Monitor:
         self._disk = host.HostReading({}, {})
         self._checkpoints: dict[str, Any] | None = None
         self._facts: dict[str, object] = {}
-        self._progress = RunProgressReader(config.dir)
+        self._metrics = _metrics_file(config)
         self._curves = LearningFiles(config.dir.path, config.curves) if config.curves else None
-        self._labels = {"run_id": config.run_id, "name": config.name, "run_dir": str(config.dir.path)}
         self._close_until_s = 0.0
         self._scalars_s = -config.period_s
         self._failures: dict[str, str] = {}
-
-    @property
-    def prometheus_path(self) -> Path:
-        return prometheus.path_of(self._config.dir, self._config.prometheus_dir, self._config.name)
 
     def start(self) -> None:
         """Begin to sample."""
@@ -144,17 +141,14 @@ class Monitor:
                 self.jobs.set_period(name, self._config.period_s)
 
     def close(self) -> None:
-        """Ends the NVML process and removes the metrics that a collector would show at their last values for ever."""
+        """Ends the NVML process; of the metrics only how the run ended stays."""
         if self._nvml_lock.acquire(timeout=_LEAVE_S):
             self._nvml.close()
         with contextlib.suppress(OSError):
             self._scalars_file.flush(time.time())
-        with contextlib.suppress(OSError):
-            if self._config.prometheus_dir is None:
-                os.unlink(self.prometheus_path)
-            else:
-                text = prometheus.last_exposition(self._progress.read(None), **self._labels)
-                prometheus.write(self.prometheus_path, text, for_all=True)
+        if self._metrics is not None:
+            with contextlib.suppress(OSError):
+                self._metrics.close()
 
     # -- jobs ---------------------------------------------------------------------------------------------------------
 
@@ -253,20 +247,15 @@ class Monitor:
             self._memory.unknown | self._disk.unknown,
         )
 
+    def _export(self, document: SampleDocument) -> None:
+        if self._metrics is not None:
+            self._metrics.publish(document, self._checkpoints, self._facts, self._xids.counts)
+
     def _publish(self, *, record: bool) -> None:
         with self._publishing:
             document = self._document()
             self._write("monitor.json", lambda: write_json(self._config.dir.monitor, document, durable=False))
-            text = prometheus.exposition(
-                document,
-                facts=self._facts,
-                xid_counts=self._xids.counts,
-                wall_s=time.time(),
-                progress=self._progress.read(self._checkpoints),
-                **self._labels,
-            )
-            for_all = self._config.prometheus_dir is not None
-            self._write("Prometheus", lambda: prometheus.write(self.prometheus_path, text, for_all=for_all))
+            self._write("Prometheus", lambda: self._export(document))
             if record:
                 self._write("ring", lambda: self._ring.append(self._record(document)))
                 if document["mono_s"] - self._scalars_s >= self._config.period_s * 0.9:
@@ -342,3 +331,12 @@ class Monitor:
 
     def _clear_failure(self, what: str) -> None:
         self._failures.pop(what, None)
+
+
+def _metrics_file(config: MonitorConfig) -> "MetricsFile | None":
+    """None: nobody collects them."""
+    if config.prometheus_dir is None:
+        return None
+    from fred_supervisor.monitor.prometheus import MetricsFile  # noqa: PLC0415 - 11 MB that only who asks for it pays
+
+    return MetricsFile(config.prometheus_dir, config.dir, run_id=config.run_id, name=config.name)

@@ -5,6 +5,7 @@ A value that is not known has no series: no number stands for "unknown".
 """
 
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -167,7 +168,7 @@ def exposition(
     wall_s: float,
     progress: RunProgress | None = None,
 ) -> bytes:
-    """The text of `fred_supervise.prom` for one `monitor.json`."""
+    """The text of the file for one `monitor.json`."""
     out = RunMetrics({"run": name, "run_id": run_id})
     out.add("fred_run_info", 1, run_dir=run_dir)
     _add_progress(out, progress or RunProgress())
@@ -228,13 +229,39 @@ def _text(out: RunMetrics) -> bytes:
     return generate_latest(registry)
 
 
-def path_of(run: RunDir, folder: Path | None, name: str) -> Path:
-    """In a collector's folder a file a run; without one, with the run."""
-    return run.supervisor / "fred_supervise.prom" if folder is None else folder / f"fred_{name}.prom"
+class MetricsFile:
+    """`fred_<name>.prom` in a collector's folder: one file a run."""
 
+    def __init__(self, folder: Path, run: RunDir, *, run_id: str, name: str) -> None:
+        self.path = folder / f"fred_{name}.prom"
+        self._run, self._run_id, self._name = str(run.path), run_id, name
+        self._progress = RunProgressReader(run)
 
-def write(path: Path, text: bytes, *, for_all: bool) -> None:
-    """`for_all`: a collector is another user, and may read it whatever our umask is. Raises OSError."""
-    write_atomic(path, text, durable=False)
-    if for_all:
-        os.chmod(path, 0o644)
+    def publish(
+        self,
+        document: Mapping[str, Any],
+        checkpoints: Mapping[str, object] | None,
+        facts: Mapping[str, object],
+        xid_counts: Mapping[tuple[str, int], int],
+    ) -> None:
+        """What `exposition` makes of `monitor.json` and the rest. Raises OSError."""
+        text = exposition(
+            document,
+            run_id=self._run_id,
+            name=self._name,
+            run_dir=self._run,
+            facts=facts,
+            xid_counts=xid_counts,
+            wall_s=time.time(),
+            progress=self._progress.read(checkpoints),
+        )
+        self._write(text)
+
+    def close(self) -> None:
+        """How the run ended stays. Raises OSError."""
+        ended = self._progress.read(None)
+        self._write(last_exposition(ended, run_id=self._run_id, name=self._name, run_dir=self._run))
+
+    def _write(self, text: bytes) -> None:
+        write_atomic(self.path, text, durable=False)
+        os.chmod(self.path, 0o644)  # a collector is another user, whatever our umask is
