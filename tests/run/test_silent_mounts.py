@@ -161,3 +161,22 @@ def test_a_trainer_that_waits_in_its_run_dir_for_ever_is_named_by_stop(fred, unt
     stuck.let_go()
     until(lambda: fred.status()["state"] == "stopped")
     until(lambda: fred.left() == [])
+
+
+@pytest.mark.slow
+def test_a_supervisor_that_sigkill_does_not_end_is_named_by_stop_and_its_trainer_is_ended(
+    fred, until, sleeper: int, hang
+):
+    """It waits elsewhere: where the list of runs lies, which it writes when its run dir is moved."""
+    supervisor = proc.identify(fred.status()["supervisor"]["pid"])
+    assert supervisor is not None
+    stuck = hang(fred.home / "state/fred-supervise/runs")
+    moved = fred.home / "moved"
+    fred.run_dir.rename(moved)
+    stuck.wait()
+    told = fred("stop", "--run-dir", str(moved), "--timeout", "1")
+    one_line(told, 1, f"process {supervisor.pid} does not end on SIGKILL")
+    assert proc.alive(supervisor)
+    assert not proc.alive(proc.identify(sleeper))
+    stuck.let_go()
+    until(lambda: not proc.alive(supervisor))

@@ -4,14 +4,16 @@ import contextlib
 import json
 import os
 import random
+import shlex
 import signal
+import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
-from tests.helpers.fred import PATIENCE_S, Fred
+from tests.helpers.fred import COMMAND, PATIENCE_S, Fred
 from tests.helpers.wait import wait_until
 
 from fred_supervisor.contract import find_latest_checkpoint
@@ -216,4 +218,28 @@ def test_two_ranks(fred, until, native: Path, data: Path):
     assert fred.launch(4)["resume"] == str(left)
     assert fred.status()["progress"]["epoch"] == 4
     assert len(fred.incidents()) == 2
+    assert fred.left() == []
+
+
+SMALL_SHM = "mount --make-rprivate / && mount -t tmpfs -o size=64m none /dev/shm && exec "
+"""As in a container by Docker's default."""
+
+
+@pytest.mark.slow
+def test_64_mib_of_shared_memory_cost_workers_and_no_wait(fred, tmp_path: Path):
+    """Four workers and 640 px from two cameras want more: nobody waits for a batch that there was no room for."""
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0:
+        pytest.skip("needs a mount namespace (root)")
+    write_sequences(tmp_path / "data", sequences=3, frames=24, seed=1, width=320, height=180)
+    words = ["start", "--name", "t", "--foreground", "--backoff=0:0", "--data", str(tmp_path / "data"), *TRAIN[:2]]
+    words += ["--workers=4", "--input-size=640", "--pretrained=none", "--epochs=1", "--freeze-epochs=1"]
+    words += ["--freeze-batch-size=8"]
+    shell = ["unshare", "-m", "bash", "-c", SMALL_SHM + shlex.join([*COMMAND, *words])]
+    done = subprocess.run(shell, cwd=fred.home, env=fred.environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert fred.status()["state"] == "completed"
+    told = [one["cause"] for one in fred.incidents()]
+    assert told
+    assert all("/dev/shm" in cause for cause in told)
+    assert [one["kind"] for one in fred.incidents()] == ["crash"] * len(told)
     assert fred.left() == []

@@ -84,6 +84,43 @@ def test_of_a_run_with_much_output_the_newest_is_kept_as_it_is(tmp_path: Path, m
     assert (kept[:5], kept[-3:], len(kept)) == (b"begin", b"end", (8 << 20) + 8)
 
 
+def sample(at: int, *gpus: str) -> dict[str, object]:
+    values = {
+        "used_mib": 900 + at,
+        "trainer_mib": None,
+        "temperature_c": 61,
+        "power_w": 200.5,
+        "throttle": ["power cap"],
+    }
+    host = {"memory_available_mib": 20000 - at, "swap_used_mib": 0, "trainer_rss_mib": None, "disk_free_mib": 70000}
+    seen = [{"uuid": uuid, **values} for uuid in gpus]
+    return {"time": f"2026-11-28T01:00:{at:02d}.000Z", "nvml": "ok", "gpus": seen, "host": host}
+
+
+def test_samples_are_kept_in_a_third_of_the_room_and_read_as_they_were(tmp_path: Path):
+    incidents = journal.Incidents(RunDir(tmp_path))
+    before = [sample(at, "GPU-1", *(["GPU-2"] if at > 7 else [])) for at in range(60)]
+    incidents.write(journal.Incident(id=1, evidence={"minutes_before": before, "output": ["x"]}))
+    found = incidents.read(1)
+    assert found is not None
+    assert found.evidence == {"minutes_before": before, "output": ["x"]}
+    assert incidents.dir.incident(1).stat().st_size < len(json.dumps(before)) / 3
+    incidents.write(found)  # as when it is over
+    assert incidents.read(1) == found
+
+
+@pytest.mark.parametrize(
+    "garbled",
+    [None, "x", [], [None, 3], [{"host": 7, "gpus": [1]}], [sample(1), {}], {}, {"time": ["x"]}, {"time": 3, "gpus": {}},
+     {"time": ["x"], "nvml": [], "host": {}, "gpus": {}}, {"time": ["x"], "nvml": [1], "host": {"a": [1, 2]}, "gpus": {}}],
+)  # fmt: skip
+def test_samples_that_make_no_sense_are_left_as_they_are(tmp_path: Path, garbled: object):
+    incidents = journal.Incidents(RunDir(tmp_path))
+    for _ in range(2):
+        incidents.write(journal.Incident(id=1, evidence={"minutes_before": garbled}))
+        assert incidents.read(1) == journal.Incident(id=1, evidence={"minutes_before": garbled})
+
+
 def test_incidents_are_listed_again_only_when_there_are_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     run, listed = RunDir(tmp_path), 0
     listdir = os.listdir

@@ -18,6 +18,7 @@ from fred_supervisor.language import ENGLISH, language
 from fred_supervisor.linux.text_io import complain
 from fred_supervisor.policy.message import JournalEvent
 from fred_supervisor.store.layout import RunDir
+from fred_supervisor.store.monitor_ring import as_columns, as_rows
 from fred_supervisor.words.sentences import said_again
 
 
@@ -98,6 +99,8 @@ class Incidents:
 
     def read(self, number: int) -> Incident | None:
         found = decode(Incident, read_json(self.dir.incident(number)))
+        if found is not None and isinstance(samples := found.evidence.get("minutes_before"), dict):
+            found = replace(found, evidence={**found.evidence, "minutes_before": as_rows(samples)})
         return found if found is None or language() == ENGLISH else _said(found)
 
     def last(self) -> Incident | None:
@@ -108,7 +111,10 @@ class Incidents:
         """Raises OSError."""
         self._index = None  # two changes within a tick of the file system's clock have one time
         self.dir.incidents.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_json(self.dir.incident(incident.id), asdict(incident))
+        document = asdict(incident)
+        if "minutes_before" in document["evidence"]:
+            document["evidence"]["minutes_before"] = as_columns(document["evidence"]["minutes_before"])
+        write_json(self.dir.incident(incident.id), document)
 
 
 def _number(name: str) -> str | None:

@@ -16,12 +16,15 @@ The file is rewritten with what is not older than half an hour when it has grown
 import contextlib
 import json
 import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from fred_supervisor.contract.decode import decode
 from fred_supervisor.contract.files import read_file, write_atomic
+from fred_supervisor.contract.record import record
 
 KEEP_S: Final = 1800.0
 _LEAST_BYTES: Final = 256 << 10
@@ -59,6 +62,77 @@ def read_ring(path: Path, since_s: float = KEEP_S) -> list[RingRecord]:
             found.append(record)
     found.reverse()
     return found
+
+
+def as_columns(rows: object) -> object:
+    """Samples of an incident, with each name once; see `as_rows`. What are no samples as they are."""
+    samples = [decode(_Sample, row) for row in rows] if isinstance(rows, list) else []
+    known = [sample for sample in samples if sample is not None]
+    if not known or len(known) != len(samples):
+        return rows
+    gpus = [{str(gpu.get("uuid")): gpu for gpu in sample.gpus} for sample in known]
+    columns = {
+        uuid: _columns([seen.get(uuid, {}) for seen in gpus])
+        for uuid in dict.fromkeys(uuid for seen in gpus for uuid in seen)
+    }
+    return {
+        "time": [sample.time for sample in known],
+        "nvml": [sample.nvml for sample in known],
+        "host": _columns([sample.host or {} for sample in known]),
+        "gpus": {uuid: {name: values for name, values in of.items() if name != "uuid"} for uuid, of in columns.items()},
+    }
+
+
+def _columns(rows: Sequence[Mapping[str, object]]) -> dict[str, list[object]]:
+    return {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
+
+
+def as_rows(columns: object) -> object:
+    """The samples again; what has no such columns (an earlier version, or garbled) as it is."""
+    table = decode(_Samples, columns)
+    if table is None or {len(column) for column in table.all_columns()} != {len(table.time)}:
+        return columns
+    return [
+        {
+            "time": time,
+            "nvml": table.nvml[at],
+            "gpus": [{"uuid": uuid, **row} for uuid, of in table.gpus.items() if any(_known(row := _row(of, at)))],
+            "host": _row(table.host, at),
+        }
+        for at, time in enumerate(table.time)
+    ]
+
+
+def _row(columns: Mapping[str, Sequence[object]], at: int) -> dict[str, object]:
+    return {name: values[at] for name, values in columns.items()}
+
+
+def _known(row: Mapping[str, object]) -> Iterator[bool]:
+    return (value is not None for value in row.values())
+
+
+@record
+class _Sample:
+    """One of an incident, as people read it."""
+
+    time: str
+    nvml: Any = None
+    gpus: tuple[Mapping[str, Any], ...] = ()
+    host: Mapping[str, Any] | None = None
+
+
+@record
+class _Samples:
+    """A value for each sample in each column; None where there was none."""
+
+    time: tuple[str, ...]
+    nvml: tuple[Any, ...]
+    host: Mapping[str, tuple[Any, ...]]
+    gpus: Mapping[str, Mapping[str, tuple[Any, ...]]]
+
+    def all_columns(self) -> Iterator[tuple[Any, ...]]:
+        yield from (self.time, self.nvml, *self.host.values())
+        yield from (column for gpu in self.gpus.values() for column in gpu.values())
 
 
 def _record(line: bytes) -> dict[str, object] | None:
