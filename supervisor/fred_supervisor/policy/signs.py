@@ -94,6 +94,7 @@ def _looked(settings: Settings, state: Running, seen: Observation) -> tuple[Runn
         batch=_batch(effective_overrides(settings, state.history.overrides)),
         share=settings.slow_share,
         window_s=settings.slow_window_s,
+        explained=bool(reasons(seen.machine or state.machine, None if main.beat is None else main.beat.waits)),
     )
     if usual is not state.history.usual_speed:
         state = replace(state, history=replace(state.history, usual_speed=usual))

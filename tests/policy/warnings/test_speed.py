@@ -11,7 +11,7 @@ from fred_supervisor.contract.decode import decode
 from fred_supervisor.policy.history import Overrides, RunHistory
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.warnings.machine import GpuLook, MachineLook, OtherProcess, reasons
-from fred_supervisor.policy.warnings.speed import LEAST, UsualSpeed
+from fred_supervisor.policy.warnings.speed import LEAST, Slice, UsualSpeed
 from fred_supervisor.words.sentences import sentence
 
 
@@ -57,8 +57,8 @@ def test_another_phase_or_batch_has_a_speed_of_its_own():
     assert run.train(1).told == []
     history = replace(run.state.history, overrides=Overrides(unfreeze_batch=4))
     run.state, run.speed = replace(run.state, history=history), lambda now_s: 3.0
-    assert run.train(1).told == []
-    run.speed = lambda now_s: 1.5
+    assert run.train(1.1).told == []
+    run.speed = lambda now_s: 1.5  # in the middle of an epoch
     assert run.train(1).kinds == ["slow"]
     assert len(run.state.history.usual_speed) == 3
 
@@ -130,7 +130,7 @@ def test_clock_lanes_and_waiting_for_data_are_reasons(machine, waits, words):
 def test_what_is_kept_of_a_long_run_is_little_and_even():
     usual = UsualSpeed()
     for n in range(5000):
-        usual = usual.add(float(n))
+        usual = usual.add(Slice(at_s=n, rate=float(n)))
     assert 30 <= len(usual.rates) <= 64
     assert usual.rate == pytest.approx(2500, rel=0.1)
 
@@ -144,3 +144,55 @@ def test_noise_is_no_slowness(seed, noise, steps, speed, eval_s, samples_told): 
         speed=lambda now_s: speed, noise=noise, steps=steps, eval_s=eval_s, samples_told=samples_told, seed=seed
     )
     assert run.train(1.2).told == []
+
+
+def by_place(slowest: float, backwards: bool = False):
+    """Batches sorted by length: the same in each epoch."""
+
+    def rate(run: Simulated) -> float:
+        share = run.step / run.steps
+        return 20.0 * (1 - (1 - slowest) * (1 - share if backwards else share) ** 2)
+
+    return rate
+
+
+def with_places(run: Simulated, rate) -> Simulated:
+    run.speed = lambda now_s: rate(run)
+    return run
+
+
+@pytest.mark.parametrize("samples_told", [True, False])
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("steps", [400, 2500])
+def test_batches_sorted_by_length_are_no_slowness_but_half_speed_is(steps, backwards, samples_told):
+    run = Simulated(steps=steps, samples_told=samples_told)
+    rate = by_place(0.25, backwards)
+    assert with_places(run, rate).train(3).told == []
+    assert with_places(run, lambda run: rate(run) / 2).train(2).kinds == ["slow"]
+
+
+@pytest.mark.parametrize("seen", [None, MachineLook(quota_cores=1.5, quota_share=0.8)])
+def test_pictures_that_grow_with_the_epochs_are_no_slowness_unless_a_reason_is_seen(seen):
+    run = Simulated(steps=1500, machine=lambda now_s: seen)
+    with_places(run, lambda run: 20.0 * 0.55 ** (run.epoch // 6)).train(4.5)
+    assert run.kinds == ([] if seen is None else ["slow"])
+    assert run.epoch > 12
+    if seen is None:
+        now = 0.5 * run.speed(0.0)
+        while not 500 < run.step < 1000:
+            run.train(0.01)
+        run.speed = lambda now_s: now
+        assert run.train(2).kinds == ["slow"]
+
+
+def test_a_slowness_that_comes_in_the_first_epoch_at_once_is_told():
+    assert Simulated(speed=slows(1, 0.5), steps=50000).train(2).kinds == ["slow"]
+
+
+def test_epochs_of_varying_lengths_have_one_speed():
+    run = Simulated(speed=slows(1.5, 0.5), steps=200, samples_told=False)
+    for n in range(60):
+        run.steps = 160 + 13 * n % 97
+        run.train(3 / 60)
+    assert run.kinds == ["slow"]
+    assert len(run.state.history.usual_speed) <= 2
