@@ -165,3 +165,31 @@ def test_a_long_line_takes_time_in_proportion(unit: str):
 
     short_s = min(cost_s(1 << 16) for _ in range(2))
     assert cost_s(1 << 18) < 9 * short_s + 0.1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sshpass -p {} ssh a@b -p 22", "sshpass -p{} scp a b", "mysqldump -u root -p{} db", "docker login -u me -p {} host",
+        "redis-cli -h h -a {} ping", "unzip -P {} a.zip", "openssl enc -k {}", "openssl rsa -passin pass:{}",
+        "the password is {}", "password for bob was {}", "Password was changed to {}", "api key is {}", "密码是{}", "密码：{}",
+    ],
+)  # fmt: skip
+def test_a_password_after_a_short_flag_or_in_a_sentence_is_hidden(text: str):
+    told = text.format("hunter2")
+    assert "hunter2" not in without_secrets(told)
+    assert without_secrets(told).startswith(text.split("{}", maxsplit=1)[0])
+    if " -p" in told:
+        assert "hunter2" not in " ".join(words_without_secrets(told.split(" ")))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "docker run -p 80:80 image", "ssh login@host -p 22", "mkdir -p a/b", "python train.py -p 3", "token is invalid",
+        "secret is not set", "password authentication is slow here", "the token count is 512", "tokenizer is fast",
+    ],
+)  # fmt: skip
+def test_what_is_said_of_a_secret_is_none(text: str):
+    assert without_secrets(text) == text
+    assert words_without_secrets(text.split(" ")) == text.split(" ")

@@ -239,3 +239,13 @@ def test_whatever_is_in_them_nothing_raises(tmp_path_factory, data, cut):
     event_file.write_bytes(_record(data))
     EventReader(event_file).read()
     points(LearningFiles(folder, PATTERNS))
+
+
+def test_an_event_file_that_is_written_anew_and_is_shorter_is_read_from_its_beginning(tmp_path: Path):
+    path = tmp_path / "events.out.tfevents.1.h"
+    path.write_bytes(b"".join(event(n, train__loss=1.0) for n in range(9)))
+    reader = EventReader(path)
+    assert len(reader.read()) == 9
+    path.write_bytes(event(0, train__loss=2.0))
+    assert reader.read() == [(0, "train/loss", 2.0)]
+    assert reader.read() == []

@@ -13,6 +13,7 @@ from fred_supervisor.policy.actions import (
     DumpStacks,
     Kill,
     Note,
+    Report,
     Terminate,
 )
 from fred_supervisor.policy.after_exit import backoff_s
@@ -23,6 +24,8 @@ from fred_supervisor.policy.message import JournalEvent, Topic
 from fred_supervisor.policy.requests import Request
 from fred_supervisor.policy.settings import Settings
 from fred_supervisor.policy.state import BackingOff, Ended, Holding, Paused, Rung, Running, Starting, Stopping
+from fred_supervisor.policy.warnings.held import HeldWarning
+from fred_supervisor.policy.warnings.rows import WarningKind
 from fred_supervisor.policy.watch import HeartbeatReading, slowest, stop_grace_s
 from fred_supervisor.words.sentences import sentence
 
@@ -121,6 +124,20 @@ def test_host_memory_costs_workers_first_then_the_batch():
     assert history.state.history.overrides.workers == 2
     history.end(signal=9, oom_killed=True)
     assert history.state.history.overrides.unfreeze_batch == 4
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_kill_that_was_warned_of_is_told_as_a_leak(begun: bool):
+    history = History().train(1, 1)
+    assert isinstance(history.state, Running)
+    known = history.state.history
+    leak = HeldWarning(kind=WarningKind.LEAK, about="memory", begun=begun, facts={"per_hour": 812.3})
+    history.state = replace(history.state, history=replace(known, warnings=(leak,)))
+    history.end(signal=9, oom_killed=True)
+    (report,) = [one for one in history.actions if isinstance(one, Report)]
+    told = sentence(report.diagnosis.message)
+    assert told.startswith("The machine ran out of memory")
+    assert told.endswith("A leak led to it: the trainer's memory had grown by 812 MiB an hour.") == begun
 
 
 def test_the_second_crash_by_a_signal_while_unfreezing_halves():

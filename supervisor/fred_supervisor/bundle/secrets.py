@@ -24,6 +24,13 @@ _STEM: Final = (
 _REST: Final = r"[\w.-]{0,60}+"
 _IS: Final = r"\\{0,3}[\"']?[ \t]{0,8}\]?[ \t]{0,8}(?:=>|->|:=|:|=(?!=))(?:[ \t]{0,8}|[\s+-]{0,80}(?=[\"']))"
 """What stands between a name and its value, in Python, JSON, YAML and a shell."""
+_IS_SAID: Final = (
+    r"(?:[ \t]{1,4}(?:for|of)[ \t]{1,4}\S{1,40})?[ \t]{1,4}"
+    r"(?:is|was|are|equals|(?:(?:is|was)[ \t])?(?:set|changed)[ \t]to)[ \t]{1,4}"
+    r"(?!(?:not|no|never|now|still|too|an?|the|this|that|in|for|to|of|on|by|set|unset|used|read|sent|needed|required"
+    r"|changed|missing|wrong|invalid|incorrect|expired|empty|valid|ok|weak|stored|hidden|given|being)\b)"
+)
+"""And in a sentence: what is said of a secret is none."""
 _NEXT: Final = r"\\{0,3}[\"'][ \t]{0,8},[ \t]{0,8}(?=[\"'])"
 """Between the two arguments of `setdefault("HF_SAID", "…")`."""
 _SCHEME: Final = r"(?:(?:bearer|basic|token|apikey|digest|negotiate)[ \t]+)?"
@@ -42,12 +49,29 @@ _TEXTS: Final = rf"tokens(?![a-z]){_REST}{_IS}(?=[\[({{]?[\"'])|(?-i:TOKENS)=(?=
 _CALLED: Final = rf"{_SAID}{_REST}[ \t]=[ \t][a-z_][\w.]{{0,60}}[(\[][^\"'\n]{{0,200}}+(?:\n|\Z)"
 """`token = tokens[i]`: code without a text in it."""
 _ASSIGNED: Final = re.compile(
-    rf"(?!{_CALLED})(?P<head>(?:{_STEM}{_REST}(?:{_IS}|{_NEXT})|{_TEXTS}){_SCHEME})(?!{_PLAIN}){_VALUE}",
+    rf"(?!{_CALLED})(?P<head>(?:{_STEM}{_REST}(?:{_IS}|{_NEXT}|{_IS_SAID})|{_TEXTS}){_SCHEME})(?!{_PLAIN}){_VALUE}",
     re.IGNORECASE | re.MULTILINE,
 )
 _FLAG: Final = re.compile(rf"--?(?:key|[\w-]{{0,40}}?{_STEM}{_REST})", re.IGNORECASE)
 _FLAG_IN_TEXT: Final = re.compile(rf"(?<![\w-])(?P<head>{_FLAG.pattern}[ \t]{{1,8}}(?!--)){_VALUE}", re.IGNORECASE)
 _USER: Final = re.compile(r"(?<![\w-])(?P<head>(?:-u|--user|--proxy-user)[ =]?[^\s:=]{1,80}:)\S+")
+_CHINESE: Final = re.compile(r"(?P<head>(?:密码|口令|密钥|令牌)[ \t]{0,4}(?:是|为|：|:|=)[ \t]{0,4})\S+")
+_LOGIN_OF: Final = r"(?:docker|podman|nerdctl|buildah|skopeo|helm|az|oc)[ \t]{1,4}(?:registry[ \t])?login"
+_OF_PROGRAMS: Final = (
+    (rf"(?:sshpass|mysql\w{{0,10}}|mariadb[\w-]{{0,10}}|mongo\w{{0,8}}|7z[ar]?|{_LOGIN_OF})", r"-p[ \t]{0,4}"),
+    (r"redis-cli", r"-a[ \t]{0,4}"),
+    (r"(?:un)?zip", r"-P[ \t]{0,4}"),
+    (r"ldap\w{3,8}", r"-w[ \t]{0,4}"),
+    (r"openssl", r"(?:-k[ \t]{1,4}|-pass(?:in|out)?[ \t]{1,4}pass:)"),
+)
+_OF_PROGRAM: Final = re.compile(
+    r"(?P<head>(?<![\w-])(?:"
+    + "|".join(rf"{program}\b[^\n|;&]{{0,200}}?[ \t]{flag}" for program, flag in _OF_PROGRAMS)
+    + rf"))(?!-)(?P<value>{_QUOTED}|\S+)"
+)
+"""Short flags of programs that take a password."""
+_BEFORE: Final = 240
+"""Characters of a command line in which such a program is looked for."""
 _HEADER: Final = re.compile(
     rf"(?P<head>\b(?:authorization|cookie)\\{{0,3}}[\"']?[ \t]{{0,8}}:[ \t]{{0,8}}\\{{0,3}}[\"']?{_SCHEME})[^\"'\n\\]+",
     re.IGNORECASE,
@@ -77,7 +101,7 @@ _PRIVATE: Final = re.compile(
     r"(?P<head>-----BEGIN [A-Z ]{0,40}PRIVATE KEY[A-Z ]{0,10}-----)(?P<body>.*?)(?=-----END|\Z)", re.DOTALL
 )
 _AFTER_HEAD: Final = (
-    _WEBHOOK, _QUERY, _HEADER, _BEARER, _LOGIN, _KEY, _ASSIGNED, _FLAG_IN_TEXT, _USER,
+    _WEBHOOK, _QUERY, _HEADER, _BEARER, _LOGIN, _KEY, _ASSIGNED, _FLAG_IN_TEXT, _USER, _OF_PROGRAM, _CHINESE,
 )  # fmt: skip
 _NAME: Final = re.compile(rf"{_STEM}|tokens(?![a-z])", re.IGNORECASE)
 _WORD: Final = re.compile(rf"(?P<head>-{{0,2}}[\w.-]{{0,60}}?{_STEM}{_REST}=).+", re.IGNORECASE | re.DOTALL)
@@ -117,8 +141,20 @@ def document_without_secrets(value: object, name: str = "") -> object:
 
 def words_without_secrets(words: Sequence[str]) -> list[str]:
     """A command line, or lines of text; the word after `--token` is a secret, too."""
-    before = ["", *words]
-    return [_word(word, last) for word, last in zip(_without_private(words), before, strict=False)]
+    before, found = "", list[str]()
+    for word, last in zip(_without_private(words), ["", *words], strict=False):
+        before = f"{before} {last}"[-_BEFORE:]
+        found.append(_word(_without_value(word, before), last))
+    return found
+
+
+def _without_value(word: str, before: str) -> str:
+    """A word that begins in, or is, the password of the program in the words before."""
+    for match in _OF_PROGRAM.finditer(f"{before} {word}"):
+        at = match.start("value") - len(before) - 1
+        if at >= 0:
+            return word[:at] + HIDDEN
+    return word
 
 
 def _without_private(words: Sequence[str]) -> list[str]:

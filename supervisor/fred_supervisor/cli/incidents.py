@@ -245,9 +245,13 @@ def memory_lines(memory: object) -> list[str]:
             found.append(
                 tr("GPU {number}: {used} of {total} GiB in use{mine}", number=number, used=used, total=total, mine=mine)
             )
-    free, total = (_gib(_mapping(seen.get("host")).get(key)) for key in ("memory_available_mib", "memory_total_mib"))
+    host = _mapping(seen.get("host"))
+    free, total = (_gib(host.get(key)) for key in ("memory_available_mib", "memory_total_mib"))
     if free and total:
         found.append(tr("host: {free} of {total} GiB free", free=free, total=total))
+    used, limit = (_gib(host.get(key)) for key in ("cgroup_memory_mib", "cgroup_limit_mib"))
+    if used and limit:
+        found.append(tr("its control group: {used} of {limit} GiB in use", used=used, limit=limit))
     return found
 
 

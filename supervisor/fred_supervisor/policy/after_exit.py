@@ -56,7 +56,7 @@ def after_exit(
     slept = any(one.kind is WarningKind.SLEEP and one.begun for one in history.warnings)
     ended = replace(ended, left_before=history.left_at or history.short_at, furthest=furthest, slept=slept)
     history = history if beat is None else replace(history, short_at=left_at(ended))
-    found = diagnose(ended)
+    found = _of_leak(history, diagnose(ended))
     if found.cause is Cause.GOAL:
         return end(history, RunOutcome.COMPLETED, _completed(ended))
     if ended.ended_by is EndedBy.STOP:
@@ -148,6 +148,15 @@ def _left(history: RunHistory, found: Diagnosis, ended: Evidence) -> tuple[LeftA
     if now is None:
         return ()
     return (*history.left, now) if history.left and now.a_step_from(history.left[-1]) else (now,)
+
+
+def _of_leak(history: RunHistory, found: Diagnosis) -> Diagnosis:
+    """Memory that did not suffice after a warning that it grew is told as that."""
+    leak = next((one for one in history.warnings if one.begun and one.key == (WarningKind.LEAK, "memory")), None)
+    if found.cause is not Cause.HOST_OOM or leak is None or leak.well_s is not None:
+        return found
+    facts = {**found.message.facts, "leak_per_hour": leak.facts.get("per_hour")}
+    return replace(found, message=replace(found.message, facts=facts))
 
 
 _SPEAKS_AGAINST = frozenset({Cause.CRASH, Cause.SIGNAL, Cause.SILENT_EXIT, Cause.CUDA_OOM, Cause.HOST_OOM})

@@ -87,6 +87,14 @@ def _cuda_unknown(facts: Facts) -> str:
 
 
 def _host_oom(facts: Facts) -> str:
+    per_hour = facts.get("leak_per_hour")
+    if not isinstance(per_hour, int | float):
+        return _memory_short(facts)
+    leak = tr("A leak led to it: the trainer's memory had grown by {mib:.0f} MiB an hour.", mib=per_hour)
+    return together([_memory_short(facts), leak])
+
+
+def _memory_short(facts: Facts) -> str:
     if facts.get("sender"):
         return tr("Memory was short{at}: {sender}", at=_at(facts), sender=facts["sender"])
     if facts["killed"]:

@@ -37,7 +37,7 @@ class EventReader:
         with open(self._path, "rb", buffering=0) as file:
             fd = file.fileno()
             size = os.fstat(fd).st_size
-            if self._offset is None:
+            if self._offset is None or size < self._offset:  # it was written anew
                 self._offset = 0 if size <= _TAIL else _next_record(fd, size - _TAIL)
             found: list[Scalar] = []
             most = self._offset + _MOST_BYTES
