@@ -40,6 +40,7 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=FRAMES, help="of the data set whose index is read")
     add_json(parser)
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # nothing is left running
     with tempfile.TemporaryDirectory(prefix="fred-bench-") as name:
         folder = Path(name)
         os.environ["XDG_STATE_HOME"] = str(folder / "state")

@@ -10,6 +10,7 @@ Exit code 0 when all is flat, the run has completed, and every relaunch is accou
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -72,6 +73,7 @@ def main() -> int:
     parser.add_argument("--beats", type=int, default=1000, help="of each attempt")
     add_json(parser)
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # nothing is left running
     with tempfile.TemporaryDirectory(prefix="fred-soak-") as name:
         folder = Path(name)
         os.environ["XDG_STATE_HOME"] = str(folder / "state")

@@ -1,5 +1,6 @@
 """What stands beside a cause: the kernel's log, the code's changes, stacks from outside, an output of any length."""
 
+import json
 import os
 import re
 import shutil
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from fred_supervisor.attempt import code_state, stack_dump
+from fred_supervisor.attempt import checkpoint_check, code_state, stack_dump
 from fred_supervisor.linux import kernel_log, sparse_log
-from fred_supervisor.store.checkpoints import judged_before
+from fred_supervisor.store.checkpoints import CheckpointPicker, judged_before
+from fred_supervisor.store.run_spec import RunSpec
 
 GIT = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
 
@@ -175,6 +177,22 @@ def test_checkpoints_are_verified_when_they_appear(fred, until):
     assert fred.status()["state"] == "running", "it is told before anybody needs it"
     (fred.run_dir / "go").touch()
     until(lambda: fred.status()["state"] == "completed")
+
+
+def test_of_a_checkpoint_that_is_written_over_and_over_one_judgement_is_kept(tmp_path: Path):
+    """Also of files that come and go under new names: what is kept does not grow with the run."""
+    spec = RunSpec(name="t", modality=None, run_dir=str(tmp_path), cwd="/", command=["x"], checkpoints="state*.json")
+    spec.dir.supervisor.mkdir()
+    picker = CheckpointPicker(spec)
+    for number in range(5):
+        (tmp_path / "state.json").write_text(json.dumps({"step": "1" * number}))
+        (tmp_path / f"state{number}.json").write_text("{}")
+        (tmp_path / f"state{number - 1}.json").unlink(missing_ok=True)
+        checkpoint_check.main(str(tmp_path), "state*.json", str(spec.dir.verified))
+        assert picker.take_verified() == []
+    kept = judged_before(spec.dir.verified)
+    assert sorted(Path(key[0]).name for key in kept) == ["state.json", "state4.json"]
+    assert picker._judged == kept
 
 
 def test_a_garbled_list_of_verified_checkpoints_is_no_list(tmp_path: Path):

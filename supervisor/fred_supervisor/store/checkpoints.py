@@ -132,10 +132,11 @@ class CheckpointPicker:
         Nothing is said of another tool's files: they may still be being written.
         """
         news: list[Message] = []
-        for key, reason in judged_before(self.spec.dir.verified).items():
+        judged = judged_before(self.spec.dir.verified)
+        for key, reason in judged.items():
             if key not in self._judged and reason is not None and self.spec.checkpoints is None:
                 news += self._news(Path(key[0]), reason)
-            self._judged.setdefault(key, reason)
+        self._judged = judged  # the job has dropped what is gone or has changed since
         return news
 
     def take_proofs(self) -> list[Message]:
@@ -185,6 +186,14 @@ def proofs(path: Path) -> dict[Stamp, Proof]:
             if proof is not None:
                 found[_stamp_from(text)] = proof
     return found
+
+
+def as_it_was(key: Stamp) -> bool:
+    """Whether the file is there, and has not changed since it was judged."""
+    try:
+        return size_and_time(Path(key[0])) == key[1:3]
+    except OSError:
+        return False
 
 
 def stamp(candidate: CheckpointFile) -> Stamp:
