@@ -84,7 +84,7 @@ def _made(spec: RunSpec, incident: Incident, target: Path, *, weights: bool, cod
         manifest = replace(manifest, weights=replace(known, held=file is not None))
     documents: dict[str, Mapping[str, object]] = {
         archive.MANIFEST: asdict(manifest),
-        "incident.json": asdict(incident),
+        "incident.json": incident.document(),
         "machine.json": machine.machine_document(spec, failure.launch),
         "samples.json": samples_document(manifest),
     }

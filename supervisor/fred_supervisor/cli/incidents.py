@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from itertools import islice
 from typing import Final
 
@@ -59,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
         )
     ink = TerminalStyle.of(sys.stdout)
     if given.json:
-        print(json.dumps([asdict(incident) for incident in found], allow_nan=False))
+        print(json.dumps([incident.document() for incident in found], allow_nan=False))
     elif number is not None:
         print("\n".join(whole(found[0], name=spec.name, state=read_status(spec).state, ink=ink, every_line=given.all)))
     elif not found:

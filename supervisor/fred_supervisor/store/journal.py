@@ -58,6 +58,13 @@ class Incident:
         """Its place was read from what the trainer has printed: it may have been further."""
         return self.evidence.get("printed") is True
 
+    def document(self) -> dict[str, object]:
+        """As the contract has it; `minutes_before` is kept in columns."""
+        document = asdict(self)
+        if "minutes_before" in self.evidence:
+            document["evidence"] = {**self.evidence, "minutes_before": as_rows(self.evidence["minutes_before"])}
+        return document
+
     @property
     def at_s(self) -> float | None:
         """When, as seconds of the wall clock; None when that is not known."""
@@ -99,8 +106,6 @@ class Incidents:
 
     def read(self, number: int) -> Incident | None:
         found = decode(Incident, read_json(self.dir.incident(number)))
-        if found is not None and isinstance(samples := found.evidence.get("minutes_before"), dict):
-            found = replace(found, evidence={**found.evidence, "minutes_before": as_rows(samples)})
         return found if found is None or language() == ENGLISH else _said(found)
 
     def last(self) -> Incident | None:

@@ -12,6 +12,7 @@ from fred_supervisor.contract.record import record
 from fred_supervisor.language import listed, mark, tr, trn
 from fred_supervisor.linux.text_io import printable
 from fred_supervisor.store.journal import Incident
+from fred_supervisor.store.monitor_ring import as_rows
 
 _SHOWN: Final[Mapping[str, int]] = {"output": 16, "traceback": 16, "stacks": 18, "kernel": 6, "code_changes": 8}
 """Kind of evidence → so many lines at most, in the order in which one reads it; two screens in all."""
@@ -168,7 +169,7 @@ class MemoryCurve:
 
 def minutes_before(incident: Incident) -> list[MemoryCurve]:
     """Free memory of the host, that of the trainer, and that of each GPU in use; what nobody knew is left out."""
-    samples = (incident.evidence or {}).get("minutes_before")
+    samples = as_rows((incident.evidence or {}).get("minutes_before"))
     rows = [row for row in samples if isinstance(row, dict)] if isinstance(samples, list) else []
     curves = [
         MemoryCurve(what=tr("host free"), gib=_gibs(_inner(row, "host").get("memory_available_mib") for row in rows)),
