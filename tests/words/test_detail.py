@@ -8,7 +8,7 @@ from fred_supervisor.contract.heartbeat import Section
 from fred_supervisor.policy.cause import Cause, EndedBy
 from fred_supervisor.policy.history import RunHistory, RunOutcome
 from fred_supervisor.policy.message import Topic, say
-from fred_supervisor.policy.settings import Settings
+from fred_supervisor.policy.settings import OnDivergence, Settings
 from fred_supervisor.policy.state import (
     AwaitingGpu,
     BackingOff,
@@ -21,6 +21,8 @@ from fred_supervisor.policy.state import (
     State,
     Stopping,
 )
+from fred_supervisor.policy.warnings.held import HeldWarning
+from fred_supervisor.policy.warnings.rows import WarningKind
 from fred_supervisor.policy.watch import begin
 from fred_supervisor.words.detail import detail_message
 from fred_supervisor.words.sentences import sentence
@@ -97,3 +99,12 @@ def test_quiet_hours_are_named_as_far_as_they_are_known(monkeypatch, window: str
     monkeypatch.setenv("TZ", "Asia/Shanghai")
     time.tzset()
     assert sentence(say(Topic.QUIET_HOURS, window=window, until=until)) == words
+
+
+def test_a_run_that_is_paused_because_it_diverges_says_so():
+    diverging = HeldWarning(kind=WarningKind.DIVERGING, about="loss", begun=True)
+    paused = Paused(history=RunHistory(attempt=1, warnings=(diverging,)))
+    told = [sentence(detail_message(paused, Settings(on_divergence=one), NOW_S, "")) for one in OnDivergence]
+    assert [text.startswith("Paused: training diverges, and --on-divergence is hold") for text in told] == [
+        one is OnDivergence.HOLD for one in OnDivergence
+    ]

@@ -7,7 +7,7 @@ from typing import Final
 from fred_supervisor.language import mark, together, tr
 from fred_supervisor.policy.history import RunHistory
 from fred_supervisor.policy.message import Message, Topic, say
-from fred_supervisor.policy.settings import Settings
+from fred_supervisor.policy.settings import OnDivergence, Settings
 from fred_supervisor.policy.state import (
     AwaitingGpu,
     BackingOff,
@@ -20,6 +20,7 @@ from fred_supervisor.policy.state import (
     State,
     Stopping,
 )
+from fred_supervisor.policy.warnings.rows import WarningKind
 from fred_supervisor.policy.watch import HeartbeatLevel, Watch, slowest
 from fred_supervisor.words import Facts, Words
 from fred_supervisor.words.terms import term
@@ -52,9 +53,17 @@ def detail_message(state: State, settings: Settings, now_s: float, last_note: Me
         case Holding():
             return say(Topic.DETAIL_HELD, condition=state.condition)
         case Paused():
-            return say(Topic.DETAIL_PAUSED) if state.quiet is None else say(Topic.DETAIL_PAUSED_FOR, quiet=state.quiet)
+            return _paused(state, settings)
         case Ended():
             return state.message
+
+
+def _paused(state: Paused, settings: Settings) -> Message:
+    if state.quiet is not None:
+        return say(Topic.DETAIL_PAUSED_FOR, quiet=state.quiet)
+    held = settings.on_divergence is OnDivergence.HOLD
+    diverges = any(one.begun and one.kind is WarningKind.DIVERGING for one in state.history.warnings)
+    return say(Topic.DETAIL_PAUSED, **({"diverges": True} if held and diverges else {}))
 
 
 def _running(watch: Watch, history: RunHistory, settings: Settings, now_s: float) -> Message:
@@ -101,7 +110,11 @@ DETAILS: Final[Mapping[Topic, Words]] = {
     Topic.DETAIL_STOPPING: _stopping,
     Topic.DETAIL_BACKING_OFF: _backing_off,
     Topic.DETAIL_HELD: mark("Held: {condition}"),
-    Topic.DETAIL_PAUSED: mark("Paused; `fred-supervise resume` goes on."),
+    Topic.DETAIL_PAUSED: lambda facts: (
+        tr("Paused: training diverges, and --on-divergence is hold; `fred-supervise resume` goes on all the same.")
+        if facts.get("diverges")
+        else tr("Paused; `fred-supervise resume` goes on.")
+    ),
     Topic.DETAIL_PAUSED_FOR: mark("Paused for {quiet}; `fred-supervise resume` goes on now."),
     Topic.DETAIL_BLIND: mark("Running; its heartbeat cannot be read, so it is watched for its exit only."),
     Topic.DETAIL_SILENT: mark(
