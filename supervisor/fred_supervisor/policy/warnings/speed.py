@@ -195,7 +195,7 @@ def _slice(
     if new.place is None or new.place >= watch.in_epoch:  # one slice holds several places
         new = replace(new, place=None)
     else:
-        new = replace(new, at_place=known.places[new.place])
+        new = replace(new, at_place=dict(enumerate(known.places)).get(new.place, 0.0))
     recent = (*watch.recent, new)
     recent = tuple(one for one in recent[:-FEW] if one.at_s > new.at_s - window_s) + recent[-FEW:]
     watch = replace(watch, recent=recent)
