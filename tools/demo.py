@@ -9,10 +9,15 @@ import os
 import shutil
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 from typing import Any, Final
+
+from fred_supervisor.language import mark, preferred, shown_by, speak, tr, trn
+from fred_supervisor.language.width import columns_of, padded, wrapped
+from fred_supervisor.store.journal import Incident, Incidents
+from fred_supervisor.store.layout import RunDir
+from fred_supervisor.words.terms import term
 
 HERE: Final = Path("demo")
 DATA: Final = HERE / "flights"
@@ -43,18 +48,19 @@ TRAIN: Final = {
 SYNTH: Final = ("--sequences=40", "--frames=9", "--size=512x288", "--drone-px=48-144")
 """At the detector's input drones are 6 to 18 px, as most of FRED's at 640 px."""
 REHEARSED: Final = {
-    "sigkill@freeze:1:30": ("crash", "the trainer killed with SIGKILL in the freeze phase"),
-    "oom@batch>4": ("oom", "an out-of-memory that only a smaller batch cures"),
-    "hang@unfreeze:4:12": ("hang", "a hang in the unfreeze phase"),
+    "sigkill@freeze:1:30": ("crash", mark("the trainer killed with SIGKILL in the freeze phase")),
+    "oom@batch>4": ("oom", mark("an out-of-memory that only a smaller batch cures")),
+    "hang@unfreeze:4:12": ("hang", mark("a hang in the unfreeze phase")),
 }
 """Drill → kind of the incident, and what it is."""
 WATCH: Final = {"--hang-timeout": "train=20", "--drill": ",".join(REHEARSED)}
 
 
 def main() -> int:
+    speak(preferred() if shown_by(preferred(), sys.stdout) else "en")
     began = time.monotonic()
     if not DATA.exists():
-        step("Writing a small FRED-layout data set: synthetic sky and drones, RGB and event frames")
+        step(tr("Writing a small FRED-layout data set: synthetic sky and drones, RGB and event frames"))
         subprocess.run(
             [BIN.absolute() / "fred-train", "data", "synth", DATA, *SYNTH],
             check=True,
@@ -62,9 +68,9 @@ def main() -> int:
     if RUN.exists():  # of an earlier demo
         fred("stop", "--run-dir", str(RUN), quiet=True)
         shutil.rmtree(RUN)
-    step("Starting one supervised run, in which this will be rehearsed:")
+    step(tr("Starting one supervised run, in which this will be rehearsed:"))
     for drill, (_, text) in REHEARSED.items():
-        print(f"    {drill:20} {text}")
+        print(f"    {drill:20} {tr(text)}")
     words = [f"{key}={value}" for key, value in (TRAIN | WATCH).items()]
     if fred("start", "--name", "demo", "--run-dir", str(RUN), "--data", str(DATA), *words) != 0:
         return 1
@@ -90,49 +96,66 @@ def fred(*words: str, quiet: bool = False) -> int:
     ).returncode
 
 
-def ask(verb: str) -> Any:
-    done = subprocess.run(
-        [BIN.absolute() / "fred-supervise", verb, "--run-dir", RUN, "--json"], check=False, stdout=subprocess.PIPE
-    )
-    return json.loads(done.stdout)
+def status() -> Any:
+    words = [BIN.absolute() / "fred-supervise", "status", "--run-dir", RUN, "--json"]
+    return json.loads(subprocess.run(words, check=False, stdout=subprocess.PIPE).stdout)
 
 
 def summary(took_s: float) -> int:
     """What came of it; 0 if everything did that should."""
-    status, incidents = ask("status"), ask("incidents")
-    progress, batch = status["progress"], status["batch"]
-    final = final_checkpoint()
-    reached = status["state"] == "completed" and final.get("epoch") == EPOCHS
-    print(f"\n  {status['state'].upper()}   epoch {progress['epoch']} of {progress['epochs']}   {score(final)}", end="")
-    print(f"   {took_s:.0f} s in all, {len(incidents) + 1} attempts")
+    now, incidents = status(), list(Incidents(RunDir(RUN)))
+    progress, batch, final = now["progress"], now["batch"], final_checkpoint()
+    took = trn("{took:.0f} s in all, {n} attempt", "{took:.0f} s in all, {n} attempts", len(incidents) + 1, took=took_s)
+    where = tr("epoch {epoch} of {epochs}", epoch=progress["epoch"], epochs=progress["epochs"])
+    print(f"\n  {term(now['state']).upper()}   {where}   {score(final)}   {took}")
     for incident in incidents:
-        back, lost = incident["recovered_after_s"], incident["lost_steps"]
-        again = "never reached that point again" if back is None else f"past that point again after {back:.0f} s"
-        print()
-        paragraph(f"  {incident['id']}  {incident['kind']:6}", incident["cause"])
-        paragraph("", incident["action"])
-        paragraph("", f"Lost: {'not known' if lost is None else f'{lost} step' + 's' * (lost != 1)}; {again}.")
+        told(incident)
     print(
-        f"\n  unfreeze batch: began with {batch['initial']}, ended with {batch['unfreeze']}"
-        f" × {batch['accumulate']} accumulated = {batch['effective']} per optimiser step"
+        "\n  " + tr("unfreeze batch: began with {initial}, ended with {unfreeze} × {accumulate} = {effective}", **batch)
     )
-    survived = {i["kind"] for i in incidents if i["recovered_after_s"] is not None}
-    learnt = (final.get("map50") or 0.0) >= MAP50_MIN
-    missing = [text for kind, text in REHEARSED.values() if kind not in survived]
-    strangers = [i["id"] for i in incidents if i["kind"] not in {kind for kind, _ in REHEARSED.values()}]
-    if not reached:
-        print(f"\n  NOT as it should be: the final epoch, {EPOCHS}, is not recorded")
-    if not learnt:
-        print(f"\n  NOT as it should be: {score(final)} on flights that were not trained on, {MAP50_MIN} is the least")
-    for text in missing:
-        print(f"\n  NOT as it should be: {text} was not seen and survived")
-    if strangers:
-        print(f"\n  NOT as it should be: incident {strangers} was not rehearsed")
+    wrong = shortfalls(now, incidents, final)
+    for line in wrong:
+        print("\n  " + tr("NOT as it should be: {line}", line=line))
     picture = draw_one() if final else None
     if picture is not None:
-        print(f"\n  open this picture: {picture}   a flight that was never seen, in amber what is found in it")
-    print(f"\n  look around: {BIN}/fred-supervise incidents demo 1\n               {BIN}/tensorboard --logdir {RUN}\n")
-    return 0 if reached and learnt and not missing and not strangers else 1
+        seen = tr("a flight that was never seen, in amber what is found in it")
+        print("\n  " + tr("open this picture: {picture}   {seen}", picture=picture, seen=seen))
+    look = tr("look around:")
+    print(f"\n  {look} {BIN}/fred-supervise incidents demo 1")
+    print(f"  {' ' * columns_of(look)} {BIN}/tensorboard --logdir {RUN}\n")
+    return 1 if wrong else 0
+
+
+def shortfalls(now: Any, incidents: list[Incident], final: dict[str, Any]) -> list[str]:
+    """What is not as it should be."""
+    survived = {one.kind for one in incidents if one.recovered_after_s is not None}
+    expected = {kind for kind, _ in REHEARSED.values()}
+    wrong = [
+        tr("{what} was not seen and survived", what=tr(text))
+        for kind, text in REHEARSED.values()
+        if kind not in survived
+    ]
+    wrong += [tr("incident {number} was not rehearsed", number=one.id) for one in incidents if one.kind not in expected]
+    if now["state"] != "completed" or final.get("epoch") != EPOCHS:
+        wrong.append(tr("the final epoch, {epochs}, is not recorded", epochs=EPOCHS))
+    if (final.get("map50") or 0.0) < MAP50_MIN:
+        wrong.append(
+            tr("{score} on flights that were not trained on, {least} is the least", score=score(final), least=MAP50_MIN)
+        )
+    return wrong
+
+
+def told(incident: Incident) -> None:
+    """One incident, in the reader's language."""
+    back, lost = incident.recovered_after_s, incident.lost_steps
+    again = (
+        tr("never reached that point again") if back is None else tr("past that point again after {s:.0f} s", s=back)
+    )
+    steps = tr("not known") if lost is None else trn("{n} step", "{n} steps", lost)
+    print()
+    paragraph(f"  {incident.id}  {term(incident.kind or '')}", incident.cause or "")
+    paragraph("", incident.action or "")
+    paragraph("", tr("Lost: {steps}; {again}.", steps=steps, again=again))
 
 
 def draw_one() -> Path | None:
@@ -156,7 +179,7 @@ def draw_one() -> Path | None:
 
 def paragraph(label: str, text: str) -> None:
     """`text` in a column of its own, 80 wide."""
-    print(textwrap.fill(text, width=80, initial_indent=f"{label:13}", subsequent_indent=" " * 13))
+    print("\n".join(wrapped(text, 80, padded(label, 13), " " * 13)))
 
 
 def final_checkpoint() -> dict[str, Any]:
@@ -169,7 +192,7 @@ def final_checkpoint() -> dict[str, Any]:
 
 
 def score(final: dict[str, Any]) -> str:
-    return "no mAP" if final.get("map50") is None else f"mAP50 {final['map50']:.3f}"
+    return tr("no mAP") if final.get("map50") is None else f"mAP50 {final['map50']:.3f}"
 
 
 if __name__ == "__main__":

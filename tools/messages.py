@@ -27,6 +27,7 @@ from fred_supervisor.language import CHINESE, DOMAIN, LANGUAGES, LOCALE
 
 ROOT: Final = Path(__file__).parents[1]
 _SOURCES: Final = ("supervisor/fred_supervisor", "trainer/fred_trainer")
+_DEMO: Final = ROOT / "tools/demo.py"
 _KEYWORDS: Final = {"tr": (0,), "trn": (0, 1), "mark": (0,)}
 """Functions, and which of their arguments are a sentence."""
 _ERRORS: Final = [
@@ -44,6 +45,8 @@ _OF_TRAINER: Final = {
 def extracted() -> Catalog:
     """Every sentence of the code."""
     found = Catalog(charset="utf-8")
+    for message in sentences(_DEMO.read_text(), _KEYWORDS):
+        found.add(message, locations=[(str(_DEMO.relative_to(ROOT)), 0)])
     for source in _SOURCES:
         keywords = _KEYWORDS | (_OF_TRAINER if source.startswith("trainer") else {})
         for path in sorted((ROOT / source).rglob("*.py")):

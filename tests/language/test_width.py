@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fred_supervisor.language import speaking
+from fred_supervisor.language import ENGLISH, LANGUAGES, speaking
 from fred_supervisor.language.width import columns_of, cut, padded, wrapped
 
 CHINESE = "训练进程在 20 分钟内没有任何进展（解冻阶段，第 61/300 轮），它在等待 GPU；将从 step_weights.1234.pth 继续。"
@@ -57,6 +57,24 @@ def test_other_text_is_broken_as_ever(text, columns):
 
 def test_a_word_that_is_longer_than_a_line_is_broken():
     assert wrapped("在 " + "x" * 30, 12, "", "  ") == ["在", "  xxxxxxxxxx", "  xxxxxxxxxx", "  xxxxxxxxxx"]
+
+
+@pytest.mark.parametrize("spoken", LANGUAGES)
+def test_the_help_of_every_command_fits_a_screen_but_for_what_is_typed(spoken: str, monkeypatch):
+    from fred_supervisor.cli.completion.parsers import every_parser
+    from fred_trainer.cli.parser import train_parser
+
+    monkeypatch.setenv("COLUMNS", "80")
+    with speaking(spoken):
+        every_parser.cache_clear()
+        parsers = [*every_parser().values(), train_parser()]
+        lines = [line for parser in parsers for line in parser.format_help().splitlines()]
+        every_parser.cache_clear()
+    typed = ("  fred-supervise ", "  fred-train ", "queue ")
+    assert [line for line in lines if columns_of(line) > 80 and not line.startswith(typed)] == []
+    if spoken != ENGLISH:
+        prose = [line for line in lines if line[:1].isalpha() and not line.startswith(("queue ", "usage"))]
+        assert [line for line in prose if line.isascii() and " " in line] == []
 
 
 @pytest.mark.parametrize("columns", [60, 80])

@@ -31,8 +31,8 @@ def main(argv: Sequence[str]) -> int:
             "  fred-supervise logs rgb -n 20\n"
             "  fred-supervise logs rgb --all --grep 'loss=nan' --timestamps\n"
             "  fred-supervise logs rgb --since 10min\n\n"
-            "Times are those at which the supervisor saw the output grow: within a second, later "
-            "within ten."
+            "Times are those at which the supervisor saw the output grow: within five seconds, of "
+            "an output that has grown long within ten."
         ),
     )
     add_runs(parser, every=tr("every attempt; without a name, of every live run"))

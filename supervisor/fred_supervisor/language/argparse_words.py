@@ -4,7 +4,6 @@ import argparse
 from typing import Final
 
 from fred_supervisor.language import mark, tr, trn
-from fred_supervisor.language.width import wrapped
 
 WORDS: Final = (
     mark("usage: "),
@@ -27,10 +26,35 @@ WORDS: Final = (
 
 
 class WideHelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Help is wrapped by columns: argparse counts characters, and takes a Chinese text for one long word."""
+    """Help is wrapped by columns: argparse counts characters, and takes a Chinese text for one long word.
+
+    Prose is wrapped, too; what is indented, or stands in columns, is to be typed or looked up, and stays as it is.
+    """
 
     def _split_lines(self, text: str, width: int) -> list[str]:
+        from fred_supervisor.language.width import wrapped  # noqa: PLC0415 - few ask for help, and every command begins here
+
         return wrapped(" ".join(text.split()), width)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        from fred_supervisor.language.width import wrapped  # noqa: PLC0415 - likewise
+
+        lines: list[str] = []
+        for line in text.splitlines():
+            if lines and _prose(lines[-1]) and _prose(line) and not lines[-1].endswith(_ENDS):
+                lines[-1] += ("" if line[0] > "\u2e80" else " ") + line
+            else:
+                lines.append(line)
+        return "\n".join(
+            piece for line in lines for piece in (wrapped(line, width, indent, indent) if _prose(line) else [line])
+        )
+
+
+_ENDS: Final = (".", ":", "。", "：")
+
+
+def _prose(line: str) -> bool:
+    return bool(line) and line[0] != " " and "  " not in line
 
 
 def speak_argparse() -> None:

@@ -8,11 +8,15 @@ from typing import Any, NoReturn
 from fred_supervisor.contract.builtin.flags import FLAGS, MEANT, add_flags
 from fred_supervisor.contract.builtin.hints import meant_flag
 from fred_supervisor.language import tr
+from fred_supervisor.language.argparse_words import WideHelpFormatter
 from fred_trainer.errors import ConfigError
 
 
 class TrainerParser(argparse.ArgumentParser):
     """Raises ConfigError, in one line, instead of printing the usage and leaving with 2."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**{"formatter_class": WideHelpFormatter, **given})
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """A mistyped flag is told before the one that is missing because of it."""

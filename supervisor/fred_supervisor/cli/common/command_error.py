@@ -11,6 +11,7 @@ from fred_supervisor.cli.common.terminal import columns
 from fred_supervisor.contract.builtin.hints import meant_flag
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.language import ENGLISH, language, tr
+from fred_supervisor.language.argparse_words import WideHelpFormatter, speak_argparse
 
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -28,19 +29,15 @@ class CommandParser(argparse.ArgumentParser):
 
     def __init__(self, *, prog: str, description: str, epilog: str = "", meant: Mapping[str, str] = _NONE) -> None:
         """`meant`: flags that other programs have → what they are here."""
-        formatter: type[argparse.RawDescriptionHelpFormatter] = argparse.RawDescriptionHelpFormatter
         if language() != ENGLISH:
-            from fred_supervisor.language.argparse_words import WideHelpFormatter, speak_argparse  # noqa: PLC0415 - few need it
-
             speak_argparse()
-            formatter = WideHelpFormatter
         super().__init__(
             prog=prog,
             description=description,
             epilog=epilog,
             allow_abbrev=False,
             # With a width of its own argparse does not look for one, which costs it 2 ms at every start.
-            formatter_class=partial(formatter, width=columns() - 2),
+            formatter_class=partial(WideHelpFormatter, width=columns() - 2),
         )
         self._meant = meant
         version = f"fred-supervise {fred_supervisor.__version__}"

@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
     parser = CommandParser(
         prog="fred-supervise install-service",
         description=tr("Write the systemd unit and the configuration of a run, and say the next command."),
-        epilog=_EPILOG,
+        epilog=tr(_EPILOG),
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help=tr("of the run (default: the only one known)"))
     parser.add_argument("--user", action="store_true", help=tr("a service of yours, not of the machine"))
