@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
             "  fred-supervise logs rgb -n 20\n"
             "  fred-supervise logs rgb --all --grep 'loss=nan' --timestamps\n"
             "  fred-supervise logs rgb --since 10min\n\n"
-            "Times are those at which the supervisor saw the output grow: within five seconds, of "
+            "Times are those at which the supervisor saw the output grow: within two seconds, of "
             "an output that has grown long within ten."
         ),
     )

@@ -48,7 +48,6 @@ class Maintenance:
         if not attempt.folder.code.exists():
             self._note_code(attempt)
         self._verify()
-        self._note_times(attempt)
         self._prove(time.monotonic())
         self._cap_output(attempt)
         if self._thinned != attempt.number:
@@ -57,8 +56,8 @@ class Maintenance:
             self._thin_output(attempt.number)
             proc.release_memory()
 
-    def _note_times(self, attempt: LiveAttempt) -> None:
-        """When its output grew."""
+    def note_times(self, attempt: LiveAttempt) -> None:
+        """When its output grew: at each look, for people read these times."""
         if self._times is None or self._times.folder != attempt.folder:
             self._times = OutputTimes(attempt.folder)
         with contextlib.suppress(OSError):  # of a run dir that is gone or full; the recorder says so

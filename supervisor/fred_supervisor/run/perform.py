@@ -269,6 +269,7 @@ class Performer:
             care("its stacks", lambda: attempt.stacks.end_overdue(now_s), None)
             care("who is left", lambda: self._sweep(attempt), None)
             care("its keeper", lambda: terminate.wake_keeper(attempt), None)
+            care("the times of its output", lambda: self._maintenance.note_times(attempt), None)
         if not isinstance(state, Ended):
             care("the monitor", lambda: self._keep_monitor(state, now_s), None)
         if self._recorder.snapshots != self._snapshots:
