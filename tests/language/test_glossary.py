@@ -28,6 +28,7 @@ GLOSSARY = {
     r"heartbeats?|beats?": ("心跳", ()),
     r"alerts?": ("告警", ("警示",)),
     r"sections?(?! \[)": ("环节", ()),
+    r"images/s|images per second": ("张/秒", ("图/秒",)),
 }
 """English noun → its one Chinese word, and the words that it had, or might have."""
 CODE = re.compile(
