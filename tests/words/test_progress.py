@@ -60,8 +60,8 @@ def test_what_is_done_besides_training(section: str | None):
 
 def test_pace():
     assert pace(loss=None, images_per_s=None, eta_s=None) == ""
-    assert pace(loss=1.23456, images_per_s=41.04, eta_s=18600.2) == "loss 1.235, 41 images/s, 5:10:00 left"
-    assert pace(loss=0.0, images_per_s=None, eta_s=0.0) == "loss 0, 0:00:00 left"
+    assert pace(loss=1.23456, images_per_s=41.04, eta_s=18600.2) == "loss 1.235, 41 images/s, 5 h 10 min left"
+    assert pace(loss=0.0, images_per_s=None, eta_s=0.0) == "loss 0, 0 s left"
 
 
 @pytest.mark.parametrize(("epoch", "completed", "shown"), [(6, True, 1.0), (6, False, 5 / 6), (3, True, 2 / 6)])

@@ -1,11 +1,10 @@
 """Where training is, and how fast it goes: one wording for status, table, service manager and report."""
 
-from datetime import timedelta
-
 from fred_supervisor.contract.heartbeat import Section
 from fred_supervisor.language import listed, mark, tr
 from fred_supervisor.words import Facts
 from fred_supervisor.words.terms import term
+from fred_supervisor.words.times import span
 
 _SECTIONS = {Section.EVAL: mark("evaluating"), Section.CHECKPOINT: mark("saving")}
 
@@ -66,10 +65,10 @@ def doing(section: str | None) -> str:
 
 
 def pace(*, loss: float | None, images_per_s: float | None, eta_s: float | None) -> str:
-    """E.g. "loss 1.23, 41 images/s, 5:10:00 left"."""
+    """E.g. "loss 1.23, 41 images/s, 5 h 10 min left"."""
     parts = (
         None if loss is None else tr("loss {loss:.4g}", loss=loss),
         None if images_per_s is None else tr("{images_per_s:.3g} images/s", images_per_s=images_per_s),
-        None if eta_s is None else tr("{time} left", time=timedelta(seconds=round(eta_s))),
+        None if eta_s is None else tr("{time} left", time=span(eta_s)),
     )
     return listed(part for part in parts if part)
