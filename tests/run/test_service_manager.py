@@ -105,7 +105,7 @@ def test_progress_in_one_line():
     pace = Pace(images_per_s=41.2, _eta_s=18600.0)
     beat = Beat(**known, **place, section=Section.TRAIN)
     assert how_it_goes(beat, pace) == (
-        "unfreeze phase, epoch 61 of 300, step 120 of 930, loss 1.235, 41.2 images/s, 5:10:00 left"
+        "unfreeze phase, epoch 61 of 300, step 120 of 930, loss 1.235, 41.2 images/s, 5 h 10 min left"
     )
     nothing: dict[str, Any] = dict.fromkeys(place) | {"epoch": 3}
     assert how_it_goes(Beat(**known, **nothing, section=Section.CHECKPOINT), Pace()) == "epoch 3, saving"

@@ -64,7 +64,7 @@ class Service:
 
 
 def how_it_goes(beat: Beat, pace: Pace) -> str:
-    """E.g. "unfreeze phase, epoch 61 of 300, step 120 of 930, loss 1.23, 41 images/s, 5:10:00 left"."""
+    """E.g. "unfreeze phase, epoch 61 of 300, step 120 of 930, loss 1.23, 41 images/s, 5 h 10 min left"."""
     known = pace.record()
     parts = (
         progress.position(phase=beat.phase, epoch=beat.epoch, epochs=beat.epochs, step=beat.step, steps=beat.steps),
