@@ -8,7 +8,6 @@ from typing import Final, Never
 
 import fred_supervisor
 from fred_supervisor.cli.common.terminal import columns
-from fred_supervisor.contract.builtin.hints import meant_flag
 from fred_supervisor.contract.exit_codes import CommandExit
 from fred_supervisor.language import ENGLISH, language, tr
 from fred_supervisor.language.argparse_words import WideHelpFormatter, speak_argparse
@@ -44,6 +43,8 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument("--version", action="version", version=version, help=argparse.SUPPRESS)
 
     def error(self, message: str) -> Never:
+        from fred_supervisor.contract.builtin.hints import meant_flag  # noqa: PLC0415 - only for people who mistype
+
         hint = meant_flag(message, self._option_string_actions, self._meant)
         raise CommandError(
             CommandExit.USAGE, tr("{message}{hint}; see `{prog} --help`", message=message, hint=hint, prog=self.prog)
