@@ -97,7 +97,7 @@ def fred(*words: str, quiet: bool = False) -> int:
 
 
 def status() -> Any:
-    words = [BIN.absolute() / "fred-supervise", "status", "--run-dir", RUN, "--json"]
+    words: list[str | Path] = [BIN.absolute() / "fred-supervise", "status", "--run-dir", RUN, "--json"]
     return json.loads(subprocess.run(words, check=False, stdout=subprocess.PIPE).stdout)
 
 
