@@ -6,15 +6,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.helpers import slurm as slurm_box
 from tests.helpers.fred import COMMAND, TRAINERS, Fred
-from tests.helpers.slurm import Slurm
+from tests.helpers.slurm import Slurm, _free_ports
 from tests.helpers.wait import wait_until
+
+from fred_supervisor.contract.files import read_json
 
 FLEET = TRAINERS / "fleet.py"
 
@@ -123,3 +125,81 @@ def until_state(cluster: Slurm) -> Callable[[Job, str], None]:
         wait_until(lambda: cluster.state(one.number) == state)
 
     return wait
+
+
+@dataclass
+class Pair:
+    """Two machines without a scheduler, which are two folders here; each `start` is one of them."""
+
+    fred: Fred
+    host: str = "127.0.0.1"
+    port: int = field(default_factory=lambda: _free_ports(1)[0])
+    epochs: int = 4
+    within: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    """Machine → words before its command, e.g. of a network namespace."""
+    trainer: tuple[str, ...] = ()
+    """Another one than `fleet.py`."""
+    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(
+        self, node: int, misdeeds: dict[str, Any] | None = None, *flags: str, **environ: str
+    ) -> subprocess.Popen[bytes]:
+        """`start` on machine I, with a state directory and a log of its own."""
+        words = [*self.within.get(node, ()), *COMMAND, "start", "--foreground", "--name", "t"]
+        words += ["--run-dir", str(self.fred.run_dir), "--backoff", "0:0", "--ranks", "2"]
+        words += ["--nodes", "2", "--node", str(node), "--rendezvous", f"{self.host}:{self.port}", *flags, "--"]
+        fleet = (sys.executable, str(FLEET), str(self.epochs), "5", json.dumps(misdeeds or {}), "{resume}")
+        env = self.fred.environ | {"XDG_STATE_HOME": str(self.fred.home / f"state{node}"), "STEP_S": "0.1"} | environ
+        with (self.fred.home / f"out{node}").open("ab") as log:
+            made = subprocess.Popen(
+                [*words, *(self.trainer or fleet)], cwd=self.fred.home, env=env, stdout=log, stderr=log
+            )
+        self.running.append(made)
+        return made
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.fred("status", "--run-dir", str(self.fred.run_dir), "--json").stdout)
+        return found
+
+    def told(self, words: str) -> None:
+        """Wait until the status says so."""
+        wait_until((self.fred.run_dir / "supervisor/state.json").exists)
+        wait_until(lambda: words in self.status()["detail"])
+
+    def log(self, node: int) -> str:
+        return (self.fred.home / f"out{node}").read_text()
+
+    def reached(self, step: int, after: int = 0) -> int:
+        """Wait until a step is made by `fleet.py`, in an attempt after that one: which it is.
+
+        The first attempt has launched nothing, where machine 0 was there before the other.
+        """
+        made = wait_until(lambda: [one for one in self.fred.run_dir.glob(f"ranks-*/{step}.0") if _of(one) > after])
+        return _of(made[0])
+
+    def incidents(self) -> list[dict[str, Any]]:
+        """Without that of a machine that came later."""
+        return [one for one in self.fred.incidents() if "has not joined" not in one["cause"]]
+
+    def launch(self, attempt: int, node: int) -> dict[str, Any]:
+        part = f"{attempt:04d}" + (f"-node{node}" if node else "")
+        return read_json(self.fred.run_dir / f"supervisor/attempts/{part}/launch.json") or {}
+
+    @property
+    def weights(self) -> str:
+        return (self.fred.run_dir / "weights").read_text()
+
+
+def _of(collective: Path) -> int:
+    return int(collective.parent.name.removeprefix("ranks-"))
+
+
+@pytest.fixture
+def pair(fred: Fred) -> Iterator[Pair]:
+    """Neither is left running."""
+    pytest.importorskip("torch.distributed.run")
+    one = Pair(fred)
+    yield one
+    for process in one.running:
+        process.kill()
+        process.wait()

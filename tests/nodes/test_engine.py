@@ -31,6 +31,7 @@ def ends(process: subprocess.Popen[str]) -> int:
     [
         ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, signal.SIGTERM),
         ({"SLURM_JOB_ID": "7"}, signal.SIGUSR1),
+        ({"SKYPILOT_TASK_ID": "sky-managed-2026-01-01-00-00-00-000000_fred_1-0"}, signal.SIGTERM),
     ],
 )
 def test_the_engines_signal_saves_and_asks_to_be_run_again(fred, engine, number):

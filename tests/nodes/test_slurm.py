@@ -125,3 +125,25 @@ def test_a_machine_that_is_lost_is_replaced_and_its_ranks_write_nothing(job, clu
     attempts = [int(attempt) for attempt, _ in saves]
     assert attempts == sorted(attempts)  # nothing of attempt 1 was saved after attempt 2 began to save
     assert job.fred.incidents() == [] or all("took the machine" in one["cause"] for one in job.fred.incidents())
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_drained_is_used_to_the_end_of_the_job_and_not_after_a_requeue(job, cluster, until_state):
+    """A failure is answered on it, for the allocation holds; the requeued job is given another one."""
+    job.submit(100, 5, {"1": ["kill", 40, 2, 3]}, STEP_S="0.02")
+    job.reached(2)
+    cluster("scontrol", "update", "nodename=n2", "state=drain", "reason=a test")
+    try:
+        job.reached(41, attempt=2)
+        assert [node["name"] for node in job.status()["nodes"]] == ["n1", "n2"]
+        cluster("scontrol", "requeue", str(job.number))
+        until_state(job, "PENDING")
+        until_state(job, "RUNNING")
+        assert job.ends() == 0, job.output.read_text()
+    finally:
+        cluster("scontrol", "update", "nodename=n2", "state=resume")
+    last = job.fred.run_dir / "supervisor/attempts/0003"
+    assert [read_json(last / f"node{node}.json")["name"] for node in (0, 1)] == ["n1", "n3"]
+    (killed,) = job.fred.incidents()
+    assert killed["evidence"]["node"] == "n2"
+    assert job.weights == weights_of(100, 5, 4)

@@ -36,6 +36,7 @@ FACTS: dict[str, Any] = {
     "survivor": 7, "survivors": ((4711, "nfs_wait"),), "takes_batch": False, "text": "The driver hangs.", "there": ("0 (GPU-a)",),
     "times": 3, "total_mib": 24000, "trainer_mib": 20000, "trouble": "lost", "user": "anna", "uuids": ("GPU-a",), "value": 8,
     "engine": "Slurm", "how": "rank 3 left", "job": "4711", "node": "n2", "restarts": 2, "saved": True,
+    "supervisor": False, "waits_s": 65.0, "more": 2, "held_s": 75.0,
     "by": "stop", "rung": "term", "note": "It crashed.",
     "well_epoch": 14, "mhz": 345.0, "max_mhz": 1980.0, "lanes": 4, "max_lanes": 16, "fs": "nfs4 at /data", "foreign": True, "ids": ("a/1", "a/2"), "processes": (("python", 7),), "count": 9, "says": say(Topic.DISK_NO_ROOM), "step_s": -3600.0, "now": 4.5, "best": 0.41, "best_epoch": 9, "rate": 4.0, "usual": 9.5, "samples": True, "temperature_c": 91, "power_w": 140.0, "cores": 1.5, "mib_s": 3.0, "used": 4096.0, "limit": 8192.0, "per_hour": 900.0, "left_s": 7200.0, "main": False, "cgroup": True, "visible": True, "wait_s": 2.0, "shm_mib": 64.0, "remedy": "fp32", "then": "Given up.", "wanted_mib": 16.0, "since": "2026-11-26T02:10:00Z", "wchan": "nfs_wait", "what": None, "where": None, "word": "7", "pattern": "NCCL.*",
 }  # fmt: skip

@@ -71,8 +71,9 @@ class AlertAddresses:
 class AlertClient:
     """One run's alerts."""
 
-    def __init__(self, spec: RunSpec) -> None:
-        self._spec = spec
+    def __init__(self, spec: RunSpec, *, opens_log: bool = True) -> None:
+        """`opens_log`: those who send write into the run's log; else where our own errors go."""
+        self._spec, self._log = spec, spec.dir.log if opens_log else None
         self._to = AlertAddresses.load(spec.dir)
         self._sender: ChildProcess | None = None
         self._told_s = 0.0
@@ -164,7 +165,7 @@ class AlertClient:
         spec, to = self._spec, self._to
         started = None
         with contextlib.suppress(OSError):  # the caller tells it
-            started = ChildProcess.start(_MODULE, spec.dir.log)
+            started = ChildProcess.start(_MODULE, self._log)
         if started is not None:
             where = {"ping": ping} if ping else {"notify": to.notify, "on_event": to.on_event}
             started.write(name=spec.name, journal=str(spec.dir.journal), cwd=spec.cwd, language=to.language, **where)

@@ -58,19 +58,22 @@ class GpuRequest:
     def answer(self) -> Admit | Deny | None:
         """None while it is to come. Takes nothing: a claim is made by the launch."""
         sample = self.sample.answer()
-        if sample is None:
-            return None
-        if sample is SILENT:
-            return Admit(uuids=self.need.before or self.need.named, blind=True)
-        if inventory.named_gpus(self.spec) is None:
-            return self._all_visible(sample)
-        known = [gpu.uuid for gpu in sample.gpus]
-        owners = {uuid: owner for uuid in known if (owner := self.claims.other_owner(uuid)) is not None}
-        return choose(self.need, inventory.gpus_of(sample, owners))
+        return None if sample is None else verdict(self.spec, self.claims, self.need, sample)
 
-    @staticmethod
-    def _all_visible(sample: MonitorSample) -> Admit | Deny:
-        """The trainer chooses by itself among what it sees: all of that must be fit for a launch."""
-        seen = [gpu for gpu in inventory.gpus_of(sample, {}) if gpu.allowed and not gpu.split]
-        verdict = choose(GpuNeed(named=tuple(gpu.uuid for gpu in seen)), seen) if seen else Admit()
-        return verdict if isinstance(verdict, Deny) else Admit()
+
+def verdict(spec: RunSpec, claims: GpuClaims, need: GpuNeed, sample: MonitorSample) -> Admit | Deny:
+    """Which GPUs of a sample the next attempt may have. Takes nothing."""
+    if sample is SILENT:
+        return Admit(uuids=need.before or need.named, blind=True)
+    if inventory.named_gpus(spec) is None:
+        return _all_visible(sample)
+    known = [gpu.uuid for gpu in sample.gpus]
+    owners = {uuid: owner for uuid in known if (owner := claims.other_owner(uuid)) is not None}
+    return choose(need, inventory.gpus_of(sample, owners))
+
+
+def _all_visible(sample: MonitorSample) -> Admit | Deny:
+    """The trainer chooses by itself among what it sees: all of that must be fit for a launch."""
+    seen = [gpu for gpu in inventory.gpus_of(sample, {}) if gpu.allowed and not gpu.split]
+    found = choose(GpuNeed(named=tuple(gpu.uuid for gpu in seen)), seen) if seen else Admit()
+    return found if isinstance(found, Deny) else Admit()

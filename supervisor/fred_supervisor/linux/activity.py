@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from typing import NamedTuple
 
 from fred_supervisor.linux import proc
 
@@ -15,6 +16,34 @@ def computes(pid: int) -> bool:
                     if _read(f"/proc/{member}/task/{thread}/stat").rpartition(b")")[2].split()[0] == b"R":
                         return True
     return False
+
+
+class KernelWait(NamedTuple):
+    """A thread that waits in the kernel, and cannot be killed there. It is the same wait while all of this is so."""
+
+    pid: int
+    name: str
+    """Of its process."""
+    thread: int
+    wchan: str | None
+    """The kernel function, where that may be read."""
+    waits: bytes
+    """How often it has gone to sleep so far."""
+
+
+def kernel_waits(pid: int) -> list[KernelWait]:
+    """Threads of a process that wait uninterruptibly just now."""
+    found: list[KernelWait] = []
+    with contextlib.suppress(OSError):
+        for thread in map(int, os.listdir(f"/proc/{pid}/task")):
+            with contextlib.suppress(OSError, IndexError):
+                folder = f"/proc/{pid}/task/{thread}"
+                name, _, rest = _read(f"{folder}/stat").partition(b"(")[2].rpartition(b")")
+                if rest.split()[0] == b"D":
+                    counts = [one for one in _read(f"{folder}/status").splitlines() if one.startswith(b"voluntary_")]
+                    wchan = _read(f"{folder}/wchan").decode("ascii", "replace")
+                    found.append(KernelWait(pid, name.decode(errors="replace"), thread, wchan or None, counts[0]))
+    return found
 
 
 def activity(pid: int) -> tuple[int, int] | None:

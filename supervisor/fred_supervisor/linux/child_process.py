@@ -20,13 +20,14 @@ class ChildProcess:
         self._pipe: int | None = pipe
 
     @classmethod
-    def start(cls, module: str, log: Path, *names: str) -> Self | None:
+    def start(cls, module: str, log: Path | None, *names: str) -> Self | None:
         """Start `python -m module`; None when it ended at once. Raises OSError.
 
-        `names` are for those who list processes.
+        `log` None: where our own errors go. `names` are for those who list processes.
         """
         read, write = os.pipe2(os.O_CLOEXEC)
-        log_fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        log_fd = os.dup(2) if log is None else os.open(log, flags, 0o600)
         words = [sys.executable, "-m", module, *names]
         actions = [(os.POSIX_SPAWN_DUP2, read, 0), (os.POSIX_SPAWN_DUP2, log_fd, 1), (os.POSIX_SPAWN_DUP2, log_fd, 2)]
         try:

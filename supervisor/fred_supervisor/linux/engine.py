@@ -1,4 +1,4 @@
-"""The engine that has placed this process on a machine, and may end it there: Slurm or Kubernetes."""
+"""The engine that has placed this process on a machine, and may end it there: Slurm, Kubernetes or SkyPilot."""
 
 import os
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ class Engine:
     """What its environment says of it."""
 
     name: str
-    """"Slurm" or "Kubernetes"."""
+    """"Slurm", "Kubernetes" or "SkyPilot"."""
     job: str | None = None
-    """Slurm's number of the job."""
+    """Its number or name of the job."""
     restarts: int = 0
-    """How often it has started this job again; Kubernetes does not say."""
+    """How often it has started this job again; only Slurm says so."""
     node: str | None = None
     """Its name of this machine."""
 
@@ -34,4 +34,6 @@ def engine(environ: Mapping[str, str] = os.environ) -> Engine | None:
         return Engine(name="Slurm", job=job, restarts=count, node=environ.get("SLURMD_NODENAME"))
     if environ.get("KUBERNETES_SERVICE_HOST"):
         return Engine(name="Kubernetes", node=environ.get("HOSTNAME"))
+    if task := environ.get("SKYPILOT_TASK_ID"):
+        return Engine(name="SkyPilot", job=task, node=environ.get("SKYPILOT_NODE_RANK"))
     return None

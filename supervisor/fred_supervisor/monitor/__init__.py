@@ -76,3 +76,8 @@ run ended stays in it: a collector would show the last values for ever).
 
 `quiet.parse_window` and `quiet.quiet_at` are also used outside this process.
 """
+
+from typing import Final
+
+NO_BINDINGS: Final = -1
+"""In place of an NVML error: the Python module `pynvml` is missing, or is not NVIDIA's."""

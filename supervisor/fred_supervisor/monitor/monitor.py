@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from fred_supervisor.alerts.stalls import StallWatch
 from fred_supervisor.contract.builtin.checkpoint_list import list_checkpoints
 from fred_supervisor.contract.files import now_text, write_json
 from fred_supervisor.linux import inhibitor
@@ -28,6 +29,7 @@ from fred_supervisor.monitor.trainer_processes import TrainerProcesses
 from fred_supervisor.monitor.xid_log import KernelXidReader, XidLog
 from fred_supervisor.policy.message import Topic, say
 from fred_supervisor.store.monitor_ring import Ring, ring_path
+from fred_supervisor.store.run_spec import load_run_spec
 from fred_supervisor.words.monitor import NO_CHECKPOINT, NO_QUIET_HOURS, NO_TREND, not_written_sentence, quiet_sentence
 from fred_supervisor.words.sentences import sentence
 
@@ -84,6 +86,7 @@ class Monitor:
         self._facts: dict[str, object] = {}
         self._metrics = _metrics_file(config)
         self._curves = LearningFiles(config.dir.path, config.curves) if config.curves else None
+        self._stalls = StallWatch(load_run_spec(config.dir.path), os.getppid())
         self._close_until_s = 0.0
         self._scalars_s = -config.period_s
         self._failures: dict[str, str] = {}
@@ -133,6 +136,7 @@ class Monitor:
 
     def tick(self, late_s: float) -> None:
         """Once a second: reschedules the jobs when the wall clock was set, ends close sampling."""
+        self._stalls.look([process.pid for process in self._processes.tree], time.monotonic())
         if self.clock.compare(late_s) or self.jobs.overdue():
             self.jobs.reschedule()
         if self._close_until_s and time.monotonic() >= self._close_until_s:
@@ -289,6 +293,7 @@ class Monitor:
             "xids": self._xids.of(None),
             "kernel_log": "ok" if kernel_log is None else kernel_log,
             "host": {**reading.values, "unknown": reading.unknown},
+            "stalled": None if self._stalls.message is None else self._stalls.message.document(),
             "checkpoints": self._checkpoints,
             "learning": None if self._curves is None else self._curves.document(),
             "quiet": self._quiet(),

@@ -18,7 +18,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from fred_supervisor.contract.record import record
-from fred_supervisor.monitor.nvml_worker import NO_BINDINGS
+from fred_supervisor.monitor import NO_BINDINGS
 from fred_supervisor.policy.cause import signal_name
 from fred_supervisor.policy.message import Message, Topic, say
 from fred_supervisor.words.sentences import sentence

@@ -18,9 +18,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from fred_supervisor.linux import proc
+from fred_supervisor.monitor import NO_BINDINGS
 
-NO_BINDINGS: Final = -1
-"""In place of an NVML error: the Python module `pynvml` is missing, or is not NVIDIA's."""
 _FUNCTION_NOT_FOUND: Final = 13
 _VERSION_MISMATCH: Final = 25
 _GPU_IS_LOST: Final = 15

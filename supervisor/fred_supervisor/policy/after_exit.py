@@ -28,6 +28,7 @@ from fred_supervisor.policy.history import (
     short_of_goal,
 )
 from fred_supervisor.policy.launching import launch
+from fred_supervisor.policy.machine_fault import looked_at_after_s
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.policy.remedies import Case, Choice, choose
 from fred_supervisor.policy.settings import Settings
@@ -188,7 +189,7 @@ def _reached(beat: Beat | None) -> float:
 def _probe_s(settings: Settings, history: RunHistory, found: Diagnosis, ended: Evidence) -> float:
     """Until the condition is looked at. Where nothing can be looked at, that is a relaunch: less and less often."""
     if ended.fault is not None and ended.fault.seen:
-        return settings.reprobe_s
+        return looked_at_after_s(ended.fault, settings.reprobe_s)
     times = history.failures.get(found.signature, 1)
     return min(settings.reprobe_s * 2.0 ** min(times - 1, 60), max(settings.reprobe_s, settings.backoff_max_s))
 

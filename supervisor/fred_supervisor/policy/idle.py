@@ -10,6 +10,7 @@ from fred_supervisor.policy.cause import GPU_CAUSES, Cause, EndedBy, Evidence
 from fred_supervisor.policy.gpu_admission import Admit, Deny
 from fred_supervisor.policy.history import RunHistory, RunOutcome
 from fred_supervisor.policy.launching import launch, spawn
+from fred_supervisor.policy.machine_fault import looked_at_after_s
 from fred_supervisor.policy.message import JournalEvent, Message, Topic, say
 from fred_supervisor.policy.observation import Observation
 from fred_supervisor.policy.requests import Request
@@ -117,7 +118,7 @@ def holding(settings: Settings, state: Holding, seen: Observation) -> tuple[Stat
     if seen.now_s - state.since_s >= settings.hold_max_s:
         return _held_too_long(settings, state)
     if seen.now_s >= state.probe_s:
-        state = replace(state, probe_s=seen.now_s + settings.reprobe_s)
+        state = replace(state, probe_s=seen.now_s + looked_at_after_s(state.fault, settings.reprobe_s))
         actions += (AskGpu(),) if state.cause in GPU_CAUSES else ()
     return state, actions
 

@@ -49,6 +49,13 @@ class MachineFault:
         return say(topic, kind=str(self.kind), path=self.path, why=self.why, since=self.since, **sizes)
 
 
+def looked_at_after_s(fault: MachineFault | None, reprobe_s: float) -> float:
+    """Until the next look: whether another machine has come is one small file, and all of them wait for it."""
+    absent = fault is not None and fault.kind is FaultKind.NODE_ABSENT
+    return min(reprobe_s, _SIGN_S) if absent else reprobe_s
+
+
+_SIGN_S: Final = 1.0
 _FAULTS: Final = {
     FaultKind.FULL: Topic.DISK_FULL,
     FaultKind.MISSING: Topic.DATA_GONE,

@@ -1,7 +1,8 @@
 """One of several machines that decides nothing: it joins every attempt of machine 0, and leaves with the run.
 
-Three rules. Join the newest attempt. When its ranks here have ended, or the run has gone on without them, end what is
-left of them and join the next one. Leave when machine 0 says that the run has ended. Files of the run dir tell it.
+Three rules. Join the newest attempt, where the GPUs here are free. When its ranks here have ended, or the run has gone
+on without them, end what is left of them and join the next one. Leave when machine 0 says that the run has ended. Files
+of the run dir tell it.
 """
 
 import os
@@ -16,16 +17,20 @@ from typing import Final
 from fred_supervisor.attempt import terminate
 from fred_supervisor.attempt.launch import spawn
 from fred_supervisor.attempt.nodes import rendezvous
+from fred_supervisor.contract import environment
 from fred_supervisor.contract.fence import GENERATION
+from fred_supervisor.gpu.gate import GpuGate
 from fred_supervisor.linux import proc
 from fred_supervisor.linux.lookout import Lookout
 from fred_supervisor.linux.proc import Identity
 from fred_supervisor.linux.text_io import complain
+from fred_supervisor.policy.gpu_admission import Admit, Deny
 from fred_supervisor.policy.history import Overrides, RunOutcome
 from fred_supervisor.store.attempt_files import read_exit, read_launch
 from fred_supervisor.store.layout import AttemptDir
 from fred_supervisor.store.run_spec import RunSpec, load_run_spec
 from fred_supervisor.store.state_file import read_state
+from fred_supervisor.words.sentences import sentence, stored_sentence
 
 _LOOK_S: Final = 0.5
 _SIGN_S: Final = 5.0
@@ -52,6 +57,9 @@ class Follower:
         """`own`: what was asked for here; what is trained is said by machine 0."""
         self._own = own
         self._note = on_note
+        self._gate = GpuGate(own)
+        self._admitted: Admit | Deny | None = None
+        """Whether the GPUs here can be had; None: the driver has not answered yet."""
         self._joined: Joined | None = None
         self._done = 0
         """The newest attempt that is over for us."""
@@ -65,6 +73,12 @@ class Follower:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         self._note(f"Machine {self._own.node} ({socket.gethostname()}) waits for machine 0 in {self._own.run_dir}.")
+        try:
+            return self._follow()
+        finally:
+            self._gate.close()
+
+    def _follow(self) -> RunOutcome | None:
         while True:
             outcome = self._turn(time.monotonic())
             if self._joined is None and (outcome is not None or self._leaves):
@@ -103,11 +117,22 @@ class Follower:
         if now_s < self._sign_s or self._leaves:
             return
         self._sign_s = now_s + _SIGN_S
+        number = self._done if self._joined is None else self._joined.number
+        if self._joined is None:
+            self._look_at_gpus(spec)
+            if self._admitted is None:
+                return
+        held = stored_sentence(self._admitted.message) if isinstance(self._admitted, Deny) else None
         try:
-            number = self._done if self._joined is None else self._joined.number
-            rendezvous.give_sign(spec.dir, spec.node or 0, number or None, ended=self._joined is None)
+            rendezvous.give_sign(spec.dir, spec.node or 0, number or None, ended=self._joined is None, held=held)
         except OSError as error:
             complain(f"this machine's sign: {error}")
+
+    def _look_at_gpus(self, spec: RunSpec) -> None:
+        """Before this machine is offered, and again before its ranks are started."""
+        before, self._admitted = self._admitted, self._gate.look(spec)
+        if isinstance(self._admitted, Deny) and before != self._admitted:
+            self._note(f"This machine is not offered: {sentence(self._admitted.message)}")
 
     def _join(self, spec: RunSpec, number: int) -> None:
         """Start our ranks, where machine 0 has launched its own and counts on us."""
@@ -116,6 +141,13 @@ class Follower:
         if (spec.node or 0) not in told.members:
             return
         own = rendezvous.part_of(spec, number, spec.node or 0)
+        if self._goes_on(number, own):
+            return
+        self._look_at_gpus(spec)
+        if not isinstance(self._admitted, Admit):
+            if self._admitted is not None:
+                self._end(number)
+            return
         try:
             launched = spawn(
                 spec,
@@ -123,7 +155,7 @@ class Follower:
                 told.overrides or Overrides(),
                 None if not told.resume else Path(told.resume),
                 lookout=Lookout(spec.run_dir),
-                gpus=tuple(spec.gpu.split(",")) if spec.gpu and spec.gpu != "auto" else (),
+                gpus=self._gate.hold(self._admitted),
                 members=told.members,
                 own=own,
             )
@@ -131,10 +163,24 @@ class Follower:
             rendezvous.say_where(main, spec, launched.keeper)
         except OSError as error:
             self._note(f"Attempt {number} cannot be joined: {error}")
-            self._done = number
+            self._end(number)
             return
         self._joined = Joined(number, launched.keeper, own)
         self._note(f"Joined attempt {number}.")
+
+    def _goes_on(self, number: int, own: AttemptDir) -> bool:
+        """Whether one of us before has joined this attempt: its ranks are taken over, or have ended meanwhile."""
+        keeper = read_launch(own).keeper
+        if keeper is None:
+            return False
+        self._joined = Joined(number, keeper, own)
+        self._note(f"Took over the ranks of attempt {number}.")
+        return True
+
+    def _end(self, number: int) -> None:
+        """That attempt is over for us: machine 0 is told at once."""
+        self._joined, self._done, self._alone_s, self._sign_s = None, number, time.monotonic(), 0.0
+        self._gate.let_go()
 
     def _see_to(self, joined: Joined, spec: RunSpec, now_s: float, *, over: bool) -> None:
         _reap()
@@ -142,7 +188,9 @@ class Follower:
             left = read_exit(joined.folder)
             how = "is gone" if left is None else f"left with {left.exit_code if left.signal is None else -left.signal}"
             self._note(f"Attempt {joined.number}: torchrun {how}.")
-            self._joined, self._done, self._alone_s, self._sign_s = None, joined.number, now_s, 0.0
+            for who in _left_of(joined, spec):  # of a keeper that was killed
+                proc.send(who, signal.SIGKILL)
+            self._end(joined.number)
         elif over and joined.end_s is None:
             for who in _ranks(joined):
                 proc.send(who, signal.SIGTERM)
@@ -158,6 +206,17 @@ def _ranks(joined: Joined) -> list[Identity]:
         return [joined.keeper]
     found = [proc.identify(pid) for pid in proc.children(trainer.pid)]
     return [who for who in found if who is not None] or [trainer]
+
+
+def _left_of(joined: Joined, spec: RunSpec) -> list[Identity]:
+    """What is left here of an attempt that has no keeper any more."""
+    wanted = {
+        environment.RUN_ID: spec.run_id,
+        environment.ATTEMPT: str(joined.number),
+        environment.NODE: str(spec.node or 0),
+    }
+    found = (proc.identify(pid) for pid in proc.pids() if proc.environment(pid, wanted) == wanted)
+    return [who for who in found if who is not None and who.pid != os.getpid()]
 
 
 def _generation(spec: RunSpec) -> int:

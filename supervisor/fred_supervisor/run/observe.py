@@ -38,6 +38,8 @@ _LOOK_S: Final = 1.0
 """Between two looks at the heartbeats, or an eighth of the limit where that is less."""
 _HUNG_S: Final = 1.0
 """Looking, writing and acting take milliseconds; a disk that stalls holds us up, and the trainer with us."""
+_TOLD_S: Final = 60.0
+"""Held up for so long, we say so."""
 _LEAST_LOOK_S: Final = 0.05
 _NAMED: Final = 4
 """Processes in a sentence."""
@@ -77,7 +79,7 @@ class Observer:
             before_s, self._left_s = self._left_s or began_s, time.monotonic()
             # What we wrote or read has hung, and so may have what the trainer wrote: the time is nobody's silence.
             hung_s = sum(s for s in (began_s - before_s, self._left_s - woken_s) if s > _HUNG_S)
-            return replace(seen, now_s=self._left_s, late_s=seen.late_s + hung_s) if hung_s else seen
+            return _held_up(seen, self._left_s, hung_s) if hung_s else seen
         except Exception:
             live.events.put_back(happened)  # an end that was lost would be waited for for ever
             raise
@@ -269,6 +271,13 @@ class Observer:
         if attempt.orphan_s is not None:
             return orphans.survivors(attempt) if now_s - attempt.orphan_s > _STRAY_S else ()
         return orphans.outlived(attempt)
+
+
+def _held_up(seen: Observation, now_s: float, held_s: float) -> Observation:
+    """We ourselves have waited for a disk; it is told where it was long."""
+    note = Note(event=JournalEvent.NO_ANSWER, message=say(Topic.HELD_UP, held_s=held_s))
+    notes = (*seen.notes, note) if held_s >= _TOLD_S else seen.notes
+    return replace(seen, now_s=now_s, late_s=seen.late_s + held_s, notes=notes)
 
 
 def _told_how(attempt: LiveAttempt) -> bool:

@@ -9,6 +9,7 @@ from fred_supervisor.policy.warnings.machine import GpuLook, MachineLook, OtherP
 from fred_supervisor.policy.warnings.rows import WarningKind
 from fred_supervisor.store.monitor_sample import ClockSample, GpuSample, HostSample, MonitorSample, newest_sample
 from fred_supervisor.store.run_spec import RunSpec
+from fred_supervisor.words.sentences import stored_message
 
 _LOOK_S: Final = 5.0
 """Between two looks at the monitor's file."""
@@ -67,7 +68,8 @@ class SignReader:
     def _of(self, sample: MonitorSample) -> tuple[Sign, ...]:
         disk, shm = _disk(sample.host, self._spec.run_dir), _shm(sample.host)
         found = [sign for gpu in sample.gpus if (sign := _gpu(gpu)) is not None]
-        clocks = (self._of_clock(sample.pid, sample.clock), self._of_sleep(sample.pid, sample.clock))
+        stalled = Sign(kind=WarningKind.STALLED, message=stored_message(sample.stalled))
+        clocks = (stalled, self._of_clock(sample.pid, sample.clock), self._of_sleep(sample.pid, sample.clock))
         found += [sign for sign in (disk, shm, *clocks) if sign is not None]
         return tuple(found)
 

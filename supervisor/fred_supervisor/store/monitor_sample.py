@@ -177,6 +177,8 @@ class MonitorSample:
     host: HostSample = field(default_factory=HostSample)
     clock: ClockSample = field(default_factory=ClockSample)
     learning: LearningSample | None = None
+    stalled: Mapping[str, Any] | None = None
+    """The facts of who waits in the kernel, and does not come back."""
 
 
 def last_sample(run: RunDir) -> MonitorSample | None:

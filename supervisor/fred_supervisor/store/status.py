@@ -13,7 +13,9 @@ from fred_supervisor.linux import proc
 from fred_supervisor.linux.lookout import Lookout, NoAnswerError
 from fred_supervisor.linux.proc import Identity
 from fred_supervisor.linux.text_io import printable
-from fred_supervisor.policy.history import RunHistory, RunOutcome
+from fred_supervisor.policy.history import RunOutcome
+from fred_supervisor.policy.message import Message
+from fred_supervisor.policy.warnings.rows import WarningKind
 from fred_supervisor.store import lock
 from fred_supervisor.store.attempt_files import keeper_unseen, read_launch
 from fred_supervisor.store.file_ages import file_age_s, uptime_s
@@ -22,7 +24,7 @@ from fred_supervisor.store.journal import Incident, Incidents
 from fred_supervisor.store.kept_file import why_unwritten
 from fred_supervisor.store.layout import RunDir, last_attempt
 from fred_supervisor.store.monitor_sample import GpuStatus, gpu_status
-from fred_supervisor.store.nodes.node_status import NodeStatus, node_status
+from fred_supervisor.store.nodes.node_status import NodeStatus, node_status, stalled
 from fred_supervisor.store.place import of_folder
 from fred_supervisor.store.progress_status import (
     BatchStatus,
@@ -232,7 +234,7 @@ def read_status(spec: RunSpec, *, brief: bool = False) -> RunStatus:
         gpus=() if brief and not trains else gpu_status(run),
         last_incident=None if brief else _incident(Incidents(run).last()),
         alarm=alarm_sentence(beat.alarm) if alive and beat is not None and beat.alarm else None,
-        warnings=_warnings(recorded.history),
+        warnings=_warnings(recorded, stalled(supervisor, recorded.age_s) if supervised else None),
         as_of=as_of,
         nodes=nodes,
     )
@@ -259,12 +261,13 @@ def _state(
     return "stopped", interrupted(run_dir, recorded.asked)
 
 
-def _warnings(history: RunHistory) -> tuple[WarningStatus, ...]:
+def _warnings(recorded: StateFile, stuck: Message | None) -> tuple[WarningStatus, ...]:
     """Those that people were told of; one whose words are none of ours is left out."""
-    told = ((one, stored_message(one.facts)) for one in history.warnings if one.begun)
+    told = [(one.kind, one.since, stored_message(one.facts)) for one in recorded.history.warnings if one.begun]
+    told += [] if stuck is None else [(WarningKind.STALLED, recorded.time, stuck)]
     return tuple(
-        WarningStatus(kind=str(one.kind), since=one.since, text=printable(sentence(message)))
-        for one, message in told
+        WarningStatus(kind=str(kind), since=since, text=printable(sentence(message)))
+        for kind, since, message in told
         if message is not None
     )
 

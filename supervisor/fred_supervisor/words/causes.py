@@ -326,7 +326,12 @@ CAUSES: Final[Mapping[Topic, Words]] = {
         line=facts["line"],
     ),
     Topic.DIVERGED: _diverged,
-    Topic.NODE_ABSENT: lambda facts: tr("Node {node} has not joined{since}.", node=_node(facts), since=_since(facts)),
+    Topic.NODE_ABSENT: lambda facts: tr(
+        "Node {node} has not joined{since}{why}.",
+        node=_node(facts),
+        since=_since(facts),
+        why=tr(": {why}", why=facts["why"].removesuffix(".")) if facts.get("why") else "",
+    ),
     Topic.NODE_LEFT: lambda facts: tr(
         "Training has ended on node {node}{how}.",
         node=facts["node"],

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from fred_supervisor.contract.alarm import Alarm
-from fred_supervisor.language import listed, mark, together, tr
+from fred_supervisor.language import listed, mark, together, tr, trn
 from fred_supervisor.policy.message import Topic
 from fred_supervisor.policy.warnings.learning import Ill
 from fred_supervisor.policy.warnings.rows import WarningKind
@@ -28,6 +28,7 @@ _OVER: Final[Mapping[str, str]] = {
     WarningKind.DRIVER: mark("The NVIDIA driver is well again."),
     WarningKind.WSL: mark("The trap of WSL is gone."),
     WarningKind.SHM: mark("There is room in /dev/shm again."),
+    WarningKind.STALLED: mark("What did not answer answers again."),
 }
 
 
@@ -103,6 +104,31 @@ def _quota(facts: Facts) -> str:
         cores=facts["cores"],
         share=facts["share"],
     )
+
+
+def _in_kernel(facts: Facts) -> str:
+    """E.g. "The supervisor (pid 7) has waited in the kernel (percpu_rwsem_wait) for 65 s: …"."""
+    known = {
+        "pid": facts["pid"],
+        "wchan": facts["wchan"] or tr("where, may not be read"),
+        "waits_s": facts["waits_s"],
+    }
+    if facts["supervisor"]:
+        said = tr(
+            "The supervisor (pid {pid}) has waited in the kernel ({wchan}) for {waits_s:.0f} s: the disk of the run dir"
+            " does not answer.",
+            **known,
+        )
+    else:
+        said = tr(
+            "Process {pid} ({name}) has waited in the kernel ({wchan}) for {waits_s:.0f} s: a disk, a network file"
+            " system or a driver does not answer.",
+            name=facts["name"],
+            **known,
+        )
+    if facts["more"] < 1:
+        return said
+    return together((said, trn("{n} other process waits so.", "{n} other processes wait so.", facts["more"])))
 
 
 def _memory_grows(facts: Facts) -> str:
@@ -233,6 +259,10 @@ WARNINGS: Final[Mapping[Topic, Words]] = {
         "The machine has slept for {slept_s:.0f} s: training stood still, and that is no hang. If CUDA answers with"
         ' "unknown error" now, `sudo rmmod nvidia_uvm && sudo modprobe nvidia_uvm` mends it; `doctor` says what keeps'
         " the machine awake."
+    ),
+    Topic.IN_KERNEL: _in_kernel,
+    Topic.HELD_UP: mark(
+        "The supervisor could not write or read for {held_s:.0f} s: a disk did not answer. Nobody was judged meanwhile."
     ),
     Topic.SHM_LITTLE: mark(
         "Only {free_mib:.0f} MiB are left in /dev/shm: loader workers that find no room there die of a bus error. Use"

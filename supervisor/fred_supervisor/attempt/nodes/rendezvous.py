@@ -6,13 +6,14 @@ checkpoints, could be on any machine; and nobody hosts the store where machine 0
 
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from fred_supervisor.attempt.torchrun import blamed, under_torchrun
 from fred_supervisor.contract.files import now_text, read_json, write_json
 from fred_supervisor.linux.proc import Identity
-from fred_supervisor.linux.text_io import tail
+from fred_supervisor.linux.text_io import printable, tail
 from fred_supervisor.policy.cause import signal_name
 from fred_supervisor.policy.machine_fault import FaultKind, MachineFault
 from fred_supervisor.policy.message import Message, Topic, say
@@ -46,21 +47,31 @@ def sign_of(run: RunDir, node: int) -> Path:
     return run.supervisor / "nodes" / f"{node}.json"
 
 
-def give_sign(run: RunDir, node: int, attempt: int | None, *, ended: bool = False) -> None:
-    """This machine is there, and has joined that attempt, or its ranks of it have ended. Raises OSError."""
+def give_sign(run: RunDir, node: int, attempt: int | None, *, ended: bool = False, held: str | None = None) -> None:
+    """This machine is there, and has joined that attempt, or its ranks of it have ended. Raises OSError.
+
+    `held`: why it cannot train now, for a person; it is not there for a launch then.
+    """
     path = sign_of(run, node)
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    told = {"node": node, "name": socket.gethostname(), "attempt": attempt, "ended": ended, "time": now_text()}
-    write_json(path, told, durable=False)
+    told = {"node": node, "name": socket.gethostname(), "attempt": attempt, "ended": ended, "held": held}
+    write_json(path, {**told, "time": now_text()}, durable=False)
 
 
 def present(run: RunDir, node: int) -> bool:
-    """Whether a machine has given a sign just now."""
+    """Whether a machine has given a sign just now, and is free to train."""
+    path = sign_of(run, node)
     try:
-        age_s = file_age_s(sign_of(run, node).stat().st_mtime)
+        age_s = file_age_s(path.stat().st_mtime)
     except OSError:
         return False
-    return age_s is not None and age_s < PRESENT_S
+    return age_s is not None and age_s < PRESENT_S and _held(path) is None
+
+
+def _held(path: Path) -> str | None:
+    """Why a machine cannot train, as its sign says."""
+    why = (read_json(path) or {}).get("held")
+    return printable(why) if isinstance(why, str) else None
 
 
 def left(spec: RunSpec, attempt: int) -> Message | None:
@@ -92,14 +103,15 @@ def members(spec: RunSpec) -> tuple[list[int], MachineFault | None]:
     if len(there) >= (spec.min_nodes or int(spec.nodes)):
         return there, None
     away = next(node for node in others if node not in there)
-    fault = MachineFault(kind=FaultKind.NODE_ABSENT, path=str(sign_of(spec.dir, away)), since=now_text(), seen=True)
-    return there, fault
+    path = sign_of(spec.dir, away)
+    since, why = now_text(), _held(path)
+    return there, MachineFault(kind=FaultKind.NODE_ABSENT, path=str(path), why=why, since=since, seen=True)
 
 
 def look(fault: MachineFault) -> MachineFault | None:
     """None when the machine has come."""
     path = Path(fault.path or "")
-    return None if present(RunDir(path.parents[2]), int(path.stem)) else fault
+    return None if present(RunDir(path.parents[2]), int(path.stem)) else replace(fault, why=_held(path))
 
 
 def say_where(folder: AttemptDir, spec: RunSpec, process: Identity | None) -> None:

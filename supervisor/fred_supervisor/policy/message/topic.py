@@ -244,6 +244,8 @@ class Topic(StrEnum):
     LOSS_AFTER_RESUME = "loss after a resume"
     RESUMED_UNLIKE = "resumed: unlike what was saved"
     SLEPT = "slept"
+    IN_KERNEL = "waits in the kernel"
+    HELD_UP = "held up"
     SHM_LITTLE = "shared memory: little room"
     SLOW = "slow"
     SLOW_THROTTLED = "slow: throttled"

@@ -37,6 +37,8 @@ class WarningKind(StrEnum):
     """A trap of the Windows Subsystem for Linux."""
     SHM = "shm"
     """There is too little room in /dev/shm."""
+    STALLED = "stalled"
+    """A disk, a network file system or a driver does not answer."""
 
 
 @record
@@ -70,4 +72,5 @@ ROWS: Final[Mapping[WarningKind, WarningRow]] = {
     WarningKind.DRIVER: WarningRow(),
     WarningKind.WSL: WarningRow(),
     WarningKind.SHM: WarningRow(over_s=120.0),
+    WarningKind.STALLED: WarningRow(),
 }

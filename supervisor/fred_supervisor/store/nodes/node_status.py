@@ -2,14 +2,20 @@
 
 import os
 from collections.abc import Mapping
+from typing import Final
 
 from fred_supervisor.contract.environment import rank_path
 from fred_supervisor.contract.heartbeat import Beat
 from fred_supervisor.contract.record import record
+from fred_supervisor.linux import proc
+from fred_supervisor.linux.proc import Identity
+from fred_supervisor.policy.message import Message, Topic, say
 from fred_supervisor.store.file_ages import file_age_s
 from fred_supervisor.store.heartbeats import rank_beats
 from fred_supervisor.store.layout import AttemptDir
 from fred_supervisor.store.nodes.node_files import nodes_of
+
+_STALLED_S: Final = 60.0
 
 
 @record
@@ -47,6 +53,19 @@ def node_status(folder: AttemptDir) -> tuple[NodeStatus, ...]:
             )
         )
     return tuple(found)
+
+
+def stalled(supervisor: Identity | None, silent_s: float | None) -> Message | None:
+    """Of a supervisor that has written nothing for a minute, and waits in the kernel just now: it can tell nobody."""
+    if supervisor is None or silent_s is None or silent_s < _STALLED_S:
+        return None
+    found = proc.stat(supervisor.pid)
+    if found is None or found.start_ticks != supervisor.start_ticks or found.state != "D":
+        return None
+    wchan = proc.wait_channel(supervisor.pid)
+    return say(
+        Topic.IN_KERNEL, pid=supervisor.pid, name=found.name, wchan=wchan, waits_s=silent_s, supervisor=True, more=0
+    )
 
 
 def _longest_silence_s(folder: AttemptDir, beats: Mapping[int, Beat]) -> float | None:
