@@ -169,6 +169,10 @@ def _since(facts: Facts) -> str:
     return "" if since is None else tr(" since {time:%H:%M}", time=datetime.fromisoformat(since).astimezone())
 
 
+def _colon(why: str | None) -> str:
+    return tr(": {why}", why=why.removesuffix(".")) if why else ""
+
+
 def _rank_end(facts: Facts) -> str:
     """A clause."""
     if facts["signal"] is not None:
@@ -326,17 +330,10 @@ CAUSES: Final[Mapping[Topic, Words]] = {
         line=facts["line"],
     ),
     Topic.DIVERGED: _diverged,
-    Topic.NODE_ABSENT: lambda facts: tr(
-        "Node {node} has not joined{since}{why}.",
-        node=_node(facts),
-        since=_since(facts),
-        why=tr(": {why}", why=facts["why"].removesuffix(".")) if facts.get("why") else "",
+    Topic.NODE_ABSENT: lambda f: tr(
+        "Node {node} has not joined{since}{why}.", node=_node(f), since=_since(f), why=_colon(f.get("why"))
     ),
-    Topic.NODE_LEFT: lambda facts: tr(
-        "Training has ended on node {node}{how}.",
-        node=facts["node"],
-        how=tr(": {how}", how=facts["how"]) if facts["how"] else "",
-    ),
+    Topic.NODE_LEFT: lambda f: tr("Training has ended on node {node}{how}.", node=f["node"], how=_colon(f["how"])),
     Topic.RANK_END: _rank_end,
     Topic.REQUEUED: lambda facts: tr(
         "{engine} took the machine away while the trainer was {place}, and has started the job again (restart "
