@@ -353,6 +353,14 @@ def test_a_loss_that_is_not_finite_three_records_in_a_row(lines: list[str], lost
     assert read(*lines).not_finite == lost
 
 
+@pytest.mark.parametrize(("losses", "lost"), [("nan nan nan", True), ("nan nan", False), ("nan nan nan 2.0", False)])
+def test_who_ends_without_a_finite_loss_was_in_no_warm_up(losses: str, lost: bool):
+    position = read(*(f"epoch {n} loss {loss}" for n, loss in enumerate(losses.split())))
+    assert not position.not_finite
+    position.end()
+    assert bool(position.not_finite) == lost
+
+
 @given(st.lists(st.sampled_from(["nan", "inf", "-inf", "0.5", "1e-3"]), max_size=12))
 def test_three_in_a_row_and_no_fewer(losses: list[str]):
     position = OutputPosition(OwnPatterns((r"it (?P<step>\d+) .*=(?P<loss>\S+)",)))

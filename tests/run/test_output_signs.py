@@ -122,8 +122,36 @@ def test_what_was_saved_when_the_loss_was_no_number_is_not_resumed(fred, until, 
     until(lambda: fred.status()["state"] == "completed")
     (incident,) = fred.incidents()
     assert (incident["kind"], incident["epoch"]) == ("nan_loss", 6)
-    assert incident["action"].startswith("Relaunched from the newest checkpoint that was written before")
+    assert incident["action"].startswith("Relaunched from the newest checkpoint that may be from before")
     assert fred.output(2).splitlines()[0] == f"from {fred.run_dir}/epoch-3.txt"
+
+
+LOST_TO_ITS_END = """
+import os, pathlib, sys
+run = pathlib.Path(os.environ["FRED_RUN_DIR"])
+first = int(open(sys.argv[1]).read()) if sys.argv[1:] else 0
+lost = os.environ["FRED_ATTEMPT"] == "1" or first > 1
+for epoch in range(first + 1, 10):
+    (run / f"epoch-{epoch}.txt").write_text(str(epoch))
+    print(f"Epoch {epoch}/9 loss: {'nan' if lost and epoch > 1 else 0.5}", flush=True)
+"""
+
+
+def test_who_loses_it_and_ends_before_anybody_looks_goes_on_from_its_oldest_checkpoint(fred, tmp_path):
+    """All were written since it was last seen to be finite; the newest, with the goal reached, must not be the end."""
+    (tmp_path / "train.py").write_text(LOST_TO_ITS_END)
+    flags = ("--foreground", "--backoff", "0:0", "--checkpoints", "epoch-*.txt")
+    done = fred("start", "--name", "t", *flags, "--", sys.executable, str(tmp_path / "train.py"), "{resume}")
+    assert done.returncode == 0, done.stderr
+    assert [incident["kind"] for incident in fred.incidents()] == ["nan_loss"]
+    assert fred.output(2).splitlines() == [f"Epoch {epoch}/9 loss: 0.5" for epoch in range(2, 10)]
+
+
+@pytest.mark.parametrize("lines", [3, 4])
+def test_an_exit_0_without_a_finite_loss_is_no_end(fred, lines):
+    """As of one that has resumed from a state that is lost; no warm-up ends with the training."""
+    assert run(fred, {"1": [[301 - lines, 300, LOSS]], "2": [[9, 300, EPOCHS]]}) == 0
+    assert [incident["kind"] for incident in fred.incidents()] == ["nan_loss"]
 
 
 SAYS_NO_LOSS = """

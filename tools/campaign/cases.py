@@ -39,7 +39,7 @@ def case(seed: int, number: int, only: Collection[int] = ()) -> Case:
     for index in range(count):
         latest = LAST - REACH - 1 - (count - index - 1) * APART
         kind = chance.choice(kinds)
-        first = max(earliest, SAVE_EVERY * 2 + 1) if kind in ("truncated", "flipped") else earliest
+        first = max(earliest, SAVE_EVERY * 2 + 1) if kind in ("truncated", "flipped", "nan") else earliest
         at = chance.randint(min(first, latest), min(latest, first + 20) if index < count - 1 else latest)
         faults.append(
             Fault(

@@ -22,7 +22,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-EPOCHS, STEPS, SAVE_EVERY, KEPT = 3, 20, 5, 4
+EPOCHS, STEPS, SAVE_EVERY = 3, 20, 5
 LAST = EPOCHS * STEPS
 STEP_S = 0.01
 REACH = 8
@@ -160,7 +160,7 @@ class Trainer:
         return nullcontext() if self.heartbeat is None else self.heartbeat.section(name)
 
     def save(self) -> None:
-        """Written beside and renamed; the last ones are kept."""
+        """Written beside and renamed."""
         if self.rank != 0 or self.at == 0:
             return
         beside = self.run_dir / "new.tmp"
@@ -170,8 +170,6 @@ class Trainer:
         with open(beside, "rb") as file:
             os.fsync(file.fileno())
         beside.replace(self.run_dir / f"state-{self.at:04d}.pt")
-        for old in sorted(self.run_dir.glob("state-*.pt"))[:-KEPT]:
-            old.unlink()
 
     # -- what the plan says -------------------------------------------------------------------------------------------
 

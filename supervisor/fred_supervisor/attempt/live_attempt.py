@@ -26,7 +26,7 @@ from fred_supervisor.linux.proc import Identity
 from fred_supervisor.linux.sparing import Sparing
 from fred_supervisor.output.signs import LineSigns
 from fred_supervisor.policy.hang import HangFacts, ProcessFacts, parse_stacks, why_stuck
-from fred_supervisor.policy.message import Message, Topic
+from fred_supervisor.policy.message import Message
 from fred_supervisor.policy.observation import FreshCheckpoint
 from fred_supervisor.policy.watch import HeartbeatReading
 from fred_supervisor.store.attempt_files import read_launch
@@ -188,8 +188,7 @@ class LiveAttempt:
     @property
     def lost_ns(self) -> int | None:
         """The wall clock since which its loss may be no number, where it has printed that it is none; else None."""
-        line = None if self.output is None else self.output.failed_line()
-        return self.output.sound_ns if self.output and line and line.topic is Topic.LOSS_PRINTED else None
+        return None if self.output is None else self.output.lost_ns(self.folder.launch)
 
     def _look_at_files(self, now_s: float, *, final: bool) -> tuple[HeartbeatReading, ...]:
         since_s, self._looked_s = now_s - self._looked_s, now_s

@@ -17,6 +17,7 @@ from fred_supervisor.output.position import OutputPosition
 from fred_supervisor.output.signs import LineSigns
 from fred_supervisor.policy.history import names_goal
 from fred_supervisor.policy.message import Message, Topic, say
+from fred_supervisor.store.checkpoints import modified_ns
 
 _BYTES_PER_S: Final = 32768
 """More than this is skipped: the newest lines say where training is."""
@@ -150,6 +151,16 @@ class OutputReader:
         if self._position is not None and self._position.not_finite:
             return say(Topic.LOSS_PRINTED, line=self._position.not_finite.strip()[:_SHOWN])
         return None
+
+    def lost_ns(self, launched: Path) -> int | None:
+        """The wall clock since which the loss may be no number, where it was printed that it is none; else None.
+
+        `launched`: the file that was written at the launch; nothing is known from before it.
+        """
+        line = self.failed_line()
+        if line is None or line.topic is not Topic.LOSS_PRINTED:
+            return None
+        return self.sound_ns or next(iter(modified_ns([launched])), None)
 
     def _fits_nothing(self) -> bool:
         """Whether a person's patterns have fitted no line of many."""

@@ -56,6 +56,8 @@ class OutputPosition:
     _loss: float | None = None
     _lost: int = 0
     """Records in a row whose loss is not finite."""
+    _lost_line: str = ""
+    """The newest of them."""
     _lost_epochs: set[int] = field(default_factory=set)
     """Epochs that these name."""
     _was_finite: bool = False
@@ -98,7 +100,7 @@ class OutputPosition:
         if math.isfinite(found.loss):
             self._lost, self._was_finite = 0, True
             return
-        self._lost += 1
+        self._lost, self._lost_line = self._lost + 1, line
         if not self._was_finite and found.epoch is not None and len(self._lost_epochs) < _NEVER_FINITE_EPOCHS:
             self._lost_epochs.add(found.epoch)
         never = self._lost >= _NEVER_FINITE or len(self._lost_epochs) >= _NEVER_FINITE_EPOCHS
@@ -159,7 +161,12 @@ class OutputPosition:
         return moved
 
     def end(self) -> None:
-        """Nothing comes any more: of several loops the last one says where it is, even if it has risen only once."""
+        """Nothing comes any more: of several loops the last one says where it is, even if it has risen only once.
+
+        And who ends without a finite loss was in no warm-up.
+        """
+        if self._lost >= _NOT_FINITE:
+            self.not_finite = self.not_finite or self._lost_line
         main, last, step = self._epoch, self._newest, self._newest_step
         if main is not None and last is not None:
             over = main.cyclic or self._finished(main)

@@ -118,13 +118,16 @@ class CheckpointPicker:
         return tuple(self.lookout.look(self._places, look))
 
     def written_since(self, since_ns: int) -> tuple[str, ...]:
-        """Those that have changed since then, by the wall clock; none where all have, and where nobody can look."""
+        """Those that have changed since then, by the wall clock; none where nobody can look.
+
+        Where all have, the oldest is the last to be doubted.
+        """
         try:
             found = self.lookout.reach(self._places, partial(self._candidates, None), patience_s=_PATIENCE_S)
             since = tuple(str(one.path) for one in found if size_and_time(one.path)[1] >= since_ns)
         except (NoAnswerError, OSError):
             return ()
-        return since if len(since) < len(found) else ()
+        return since if len(since) < len(found) else since[:-1]
 
     def take_verified(self) -> list[Message]:
         """Take in what a background job has judged; a message for each file that is not valid.

@@ -165,7 +165,7 @@ ACTIONS: Final[Mapping[Topic, Words]] = {
         " there is, and `start --resume PATH`, after a `stop`, goes on from any of them."
     ),
     Topic.OWN_PRECISION: lambda facts: (
-        tr("Relaunched from the newest checkpoint that was written before; its precision is its own.")
+        tr("Relaunched from the newest checkpoint that may be from before; its precision is its own.")
         if facts.get("before")
         else tr("Relaunched from the newest checkpoint; its precision is its own.")
     ),
