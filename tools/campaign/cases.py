@@ -11,6 +11,13 @@ from tools.campaign.trainer import LAST, REACH, SAVE_EVERY
 SUBJECTS: Final = {"client": 9, "printed": 8, "ranks": 2}
 """Kind of run → how often it is drawn."""
 HOW_MANY: Final = (1, 1, 1, 2, 2, 3)
+_SIGN_OF_LIFE: Final = 5
+"""Of a trainer whose lines are read: before it, it is watched for its exit only, and says so."""
+NOT_BEFORE: Final = {
+    **dict.fromkeys(("truncated", "flipped", "nan"), SAVE_EVERY * 2 + 1),
+    **dict.fromkeys(("hang_step", "hang_loader", "hang_gil", "sigstop"), _SIGN_OF_LIFE),
+}
+"""Kind → its first step: there are checkpoints before it, and there has been a sign of life."""
 APART: Final = REACH + 4
 """Steps between two faults: the first is over before the second begins."""
 
@@ -39,7 +46,7 @@ def case(seed: int, number: int, only: Collection[int] = ()) -> Case:
     for index in range(count):
         latest = LAST - REACH - 1 - (count - index - 1) * APART
         kind = chance.choice(kinds)
-        first = max(earliest, SAVE_EVERY * 2 + 1) if kind in ("truncated", "flipped", "nan") else earliest
+        first = max(earliest, NOT_BEFORE.get(kind, 1))
         at = chance.randint(min(first, latest), min(latest, first + 20) if index < count - 1 else latest)
         faults.append(
             Fault(
