@@ -1,3 +1,3 @@
 """Keeps a training run alive and explains every failure."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
