@@ -45,11 +45,9 @@ class Watcher:
         while not self.over.wait(PAUSE_S):
             self.asked += 1
             try:
-                said = self.run.ask("status")
-            except json.JSONDecodeError as error:
-                self.wrong.append(f"status: no JSON: {error}")
-                continue
-            told = set(self.lies(said))
+                told = set(self.lies(self.run.ask("status")))
+            except json.JSONDecodeError:
+                told = {"no JSON"}  # where run.json was garbled: it is written again soon
             self.since = {lie: self.since.get(lie, time.monotonic()) for lie in told}
             for lie, began_s in self.since.items():
                 final = lie.startswith("completed")
