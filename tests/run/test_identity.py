@@ -202,7 +202,7 @@ def test_a_supervisor_follows_the_run_dir_that_is_moved(folders: Folders, until)
     one_line(folders.start("b"), 1, "is live")
     assert not (folders.home / "a").exists(), "nothing is made anew where it was"
     folders.kill_trainer("b")
-    assert len(folders.trainers()) == 1
+    until(lambda: len(folders.trainers()) == 1)
     assert folders.fred("status", "t").returncode == 0, "the list of runs knows where it is"
     assert folders.stop("b").returncode == 0
     assert folders.trainers() == []

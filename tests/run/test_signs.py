@@ -26,7 +26,9 @@ def shown(tmp_path, monkeypatch):
         fresh = {"boot": boot_id(), "mono_s": time.monotonic(), "period_s": 10.0, "pid": 7, "gpus": gpus}
         write_json(spec.dir.monitor, fresh | sample, durable=False)
         found = reader.look(time.monotonic(), None).signs
-        return {str(sign.kind): "" if sign.message is None else sentence(sign.message) for sign in found}
+        told = {str(sign.kind): "" if sign.message is None else sentence(sign.message) for sign in found}
+        assert told.pop("stalled", "") == "", "who looks does not wait for a disk"
+        return told
 
     return show
 
