@@ -39,7 +39,7 @@ REASONS: Final = {
     "idle: CPU of all but the worker": "as above, and the monitor's samples",
     "resident (RSS): supervisor": "an interpreter with the modules of policy, store and output that a relaunch needs",
     "resident (RSS): keeper or monitor": "an interpreter with nothing but the standard library is 9 to 10 MB",
-    "resident (RSS): all": "monitor and its probe hold psutil, the exporter's and the scheduler's modules at rest",
+    "resident (RSS): all": "the monitor holds psutil and the scheduler, and its probe is a process of its own",
     "relaunch of fred-train: kill to its next first step": "importing torch and torchvision is most of it",
     "stall of the loop per save ÷ plain torch.save + fsync": "the copy of the state is made while the loop waits",
 }

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 import torch
-from tools.figures import Figure, add_json, conclude
+from tools.figures import Figure, arguments, conclude
 
 from fred_supervisor.contract import Heartbeat, find_latest_checkpoint
 from fred_supervisor.contract.builtin.trainer_files import TrainerFiles, epoch_name
@@ -167,8 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="What saving costs, and what it buys.")
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="saves that are timed (default 7)")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="on the disk that is meant (default: temporary)")
-    add_json(parser)
-    given = parser.parse_args(argv)
+    given = arguments(parser, argv)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(dir=given.folder, prefix="bench-checkpoint-") as name:
         folder = Path(name)

@@ -91,6 +91,8 @@ def main() -> int:
                     if time.monotonic() - began_s > BUDGET_S:
                         not_tried.append(f"{phase}, {amp}, batch {batch}: no time was left")
                         continue
+                    if device.type == "cuda":
+                        torch.cuda.empty_cache()  # of the cell before
                     found = cell(folder, device, words, phase=phase, amp=amp, batch=batch)
                     if isinstance(found, str):
                         not_tried.append(f"{phase}, {amp}, batch {batch}: {found}")
@@ -125,10 +127,6 @@ def cell(folder: Path, device: torch.device, words: Sequence[str], *, phase: str
         both = rate(lambda: step(next(made)), batch, device)
     except torch.OutOfMemoryError:
         return "out of the GPU's memory"
-    finally:
-        training = None  # type: ignore[assignment]
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
     return Cell(phase=phase, amp=amp, batch=batch, gpu=gpu, loader=alone, both=both, peak_gib=peak_gib(device))
 
 
@@ -158,7 +156,7 @@ def batches_of(training: Training, size: int) -> Iterator[Batch]:
 
 
 def rate(once: Callable[[], object], batch: int, device: torch.device) -> float:
-    """Images/s, by the median."""
+    """Images/s, by the mean: a loader delivers in bursts."""
     took_s = []
     for number in range(STEPS + 3):
         wait_for(device)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.helpers.history import make_history
-from tools.figures import Figure, add_json, conclude
+from tools.figures import Figure, arguments, conclude
 
 TARGETS: Final = {"status": 0.12, "incidents": 0.5, "report": 3.0}
 """Seconds, for one run with a long history."""
@@ -29,8 +29,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--incidents", type=int, default=5000)
     parser.add_argument("--repeat", type=int, default=9)
-    add_json(parser)
-    given = parser.parse_args()
+    given = arguments(parser)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # compiling costs more than all that is measured
     with tempfile.TemporaryDirectory() as folder:
         figures = [*of_long(Path(folder), given.incidents, given.repeat), of_many(Path(folder), given.repeat)]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
-from tools.figures import Figure, add_json, conclude
+from tools.figures import Figure, arguments, conclude
 
 from fred_supervisor.contract.files import read_json
 from fred_supervisor.gpu.run_gpus import RunGpus
@@ -65,8 +65,7 @@ class Bench:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="how long the monitor is watched at rest")
-    add_json(parser)
-    given = parser.parse_args()
+    given = arguments(parser)
     compiler = shutil.which("cc")
     if compiler is None:
         print("bench_monitor: needs a C compiler (cc)", file=sys.stderr)

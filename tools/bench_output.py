@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from tools.figures import Figure, add_json, conclude
+from tools.figures import Figure, arguments, conclude
 
 from fred_supervisor.attempt.output_reader import OutputReader
 from fred_supervisor.output.built_in import BuiltInPatterns
@@ -58,8 +58,7 @@ def cost(seconds: float, *, own: bool) -> tuple[float, float, int | None]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=60.0)
-    add_json(parser)
-    given = parser.parse_args()
+    given = arguments(parser)
     figures = []
     for name, own in (("built-in patterns", False), ("--progress-output", True)):
         percent, size_mb, step = cost(given.seconds, own=own)

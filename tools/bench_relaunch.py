@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from tools.figures import Figure, add_json, conclude
+from tools.figures import Figure, arguments, conclude
 
 from fred_supervisor.contract.heartbeat import Beat, parse
 from fred_supervisor.store.layout import RunDir
@@ -38,9 +38,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=5, help="kills; the median counts")
     parser.add_argument("--frames", type=int, default=FRAMES, help="of the data set whose index is read")
-    add_json(parser)
-    given = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # nothing is left running
+    given = arguments(parser)
     with tempfile.TemporaryDirectory(prefix="fred-bench-") as name:
         folder = Path(name)
         os.environ["XDG_STATE_HOME"] = str(folder / "state")

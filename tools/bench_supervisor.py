@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
-from tools.figures import Figure, add_json, conclude
+from tools.figures import Figure, arguments, conclude
 
 WORKER: Final = Path(__file__).with_name("bench_worker.py")
 FRED: Final = (sys.executable, "-m", "fred_supervisor.cli.main")
@@ -89,8 +89,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=30.0, help="how long each is watched while nothing happens")
     parser.add_argument("--repeat", type=int, default=5, help="of everything that is short; the median counts")
     parser.add_argument("--no-peers", action="store_true", help="ours alone")
-    add_json(parser)
-    given = parser.parse_args()
+    given = arguments(parser)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # users have their byte code cached
     with tempfile.TemporaryDirectory(prefix="fred-bench-") as name:
         folder = Path(name)

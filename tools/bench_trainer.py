@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
 
-from tools.figures import Figure, add_json, conclude
+from tools.figures import Figure, arguments, conclude
 
 from fred_supervisor.contract import Heartbeat, environment
 from fred_supervisor.contract.heartbeat import parse
@@ -52,8 +52,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("bench/trainer"), help="where data and runs are written")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     parser.add_argument("--repeat", type=int, default=5, help="of everything; the median counts")
-    add_json(parser)
-    given = parser.parse_args()
+    given = arguments(parser)
     data = given.out / "data"
     if given.part:
         print(" ".join(f"{number:.4f}" for number in PARTS[given.part](data, given.out / given.part)))

@@ -3,6 +3,8 @@
 import argparse
 import json
 import os
+import signal
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,8 +30,12 @@ class Figure:
         return self.target is None or self.measured <= self.target
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """What is given, `--json` included. A benchmark that is asked to end cleans up, and leaves nothing running."""
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    given = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    return given
 
 
 def conclude(figures: Sequence[Figure], json_file: Path | None) -> int:

@@ -10,7 +10,6 @@ Exit code 0 when all is flat, the run has completed, and every relaunch is accou
 import argparse
 import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
-from tools.figures import Figure, add_json, conclude
+from tools.figures import Figure, arguments, conclude
 
 from fred_supervisor.store.layout import RunDir
 
@@ -71,9 +70,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--relaunches", type=int, default=10_000)
     parser.add_argument("--beats", type=int, default=1000, help="of each attempt")
-    add_json(parser)
-    given = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # nothing is left running
+    given = arguments(parser)
     with tempfile.TemporaryDirectory(prefix="fred-soak-") as name:
         folder = Path(name)
         os.environ["XDG_STATE_HOME"] = str(folder / "state")

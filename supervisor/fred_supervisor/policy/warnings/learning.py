@@ -22,15 +22,13 @@ from fred_supervisor.policy.warnings.explosion import (
     explosion,
     medians,
 )
-from fred_supervisor.policy.warnings.metric import MetricValue, collapse, with_value
+from fred_supervisor.policy.warnings.metric import ROSE, MetricValue, collapse, with_value
 from fred_supervisor.policy.warnings.robust import median
 
 _MOST: Final = 128
 """Epochs that are kept."""
 _EPOCHS: Final = EPOCHS + EARLIER
 """Of a phase with fewer, the loss is judged by its parts."""
-_ROSE: Final = 1.3
-"""Times its first value: a metric that is best at the beginning may be one that is better when it is lower."""
 _AT_ZERO: Final = 10
 """So many evaluations at exactly 0 are no beginning any more; twice as many while the loss falls, for a detector may
 learn for long before its first box counts."""
@@ -289,7 +287,7 @@ def _at_its_best(history: LearningHistory, since: int) -> bool:
     earlier = [one.value for one in values if one.epoch < since]
     if best is None or not earlier or best is not values[-1] or best.epoch < since:
         return False
-    return max(earlier) > _ROSE * earlier[0]
+    return max(earlier) > ROSE * earlier[0]
 
 
 def _collapsed(history: LearningHistory) -> Illness | None:

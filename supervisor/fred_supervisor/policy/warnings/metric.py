@@ -14,7 +14,7 @@ _BEST: Final = 0.1
 _LEVEL: Final = 3
 """Evaluations whose median is a level that the metric has had: a single good one is luck."""
 _COLLAPSED: Final = 0.5
-_ROSE: Final = 1.3
+ROSE: Final = 1.3
 """Times its first value: a metric that is best at the beginning may be one that is better when it is lower, ..."""
 _STOOD: Final = 0.7
 """... unless it fell at once from so much of its level, ..."""
@@ -84,7 +84,7 @@ def collapse(values: Sequence[MetricValue], losses: Curve) -> Collapse | None:
     if level <= _BEST or len(values) - since < _EVALUATIONS + recovers:
         return None
     well, first = values[since - 1], values[since]
-    rose = best > 0 and values[best].value >= _ROSE * values[0].value
+    rose = best > 0 and values[best].value >= ROSE * values[0].value
     if not rose and (well.value < _STOOD * level or not _loss_rose(losses, first.epoch)):
         return None
     well_epoch = min(well.epoch, first.epoch - 1)
